@@ -1,0 +1,198 @@
+"""The reference: a graph evaluated op by op, in any domain.
+
+A plan is made once per graph: nodes become slots, and a value is dropped after its last use.  It holds neither data
+nor domain, so the same plan serves floats, complex step, symbols and finite fields.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ..domains import FLOAT, Domain
+from ..errors import DTypeError, GraphError, IndexRangeError
+from ..ir.graph import RUNNERS, Graph
+from ..ir.node import Node, walk
+from ..ir.ops.leaves import ARG, HOLE, INPUT, LEAF
+from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, invariant
+from ..shapes import show
+
+Evaluate = Callable[..., Any]
+Instruction = tuple[int, Any, tuple[Any, ...], tuple[int, ...], int, tuple[int, ...], Node]
+_OP, _SCAN, _REGION, _READ = range(4)
+
+
+class Plan:
+    """An order of evaluation over slots."""
+
+    def __init__(self, order: Sequence[Node], outputs: Sequence[Node], given: Sequence[Node]) -> None:
+        slot: dict[Node, int] = {n: i for i, n in enumerate(given)}
+        for n in order:
+            slot.setdefault(n, len(slot))
+        todo = [n for n in order if n not in set(given)]
+        drops = _last_uses(todo, {*outputs, *given})
+        wanted: dict[Node, dict[Node, None]] = defaultdict(dict)
+        for n in order:
+            if n.op is TRACE:
+                wanted[n.src[0]][n.at[0]] = None
+        self.size, self.given = len(slot), len(given)
+        self.outputs = [slot[n] for n in outputs]
+        self.code: list[Instruction] = []
+        for n in todo:
+            kind, what = _compile(n, wanted)
+            self.code.append((kind, what, n.at, tuple(slot[s] for s in n.src), slot[n], tuple(slot[s] for s in drops[n]), n))
+        self._bound: dict[Domain, list[Any]] = {}
+
+    def bind(self, domain: Domain) -> list[Any]:
+        """The instructions with each op's implementation in a domain."""
+        code = self._bound.get(domain)
+        if code is None:
+            code = [(kind, domain.implementation(what) if kind == _OP else what, at, src, dst, free)
+                    for kind, what, at, src, dst, free, _ in self.code]
+            self._bound[domain] = code
+        return code
+
+    def __call__(self, domain: Domain, given: Sequence[Any]) -> list[Any]:
+        v: list[Any] = [*given, *[None] * (self.size - self.given)]
+        for kind, what, at, src, dst, free in self.bind(domain):
+            if kind == _OP:
+                v[dst] = what(*[v[i] for i in src], *at)
+            elif kind == _READ:
+                v[dst] = v[src[0]][what, at[0]]
+            else:
+                v[dst] = what(domain, [v[i] for i in src])
+            for i in free:
+                v[i] = None
+        return [v[i] for i in self.outputs]
+
+
+def _last_uses(order: Sequence[Node], keep: set[Node]) -> dict[Node, list[Node]]:
+    last = {s: n for n in order for s in n.src}
+    drops: dict[Node, list[Node]] = defaultdict(list)
+    for s, n in last.items():
+        if s not in keep:
+            drops[n].append(s)
+    return drops
+
+
+def _compile(n: Node, wanted: Mapping[Node, Mapping[Node, None]]) -> tuple[int, Any]:
+    if n.op is SCAN:
+        return _SCAN, ScanPlan(ScanView.of(n), list(wanted[n]))
+    if n.op is REGION:
+        return _REGION, RegionPlan(n)
+    if n.op in (FINAL, TRACE, ITEM):
+        return _READ, n.op
+    if n.op in (INPUT, LEAF, ARG, HOLE):
+        raise GraphError(f"{n!r} has no value; it must be given")
+    return _OP, n.op
+
+
+class RegionPlan:
+    """A closed body, evaluated as one step."""
+
+    def __init__(self, node: Node) -> None:
+        body = node.at[0]
+        self.plan = Plan(walk(body.outs), body.outs, body.args)
+
+    def __call__(self, domain: Domain, values: Sequence[Any]) -> dict[Any, Any]:
+        return {(ITEM, i): y for i, y in enumerate(self.plan(domain, values))}
+
+
+class ScanPlan:
+    """Step-invariant nodes once, then the step T times; only the traced values are kept."""
+
+    def __init__(self, scan: ScanView, wanted: Sequence[Node]) -> None:
+        self.scan, self.wanted = scan, wanted
+        states, slices, constants = scan.split(scan.body.args)
+        order = walk([*scan.body.outs, *wanted])
+        fixed = invariant(order, constants)
+        before = [n for n in order if n in fixed and n not in set(constants)]
+        self.before = Plan(before, before, constants)
+        self.step = Plan([n for n in order if n not in fixed], [*scan.body.outs, *wanted],
+                         [*states, *slices, *constants, *before])
+
+    def __call__(self, domain: Domain, values: Sequence[Any]) -> dict[Any, Any]:
+        scan = self.scan
+        state, xs, constants = scan.split(values)
+        fixed = [*constants, *self.before(domain, constants)]
+        kept = [domain.buffer((scan.steps, *n.shape), n.dtype) for n in self.wanted]
+        for t in scan.order:
+            out = self.step(domain, [*state, *[x[t] for x in xs], *fixed])
+            state = out[: scan.n_states]
+            for buffer, y in zip(kept, out[scan.n_states :], strict=True):
+                buffer[t] = y
+        return {**{(FINAL, i): s for i, s in enumerate(state)},
+                **{(TRACE, e): b for e, b in zip(self.wanted, kept, strict=True)}}
+
+
+# ---- graphs
+
+_plans: WeakKeyDictionary[Graph, tuple[Plan, list[Node]]] = WeakKeyDictionary()
+
+
+def plan_of(graph: Graph) -> tuple[Plan, list[Node]]:
+    """The plan of a graph and the nodes that must be given to it, made once."""
+    if graph not in _plans:
+        given = [*graph.inputs.values(), *graph.leaves.values()]
+        _plans[graph] = Plan(graph.nodes, list(graph.outputs.values()), given), given
+    return _plans[graph]
+
+
+def run(graph: Graph, values: Mapping[str, Any], domain: Domain | None = None) -> dict[str, Any]:
+    """Evaluate a graph; results are arrays of their own that share memory with nothing."""
+    domain = FLOAT if domain is None else domain
+    plan, _ = plan_of(graph)
+    unknown = set(values) - set(graph.inputs) - set(graph.leaves)
+    missing = [k for k in graph.inputs if k not in values]
+    if missing or unknown:
+        raise GraphError((f"no value for input {', '.join(map(repr, missing))}" if missing else
+                          f"no input is called {', '.join(map(repr, sorted(unknown)))}")
+                         + f"; the inputs are {', '.join(graph.inputs) or 'none'}")
+    given = [_admit(k, n, values[k], domain) for k, n in graph.inputs.items()]
+    given += [_admit(k, n, values[k], domain) if k in values else domain.enter(n.at[0].data, n.dtype)
+              for k, n in graph.leaves.items()]
+    with np.errstate(all="ignore"):
+        results = plan(domain, given)
+    return {k: _own(y, domain) for k, y in zip(graph.outputs, results, strict=True)}
+
+
+def _admit(name: str, node: Node, value: Any, domain: Domain) -> Any:
+    array = value if hasattr(value, "shape") and hasattr(value, "dtype") else np.asarray(value)
+    if not isinstance(array, np.ndarray):
+        array = np.asarray(array)
+    if array.shape != node.shape:
+        raise GraphError(f"{name!r} has shape {show(array.shape)}, expected {show(node.shape)}")
+    if domain is FLOAT and not _castable(array.dtype, node.dtype):
+        raise DTypeError(f"{name!r} has dtype {array.dtype}, expected {node.dtype}; convert it with astype")
+    return domain.enter(array, node.dtype)
+
+
+_RANK = "biufc"
+
+
+def _castable(given: Any, wanted: Any) -> bool:
+    """Whether numbers of one kind may stand for another without losing what they mean."""
+    if given.kind not in _RANK:
+        return False
+    if wanted.kind == "b" or given.kind == "b":
+        return bool(given.kind == wanted.kind)
+    return _RANK.index(given.kind) <= _RANK.index(wanted.kind) or (given.kind in "iu" and wanted.kind in "iu")
+
+
+def _own(y: Any, domain: Domain) -> Any:
+    return np.array(y, copy=True) if isinstance(y, (np.ndarray, np.generic)) else y
+
+
+def evaluate(nodes: Sequence[Node]) -> list[Any]:
+    """The values of nodes that depend on leaves alone."""
+    graph = Graph({str(i): n for i, n in enumerate(nodes)})
+    return list(run(graph, {}).values())
+
+
+RUNNERS["numpy"] = run
+
+__all__ = ["DTypeError", "IndexRangeError", "Plan", "evaluate", "run"]

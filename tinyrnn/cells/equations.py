@@ -1,0 +1,440 @@
+"""The equation language: text to terms.  Nothing is ever executed.
+
+    name[t] = expression        one equation a line; `#` starts a comment
+    alpha: scalar               a parameter that is one number
+    A: (h, h) fixed             a constant array, given when the cell is initialised
+    dt = 0.042                  a constant
+    h[0]: learned               an initial state that is trained
+    outputs: h, y               which quantities the cell hands out
+
+The text is limited, tokenised and only then given to `ast`, whose tree is read through an allowlist.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import EquationError
+
+MAX_TEXT = 65_536
+MAX_LINES = 512
+MAX_OPERATORS = 200
+MAX_NESTING = 40
+MAX_LAG = 64
+
+# name -> number of arguments, by how the function treats the axes of its argument
+MAPS = dict.fromkeys("sigmoid tanh relu exp log softplus sqrt abs sin cos sign hard_sigmoid elu gelu silu".split(), 1)
+PAIRS = {"maximum": 2, "minimum": 2}
+ROWS = {"softmax": 1, "layer_norm": 1, "rms_norm": 1}
+REDUCTIONS = {"sum": 1, "mean": 1}
+OTHERS = {"where": 3, "outer": 2, "clip": 3, "size": 1}
+FUNCTIONS: dict[str, int] = {**MAPS, **PAIRS, **ROWS, **REDUCTIONS, **OTHERS}
+ALIASES = {"σ": "sigmoid"}
+RESERVED = {"t", "outputs", "True", "False", "None"}
+
+_BINARY: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult: "@",
+                                          ast.Pow: "**"}
+_COMPARE: dict[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
+_SPELLING = str.maketrans({"⊙": "*", "·": "@", "−": "-", "×": "*"})
+_LOOKALIKES = set("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in the text; only for messages."""
+
+    line: int
+    column: int
+    source: str
+
+    def error(self, message: str) -> EquationError:
+        return EquationError(message, self.source, self.line, self.column)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """An expression: its kind, what it is (a number, a name, an operator), and its operands."""
+
+    kind: str  # number signal parameter transpose size call binary compare negate join
+    value: Any
+    args: tuple[Term, ...] = ()
+    place: Place = field(default=Place(0, 0, ""), compare=False)
+
+    def walk(self) -> Iterator[Term]:
+        """This term and everything inside it."""
+        stack = [self]
+        while stack:
+            term = stack.pop()
+            yield term
+            stack.extend(reversed(term.args))
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """`name[t] = term`."""
+
+    name: str
+    term: Term
+    place: Place = field(default=Place(0, 0, ""), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a line without time index says of a parameter: scalar, its sizes, fixed."""
+
+    name: str
+    sizes: tuple[str, ...] | None
+    fixed: bool
+    place: Place = field(default=Place(0, 0, ""), compare=False)
+
+
+@dataclass(frozen=True)
+class System:
+    """All lines of a cell."""
+
+    equations: tuple[Equation, ...]
+    declarations: tuple[Declaration, ...] = ()
+    constants: tuple[tuple[str, float], ...] = ()
+    learned: tuple[tuple[str, int], ...] = ()
+    outputs: tuple[str, ...] = ()
+    header: tuple[str, ...] = field(default=(), compare=False)
+
+
+def parse(text: str) -> System:
+    """The lines of a cell, or one `EquationError` that says where and why not."""
+    if not isinstance(text, str):
+        raise EquationError(f"a cell is written as text, got {type(text).__name__}")
+    if len(text) > MAX_TEXT:
+        raise EquationError(f"the text has {len(text):,} characters; at most {MAX_TEXT:,} are read")
+    lines = text.replace("\r\n", "\n").split("\n")
+    if len(lines) > MAX_LINES:
+        raise EquationError(f"the text has {len(lines):,} lines; at most {MAX_LINES} are read")
+    reader = _Reader()
+    for number, line in enumerate(lines, 1):
+        reader.line(number, line)
+    return reader.system()
+
+
+_NAME = r"[^\W\d]\w*"
+_DECLARATION = re.compile(rf"\s*({_NAME})(\[(0|-\d+)\])?\s*:(?!=)(.*)$")
+_CONSTANT = re.compile(rf"\s*({_NAME})\s*=\s*(.+)$")
+_SIZES = re.compile(r"\(([^()]*)\)\s*(fixed)?$")
+
+
+class _Reader:
+    """Collects lines; every mistake is raised with its place."""
+
+    def __init__(self) -> None:
+        self.equations: dict[str, Equation] = {}
+        self.declarations: dict[str, Declaration] = {}
+        self.constants: dict[str, float] = {}
+        self.learned: dict[tuple[str, int], None] = {}
+        self.outputs: tuple[str, ...] = ()
+        self.header: list[str] = []
+
+    def line(self, number: int, source: str) -> None:
+        code, _, comment = source.partition("#")
+        _check_characters(source, len(code), number)
+        if not code.strip():
+            if comment and not self.equations and not self.declarations and not self.constants:
+                self.header.append(comment.strip())
+            return
+        self._statement(_Line(number, source, code.translate(_SPELLING).replace("\t", " ")))
+
+    def _statement(self, line: _Line) -> None:
+        declared = _DECLARATION.match(line.code)
+        if declared:
+            self._declare(line, *declared.group(1, 3, 4))
+            return
+        target, value = line.assignment()
+        if isinstance(target, ast.Name):
+            self._constant(line, target, value)
+            return
+        name, lag = line.signal(target)
+        if lag:
+            raise line.error("the left side is what happens now: write name[t]", target)
+        if name in self.equations:
+            raise line.error(f"{name}[t] is assigned twice; the first time in line {self.equations[name].place.line}", target)
+        self.equations[name] = Equation(name, line.term(value), line.place(target))
+
+    def _declare(self, line: _Line, name: str, step: str | None, what: str) -> None:
+        what = what.strip()
+        place = line.at(0)
+        if name == "outputs" and step is None:
+            self.outputs = tuple(part.strip() for part in what.split(","))
+            if not all(re.fullmatch(_NAME, o) for o in self.outputs):
+                raise place.error("expected a list of names: outputs: h, y")
+        elif step is not None:
+            if what != "learned":
+                raise place.error(f"expected '{name}[{step}]: learned', got {what!r}")
+            self.learned[name, int(step)] = None
+        elif name in self.declarations:
+            raise place.error(f"{name} is declared twice")
+        else:
+            _check_name(name, place)
+            self.declarations[name] = Declaration(name, *_declared(what, place), place)
+
+    def _constant(self, line: _Line, target: ast.Name, value: ast.expr) -> None:
+        term = line.term(value)
+        if term.kind == "negate" and term.args[0].kind == "number":
+            term = Term("number", -term.args[0].value)
+        if term.kind != "number":
+            raise line.error(f"without a time index only a constant can be given: {target.id} = 0.5; "
+                             f"for a quantity of this step write {target.id}[t] = ...", target)
+        _check_name(target.id, line.place(target))
+        if target.id in self.constants:
+            raise line.error(f"the constant {target.id} is given twice", target)
+        self.constants[target.id] = term.value
+
+    def system(self) -> System:
+        if not self.equations:
+            raise EquationError("there is no equation; write at least one: h[t] = tanh(W @ x[t] + U @ h[t-1] + b)")
+        header = tuple(self.header)
+        return System(tuple(self.equations.values()), tuple(self.declarations.values()), tuple(self.constants.items()),
+                      tuple(self.learned), self.outputs, header)
+
+
+def _declared(what: str, place: Place) -> tuple[tuple[str, ...] | None, bool]:
+    if what == "scalar":
+        return (), False
+    if what == "fixed":
+        return None, True
+    sizes = _SIZES.match(what)
+    if sizes:
+        names = tuple(s.strip().replace(" ", "") for s in sizes.group(1).split(",") if s.strip())
+        if len(names) <= 2 and all(re.fullmatch(r"\w+(\+\w+)*", n) for n in names):
+            return names, sizes.group(2) is not None
+    raise place.error(f"expected scalar, fixed, or sizes such as (h, h) fixed; got {what!r}")
+
+
+def _check_name(name: str, place: Place) -> None:
+    if name in RESERVED or name in FUNCTIONS or name in ALIASES:
+        kind = "a function" if name in FUNCTIONS or name in ALIASES else "a word of the language"
+        raise place.error(f"{name!r} is {kind} and cannot name a quantity")
+
+
+def _check_characters(source: str, code_end: int, number: int) -> None:
+    """Refuse what is invisible, and in code what Python would change or a reader would mistake."""
+    for column, c in enumerate(source, 1):
+        if c.isascii() and (c.isprintable() or c == "\t"):
+            continue
+        place = Place(number, column, source)
+        if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+            raise place.error(f"the character U+{ord(c):04X} is not allowed")
+        if column > code_end or c in "⊙·−×":
+            continue
+        plain = unicodedata.normalize("NFKC", c)
+        if plain != c:
+            raise place.error(f"{c!r} means {plain!r} to Python; write {_spelled(plain)}")
+        if c in _LOOKALIKES or not "Ͱ" <= c <= "Ͽ":
+            raise place.error(f"{c!r} ({unicodedata.name(c, 'unnamed')}) is not used in equations: "
+                              "names have Latin and Greek letters, digits and _")
+
+
+def _spelled(plain: str) -> str:
+    return f"_{plain}" if plain.isdigit() else repr(plain)
+
+
+class _Line:
+    """One line of code: tokenised within limits, then parsed, then read through the allowlist."""
+
+    def __init__(self, number: int, source: str, code: str) -> None:
+        self.number, self.source, self.code = number, source, code
+        self.indent = len(code) - len(code.lstrip())
+        self.text = code.strip()
+
+    def at(self, column: int) -> Place:
+        return Place(self.number, self.indent + column + 1, self.source)
+
+    def place(self, node: ast.AST) -> Place:
+        bytes_before = self.text.encode()[: getattr(node, "col_offset", 0)]
+        return self.at(len(bytes_before.decode(errors="ignore")))
+
+    def error(self, message: str, node: ast.AST) -> EquationError:
+        return self.place(node).error(message)
+
+    def assignment(self) -> tuple[ast.expr, ast.expr]:
+        self._limit()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                tree = ast.parse(self.text)
+        except SyntaxError as error:
+            offset = error.offset or 1
+            raise self.at(min(offset, len(self.text) + 1) - 1).error(f"this is not an equation: {error.msg}") from None
+        except (RecursionError, MemoryError, ValueError, OverflowError) as error:
+            raise self.at(0).error(f"the equation is too deep or too large ({type(error).__name__})") from None
+        statement = tree.body[0]
+        if len(tree.body) != 1 or not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+            raise self.error("expected one equation a line: name[t] = expression", tree.body[-1])
+        return statement.targets[0], statement.value
+
+    def _limit(self) -> None:
+        depth = operators = 0
+        for column, c in enumerate(self.text):
+            depth += (c in "([{") - (c in ")]}")
+            operators += c in "+-*/@,<>~!%^&|" or c in "([{"
+            if depth > MAX_NESTING:
+                raise self.at(column).error(f"brackets are nested more than {MAX_NESTING} deep")
+            if operators > MAX_OPERATORS:
+                raise self.at(column).error(f"more than {MAX_OPERATORS} operators in one equation; name a part of it")
+
+    def signal(self, node: ast.expr) -> tuple[str, int]:
+        """`h[t-2]` as ("h", 2)."""
+        if not isinstance(node, ast.Subscript) or not isinstance(node.value, ast.Name):
+            raise self.error("the left side must be name[t]", node)
+        _check_name(node.value.id, self.place(node))
+        return node.value.id, self._lag(node.slice)
+
+    def _lag(self, s: ast.expr) -> int:
+        if isinstance(s, ast.Name) and s.id == "t":
+            return 0
+        if (isinstance(s, ast.BinOp) and isinstance(s.left, ast.Name) and s.left.id == "t"
+                and isinstance(s.right, ast.Constant) and type(s.right.value) is int):
+            if isinstance(s.op, ast.Add):
+                raise self.error("the future is not known yet: a time index is t, t-1, t-2, ...", s)
+            if isinstance(s.op, ast.Sub) and 1 <= s.right.value <= MAX_LAG:
+                return s.right.value
+        raise self.error(f"a time index is t or t-1 up to t-{MAX_LAG}", s)
+
+    def term(self, node: ast.expr) -> Term:
+        place = self.place(node)
+        match node:
+            case ast.Constant(value=v) if type(v) in (int, float):
+                return Term("number", self._finite(v, node), (), place)
+            case ast.Name(id=name):
+                return self._name(name, node, place)
+            case ast.Subscript(value=ast.Name()):
+                return Term("signal", self.signal(node), (), place)
+            case ast.Attribute(value=ast.Name(id=name), attr="T"):
+                _check_name(name, place)
+                return Term("transpose", name, (), place)
+            case ast.BinOp(op=op, left=a, right=b) if type(op) in _BINARY:
+                return self._folded(Term("binary", _BINARY[type(op)], (self.term(a), self.term(b)), place), node)
+            case ast.UnaryOp(op=ast.USub(), operand=a):
+                return Term("negate", None, (self.term(a),), place)
+            case ast.UnaryOp(op=ast.UAdd(), operand=a):
+                return self.term(a)
+            case ast.List(elts=[_, *_] as parts):
+                return Term("join", None, tuple(self.term(p) for p in parts), place)
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
+                return self._call(ALIASES.get(name, name), args, node, place)
+        raise self.error(f"{_described(node)} is not part of the language", node)
+
+    def _finite(self, value: Any, node: ast.expr) -> float:
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise self.error("the number is too large", node)
+        return number
+
+    def _folded(self, term: Term, node: ast.expr) -> Term:
+        """Arithmetic on numbers alone is done here, in floating point, where it can be refused."""
+        if not all(map(_is_number, term.args)) or term.value == "@":
+            return term
+        a, b = (x.value if x.kind == "number" else -x.args[0].value for x in term.args)
+        try:
+            value = {"+": a.__add__, "-": a.__sub__, "*": a.__mul__, "/": a.__truediv__, "**": a.__pow__}[term.value](b)
+        except (OverflowError, ZeroDivisionError):
+            value = math.inf
+        if isinstance(value, complex):
+            raise self.error("the number is not real", node)
+        number = Term("number", self._finite(abs(value), node), (), term.place)
+        return Term("negate", None, (number,), term.place) if value < 0 else number
+
+    def _name(self, name: str, node: ast.expr, place: Place) -> Term:
+        if name == "t":
+            raise self.error("t is the time index and has no value", node)
+        _check_name(name, place)
+        return Term("parameter", name, (), place)
+
+    def _call(self, name: str, args: list[ast.expr], node: ast.Call, place: Place) -> Term:
+        if name not in FUNCTIONS:
+            raise self.error(f"there is no function {name!r}; the functions are {', '.join(FUNCTIONS)}", node)
+        if len(args) != FUNCTIONS[name]:
+            raise self.error(f"{name} takes {FUNCTIONS[name]} argument{'s' * (FUNCTIONS[name] > 1)}, got {len(args)}", node)
+        if name == "where":
+            return Term("call", name, (self._condition(args[0]), *map(self.term, args[1:])), place)
+        if name == "size":
+            what = self.term(args[0])
+            if what.kind != "signal":
+                raise self.error("size takes a quantity with a time index: size(h[t-1])", node)
+            return Term("size", what.value[0], (), place)
+        terms = tuple(map(self.term, args))
+        if name == "clip" and not all(_is_number(a) for a in terms[1:]):
+            raise self.error("clip takes two numbers as its bounds: clip(x[t], -1, 1)", node)
+        return Term("call", name, terms, place)
+
+    def _condition(self, node: ast.expr) -> Term:
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
+            return Term("compare", _COMPARE[type(node.ops[0])], (self.term(node.left), self.term(node.comparators[0])),
+                        self.place(node))
+        raise self.error("where needs one comparison: where(a[t] < b[t], then, otherwise)", node)
+
+
+def _is_number(term: Term) -> bool:
+    return term.kind == "number" or (term.kind == "negate" and term.args[0].kind == "number")
+
+
+_WORDS = {"Attribute": "an attribute (only .T of a parameter is known)", "Compare": "a comparison outside where(...)",
+          "JoinedStr": "an f-string", "Constant": "this constant", "Lambda": "lambda", "NamedExpr": "an assignment inside",
+          "Subscript": "this index", "List": "an empty list", "Call": "this call", "Starred": "a star",
+          "BinOp": "this operator", "UnaryOp": "this operator", "BoolOp": "and/or", "IfExp": "if/else (use where)"}
+
+
+def _described(node: ast.expr) -> str:
+    return _WORDS.get(type(node).__name__, type(node).__name__)
+
+
+# ---- printing: the inverse of `parse`
+
+_LEVEL = {"<": 0, "<=": 0, ">": 0, ">=": 0, "+": 1, "-": 1, "*": 2, "/": 2, "@": 2, "**": 4}
+
+
+def show(term: Term, level: int = 0) -> str:
+    """A term as text that parses to the same term."""
+    match term.kind:
+        case "number":
+            return repr(int(term.value)) if term.value.is_integer() and abs(term.value) < 1e15 else repr(term.value)
+        case "signal":
+            name, lag = term.value
+            return f"{name}[t-{lag}]" if lag else f"{name}[t]"
+        case "parameter":
+            return str(term.value)
+        case "transpose":
+            return f"{term.value}.T"
+        case "size":
+            return f"size({term.value}[t])"
+        case "call":
+            return f"{term.value}({', '.join(map(show, term.args))})"
+        case "join":
+            return f"[{', '.join(map(show, term.args))}]"
+        case "negate":
+            text, own = f"-{show(term.args[0], 3)}", 3
+        case _:
+            own = _LEVEL[term.value]
+            left, right = (own + 1, own) if term.value == "**" else (own, own + 1)
+            text = f"{show(term.args[0], left)} {term.value} {show(term.args[1], right)}"
+    return f"({text})" if own < level else text
+
+
+def show_system(system: System) -> str:
+    """All lines of a cell as text."""
+    lines = [f"# {line}" for line in system.header]
+    lines += [f"{name} = {show(Term('number', value))}" for name, value in system.constants]
+    for d in system.declarations:
+        sizes = "scalar" if d.sizes == () else f"({', '.join(d.sizes)})" if d.sizes else ""
+        lines.append(f"{d.name}: {sizes}{' ' * bool(sizes) if d.fixed else ''}{'fixed' if d.fixed else ''}")
+    lines += [f"{name}[{step}]: learned" for name, step in system.learned]
+    lines += [f"outputs: {', '.join(system.outputs)}"] if system.outputs else []
+    lines += [f"{e.name}[t] = {show(e.term)}" for e in system.equations]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,93 @@
+"""Equations as LaTeX.  Names are escaped: nothing a user writes reaches LaTeX as a command."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from .equations import System, Term, show
+
+_FUNCTIONS = {"sigmoid": r"\sigma", "tanh": r"\tanh", "exp": r"\exp", "log": r"\log", "sin": r"\sin", "cos": r"\cos"}
+_OPERATORS = {"+": "+", "-": "-", "*": r"\odot", "@": r"\,", "<": "<", "<=": r"\le", ">": ">", ">=": r"\ge"}
+_LEVEL = {"+": 1, "-": 1, "*": 2, "@": 2, "<": 0, "<=": 0, ">": 0, ">=": 0}
+
+
+def name(text: str, step: str = "") -> str:
+    """`W_f` as W_{f}, `h_new` at t as h^{\\mathrm{new}}_{t}, a Greek letter as its command."""
+    stem, _, rest = text.partition("_")
+    rest = rest.strip("_")
+    if not stem:
+        stem, rest = rest or "x", ""
+    body = _letters(stem)
+    below = _letters(rest.replace("_", "")) if rest else ""
+    if not step:
+        return f"{body}_{{{below}}}" if below else body
+    return (f"{body}^{{({below})}}" if below else body) + f"_{{{step}}}"
+
+
+def _letters(text: str) -> str:
+    out = [_letter(c) for c in text]
+    return out[0] if len(out) == 1 else r"\mathrm{" + "".join(out) + "}"
+
+
+def _letter(c: str) -> str:
+    if c.isascii():
+        return c
+    words = unicodedata.name(c, "GREEK SMALL LETTER X").split()
+    word = words[3].lower() if len(words) > 3 else "x"
+    command = {"omicron": "o", "lamda": r"\lambda", "final": r"\varsigma"}.get(word, f"\\{word}")
+    if words[1] == "CAPITAL":
+        command = "\\" + command[1:].capitalize() if command[1:].isalpha() else command
+    return command + "{}"
+
+
+def term(t: Term, level: int = 0) -> str:
+    """An expression in LaTeX, with parentheses where `level` needs them."""
+    match t.kind:
+        case "number":
+            return show(t)
+        case "signal":
+            who, lag = t.value
+            return name(who, f"t-{lag}" if lag else "t")
+        case "parameter":
+            return name(t.value)
+        case "transpose":
+            return name(t.value) + r"^{\top}"
+        case "size":
+            return rf"|{name(t.value)}|"
+        case "join":
+            return r"\left[" + ",\\; ".join(map(term, t.args)) + r"\right]"
+        case "negate":
+            return _bracket("-" + term(t.args[0], 2), 1 < level)
+        case "call":
+            return _call(t)
+    if t.value == "/":
+        return rf"\frac{{{term(t.args[0])}}}{{{term(t.args[1])}}}"
+    if t.value == "**":
+        return rf"{term(t.args[0], 4)}^{{{term(t.args[1])}}}"
+    own = _LEVEL[t.value]
+    left, right = term(t.args[0], own), term(t.args[1], own + 1)
+    operator = _OPERATORS[t.value]
+    if t.value == "*" and (t.args[0].kind == "number" or t.args[1].kind == "number"):
+        operator = r"\,"
+    return _bracket(f"{left} {operator} {right}", own < level)
+
+
+def _call(t: Term) -> str:
+    if t.value == "sqrt":
+        return rf"\sqrt{{{term(t.args[0])}}}"
+    if t.value == "abs":
+        return rf"\left|{term(t.args[0])}\right|"
+    if t.value == "outer":
+        return f"{term(t.args[0], 3)} \\otimes {term(t.args[1], 3)}"
+    function = _FUNCTIONS.get(t.value, r"\operatorname{" + t.value.replace("_", r"\_") + "}")
+    return function + r"\left(" + ",\\; ".join(map(term, t.args)) + r"\right)"
+
+
+def _bracket(text: str, needed: bool) -> str:
+    return rf"\left({text}\right)" if needed else text
+
+
+def system(s: System) -> str:
+    """All equations, aligned at the equals sign."""
+    lines = [f"{name(e.name, 't')} &= {term(e.term)}" for e in s.equations]
+    return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"

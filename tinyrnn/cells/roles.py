@@ -1,0 +1,124 @@
+"""What each name of a system is: input, state, gate, output, parameter; and the order of evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import EquationError
+from .equations import Equation, System, Term
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The names of a cell by their part in it."""
+
+    inputs: tuple[str, ...]
+    states: tuple[str, ...]
+    outputs: tuple[str, ...]
+    gates: tuple[str, ...]
+    parameters: tuple[str, ...]
+    lags: dict[str, int]            # every name read at t-k, with its largest k
+    order: tuple[Equation, ...]     # sources before users
+
+    @property
+    def slots(self) -> tuple[tuple[str, int], ...]:
+        """The remembered values in order: (name, lag); states first, then delayed inputs."""
+        delayed = tuple(n for n in self.inputs if n in self.lags)
+        return tuple((n, k) for n in (*self.states, *delayed) for k in range(1, self.lags[n] + 1))
+
+
+def find_roles(system: System) -> Roles:
+    """Roles from where each name is assigned and read."""
+    assigned = {e.name: e for e in system.equations}
+    terms = [t for e in system.equations for t in e.term.walk()]
+    signals = [t for t in terms if t.kind in ("signal", "size")]
+    names = [(t, t.value[0] if t.kind == "signal" else t.value) for t in signals]
+    lags: dict[str, int] = {}
+    for t in signals:
+        if t.kind == "signal" and t.value[1]:
+            lags[t.value[0]] = max(lags.get(t.value[0], 0), t.value[1])
+    inputs = tuple(dict.fromkeys(name for _, name in names if name not in assigned))
+    _check_parameters(terms, assigned, inputs, dict(system.constants))
+    order = _ordered(assigned)
+    read_now = {t.value[0] for t in signals if t.kind == "signal" and t.value[1] == 0}
+    outputs = _outputs(system, assigned, read_now, lags, inputs)
+    states = tuple(sorted((n for n in lags if n in assigned), key=lambda n: n not in outputs))
+    parameters = _parameters(system, terms)
+    _check_learned(system, states, lags)
+    return Roles(inputs, states, outputs, tuple(n for n in assigned if n not in lags and n not in outputs), parameters,
+                 lags, order)
+
+
+def _parameters(system: System, terms: list[Term]) -> tuple[str, ...]:
+    constants = dict(system.constants)
+    used = dict.fromkeys(t.value for t in terms if t.kind in ("parameter", "transpose") and t.value not in constants)
+    for d in system.declarations:
+        if d.name not in used:
+            raise d.place.error(f"{d.name} is declared but no equation uses it")
+    for name in constants:
+        if not any(t.kind == "parameter" and t.value == name for t in terms):
+            raise EquationError(f"the constant {name} is given but no equation uses it")
+    return tuple(used)
+
+
+def _check_parameters(terms: list[Term], assigned: dict[str, Equation], inputs: tuple[str, ...],
+                      constants: dict[str, float]) -> None:
+    for t in terms:
+        if t.kind in ("parameter", "transpose") and (t.value in assigned or t.value in inputs):
+            raise t.place.error(f"{t.value} has a time index elsewhere: write {t.value}[t] or {t.value}[t-1]")
+        if t.kind == "transpose" and t.value in constants:
+            raise t.place.error(f"{t.value} is a number and has no transpose")
+    for name in (*assigned, *inputs):
+        if name in constants:
+            raise EquationError(f"{name} is given as a constant and used with a time index")
+
+
+def _outputs(system: System, assigned: dict[str, Equation], read_now: set[str], lags: dict[str, int],
+             inputs: tuple[str, ...]) -> tuple[str, ...]:
+    found = tuple(n for n in assigned if n not in read_now)
+    if not system.outputs:
+        if len(found) == 1:
+            return found
+        if not found:
+            found_text = "every quantity is read at step t, so none is the output"
+        else:
+            found_text = f"{', '.join(f'{n}[t]' for n in found)} are read by no equation at step t"
+        raise EquationError(f"{found_text}; correct a misspelt or unused name (read but never assigned, hence inputs: "
+                            f"{', '.join(inputs) or 'none'}), or add a line such as "
+                            f"outputs: {(found or tuple(assigned))[-1]}")
+    for o in system.outputs:
+        if o not in assigned:
+            raise EquationError(f"the output {o!r} is assigned by no equation; assigned are {', '.join(assigned)}")
+    unused = [n for n in found if n not in system.outputs and n not in lags]
+    if unused:
+        raise assigned[unused[0]].place.error(f"{unused[0]}[t] is used by no equation and is no output")
+    return system.outputs
+
+
+def _check_learned(system: System, states: tuple[str, ...], lags: dict[str, int]) -> None:
+    for name, step in system.learned:
+        if name not in states or not 1 - lags[name] <= step <= 0:
+            raise EquationError(f"'{name}[{step}]: learned' is not an initial value of a state; "
+                                f"the states are {', '.join(states) or 'none'}")
+
+
+def _ordered(assigned: dict[str, Equation]) -> tuple[Equation, ...]:
+    """Equations so that each reads only what stands before it; a cycle within a step is an error."""
+    needs = {n: [t.value[0] for t in e.term.walk() if t.kind == "signal" and t.value[1] == 0 and t.value[0] in assigned]
+             for n, e in assigned.items()}
+    order: dict[str, Equation] = {}
+    path: list[str] = []
+    stack: list[tuple[str, bool]] = [(n, False) for n in reversed(assigned)]
+    while stack:
+        name, leaving = stack.pop()
+        if leaving:
+            path.pop()
+            order[name] = assigned[name]
+        elif name in path:
+            cycle = " -> ".join([*path[path.index(name):], name])
+            raise assigned[name].place.error(f"these need each other at the same step: {cycle}; one must be read at t-1")
+        elif name not in order:
+            path.append(name)
+            stack.append((name, True))
+            stack += [(n, False) for n in reversed(needs[name]) if n not in order]
+    return tuple(order.values())

@@ -1,0 +1,339 @@
+"""Ranks and sizes of every quantity of a cell, inferred from its equations.
+
+A rank is 0 (one number), 1 (vector) or 2 (matrix), for one example.  Ranks come from a fixpoint from below; a
+parameter without evidence is a vector.  A size is a sum of unknown sizes and a whole number, solved by unification:
+`W @ v` makes W a matrix [out, in]; elementwise operands share a size; concatenation adds sizes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ..errors import EquationError
+from .equations import REDUCTIONS, ROWS, Equation, System, Term, show
+
+Key = tuple[str, str]  # ("signal" or "parameter", name)
+
+
+# ---- ranks
+
+class Ranks:
+    """The fixpoint: bottom-up what is known, top-down what a parameter must then be."""
+
+    def __init__(self, system: System, inputs: Iterable[str]) -> None:
+        self.table: dict[Key, int] = {("signal", x): 1 for x in inputs}
+        self.declared = {d.name: len(d.sizes) for d in system.declarations if d.sizes is not None}
+        self.table.update({("parameter", p): r for p, r in self.declared.items()})
+        self.table.update({("parameter", c): 0 for c, _ in system.constants})
+        self.fixed = {*self.declared, *(c for c, _ in system.constants)}
+        self.equations = system.equations
+        self._settle()
+        for e in self.equations:
+            self.table.setdefault(("signal", e.name), 1)
+        self._settle()
+        for e in self.equations:
+            for term in e.term.walk():
+                if term.kind == "parameter":
+                    self.table.setdefault(("parameter", term.value), 1)
+        self._settle()
+
+    def _settle(self) -> None:
+        for _ in range(3 * len(self.equations) + 3):
+            before = dict(self.table)
+            for e in self.equations:
+                self._raise(("signal", e.name), self.up(e.term))
+                self._down(e.term, self.table.get(("signal", e.name)))
+            if before == self.table:
+                return
+
+    def _raise(self, key: Key, rank: int | None) -> None:
+        if rank is not None:
+            self.table[key] = max(rank, self.table.get(key, 0))
+
+    def up(self, term: Term) -> int | None:
+        """The rank of a term as far as it is known."""
+        match term.kind:
+            case "number" | "size":
+                return 0
+            case "signal":
+                return self.table.get(("signal", term.value[0]))
+            case "parameter":
+                return self.table.get(("parameter", term.value))
+            case "transpose":
+                return 2
+            case "join":
+                return 1
+            case "binary" if term.value == "@":
+                a, b = (self.up(x) for x in term.args)
+                return {(2, 2): 2, (1, 1): 0, (1, 2): 1}.get((2 if a is None else a, 1 if b is None else b), 1)
+            case "call" if term.value in REDUCTIONS:
+                return 0
+            case "call" if term.value == "outer":
+                return 2
+            case "call" if term.value in ROWS:
+                return max(self.up(term.args[0]) or 0, 1)
+        known = [r for r in map(self.up, term.args) if r is not None]
+        if known and max(known) == 0 and len(known) < len(term.args):
+            return None if any(a.kind == "number" for a in term.args) else 0
+        return max(known, default=None)
+
+    def _down(self, term: Term, want: int | None) -> None:
+        match term.kind:
+            case "parameter":
+                if term.value not in self.fixed:
+                    self._raise(("parameter", term.value), want)
+            case "transpose":
+                self._raise(("parameter", term.value), 2)
+            case "join":
+                self._each(term, None)
+            case "binary" if term.value == "@":
+                self._down(term.args[0], 2 if term.args[0].kind == "parameter" else None)
+                self._down(term.args[1], 1 if self.up(term.args[1]) is None else None)
+            case "call" if term.value in REDUCTIONS:
+                self._each(term, self.up(term.args[0]))
+            case "call" if term.value == "outer":
+                self._each(term, 1)
+            case "call" if term.value in ROWS:
+                self._each(term, self.up(term))
+            case _:
+                known = self.up(term)
+                self._each(term, known if want is None else want if known is None else max(known, want))
+
+    def _each(self, term: Term, want: int | None) -> None:
+        for a in term.args:
+            self._down(a, want)
+
+
+# ---- sizes
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A sum of unknowns (by number, in order) and a whole number."""
+
+    atoms: tuple[int, ...] = ()
+    extra: int = 0
+
+
+@dataclass
+class Unifier:
+    """Unknown sizes and what they were found to be."""
+
+    bound: dict[int, Size] = field(default_factory=dict)
+    why: dict[int, Equation] = field(default_factory=dict)
+    count: int = 0
+
+    def new(self) -> Size:
+        self.count += 1
+        return Size((self.count,))
+
+    def solve(self, size: Size) -> Size:
+        """A size with everything known put in."""
+        atoms: list[int] = []
+        extra = size.extra
+        for a in size.atoms:
+            inner = self.solve(self.bound[a]) if a in self.bound else Size((a,))
+            atoms += inner.atoms
+            extra += inner.extra
+        return Size(tuple(atoms), extra)
+
+    def unify(self, a: Size, b: Size, equation: Equation) -> bool | None:
+        """Make two sizes equal: True done, False impossible, None not decided yet."""
+        a, b = self.solve(a), self.solve(b)
+        left, right = Counter(a.atoms), Counter(b.atoms)
+        common = left & right
+        left, right = left - common, right - common
+        extra = a.extra - b.extra
+        if not left and not right:
+            return extra == 0
+        for one, other, order, more in ((left, right, b.atoms, -extra), (right, left, a.atoms, extra)):
+            if one.total() == 1 and more >= 0 and (other or more >= 1):
+                name = next(iter(one))
+                self.bound[name] = Size(_pick(order, other), more)
+                self.why[name] = equation
+                return True
+        return False if not left or not right else None
+
+
+def _pick(order: tuple[int, ...], wanted: Counter[int]) -> tuple[int, ...]:
+    """`wanted` in the order in which it stands in `order`."""
+    left = Counter(wanted)
+    out = []
+    for a in order:
+        if left[a]:
+            left[a] -= 1
+            out.append(a)
+    return tuple(out)
+
+
+class Sizes:
+    """The sizes of every signal and parameter, as sums of names."""
+
+    def __init__(self, system: System, ranks: Ranks, naming: Iterable[str]) -> None:
+        self.ranks, self.unifier = ranks.table, Unifier()
+        self.size: dict[Key, tuple[Size, ...]] = {k: tuple(self.unifier.new() for _ in range(r)) for k, r in self.ranks.items()}
+        self.later: list[tuple[Size, Size, Term, Equation]] = []
+        self.naming = list(naming)
+        self.equation = system.equations[0]
+        for equation in system.equations:
+            self.equation = equation
+            self._equation(equation)
+        self._settle()
+        self._declared(system)
+        self._check_positive(system)
+        self.names = self._name_unknowns()
+
+    def _equation(self, e: Equation) -> None:
+        own, found = self.size["signal", e.name], self._of(e.term)
+        if len(found) not in (0, len(own)):
+            raise e.place.error(f"{e.name}[t] is a {_rank(len(own))} elsewhere and a {_rank(len(found))} here")
+        for a, b in zip(own, found, strict=False):
+            self._equal(a, b, e.term)
+
+    def _equal(self, a: Size, b: Size, term: Term) -> None:
+        verdict = self.unifier.unify(a, b, self.equation)
+        if verdict is False:
+            raise self._clash(a, b, term, self.equation)
+        if verdict is None:
+            self.later.append((a, b, term, self.equation))
+
+    def _settle(self) -> None:
+        while self.later:
+            todo, self.later = self.later, []
+            for a, b, term, equation in todo:
+                self.equation = equation
+                self._equal(a, b, term)
+            if len(self.later) == len(todo):
+                a, b, term, equation = self.later[0]
+                raise self._clash(a, b, term, equation)
+
+    def _of(self, term: Term) -> tuple[Size, ...]:
+        match term.kind:
+            case "number" | "size":
+                return ()
+            case "signal":
+                return self.size["signal", term.value[0]]
+            case "parameter":
+                return self.size["parameter", term.value]
+            case "transpose":
+                return self._parameter_matrix(term)[::-1]
+            case "join":
+                return (self._joined(term),)
+            case "binary" if term.value == "@":
+                return self._product(term)
+        if term.kind == "call" and term.value in REDUCTIONS:
+            self._of(term.args[0])
+            return ()
+        if term.kind == "call" and term.value == "outer":
+            a, b = (self._of(x) for x in term.args)
+            if (len(a), len(b)) != (1, 1):
+                raise term.place.error(f"outer takes two vectors, got a {_rank(len(a))} and a {_rank(len(b))}")
+            return (*a, *b)
+        if term.kind == "call" and term.value in ROWS:
+            found = self._of(term.args[0])
+            if not found:
+                raise term.place.error(f"{term.value} needs a vector or a matrix, got one number")
+            return found
+        return self._elementwise(term)
+
+    def _parameter_matrix(self, term: Term) -> tuple[Size, ...]:
+        found = self.size["parameter", term.value]
+        if len(found) != 2:
+            raise term.place.error(f"{term.value}.T needs a matrix, {term.value} is a {_rank(len(found))}")
+        return found
+
+    def _joined(self, term: Term) -> Size:
+        parts = []
+        for a in term.args:
+            found = self._of(a)
+            if len(found) > 1:
+                raise a.place.error("[a, b] joins vectors, this is a matrix")
+            parts.append(self.unifier.solve(found[0]) if found else Size((), 1))
+        return Size(tuple(x for p in parts for x in p.atoms), sum(p.extra for p in parts))
+
+    def _product(self, term: Term) -> tuple[Size, ...]:
+        left, right = term.args
+        a, b = self._of(left), self._of(right)
+        if not a or not b:
+            raise term.place.error("@ needs a matrix or a vector on both sides, one side is a number; use *")
+        if len(a) == 1 and right.kind in ("parameter", "transpose"):
+            raise term.place.error(f"a vector stands before a parameter: write {show(right)} @ {show(left)}")
+        self._equal(a[-1], b[0], term)
+        return (*a[:-1], *b[1:])
+
+    def _elementwise(self, term: Term) -> tuple[Size, ...]:
+        found = [self._of(a) for a in term.args]
+        top = max(found, key=len)
+        for a, size in zip(term.args, found, strict=True):
+            if size and len(size) != len(top):
+                raise a.place.error(f"{show(term)} mixes a vector with a matrix; use a number, outer(...) or @")
+            for p, q in zip(top, size, strict=False):
+                self._equal(p, q, term)
+        return top
+
+    def _declared(self, system: System) -> None:
+        by_name = {self._text(s): s for k in self._order() for s in self.size.get(k, ())}
+        for d in system.declarations:
+            for text, size in zip(d.sizes or (), self.size.get(("parameter", d.name), ()), strict=True):
+                parts = [by_name.get(p, Size((), int(p)) if p.isdigit() else None) for p in text.split("+")]
+                known = [p for p in parts if p is not None]
+                if len(known) < len(parts):
+                    raise d.place.error(f"unknown size in {text!r}; the sizes are {', '.join(sorted(by_name))}")
+                total = Size(tuple(a for p in known for a in p.atoms), sum(p.extra for p in known))
+                if self.unifier.unify(size, total, system.equations[0]) is not True:
+                    raise d.place.error(f"{d.name} is declared {text!r} and used as {self._text(size)!r}")
+
+    def _check_positive(self, system: System) -> None:
+        for key, sizes in self.size.items():
+            for s in map(self.unifier.solve, sizes):
+                if not s.atoms and s.extra < 1:
+                    raise EquationError(f"{key[1]} would have size {s.extra}; sizes are at least 1")
+
+    def _order(self) -> list[Key]:
+        return [("signal", n) for n in self.naming]
+
+    def _text(self, size: Size) -> str:
+        names = self._name_unknowns()
+        solved = self.unifier.solve(size)
+        parts = [names.get(a, f"?{a}") for a in solved.atoms] + [str(solved.extra)] * bool(solved.extra)
+        return "+".join(parts) or "0"
+
+    def _name_unknowns(self) -> dict[int, str]:
+        """Unknowns by the first signal that has them, then n1, n2, ..."""
+        names: dict[int, str] = {}
+        for key in self._order():
+            sizes = [self.unifier.solve(s) for s in self.size.get(key, ())]
+            for i, s in enumerate(sizes):
+                if len(s.atoms) == 1 and not s.extra:
+                    names.setdefault(s.atoms[0], key[1] if len(sizes) == 1 else f"{key[1]}_{('rows', 'cols')[i]}")
+        free = {a for sizes in self.size.values() for s in sizes for a in self.unifier.solve(s).atoms} - set(names)
+        for i, a in enumerate(sorted(free), 1):
+            names[a] = f"n{i}"
+        return names
+
+    def _clash(self, a: Size, b: Size, term: Term, equation: Equation) -> EquationError:
+        involved = {*a.atoms, *b.atoms}
+        others = dict.fromkeys(self.unifier.why[x] for x in involved if x in self.unifier.why and self.unifier.why[x] != equation)
+        known = "".join(f"; line {o.place.line} says {o.name}[t] = {_cut(show(o.term))}" for o in others)
+        return term.place.error(f"sizes do not fit in {_cut(show(term))} (equation of {equation.name}[t]): "
+                                f"{self._text(a)} and {self._text(b)}{known}")
+
+    def symbolic(self, key: Key) -> tuple[str, ...]:
+        """A shape as names: ("h", "h+x")."""
+        return tuple(map(self._text, self.size[key]))
+
+
+def _rank(n: int) -> str:
+    return ("number", "vector", "matrix")[n]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def concrete(shape: Iterable[str], sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """Names replaced by numbers: ("h", "h+x") with h=3, x=2 is (3, 5)."""
+    return tuple(sum(int(p) if p.isdigit() else sizes[p] for p in s.split("+")) for s in shape)
+
+

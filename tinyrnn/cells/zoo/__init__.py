@@ -1,0 +1,32 @@
+"""The cells that come with tinyrnn: one file of equations each, with title, paper, year and conventions."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+from ...errors import ArgumentError
+from ..cell import Cell
+
+_ALIASES = {"RNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The names of all cells.
+
+    >>> import tinyrnn as tr
+    >>> "gru_reset_before" in tr.cells.names()
+    True
+    """
+    files = resources.files(__name__).iterdir()
+    return tuple(sorted(f.name.removesuffix(".cell") for f in files if f.name.endswith(".cell")))
+
+
+@cache
+def get(name: str) -> Cell:
+    """A cell by its name."""
+    key = _ALIASES.get(name, name)
+    if key not in names():
+        raise ArgumentError(f"there is no cell {name!r}; the cells are {', '.join(names())}")
+    return Cell(resources.files(__name__).joinpath(f"{key}.cell").read_text(encoding="utf-8"), key)

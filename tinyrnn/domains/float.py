@@ -1,0 +1,113 @@
+"""Ordinary numbers: NumPy arrays of the dtype that the graph says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import IndexRangeError
+from ..shapes import Shape
+from .domain import Domain
+
+
+def _indices(index: Any, n: int, what: str) -> Any:
+    if index.size and (index.min() < 0 or index.max() >= n):
+        seen = index[(index < 0) | (index >= n)].flat[0]
+        raise IndexRangeError(f"index {seen} is outside {what} of size {n}: expected 0 to {n - 1}")
+    return index
+
+
+class Float(Domain):
+    """float32, float64, complex128, integers and bool, as NumPy computes them."""
+
+    name = "float"
+
+    add: Any = np.add
+    sub: Any = np.subtract
+    mul: Any = np.multiply
+    div: Any = np.divide
+    neg: Any = np.negative
+    exp: Any = np.exp
+    expm1: Any = np.expm1
+    log: Any = np.log
+    log1p: Any = np.log1p
+    sqrt: Any = np.sqrt
+    sin: Any = np.sin
+    cos: Any = np.cos
+    tanh: Any = np.tanh
+    abs: Any = np.absolute
+    sign: Any = np.sign
+    power: Any = np.power
+    maximum: Any = np.maximum
+    minimum: Any = np.minimum
+    less: Any = np.less
+    less_equal: Any = np.less_equal
+    equal: Any = np.equal
+    not_equal: Any = np.not_equal
+    where: Any = staticmethod(np.where)
+    matmul: Any = np.matmul
+
+    def enter(self, value: Any, dtype: np.dtype[Any]) -> Any:
+        return np.asarray(value, dtype)
+
+    def stop_gradient(self, x: Any) -> Any:
+        return x
+
+    def astype(self, x: Any, dtype: np.dtype[Any]) -> Any:
+        return x.astype(dtype)
+
+    def relu(self, x: Any) -> Any:
+        return np.maximum(x, 0)
+
+    def sigmoid(self, x: Any) -> Any:
+        """Two branches, so that neither tail loses its relative precision nor overflows."""
+        if x.dtype.kind == "c":
+            return 0.5 + 0.5 * np.tanh(0.5 * x)
+        e = np.exp(-np.absolute(x))
+        return np.where(x < 0, e, 1) / (1 + e)
+
+    def clip(self, x: Any, low: float, high: float) -> Any:
+        return np.clip(x, float(low), float(high))
+
+    def sum(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        return np.sum(x, axis=axes, keepdims=keepdims)
+
+    def einsum(self, *x: Any) -> Any:
+        return np.einsum(x[-1], *x[:-1])
+
+    def amax(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        return np.max(x, axis=axes, keepdims=keepdims)
+
+    def argmax(self, x: Any, axis: int) -> Any:
+        return np.argmax(x, axis=axis)
+
+    def cumsum(self, x: Any, axis: int) -> Any:
+        return np.cumsum(x, axis=axis)
+
+    def gather(self, table: Any, index: Any) -> Any:
+        return table[_indices(index, len(table), "a table")]
+
+    def scatter_add(self, x: Any, index: Any, n: int) -> Any:
+        """Stable sort by index, then segment sums: the order of addition is fixed."""
+        rows = x.reshape(index.size, -1)
+        out = np.zeros((n, rows.shape[1]), rows.dtype)
+        if index.size and rows.shape[1]:
+            order = np.argsort(index, axis=None, kind="stable")
+            ranked = index.reshape(-1)[order]
+            starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+            out[ranked[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+        return out.reshape(n, *x.shape[index.ndim :])
+
+    def pick(self, x: Any, index: Any) -> Any:
+        _indices(index, x.shape[-1], "an axis")
+        return np.take_along_axis(x, index[..., None].astype(np.intp), -1)[..., 0]
+
+    def one_hot(self, index: Any, n: int, dtype: np.dtype[Any]) -> Any:
+        return (index[..., None] == np.arange(n)).astype(dtype)
+
+    def full(self, value: Any, shape: Shape, dtype: np.dtype[Any]) -> Any:
+        return np.broadcast_to(np.asarray(value, dtype), shape) if shape else np.asarray(value, dtype)
+
+
+FLOAT = Float()

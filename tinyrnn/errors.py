@@ -1,0 +1,75 @@
+"""Every error of tinyrnn: what was seen, what was expected, where, and what to do."""
+
+from __future__ import annotations
+
+
+class TinyRNNError(Exception):
+    """Root of all errors raised on purpose by tinyrnn."""
+
+
+class ShapeError(TinyRNNError, ValueError):
+    """Sizes that do not fit together."""
+
+
+class DTypeError(TinyRNNError, TypeError):
+    """A kind of number that an operation has no meaning for."""
+
+
+class ArgumentError(TinyRNNError, ValueError):
+    """An argument outside its documented range."""
+
+
+class GraphError(TinyRNNError, ValueError):
+    """A graph that is not well formed, or values that do not match its inputs."""
+
+
+class GradientError(TinyRNNError, ValueError):
+    """A derivative that was asked for but does not exist."""
+
+
+class SymbolicError(TinyRNNError, TypeError):
+    """A number was asked of something that is only a placeholder for numbers."""
+
+
+class StaleError(TinyRNNError, RuntimeError):
+    """A tensor whose parameters were assigned before it was ever evaluated."""
+
+
+class IndexRangeError(TinyRNNError, IndexError):
+    """An index outside the table that it looks up."""
+
+
+class EquationError(TinyRNNError, ValueError):
+    """Equations that are not a cell; carries `line` and `column` (both from 1, 0 when unknown)."""
+
+    def __init__(self, message: str, source: str = "", line: int = 0, column: int = 0) -> None:
+        self.line, self.column = line, column
+        super().__init__(_with_caret(message, source, line, column) if line else message)
+
+
+class BackendError(TinyRNNError, RuntimeError):
+    """A backend or domain that cannot run what was asked."""
+
+
+class NonFiniteError(TinyRNNError, FloatingPointError):
+    """Training met NaN or infinity."""
+
+
+class LoadError(TinyRNNError, ValueError):
+    """A file that is not what it should be; nothing was changed by reading it."""
+
+
+class DrawError(TinyRNNError, RuntimeError):
+    """A picture that could not be rendered."""
+
+
+_WIDTH = 96
+
+
+def _with_caret(message: str, source: str, line: int, column: int) -> str:
+    """The message, then the source line cut to a readable window, then a caret under the column."""
+    start = max(0, column - 1 - _WIDTH // 2) if len(source) > _WIDTH else 0
+    window = source[start : start + _WIDTH].replace("\t", " ")
+    window = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in window)
+    caret = " " * (column - 1 - start) + "^"
+    return f"{message}\n  line {line}, column {column}:\n    {window}\n    {caret}"

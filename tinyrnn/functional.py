@@ -1,0 +1,539 @@
+"""Functions of tensors.  Each builds a graph; nothing is computed before somebody asks for the value."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .cells.trace import Symbol
+from .errors import ArgumentError, DTypeError, ShapeError
+from .ir import scan as scans
+from .ir.node import Node
+from .ir.ops import elementwise as e
+from .ir.ops import linear, structure
+from .ir.ops import reduce as r
+from .ir.ops.leaves import input_node, iota
+from .passes import derivatives
+from .shapes import show
+from .tensor import Tensor, TensorLike, as_tensor, operand
+
+Axis = int | Iterable[int] | None
+
+
+# ---- leaves and placeholders
+
+def tensor(data: Any, name: str | None = None, dtype: npt.DTypeLike | None = None) -> Tensor:
+    """A leaf that holds data.  Lists and Python numbers become float64, arrays keep their dtype.
+
+    >>> import tinyrnn as tr
+    >>> tr.tensor([[1, 2]]).dtype
+    dtype('float64')
+    """
+    if isinstance(data, Tensor):
+        data = data.numpy()
+    return as_tensor(data, dtype, name)
+
+
+def parameter(data: Any, name: str | None = None, dtype: npt.DTypeLike | None = None) -> Tensor:
+    """A leaf that is trained: `backward` accumulates its gradient, optimisers update it.
+
+    >>> import tinyrnn as tr
+    >>> W = tr.parameter([2.0, 3.0], name="W")
+    >>> (W * W).sum().backward()
+    >>> W.grad
+    array([4., 6.])
+    """
+    data = data.numpy() if isinstance(data, Tensor) else data
+    leaf = as_tensor(data, dtype, name, trainable=True)
+    if leaf.dtype.kind not in "fc":
+        raise DTypeError(f"a parameter holds floating-point numbers, got {leaf.dtype}; give dtype='float32'")
+    return leaf
+
+
+def input(name: str, shape: Sequence[int], dtype: npt.DTypeLike = np.float64) -> Tensor:
+    """A placeholder that gets its value from the dict given to `Graph.run`.
+
+    >>> import tinyrnn as tr
+    >>> x = tr.input("x", (2,))
+    >>> tr.Graph({"y": x * 2}).run({"x": [1.0, 2.0]})["y"]
+    array([2., 4.])
+    """
+    sizes = tuple(int(n) for n in shape)
+    if builtins.min(sizes, default=0) < 0:
+        raise ShapeError(f"input {name!r}: sizes are not negative, got {show(sizes)}")
+    return Tensor(input_node(str(name), sizes, dtype))
+
+
+# ---- elementwise
+
+def _unary(build: Callable[..., Node], name: str, x: Any, *at: Any) -> Any:
+    if isinstance(x, Symbol):
+        return x.call(name, (x, *at))
+    return Tensor(build(as_tensor(x).source(), *at))
+
+
+def _binary(build: Callable[..., Node], name: str, a: Any, b: Any) -> Any:
+    for x in (a, b):
+        if isinstance(x, Symbol):
+            return x.call(name, (a, b))
+    a = a if isinstance(a, Tensor) or isinstance(b, Tensor) else as_tensor(a)
+    return Tensor(build(operand(a), operand(b)))
+
+
+def exp(x: TensorLike) -> Tensor:
+    """`eˣ`, entry by entry."""
+    return _unary(e.exp, "exp", x)  # type: ignore[no-any-return]
+
+
+def expm1(x: TensorLike) -> Tensor:
+    """`eˣ - 1`, precise near 0."""
+    return _unary(e.expm1, "expm1", x)  # type: ignore[no-any-return]
+
+
+def log(x: TensorLike) -> Tensor:
+    """The natural logarithm."""
+    return _unary(e.log, "log", x)  # type: ignore[no-any-return]
+
+
+def log1p(x: TensorLike) -> Tensor:
+    """`log(1 + x)`, precise near 0."""
+    return _unary(e.log1p, "log1p", x)  # type: ignore[no-any-return]
+
+
+def sqrt(x: TensorLike) -> Tensor:
+    """The square root; its slope at 0 is infinite."""
+    return _unary(e.sqrt, "sqrt", x)  # type: ignore[no-any-return]
+
+
+def abs(x: TensorLike) -> Tensor:
+    """`|x|`, with slope 0 at 0."""
+    return _unary(e.abs_, "abs", x)  # type: ignore[no-any-return]
+
+
+def sign(x: TensorLike) -> Tensor:
+    """-1, 0 or 1; no gradient flows."""
+    return _unary(e.sign, "sign", x)  # type: ignore[no-any-return]
+
+
+def sin(x: TensorLike) -> Tensor:
+    """The sine of radians."""
+    return _unary(e.sin, "sin", x)  # type: ignore[no-any-return]
+
+
+def cos(x: TensorLike) -> Tensor:
+    """The cosine of radians."""
+    return _unary(e.cos, "cos", x)  # type: ignore[no-any-return]
+
+
+def tanh(x: TensorLike) -> Tensor:
+    """The hyperbolic tangent; its derivative is `1 - y²`.
+
+    >>> import tinyrnn as tr
+    >>> tr.tanh([0.0]).numpy()
+    array([0.])
+    """
+    return _unary(e.tanh, "tanh", x)  # type: ignore[no-any-return]
+
+
+def sigmoid(x: TensorLike) -> Tensor:
+    """`1 / (1 + e⁻ˣ)`, stable in both tails; its derivative is `y - y²`."""
+    return _unary(e.sigmoid, "sigmoid", x)  # type: ignore[no-any-return]
+
+
+def relu(x: TensorLike) -> Tensor:
+    """`max(x, 0)`, with slope 0 at 0."""
+    return _unary(e.relu, "relu", x)  # type: ignore[no-any-return]
+
+
+def softplus(x: TensorLike) -> Tensor:
+    """`log(1 + eˣ)` without overflow."""
+    return _unary(e.softplus, "softplus", x)  # type: ignore[no-any-return]
+
+
+def silu(x: TensorLike) -> Tensor:
+    """`x σ(x)` (Elfwing, Uchibe & Doya, 2018)."""
+    return _unary(r.silu, "silu", x)  # type: ignore[no-any-return]
+
+
+def gelu(x: TensorLike) -> Tensor:
+    """`x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the tanh form (Hendrycks & Gimpel, 2016)."""
+    return _unary(r.gelu, "gelu", x)  # type: ignore[no-any-return]
+
+
+def elu(x: TensorLike) -> Tensor:
+    """`x` where positive, `eˣ - 1` elsewhere (Clevert, Unterthiner & Hochreiter, 2016)."""
+    return _unary(r.elu, "elu", x)  # type: ignore[no-any-return]
+
+
+def hard_sigmoid(x: TensorLike) -> Tensor:
+    """`clip(x/6 + 1/2, 0, 1)`."""
+    return _unary(r.hard_sigmoid, "hard_sigmoid", x)  # type: ignore[no-any-return]
+
+
+def clip(x: TensorLike, low: float, high: float) -> Tensor:
+    """Every entry moved into `[low, high]`; the gradient passes on the closed interval."""
+    if not low <= high:
+        raise ArgumentError(f"clip needs low <= high, got {low} and {high}")
+    return _unary(r.clip, "clip", x, float(low), float(high))  # type: ignore[no-any-return]
+
+
+def stop_gradient(x: TensorLike) -> Tensor:
+    """The same value, through which no derivative flows."""
+    return _unary(e.stop_gradient, "stop_gradient", x)  # type: ignore[no-any-return]
+
+
+def astype(x: TensorLike, dtype: npt.DTypeLike) -> Tensor:
+    """The same numbers in another dtype."""
+    return _unary(e.astype, "astype", x, dtype)  # type: ignore[no-any-return]
+
+
+def maximum(a: TensorLike, b: TensorLike) -> Tensor:
+    """The larger of two, entry by entry; a tie gives its gradient to b."""
+    return _binary(e.maximum, "maximum", a, b)  # type: ignore[no-any-return]
+
+
+def minimum(a: TensorLike, b: TensorLike) -> Tensor:
+    """The smaller of two, entry by entry; a tie gives its gradient to b."""
+    return _binary(e.minimum, "minimum", a, b)  # type: ignore[no-any-return]
+
+
+def where(condition: Any, a: TensorLike, b: TensorLike) -> Tensor:
+    """`a` where the bool condition holds, `b` elsewhere; the unused branch never reaches value or gradient.
+
+    >>> import tinyrnn as tr
+    >>> x = tr.parameter([0.0, 4.0])
+    >>> tr.where(x > 0, tr.sqrt(x), 0.0).sum().backward()
+    >>> x.grad[1]
+    np.float64(0.25)
+    """
+    for x in (condition, a, b):
+        if isinstance(x, Symbol):
+            return x.call("where", (condition, a, b))  # type: ignore[return-value]
+    return Tensor(e.where(as_tensor(condition).source(), operand(a), operand(b)))
+
+
+# ---- reductions
+
+def _reduction(build: Callable[..., Node], name: str, x: Any, axis: Axis, keepdims: bool) -> Any:
+    if isinstance(x, Symbol):
+        return x.call(name, (x,))
+    return Tensor(build(as_tensor(x).source(), axis, keepdims))
+
+
+def sum(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The sum over some axes, all when none is given."""
+    return _reduction(linear.sum_, "sum", x, axis, keepdims)  # type: ignore[no-any-return]
+
+
+def mean(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The average over some axes."""
+    return _reduction(r.mean, "mean", x, axis, keepdims)  # type: ignore[no-any-return]
+
+
+def var(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The mean square distance from the mean (divides by n)."""
+    return _reduction(r.var, "var", x, axis, keepdims)  # type: ignore[no-any-return]
+
+
+def max(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The largest entry over some axes; ties share the gradient evenly."""
+    return _reduction(r.amax, "max", x, axis, keepdims)  # type: ignore[no-any-return]
+
+
+def min(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The smallest entry over some axes; ties share the gradient evenly."""
+    return _reduction(r.amin, "min", x, axis, keepdims)  # type: ignore[no-any-return]
+
+
+def argmax(x: TensorLike, axis: int = -1) -> Tensor:
+    """The index of the first largest entry along one axis."""
+    return Tensor(r.argmax(as_tensor(x).source(), axis))
+
+
+def cumsum(x: TensorLike, axis: int = -1) -> Tensor:
+    """Running sums along one axis."""
+    return Tensor(structure.cumsum(as_tensor(x).source(), axis))
+
+
+def logsumexp(x: TensorLike, axis: Axis = -1, keepdims: bool = False) -> Tensor:
+    """`log Σ eˣ` without overflow."""
+    return Tensor(r.logsumexp(as_tensor(x).source(), axis, keepdims))
+
+
+def softmax(x: TensorLike, axis: int = -1) -> Tensor:
+    """`eˣ / Σ eˣ` along one axis."""
+    return x.call("softmax", (x,)) if isinstance(x, Symbol) else Tensor(r.softmax(as_tensor(x).source(), axis))  # type: ignore[return-value]
+
+
+def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
+    """`x - log Σ eˣ` along one axis."""
+    return Tensor(r.log_softmax(as_tensor(x).source(), axis))
+
+
+def layer_norm(x: TensorLike, eps: float = 1e-5, axis: int = -1) -> Tensor:
+    """`(x - mean) / √(var + eps)` along one axis (Ba, Kiros & Hinton, 2016)."""
+    if isinstance(x, Symbol):
+        return x.call("layer_norm", (x,))  # type: ignore[return-value]
+    return Tensor(r.layer_norm(as_tensor(x).source(), eps, axis))
+
+
+def rms_norm(x: TensorLike, eps: float = 1e-5, axis: int = -1) -> Tensor:
+    """`x / √(mean x² + eps)` along one axis (Zhang & Sennrich, 2019)."""
+    if isinstance(x, Symbol):
+        return x.call("rms_norm", (x,))  # type: ignore[return-value]
+    return Tensor(r.rms_norm(as_tensor(x).source(), eps, axis))
+
+
+# ---- shapes and joins
+
+def reshape(x: TensorLike, shape: Iterable[int]) -> Tensor:
+    """The same numbers, row by row, in another shape; one size may be -1."""
+    return Tensor(linear.reshape(as_tensor(x).source(), shape))
+
+
+def transpose(x: TensorLike, order: Sequence[int] | None = None) -> Tensor:
+    """Axes in another order, reversed when none is given."""
+    return Tensor(linear.transpose(as_tensor(x).source(), order))
+
+
+def broadcast_to(x: TensorLike, shape: Iterable[int]) -> Tensor:
+    """The tensor repeated along new or size-1 axes."""
+    return Tensor(linear.broadcast_to(as_tensor(x).source(), shape))
+
+
+def concat(parts: Sequence[TensorLike], axis: int = -1) -> Tensor:
+    """Tensors joined along an axis that exists."""
+    for p in parts:
+        if isinstance(p, Symbol):
+            return p.call("concat", (parts,))  # type: ignore[return-value]
+    return Tensor(structure.concat([as_tensor(p).source() for p in parts], axis))
+
+
+def stack(parts: Sequence[TensorLike], axis: int = 0) -> Tensor:
+    """Tensors joined along a new axis."""
+    return Tensor(structure.stack([as_tensor(p).source() for p in parts], axis))
+
+
+def split(x: TensorLike, sections: int | Sequence[int], axis: int = -1) -> list[Tensor]:
+    """Equal pieces (an int) or pieces of the given sizes (a list)."""
+    return [Tensor(n) for n in structure.split(as_tensor(x).source(), sections, axis)]
+
+
+def flip(x: TensorLike, axis: Axis = None) -> Tensor:
+    """The entries in reverse order along some axes."""
+    return Tensor(structure.flip(as_tensor(x).source(), axis))
+
+
+def pad(x: TensorLike, widths: Sequence[tuple[int, int]]) -> Tensor:
+    """Zeros before and after each axis."""
+    return Tensor(structure.pad(as_tensor(x).source(), widths))
+
+
+def gather(table: TensorLike, index: Any) -> Tensor:
+    """Rows of a table, `y[...] = table[index[...]]`: an embedding lookup."""
+    return Tensor(structure.gather(as_tensor(table).source(), _integers(index)))
+
+
+def pick(x: TensorLike, index: Any) -> Tensor:
+    """One entry of the last axis: `y[...] = x[..., index[...]]`."""
+    return Tensor(structure.pick(as_tensor(x).source(), _integers(index)))
+
+
+def one_hot(index: Any, n: int, dtype: npt.DTypeLike = np.float64) -> Tensor:
+    """Vectors that are 1 at the index and 0 elsewhere."""
+    return Tensor(structure.one_hot(_integers(index), n, dtype))
+
+
+def _integers(index: Any) -> Node:
+    return as_tensor(index if hasattr(index, "dtype") else np.asarray(index)).source()
+
+
+def arange(n: int) -> Tensor:
+    """0, 1, ..., n - 1 as int64."""
+    return Tensor(iota(n))
+
+
+def outer(a: TensorLike, b: TensorLike) -> Tensor:
+    """`y[..., i, j] = a[..., i] b[..., j]`."""
+    return _binary(linear.outer, "outer", a, b)  # type: ignore[no-any-return]
+
+
+def matmul(a: TensorLike, b: TensorLike) -> Tensor:
+    """`a @ b`, with NumPy's rules for vectors and batches."""
+    return _binary(linear.matmul, "matmul", a, b)  # type: ignore[no-any-return]
+
+
+def einsum(spec: str, *operands: TensorLike) -> Tensor:
+    """A sum of products in Einstein's notation.
+
+    >>> import tinyrnn as tr
+    >>> tr.einsum("ij,j->i", [[1.0, 2.0], [3.0, 4.0]], [1.0, 1.0]).numpy()
+    array([3., 7.])
+    """
+    return Tensor(linear.einsum(spec, *(as_tensor(x).source() for x in operands)))
+
+
+# ---- derivatives
+
+def grad(y: Tensor, wrt: Any) -> Any:
+    """`dy/dw` of a scalar as a tensor, hence a graph; a list or dict of w gives a list or dict.
+
+    >>> import tinyrnn as tr
+    >>> x = tr.parameter(3.0)
+    >>> dy = tr.grad(x * x * x, x)
+    >>> float(dy), float(tr.grad(dy, x))
+    (27.0, 18.0)
+    """
+    if callable(y):
+        raise ArgumentError("tr.grad takes a tensor; for a function use tr.value_and_grad(fn)(x), which returns (y, dy/dx)")
+    leaves, rebuild = flatten(wrt)
+    return rebuild([Tensor(n) for n in derivatives.grad(y.source(), [as_tensor(w).source() for w in leaves])])
+
+
+def value_and_grad(fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., tuple[Tensor, Any]]:
+    """A function that returns `(fn(...), gradient)` with respect to the chosen arguments.
+
+    >>> import tinyrnn as tr
+    >>> y, dy = tr.value_and_grad(lambda x: (x * x).sum())([1.0, 2.0])
+    >>> float(y), dy.numpy()
+    (5.0, array([2., 4.]))
+    """
+    def run(*args: Any) -> tuple[Tensor, Any]:
+        chosen = [argnums] if isinstance(argnums, int) else list(argnums)
+        moved = list(args)
+        for i in chosen:
+            moved[i] = map_tree(lambda a: as_tensor(a) if isinstance(a, Tensor) else tensor(a), args[i])
+        y = fn(*moved)
+        found = [grad(y, moved[i]) for i in chosen]
+        return y, found[0] if isinstance(argnums, int) else tuple(found)
+
+    return run
+
+
+def jvp(y: Any, tangents: Mapping[Tensor, TensorLike]) -> Any:
+    """The derivative of y (a tensor, list or dict) along the given tangents, also a graph."""
+    leaves, rebuild = flatten(y)
+    moved = {w.source(): as_tensor(v).source() for w, v in tangents.items()}
+    return rebuild([Tensor(n) for n in derivatives.jvp([as_tensor(t).source() for t in leaves], moved)])
+
+
+def jacobian(v: Tensor, x: Tensor) -> Tensor:
+    """`J[i..., j...] = dv[i...]/dx[j...]`."""
+    return Tensor(derivatives.jacobian(v.source(), x.source()))
+
+
+def hessian(y: Tensor, x: Tensor) -> Tensor:
+    """`H[i..., j...] = d²y/dx[i...]dx[j...]` of a scalar y."""
+    return Tensor(derivatives.hessian(y.source(), x.source()))
+
+
+def remat(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn`, whose inner values are computed again in the backward pass instead of being stored."""
+    def run(*args: Any) -> Any:
+        leaves, rebuild = flatten(args)
+        form: list[Callable[[list[Any]], Any]] = []
+
+        def body(nodes: list[Node]) -> list[Node]:
+            outs, form_of = flatten(fn(*rebuild([Tensor(n) for n in nodes])))
+            form.append(form_of)
+            return [as_tensor(o).source() for o in outs]
+
+        results = scans.region(body, [as_tensor(a).source() for a in leaves])
+        return form[0]([Tensor(n) for n in results])
+
+    return run
+
+
+def scan(fn: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, *, lengths: Any = None, mask: Any = None,
+         reverse: bool = False, steps: int | None = None) -> tuple[Any, Any]:
+    """Run `fn(state, x) -> (state, y)` over the first axis of xs; returns the last state and all y, stacked.
+
+    State, x and y are tensors or lists, tuples and dicts of them.  `lengths` (one whole number per row of the batch)
+    or `mask` (bool [T, B]) hold the state and zero the output beyond each row's end; `reverse` visits T..1.
+
+    >>> import tinyrnn as tr
+    >>> total, partial = tr.scan(lambda s, x: (s + x, s + x), tr.tensor(0.0), tr.tensor([1.0, 2.0, 3.0]))
+    >>> float(total), partial.numpy()
+    (6.0, array([1., 3., 6.]))
+    """
+    state, state_form = flatten(init)
+    slices, slice_form = flatten(xs)
+    output_form: list[Callable[[list[Any]], Any]] = []
+
+    def step(s: list[Node], x: list[Node]) -> tuple[list[Node], list[Node]]:
+        result = fn(state_form([Tensor(n) for n in s]), slice_form([Tensor(n) for n in x]))
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise ArgumentError("a scan's function returns a pair: (new state, output)")
+        new, new_form = flatten(result[0])
+        if len(new) != len(s):
+            raise ArgumentError(f"the state has {len(s)} tensors before a step and {len(new)} after it")
+        outs, form = flatten(result[1])
+        output_form.append(form)
+        return [as_tensor(t).source() for t in new], [as_tensor(t).source() for t in outs]
+
+    nodes = [as_tensor(t).source() for t in slices]
+    valid = step_mask(nodes[0].shape[0] if nodes and nodes[0].ndim else steps or 0, lengths, mask)
+    finals, traces = scans.scan(step, [as_tensor(t).source() for t in state], nodes, mask=valid, reverse=reverse, steps=steps)
+    return state_form([Tensor(n) for n in finals]), output_form[0]([Tensor(n) for n in traces])
+
+
+def step_mask(steps: int, lengths: Any, mask: Any) -> Node | None:
+    """`lengths` [B] or a bool mask [T, B] as one mask [T, B]; None when neither is given."""
+    if lengths is not None and mask is not None:
+        raise ArgumentError("give lengths or mask, not both")
+    if mask is not None:
+        node = as_tensor(np.asarray(mask) if not isinstance(mask, Tensor) else mask).source()
+        if node.dtype.kind != "b" or node.ndim != 2 or node.shape[0] != steps:
+            raise ShapeError(f"a mask is bool [T, B] with T={steps}, got {node.dtype}{show(node.shape)}")
+        return node
+    if lengths is None:
+        return None
+    counts = as_tensor(check_lengths(lengths, steps) if not isinstance(lengths, Tensor) else lengths).source()
+    if counts.dtype.kind not in "iu" or counts.ndim != 1:
+        raise DTypeError(f"lengths are whole numbers, one per row, got {counts.dtype}{show(counts.shape)}")
+    return e.less(linear.reshape(iota(steps), (steps, 1)), e.astype(counts, np.int64))
+
+
+def check_lengths(lengths: Any, steps: int) -> npt.NDArray[np.int64]:
+    """Lengths as int64, each between 0 and the number of steps."""
+    array = np.asarray(lengths)
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise DTypeError(f"lengths are whole numbers, one per row, got {array.dtype} of shape {show(array.shape)}")
+    if array.size and (array.min() < 0 or array.max() > steps):
+        raise ArgumentError(f"lengths lie between 0 and the number of steps, {steps}; got {array.min()} to {array.max()}")
+    return array.astype(np.int64)
+
+
+# ---- nested lists, tuples and dicts of tensors
+
+def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """The leaves of a nested structure, and how to put new leaves into the same structure."""
+    if tree is None:
+        return [], lambda leaves: None
+    if isinstance(tree, Mapping):
+        keys = list(tree)
+        leaves, form = flatten([tree[k] for k in keys])
+        return leaves, lambda new: dict(zip(keys, form(new), strict=True))
+    if isinstance(tree, (list, tuple)) and not all(isinstance(t, (int, float)) for t in tree):
+        parts = [flatten(t) for t in tree]
+        sizes = [len(p[0]) for p in parts]
+
+        def rebuild(new: list[Any]) -> Any:
+            out, start = [], 0
+            for (_, form), n in zip(parts, sizes, strict=True):
+                out.append(form(new[start : start + n]))
+                start += n
+            return tuple(out) if isinstance(tree, tuple) else out
+
+        return [leaf for p in parts for leaf in p[0]], rebuild
+    return [tree], lambda new: new[0]
+
+
+def map_tree(fn: Callable[[Any], Any], tree: Any) -> Any:
+    """A structure with a function applied to every leaf."""
+    leaves, rebuild = flatten(tree)
+    return rebuild([fn(leaf) for leaf in leaves])

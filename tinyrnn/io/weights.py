@@ -1,0 +1,112 @@
+"""safetensors files, written atomically and read with suspicion.  No pickle anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import LoadError
+
+MAX_TENSORS = 100_000
+MAX_HEADER = 100_000_000
+_DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64"}
+
+PathLike = str | os.PathLike[str]
+
+
+def write_weights(path: PathLike, arrays: Mapping[str, npt.ArrayLike], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a file that is complete or not there: a kill at any moment leaves the old file or the new one."""
+    from safetensors.numpy import save
+
+    data = save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, dict(metadata or {}))
+    atomic_write(path, data)
+
+
+def atomic_write(path: PathLike, data: bytes) -> None:
+    """Temporary file beside the target, fsync, replace, fsync of the folder."""
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    if os.name == "posix":
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read_weights(path: PathLike) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """The arrays and the metadata of a file, or one `LoadError` that says what is wrong with it."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    data = Path(path).read_bytes()
+    metadata = _check_header(data, path)
+    try:
+        arrays = load(data)
+    except (SafetensorError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise LoadError(f"{path}: not a sound safetensors file ({error})") from None
+    return arrays, metadata
+
+
+def _check_header(data: bytes, path: PathLike) -> dict[str, str]:
+    """What the format forbids and readers let pass: duplicate keys, odd names, bools that are neither 0 nor 1."""
+    size = int.from_bytes(data[:8], "little") if len(data) >= 8 else -1
+    if not 2 <= size <= min(len(data) - 8, MAX_HEADER) or data[8:9] != b"{":
+        raise LoadError(f"{path}: not a safetensors file")
+    try:
+        header = json.loads(data[8 : 8 + size].decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise LoadError(f"{path}: the header is not sound ({error})") from None
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise LoadError(f"{path}: the metadata are not text")
+    if len(header) > MAX_TENSORS:
+        raise LoadError(f"{path}: {len(header):,} tensors; at most {MAX_TENSORS:,} are read")
+    for name, entry in header.items():
+        _check_entry(name, entry, data[8 + size :], path)
+    return metadata
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _check_entry(name: str, entry: Any, body: bytes, path: PathLike) -> None:
+    if not name or not name.isprintable() or len(name) > 1000 or ".." in name or "/" in name or "\\" in name:
+        raise LoadError(f"{path}: {name[:40]!r} is not a name of a tensor")
+    if not isinstance(entry, dict) or entry.get("dtype") not in _DTYPES:
+        kind = entry.get("dtype") if isinstance(entry, dict) else entry
+        raise LoadError(f"{path}: tensor {name!r} has dtype {kind!r}; known are {', '.join(sorted(_DTYPES))}")
+    if entry["dtype"] == "BOOL":
+        offsets = entry.get("data_offsets")
+        if isinstance(offsets, list) and len(offsets) == 2 and all(type(i) is int and i >= 0 for i in offsets):
+            if body[offsets[0] : offsets[1]].strip(b"\x00\x01"):
+                raise LoadError(f"{path}: tensor {name!r} holds bools that are neither 0 nor 1")

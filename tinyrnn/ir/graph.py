@@ -1,0 +1,242 @@
+"""A graph: named inputs to named outputs.  It is never changed; passes make new ones and lenses read it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import GraphError
+from ..shapes import show
+from .node import Node, walk
+from .ops.leaves import ARG, FULL, INPUT, LEAF, Array
+from .scan import SCAN, Body
+
+if TYPE_CHECKING:
+    import networkx
+
+
+class Label(NamedTuple):
+    """The name of a value: which quantity, at which step (None outside a sequence), of which cell."""
+
+    name: str
+    step: int | tuple[int, ...] | None = None
+    cell: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.step is None else f"{self.name}[{str(self.step).strip('()')}]"
+
+
+RUNNERS: dict[str, Callable[[Graph, Mapping[str, Any], Any], dict[str, Any]]] = {}
+"""Backends by name; a backend enters itself, so that the graph imports none."""
+
+
+def node_of(value: Any) -> Node:
+    """The node of a node, or of a handle that carries one."""
+    node = getattr(value, "node", value)
+    if not isinstance(node, Node):
+        raise GraphError(f"expected a tensor, got {type(value).__name__}")
+    return node
+
+
+class Graph:
+    """Named outputs, and everything they are computed from.
+
+    >>> import tinyrnn as tr
+    >>> x = tr.input("x", (2, 3))
+    >>> print(tr.Graph({"y": tr.tanh(x).sum()}))
+    %0 f64[2,3] = input 'x'
+    %1 f64[2,3] = tanh(%0)
+    %2 f64[] = sum(%1, axes=(0, 1))
+    y = %2
+    """
+
+    def __init__(self, outputs: Mapping[str, Any], labels: Mapping[Label, Node] | None = None,
+                 steps: Mapping[Node, int] | None = None) -> None:
+        self.outputs: dict[str, Node] = {str(k): node_of(v) for k, v in outputs.items()}
+        self.labels: dict[Label, Node] = dict(labels or {})
+        self.steps: Mapping[Node, int] = steps or {}
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """Every node, sources before users."""
+        return walk(self.outputs.values())
+
+    @cached_property
+    def inputs(self) -> dict[str, Node]:
+        """The placeholders by name."""
+        found: dict[str, Node] = {}
+        for n in self.nodes:
+            if n.op is INPUT and found.setdefault(n.at[0], n) is not n:
+                other = found[n.at[0]]
+                raise GraphError(f"two inputs are called {n.at[0]!r}: {other.dtype}{show(other.shape)} and "
+                                 f"{n.dtype}{show(n.shape)}; give them different names")
+        return found
+
+    @cached_property
+    def leaves(self) -> dict[str, Node]:
+        """The leaves that hold data, by name; a name that several share gets a number (`W#2`)."""
+        found: dict[str, Node] = {}
+        for n in self.nodes:
+            if n.op is LEAF:
+                base = n.at[0].name or "data"
+                name, k = base, 1
+                while name in found or name in self.inputs:
+                    k += 1
+                    name = f"{base}#{k}"
+                found[name] = n
+        return found
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def find(self, name: str, step: int | tuple[int, ...] | None = None, cell: str | None = None) -> Node:
+        """The node of a named value, e.g. gate `f` at step 3; errors list what is there."""
+        exact = self.labels.get(Label(name, step, cell))
+        if exact is not None:
+            return exact
+        found = {n for label, n in self.labels.items()
+                 if label.name == name and label.step == step and cell in (None, label.cell)}
+        if len(found) != 1:
+            known = sorted({label.name for label in self.labels if label.step == step})
+            raise GraphError(f"{len(found) or 'no'} values are called {name!r} at step {step}"
+                             f"{f' of cell {cell!r}' if cell else ''}; known there: {', '.join(known) or 'nothing'}")
+        return found.pop()
+
+    @cached_property
+    def names(self) -> dict[Node, tuple[Label, ...]]:
+        """The labels of each node."""
+        found: dict[Node, tuple[Label, ...]] = {}
+        for label, n in self.labels.items():
+            found[n] = (*found.get(n, ()), label)
+        return found
+
+    def run(self, values: Mapping[str, Any] | None = None, *, domain: Any = None, backend: str = "numpy") -> dict[str, Any]:
+        """Evaluate every output.
+
+        `values` gives an array for each input (and may replace the data of a leaf by its name); `domain` says what
+        the numbers are (ordinary ones unless given).
+        """
+        if backend not in RUNNERS:
+            raise GraphError(f"there is no backend {backend!r}; available: {', '.join(RUNNERS)}")
+        return RUNNERS[backend](self, values or {}, domain)
+
+    def __str__(self) -> str:
+        return "\n".join([*_listing(self.nodes, self.names), *self._output_lines()])
+
+    def _output_lines(self) -> Iterable[str]:
+        number = {n: i for i, n in enumerate(self.nodes)}
+        return (f"{name} = %{number[n]}" for name, n in self.outputs.items())
+
+    def __repr__(self) -> str:
+        return f"<Graph of {len(self.nodes)} nodes: ({', '.join(self.inputs)}) -> ({', '.join(self.outputs)})>"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the structure: equal for equal computations in any process, blind to data and labels."""
+        return _fingerprint(self.nodes, self.outputs.items())
+
+    def to_networkx(self) -> networkx.MultiDiGraph[int]:
+        """The graph for networkx: nodes are numbered in topological order, edges carry the operand's position."""
+        import networkx as nx
+
+        g: networkx.MultiDiGraph[int] = nx.MultiDiGraph()
+        number = {n: i for i, n in enumerate(self.nodes)}
+        for n, i in number.items():
+            labels = self.names.get(n, ())
+            label = labels[0] if labels else Label(n.at[0] if n.op is INPUT else _leaf_name(n))
+            step = label.step if label.step is not None else self.steps.get(n)
+            g.add_node(i, op=n.op.name, label=n.op.label, shape=n.shape, dtype=str(n.dtype), name=label.name, step=step,
+                       cell=label.cell, flops=n.op.flops(n), bytes=prod(n.shape) * n.dtype.itemsize)
+            for position, s in enumerate(n.src):
+                g.add_edge(number[s], i, operand=position)
+        g.graph["outputs"] = {name: number[n] for name, n in self.outputs.items()}
+        return g
+
+    def draw(self, file: str | None = None, **options: Any) -> Any:
+        """A picture of the graph; see `tinyrnn.draw`."""
+        return LENSES["draw"](self, file, **options)
+
+
+LENSES: dict[str, Callable[..., Any]] = {}
+"""Pictures and reports by name; the modules that make them enter themselves."""
+
+
+def _leaf_name(n: Node) -> str:
+    return n.at[0].name or "" if n.op is LEAF else ""
+
+
+_ATTRIBUTES = {"sum": ("axes", "keepdims"), "amax": ("axes", "keepdims"), "reshape": ("to",), "transpose": ("order",),
+               "broadcast_to": ("to",), "slice": ("parts",), "astype": ("dtype",)}
+
+
+def _attribute(n: Node, index: int, value: Any, number: Mapping[Node, int]) -> str | None:
+    names = _ATTRIBUTES.get(n.op.name, ())
+    if isinstance(value, Node):
+        return f"body value {value.op.name}"
+    if isinstance(value, Body) or (value is False and names):
+        return None
+    text = repr(value) if isinstance(value, str) else str(value)
+    return f"{names[index]}={text}" if index < len(names) else text
+
+
+def _short(dtype: Any) -> str:
+    return "bool" if dtype.kind == "b" else f"{dtype.kind}{8 * dtype.itemsize}"
+
+
+def _listing(nodes: Iterable[Node], names: Mapping[Node, tuple[Label, ...]], indent: str = "") -> Iterable[str]:
+    number = {n: i for i, n in enumerate(nodes)}
+    for n, i in number.items():
+        note = "   # " + ", ".join(map(str, names[n])) if n in names else ""
+        kind = "" if n.op.kind == "control" and n.dtype.kind == "V" else f" {_short(n.dtype)}{show(n.shape)}"
+        yield f"{indent}%{i}{kind} = {_expression(n, number)}{note}"
+        if n.op.kind == "control" and n.at and isinstance(n.at[0], Body):
+            body = n.at[0]
+            inner = walk([*body.args, *body.outs])
+            yield from _listing(inner, {}, indent + "    ")
+            inside = {m: j for j, m in enumerate(inner)}
+            yield f"{indent}    -> {', '.join(f'%{inside[o]}' for o in body.outs)}"
+
+
+def _expression(n: Node, number: Mapping[Node, int]) -> str:
+    if n.op is INPUT:
+        return f"input {n.at[0]!r}"
+    if n.op is LEAF:
+        return f"{'parameter' if n.at[0].trainable else 'data'} {n.at[0].name or ''}".rstrip()
+    if n.op is FULL:
+        return f"{n.at[0]:g}" if not isinstance(n.at[0], bool) else str(n.at[0])
+    if n.op is ARG:
+        return f"arg {n.at[0]}"
+    at = n.at[:-2] if n.op.kind == "leaf" else n.at
+    if n.op is SCAN:
+        return (f"scan({', '.join(f'%{number[s]}' for s in n.src)}; {n.at[1]} states, {n.at[2]} sequences, "
+                f"{n.at[4]} steps{', reversed' if n.at[3] else ''}):")
+    attributes = (_attribute(n, i, a, number) for i, a in enumerate(at))
+    return f"{n.op.name}({', '.join([*(f'%{number[s]}' for s in n.src), *(a for a in attributes if a)])})"
+
+
+def _fingerprint(nodes: Iterable[Node], outputs: Iterable[tuple[str, Node]]) -> str:
+    digest = hashlib.sha256()
+    number: dict[Node, int] = {}
+    for i, n in enumerate(nodes):
+        number[n] = number[n.src[0]] if n.op.name == "tag" else i
+        if n.op.name != "tag":
+            at = tuple(_frozen(a) for a in n.at)
+            digest.update(repr((n.op.name, at, n.shape, n.dtype.str, [number[s] for s in n.src])).encode())
+    digest.update(repr([(name, number[n]) for name, n in outputs]).encode())
+    return digest.hexdigest()[:16]
+
+
+def _frozen(value: Any) -> Any:
+    """An attribute as text that is the same in every process."""
+    if isinstance(value, Body):
+        return _fingerprint(walk([*value.args, *value.outs]), [(str(i), o) for i, o in enumerate(value.outs)])
+    if isinstance(value, Node):
+        return _fingerprint(walk([value]), [("", value)])
+    if isinstance(value, float):
+        return value.hex()
+    if isinstance(value, Array):
+        return hashlib.sha256(value.array.tobytes()).hexdigest()
+    return str(value) if isinstance(value, (str, int, bool, tuple, type(None))) or hasattr(value, "itemsize") else "box"

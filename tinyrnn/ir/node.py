@@ -1,0 +1,238 @@
+"""Immutable, interned nodes: equal structure is the same object.  Every walk is iterative."""
+
+from __future__ import annotations
+
+import struct
+import weakref
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+import numpy as np
+
+from ..errors import DTypeError, SymbolicError
+from ..shapes import Shape, show
+from .op import CATALOGUE, Op
+
+DType = np.dtype[Any]
+FLOATING = "fc"  # dtype kinds through which derivatives flow
+
+OPERATORS: dict[str, Callable[..., Any]] = {}  # filled by the catalogue: node.py never imports ops
+
+
+class Node:
+    """The result of one operation: what to do (`op`, `at`) with which nodes (`src`), and its shape and dtype."""
+
+    __slots__ = ("__weakref__", "at", "dtype", "op", "shape", "src")
+    __array_ufunc__ = None
+
+    op: Op
+    src: tuple[Node, ...]
+    at: tuple[Any, ...]
+    shape: Shape
+    dtype: DType
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def floating(self) -> bool:
+        return self.dtype.kind in FLOATING
+
+    def __add__(self, other: Any) -> Node:
+        return _binary("add", self, other)
+
+    def __radd__(self, other: Any) -> Node:
+        return _binary("add", other, self)
+
+    def __sub__(self, other: Any) -> Node:
+        return _binary("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Node:
+        return _binary("sub", other, self)
+
+    def __mul__(self, other: Any) -> Node:
+        return _binary("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Node:
+        return _binary("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Node:
+        return _binary("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Node:
+        return _binary("div", other, self)
+
+    def __pow__(self, other: Any) -> Node:
+        return _binary("pow", self, other)
+
+    def __rpow__(self, other: Any) -> Node:
+        return _binary("pow", other, self)
+
+    def __matmul__(self, other: Any) -> Node:
+        return _binary("matmul", self, other)
+
+    def __rmatmul__(self, other: Any) -> Node:
+        return _binary("matmul", other, self)
+
+    def __lt__(self, other: Any) -> Node:
+        return _binary("less", self, other)
+
+    def __gt__(self, other: Any) -> Node:
+        return _binary("less", other, self)
+
+    def __le__(self, other: Any) -> Node:
+        return _binary("less_equal", self, other)
+
+    def __ge__(self, other: Any) -> Node:
+        return _binary("less_equal", other, self)
+
+    def __neg__(self) -> Node:
+        return _unary("neg", self)
+
+    def __getitem__(self, key: Any) -> Node:
+        result: Node = OPERATORS["getitem"](self, key)
+        return result
+
+    def __bool__(self) -> bool:
+        raise SymbolicError(f"{self!r} has no truth value before it is evaluated; use where(condition, a, b)")
+
+    def __iter__(self) -> Any:
+        raise SymbolicError(f"{self!r} cannot be iterated; index it, x[i], or use split(x, n)")
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name} {self.dtype}{show(self.shape)}>"
+
+
+def _binary(name: str, a: Any, b: Any) -> Node:
+    result: Node = OPERATORS[name](a, b)
+    return result
+
+
+def _unary(name: str, a: Node) -> Node:
+    result: Node = OPERATORS[name](a)
+    return result
+
+
+# ---- interning: plain weak references without callbacks; dead entries are swept when the table has doubled
+
+_table: dict[tuple[Any, ...], weakref.ref[Node]] = {}
+_START = 1 << 16
+_limit = _START
+
+
+def intern(op: Op, src: tuple[Node, ...], at: tuple[Any, ...], shape: Shape, dtype: DType) -> Node:
+    """The one node with this operation, sources and attributes."""
+    key = (op, at, *map(id, src))
+    reference = _table.get(key)
+    node = None if reference is None else reference()
+    if node is None:
+        node = fresh(op, src, at, shape, dtype)
+        _table[key] = weakref.ref(node)
+        if len(_table) > _limit:
+            _sweep()
+    return node
+
+
+def fresh(op: Op, src: tuple[Node, ...], at: tuple[Any, ...], shape: Shape, dtype: DType) -> Node:
+    """A node outside the table (leaves, whose attribute is an identity of its own)."""
+    node = object.__new__(Node)
+    node.op, node.src, node.at, node.shape, node.dtype = op, src, at, shape, dtype
+    return node
+
+
+def _sweep() -> None:
+    global _limit
+    alive = {key: ref for key, ref in _table.items() if ref() is not None}
+    _table.clear()
+    _table.update(alive)
+    _limit = max(_START, 2 * len(_table))
+
+
+def apply(op: Op, src: tuple[Node, ...], at: tuple[Any, ...] = ()) -> Node:
+    """Build a node the way its op wants it: simplified where the op knows how, interned otherwise."""
+    if op.simplify is not None:
+        simpler = op.simplify(src, at)
+        if simpler is not None:
+            return simpler
+    shape, dtype = op.infer(*src, *at)
+    return intern(op, src, at, shape, dtype)
+
+
+# ---- literal attributes
+
+class Bits(float):
+    """A float attribute compared by its bits: 0.0 is not -0.0, and nan equals itself."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bits) and struct.pack("d", self) == struct.pack("d", other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(struct.pack("d", self))
+
+
+Scalar = bool | int | float | complex
+
+
+def promote(*dtypes: DType) -> DType:
+    """NumPy's common dtype."""
+    first = dtypes[0]
+    return first if all(d is first for d in dtypes) else np.result_type(*dtypes)
+
+
+def weak(value: Scalar, dtype: DType) -> DType:
+    """The dtype a Python number takes beside `dtype` (NEP 50)."""
+    if dtype.kind == "f" and not isinstance(value, complex):
+        return dtype
+    try:
+        return np.result_type(dtype, value)
+    except (OverflowError, TypeError) as error:
+        raise DTypeError(f"the number {value!r} has no place beside dtype {dtype}") from error
+
+
+# ---- walks
+
+def walk(outputs: Iterable[Node], known: Collection[Node] = ()) -> list[Node]:
+    """All nodes that `outputs` need, sources first; `known` nodes are taken as given."""
+    order: list[Node] = []
+    seen = set(known)
+    stack: list[Node | None] = list(outputs)[::-1]
+    while stack:
+        node = stack.pop()
+        if node is None:
+            done = stack.pop()
+            assert done is not None
+            order.append(done)
+        elif node not in seen:
+            seen.add(node)
+            if node.src:
+                stack += (node, None)
+                stack += [s for s in reversed(node.src) if s not in seen]
+            else:
+                order.append(node)
+    return order
+
+
+def rebuild(order: Iterable[Node], new: dict[Node, Node]) -> dict[Node, Node]:
+    """Extend `new` (old -> new) over `order`; what does not change stays the same object."""
+    for node in order:
+        if node in new:
+            continue
+        src = tuple([new.get(s, s) for s in node.src])
+        new[node] = node if src == node.src else apply(node.op, src, node.at)
+    return new
+
+
+def substitute(outputs: Iterable[Node], new: dict[Node, Node]) -> list[Node]:
+    """`outputs` with some nodes replaced."""
+    wanted = list(outputs)
+    table = rebuild(walk(wanted, known=new.keys()), dict(new))
+    return [table[n] for n in wanted]
+
+
+def lookup(name: str) -> Op:
+    """The op of this name."""
+    return CATALOGUE[name]

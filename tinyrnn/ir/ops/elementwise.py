@@ -1,0 +1,233 @@
+"""Elementwise ops: each one formula over a domain, and its gradient as one line.
+
+Kinks follow the usual conventions: relu'(0) = 0, |x|'(0) = 0, a tie of maximum or minimum gives its slope to the
+second operand, and clip passes the gradient on its closed interval.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import DTypeError
+from ...shapes import Shape, broadcast
+from ..node import OPERATORS, Bits, DType, Node, apply, promote
+from ..op import PRIMITIVE, Builder, Op, Vjp, per_entry, register
+from .leaves import FULL, dtype_of, full, is_number, lift, literal_value, pair
+
+BOOL = np.dtype(bool)
+
+
+def _shape(src: tuple[Node, ...]) -> Shape:
+    shape = src[0].shape
+    for other in src[1:]:
+        if other.shape != shape:
+            return broadcast(*(s.shape for s in src))
+    return shape
+
+
+def _same(*src_at: Any) -> tuple[Shape, DType]:
+    src = tuple([s for s in src_at if isinstance(s, Node)])
+    return _shape(src), promote(*[s.dtype for s in src])
+
+
+def _float(name: str) -> Any:
+    def infer(x: Node, *at: Any) -> tuple[Shape, DType]:
+        if x.dtype.kind not in "fc":
+            raise DTypeError(f"{name} needs floating-point numbers, got {x.dtype}; use x.astype('float64')")
+        return x.shape, x.dtype
+    return infer
+
+
+def _real(name: str, infer: Any) -> Any:
+    def check(*src_at: Any) -> tuple[Shape, DType]:
+        for s in src_at:
+            if isinstance(s, Node) and s.dtype.kind == "c":
+                raise DTypeError(f"{name} has no meaning for complex numbers, got {s.dtype}")
+        result: tuple[Shape, DType] = infer(*src_at)
+        return result
+    return check
+
+
+def _bool(*src: Any) -> tuple[Shape, DType]:
+    return _shape(tuple([s for s in src if isinstance(s, Node)])), BOOL
+
+
+def _declare(name: str, formula: Any, vjp: Vjp | None, infer: Any, label: str, flops: int, simplify: Any,
+             kind: Any = "elementwise") -> Op:
+    return register(Op(name, infer, formula, vjp, kind, label, per_entry(flops), simplify))
+
+
+def unary(name: str, formula: Any, vjp: Vjp | None, *, label: str = "", flops: int = 1, infer: Any = None,
+          kind: Any = "elementwise") -> Builder:
+    """Declare an op of one operand (and attributes)."""
+    op = _declare(name, formula, vjp, infer or _float(name), label or name, flops, None, kind)
+
+    def build(x: Node, *at: Any) -> Node:
+        return apply(op, (x,), at)
+    OPERATORS[name] = build
+    return build
+
+
+def binary(name: str, formula: Any, vjp: Vjp | None, *, label: str = "", flops: int = 1, infer: Any = _same,
+           simplify: Any = None, kind: Any = "elementwise") -> Builder:
+    """Declare an op of two operands, either of which may be a Python number."""
+    op = _declare(name, formula, vjp, infer, label or name, flops, simplify, kind)
+
+    def build(a: Any, b: Any) -> Node:
+        return apply(op, pair(a, b))
+    OPERATORS[name] = build
+    return build
+
+
+# ---- simplifications that are exact in every domain
+
+def _keeps(kept: Node, other: Node) -> bool:
+    """Whether `kept` alone already has the shape and dtype of the pair."""
+    return (kept.dtype is other.dtype or promote(kept.dtype, other.dtype) == kept.dtype) and (
+        not other.shape or kept.shape == other.shape or broadcast(kept.shape, other.shape) == kept.shape)
+
+
+def _drop_zero(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
+    a, b = src
+    if a.op is FULL and is_number(a, 0.0) and _keeps(b, a):
+        return b
+    return a if b.op is FULL and is_number(b, 0.0) and _keeps(a, b) else None
+
+
+def _drop_one(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
+    a, b = src
+    if a.op is FULL and is_number(a, 1.0) and _keeps(b, a):
+        return b
+    return a if b.op is FULL and is_number(b, 1.0) and _keeps(a, b) else None
+
+
+# ---- arithmetic
+#    name        formula                     gradient, from g = dL/dy, the result y and the operands
+add  = binary("add", lambda m, a, b: a + b,  lambda g, y, a, b: (g, g),                   label="+", simplify=_drop_zero)
+sub  = binary("sub", lambda m, a, b: a - b,  lambda g, y, a, b: (g, -g),                  label="-")
+mul  = binary("mul", lambda m, a, b: a * b,  lambda g, y, a, b: (g * b, g * a),           label="⊙", simplify=_drop_one)
+div  = binary("div", lambda m, a, b: a / b,  lambda g, y, a, b: (g / b, -(g * y) / b),    label="/")
+neg  = unary("neg",  lambda m, x: -x,        lambda g, y, x: -g,                          label="-", infer=_same)
+
+_power = binary("power", PRIMITIVE,
+                lambda g, y, a, b: (g * b * _power(a, b - 1), g * y * log(a)), label="^", flops=20)
+_powk = unary("powk", PRIMITIVE, lambda g, y, x, k: g * (float(k) * power(x, k - 1)),
+              label="^k", flops=10)
+
+
+def power(a: Any, b: Any) -> Node:
+    """`a ** b`; a constant exponent keeps the base free to be zero or negative."""
+    a, b = pair(a, b)
+    exponent = literal_value(b)
+    if exponent is None or isinstance(exponent, complex) or not a.floating:
+        return _power(a, b)
+    if exponent == 1:
+        return a
+    if exponent == 0:
+        return full(1, _shape((a, b)), promote(a.dtype, b.dtype))
+    return _powk(a, Bits(exponent))
+
+
+OPERATORS["pow"] = power
+
+# ---- functions of one number
+exp   = unary("exp",   PRIMITIVE,      lambda g, y, x: g * y,                flops=10)
+expm1 = unary("expm1", PRIMITIVE,    lambda g, y, x: g * (y + 1),          flops=10)
+log   = unary("log",   PRIMITIVE,      lambda g, y, x: g / x,                flops=10)
+log1p = unary("log1p", PRIMITIVE,    lambda g, y, x: g / (1 + x),          flops=10)
+sqrt  = unary("sqrt",  PRIMITIVE,     lambda g, y, x: g * 0.5 / y,          flops=4, label="√")
+sin   = unary("sin",   PRIMITIVE,      lambda g, y, x: g * cos(x),           flops=10)
+cos   = unary("cos",   PRIMITIVE,      lambda g, y, x: -(g * sin(x)),        flops=10)
+tanh  = unary("tanh",  PRIMITIVE,     lambda g, y, x: g * (1 - y * y),      flops=12)
+sigmoid  = unary("sigmoid", lambda m, x: 0.5 + 0.5 * m.tanh(0.5 * x),
+                 lambda g, y, x: g * (y - y * y), flops=14, label="σ")
+softplus = unary("softplus", lambda m, x: m.log1p(m.exp(-m.abs(x))) + m.relu(x),
+                 lambda g, y, x: g * sigmoid(x), flops=24)
+
+# ---- predicates: no derivative flows; complex step compares real parts
+less       = binary("less",       PRIMITIVE,       None, label="<", infer=_real("<", _bool), kind="constant")
+less_equal = binary("less_equal", PRIMITIVE, None, label="≤", infer=_real("<=", _bool), kind="constant")
+equal      = binary("equal",      PRIMITIVE,      None, label="=", infer=_bool, kind="constant")
+not_equal  = binary("not_equal",  PRIMITIVE,  None, label="≠", infer=_bool, kind="constant")
+both       = binary("both",       lambda m, a, b: a & b,              None, label="and", infer=_bool, kind="constant")
+either     = binary("either",     lambda m, a, b: a | b,              None, label="or", infer=_bool, kind="constant")
+negate     = unary("negate",      lambda m, a: ~a,                    None, label="not", infer=_bool, kind="constant")
+sign       = unary("sign",        PRIMITIVE,             None, infer=_real("sign", _same), kind="constant")
+
+
+# ---- select, and what follows from a predicate and a select
+def _select(c: Node, a: Node, b: Node) -> tuple[Shape, DType]:
+    if c.dtype.kind != "b":
+        raise DTypeError(f"where needs a bool condition, got {c.dtype}; compare it: where(c != 0, a, b)")
+    return _shape((c, a, b)), promote(a.dtype, b.dtype)
+
+
+WHERE = register(Op(
+    "where", _select, PRIMITIVE,
+    lambda g, y, c, a, b: (None, where(c, g, full(0, (), g.dtype)), where(c, full(0, (), g.dtype), g)),
+    "elementwise", "where", per_entry(1)))
+
+
+def where(c: Node, a: Any, b: Any) -> Node:
+    """`a` where the condition holds, `b` elsewhere; the unused branch never touches value or gradient."""
+    if not isinstance(a, Node) and not isinstance(b, Node):
+        a = lift(np.asarray(a, np.float64) if isinstance(a, (int, float)) else a, c)
+    a, b = pair(a, b)
+    return a if a is b and a.shape == _shape((c, a)) else apply(WHERE, (c, a, b))
+
+
+abs_    = unary("abs",  lambda m, x: m.where(m.less(x, 0), -x, x), lambda g, y, x: g * sign(x),
+                infer=_real("abs", _same), label="|·|")
+relu    = unary("relu", lambda m, x: m.where(m.less(0, x), x, 0),
+                lambda g, y, x: where(less(0, x), g, full(0, (), g.dtype)), infer=_real("relu", _float("relu")))
+maximum = binary("maximum", lambda m, a, b: m.where(m.less(b, a), a, b),
+                 lambda g, y, a, b: (where(less(b, a), g, full(0, (), g.dtype)), where(less(b, a), full(0, (), g.dtype), g)),
+                 infer=_real("maximum", _same), label="max")
+minimum = binary("minimum", lambda m, a, b: m.where(m.less(a, b), a, b),
+                 lambda g, y, a, b: (where(less(a, b), g, full(0, (), g.dtype)), where(less(a, b), full(0, (), g.dtype), g)),
+                 infer=_real("minimum", _same), label="min")
+clip    = unary("clip", lambda m, x, low, high: m.where(m.less(x, float(low)), float(low), m.where(m.less(float(high), x), float(high), x)),
+                lambda g, y, x, low, high: where(both(less_equal(float(low), x), less_equal(x, float(high))), g, full(0, (), g.dtype)),
+                infer=_real("clip", _float("clip")), flops=2)
+
+# ---- identities with a meaning of their own
+stop_gradient = unary("stop_gradient", PRIMITIVE, None, infer=_same, label="stop", flops=0,
+                      kind="constant")
+
+
+def _cast(x: Node, dtype: DType) -> tuple[Shape, DType]:
+    if x.dtype.kind == "c" and dtype.kind != "c":
+        raise DTypeError(f"casting {x.dtype} to {dtype} would drop the imaginary part")
+    return x.shape, dtype
+
+
+CAST = register(Op("astype", _cast, PRIMITIVE, lambda g, y, x, dtype: astype(g, x.dtype),
+                   "linear", "cast"))
+
+
+def astype(x: Node, dtype: npt.DTypeLike) -> Node:
+    """The same numbers in another dtype."""
+    d = dtype_of(dtype)
+    return x if x.dtype == d else apply(CAST, (x,), (d,))
+
+
+ADD_N = register(Op("add_n", _same, PRIMITIVE, lambda g, y, *x: (g,) * len(x), "linear", "Σ",
+                    lambda node: (len(node.src) - 1) * per_entry(1)(node)))
+
+
+def add_n(parts: list[Node]) -> Node:
+    """One visible sum of many terms, added from left to right."""
+    return parts[0] if len(parts) == 1 else apply(ADD_N, tuple(parts))
+
+
+# ---- names that travel inside a body
+TAG = register(Op("tag", lambda x, *at: (x.shape, x.dtype), lambda m, x, *at: x,
+                  lambda g, y, x, name, cell: tag(g, f"dloss/d{name}", cell), "linear", "name"))
+
+
+def tag(x: Node, name: str, cell: str | None = None) -> Node:
+    """An identity that carries a name; unrolling turns it into a label."""
+    return apply(TAG, (x,), (name, cell))

@@ -1,0 +1,157 @@
+"""Nodes without sources: numbers, inputs, boxes of data, and the arguments of a closed body."""
+
+from __future__ import annotations
+
+from itertools import count
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import DTypeError
+from ...shapes import Shape
+from ..node import Bits, DType, Node, Scalar, fresh, intern, weak
+from ..op import PRIMITIVE, Op, register
+
+
+def _given(*at: Any) -> tuple[Shape, DType]:
+    return at[-2], at[-1]
+
+
+FULL = register(Op("full", _given, PRIMITIVE, None, "leaf", "const"))
+LITERAL = register(Op("literal", _given, lambda m, bits, shape, dtype: m.enter(bits.array, dtype), None, "leaf", "const"))
+IOTA = register(Op("iota", _given, lambda m, shape, dtype: m.xp.arange(shape[0], dtype=dtype), None, "leaf", "0,1,2,…"))
+INPUT = register(Op("input", _given, None, None, "leaf", "input"))
+LEAF = register(Op("leaf", _given, None, None, "leaf", "leaf"))
+ARG = register(Op("arg", _given, None, None, "leaf", "arg"))
+HOLE = register(Op("hole", _given, None, None, "leaf", "hole"))
+
+PLACEHOLDERS = (INPUT, LEAF, ARG, HOLE)
+_KINDS = "fcbiu"
+
+
+def dtype_of(spec: npt.DTypeLike) -> DType:
+    """A dtype that tinyrnn computes with, in native byte order."""
+    dtype = np.dtype(spec).newbyteorder("=")
+    if dtype.kind not in _KINDS or dtype.itemsize > 16:
+        raise DTypeError(f"dtype {dtype} is not a number tinyrnn computes with; "
+                         "use float32, float64, complex128, an integer type or bool")
+    return dtype
+
+
+def full(value: Scalar, shape: Shape, dtype: npt.DTypeLike) -> Node:
+    """A tensor with the same number everywhere."""
+    d = dtype_of(dtype)
+    if isinstance(value, complex):
+        return constant(np.full(shape, value, d))
+    kept = Bits(value) if d.kind in "fc" else d.type(value).item()
+    return intern(FULL, (), (kept, shape, d), shape, d)
+
+
+def zeros_like(node: Node) -> Node:
+    return full(0, node.shape, node.dtype)
+
+
+class Array:
+    """An array attribute, hashed and compared by its bytes."""
+
+    __slots__ = ("_key", "array")
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self.array = np.array(array, dtype=dtype_of(array.dtype), order="C")
+        self.array.flags.writeable = False
+        self._key = (self.array.tobytes(), self.array.shape, self.array.dtype.str)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Array) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"array{self.array.shape}"
+
+
+def constant(array: npt.ArrayLike) -> Node:
+    """An array that is part of the graph's structure."""
+    bits = Array(np.asarray(array))
+    if bits.array.ndim == 0 and bits.array.dtype.kind != "c":
+        return full(bits.array.item(), (), bits.array.dtype)
+    return intern(LITERAL, (), (bits, bits.array.shape, bits.array.dtype), bits.array.shape, bits.array.dtype)
+
+
+def iota(n: int, dtype: npt.DTypeLike = np.int64) -> Node:
+    """0, 1, ..., n - 1."""
+    d = dtype_of(dtype)
+    return intern(IOTA, (), ((n,), d), (n,), d)
+
+
+def input_node(name: str, shape: Shape, dtype: npt.DTypeLike = np.float64) -> Node:
+    """A placeholder that gets its value from the dict given to `run`."""
+    d = dtype_of(dtype)
+    return intern(INPUT, (), (name, shape, d), shape, d)
+
+
+class Box:
+    """What a leaf refers to: data, an accumulated gradient, a name, and how often the data were assigned."""
+
+    __slots__ = ("data", "grad", "name", "trainable", "version")
+
+    def __init__(self, data: npt.NDArray[Any], name: str | None, trainable: bool) -> None:
+        self.data, self.name, self.trainable = data, name, trainable
+        self.grad: npt.NDArray[Any] | None = None
+        self.version = 0
+
+
+def leaf(data: npt.NDArray[Any], name: str | None = None, trainable: bool = False) -> Node:
+    """A node that reads its box whenever it is evaluated; two leaves are never the same node."""
+    dtype = dtype_of(data.dtype)
+    return fresh(LEAF, (), (Box(data, name, trainable), data.shape, dtype), data.shape, dtype)
+
+
+def arg(index: int, like: Node) -> Node:
+    """Argument number `index` of a closed body."""
+    return intern(ARG, (), (index, like.shape, like.dtype), like.shape, like.dtype)
+
+
+_holes = count()
+
+
+def hole(shape: Shape, dtype: DType) -> Node:
+    """A stand-in that is unlike every other node, replaced before a body is closed."""
+    return fresh(HOLE, (), (next(_holes), shape, dtype), shape, dtype)
+
+
+def number(value: Scalar, beside: Node) -> Node:
+    """A Python number with the dtype it takes beside another operand."""
+    return full(value, (), weak(value, beside.dtype))
+
+
+def pair(a: Any, b: Any) -> tuple[Node, Node]:
+    """Two operands of which at least one is a node."""
+    if isinstance(a, Node):
+        return a, b if isinstance(b, Node) else lift(b, a)
+    return lift(a, b), b
+
+
+def lift(value: Any, beside: Node) -> Node:
+    """A Python number or an array as a node."""
+    if type(value) in (bool, int, float, complex):
+        return number(value, beside)
+    return constant(value)
+
+
+def literal_value(node: Node) -> Scalar | None:
+    """The number that fills a `full` node, else None."""
+    return node.at[0] if node.op is FULL else None
+
+
+def is_number(node: Node, value: float) -> bool:
+    """Whether every entry of this node is known to be `value` (0 is not -0)."""
+    return node.op is FULL and node.dtype.kind != "b" and Bits(node.at[0]) == Bits(value)
+
+
+def size(node: Node) -> int:
+    """How many numbers the node holds."""
+    return prod(node.shape)

@@ -1,0 +1,132 @@
+"""Reductions that compare, and functions composed of simpler ops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import pi, prod, sqrt
+from typing import Any
+
+import numpy as np
+
+from ... import shapes
+from ...errors import DTypeError, ShapeError
+from ...shapes import Shape
+from ..node import Bits, DType, Node, apply
+from ..op import PRIMITIVE, Op, register
+from . import elementwise as e
+from .elementwise import astype, equal, exp, expm1, log, stop_gradient, where
+from .leaves import full
+from .linear import spread, sum_
+
+
+def _extreme_infer(x: Node, axes: tuple[int, ...], keepdims: bool) -> tuple[Shape, DType]:
+    if x.dtype.kind == "c":
+        raise DTypeError("max and min have no meaning for complex numbers")
+    if not all(x.shape[i] for i in axes):
+        raise ShapeError(f"max or min over an empty axis of {shapes.show(x.shape)}")
+    return shapes.reduced(x.shape, axes, keepdims), x.dtype
+
+
+def _extreme_gradient(g: Node, y: Node, x: Node, axes: tuple[int, ...], keepdims: bool) -> Node:
+    """The gradient is shared evenly by all entries that attain the extreme."""
+    attained = astype(equal(x, spread(y, x.shape, axes)), g.dtype)
+    return attained * spread(g / sum_(attained, axes, keepdims), x.shape, axes)
+
+
+def _reads(node: Node) -> int:
+    return prod(node.src[0].shape)
+
+
+AMAX = register(Op("amax", _extreme_infer, PRIMITIVE, _extreme_gradient,
+                   "selection", "max", _reads))
+ARGMAX = register(Op("argmax", lambda x, axis: (shapes.reduced(x.shape, (axis,), False), np.dtype(np.int64)),
+                     PRIMITIVE, None, "constant", "argmax", _reads))
+
+
+def amax(x: Node, axis: int | Iterable[int] | None = None, keepdims: bool = False) -> Node:
+    """The largest entry over some axes."""
+    return apply(AMAX, (x,), (shapes.axes(axis, x.ndim), bool(keepdims)))
+
+
+def amin(x: Node, axis: int | Iterable[int] | None = None, keepdims: bool = False) -> Node:
+    """The smallest entry over some axes."""
+    return -amax(-x, axis, keepdims)
+
+
+def argmax(x: Node, axis: int = -1) -> Node:
+    """The index of the first largest entry along one axis."""
+    if not x.ndim or not x.shape[shapes.axis(axis, x.ndim)]:
+        raise ShapeError(f"argmax over an empty axis of {shapes.show(x.shape)}")
+    return apply(ARGMAX, (x,), (shapes.axis(axis, x.ndim),))
+
+
+# ---- compositions
+
+def mean(x: Node, axis: int | Iterable[int] | None = None, keepdims: bool = False) -> Node:
+    """The average over some axes."""
+    x = x if x.floating else astype(x, np.float64)
+    n = prod(x.shape[i] for i in shapes.axes(axis, x.ndim))
+    if not n:
+        raise ShapeError(f"mean over an empty axis of {shapes.show(x.shape)}")
+    return sum_(x, axis, keepdims) / n
+
+
+def var(x: Node, axis: int | Iterable[int] | None = None, keepdims: bool = False) -> Node:
+    """The mean square distance from the mean (not corrected for the sample: divides by n)."""
+    d = x - mean(x, axis, keepdims=True)
+    return mean(d * d, axis, keepdims)
+
+
+def logsumexp(x: Node, axis: int | Iterable[int] | None = -1, keepdims: bool = False) -> Node:
+    """`log Σ exp x` without overflow."""
+    top = stop_gradient(amax(x, axis, keepdims=True))
+    top = where(e.less(e.abs_(top), float("inf")), top, full(0, (), top.dtype))
+    total = log(sum_(exp(x - top), axis, keepdims=True)) + top
+    return total if keepdims else sum_(total, axis)
+
+
+def softmax(x: Node, axis: int = -1) -> Node:
+    """`exp x / Σ exp x` along one axis."""
+    z = exp(x - stop_gradient(amax(x, axis, keepdims=True)))
+    return z / sum_(z, axis, keepdims=True)
+
+
+def log_softmax(x: Node, axis: int = -1) -> Node:
+    """`x - log Σ exp x` along one axis."""
+    return x - logsumexp(x, axis, keepdims=True)
+
+
+def layer_norm(x: Node, eps: float = 1e-5, axis: int = -1) -> Node:
+    """`(x - mean) / sqrt(var + eps)` along one axis."""
+    d = x - mean(x, axis, keepdims=True)
+    return d / e.sqrt(mean(d * d, axis, keepdims=True) + eps)
+
+
+def rms_norm(x: Node, eps: float = 1e-5, axis: int = -1) -> Node:
+    """`x / sqrt(mean x² + eps)` along one axis."""
+    return x / e.sqrt(mean(x * x, axis, keepdims=True) + eps)
+
+
+def silu(x: Node) -> Node:
+    """`x σ(x)`."""
+    return x * e.sigmoid(x)
+
+
+def gelu(x: Node) -> Node:
+    """`x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the tanh form."""
+    return 0.5 * x * (1 + e.tanh(sqrt(2 / pi) * (x + 0.044715 * x * x * x)))
+
+
+def elu(x: Node) -> Node:
+    """`x` where positive, `exp x - 1` elsewhere."""
+    return where(e.less(0, x), x, expm1(e.minimum(x, 0)))
+
+
+def hard_sigmoid(x: Node) -> Node:
+    """`clip(x/6 + 1/2, 0, 1)`."""
+    return e.clip(x / 6 + 0.5, Bits(0.0), Bits(1.0))
+
+
+def clip(x: Node, low: float, high: float) -> Node:
+    """Every entry moved into `[low, high]`."""
+    return e.clip(x, Bits(low), Bits(high))

@@ -1,0 +1,247 @@
+"""Closed bodies, and the two ops that hold one: `scan` runs a body over time, `region` keeps a body to itself.
+
+A body is a graph over canonical arguments `arg(0), arg(1), ...`, so equal bodies are the same object.  Neither op has
+a value of its own; they are read through projections:
+
+    final(i)   state i of a scan after its last step
+    trace(e)   the value at every step, [T, ...], of any expression e over the body's arguments
+    item(i)    output i of a region
+
+The set of traces of a scan is therefore the set of values it keeps.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import GraphError, ShapeError
+from ..shapes import Shape, show
+from .node import DType, Node, apply, rebuild, walk
+from .op import Op, register
+from .ops.elementwise import where
+from .ops.leaves import ARG, FULL, IOTA, LITERAL, arg, full, hole
+from .ops.linear import RESHAPE, TRANSPOSE, reshape
+
+VOID = np.dtype("V1")
+LITERALS = (FULL, LITERAL, IOTA)
+
+
+class Body:
+    """A closed graph: outputs over canonical arguments and literals only."""
+
+    __slots__ = ("__weakref__", "args", "outs")
+    args: tuple[Node, ...]
+    outs: tuple[Node, ...]
+
+    def __repr__(self) -> str:
+        return f"<body of {len(self.args)} arguments, {len(self.outs)} outputs>"
+
+
+_bodies: dict[tuple[int, ...], weakref.ref[Body]] = {}
+
+
+def close(holes: Sequence[Node], outs: Sequence[Node], traced: Sequence[Node] = ()) -> tuple[Body, list[Node]]:
+    """The body with `holes` made canonical, and `traced` expressions over its arguments."""
+    new: dict[Node, Node] = {h: arg(i, h) for i, h in enumerate(holes)}
+    args = tuple(new[h] for h in holes)
+    rebuild(walk([*outs, *traced], known=new.keys()), new)
+    return body_of(args, tuple(new[o] for o in outs)), [new[n] for n in traced]
+
+
+def body_of(args: tuple[Node, ...], outs: tuple[Node, ...]) -> Body:
+    """The one body with these arguments and outputs."""
+    key = (len(args), *map(id, args), *map(id, outs))
+    reference = _bodies.get(key)
+    body = None if reference is None else reference()
+    if body is None:
+        for old in [k for k, r in _bodies.items() if r() is None] if len(_bodies) % 256 == 255 else ():
+            del _bodies[old]
+        body = Body()
+        body.args, body.outs = args, outs
+        _bodies[key] = weakref.ref(body)
+    return body
+
+
+def captured(holes: Sequence[Node], outs: Sequence[Node]) -> list[Node]:
+    """What `outs` read from outside: the outermost nodes that depend on no hole, in order of first use.
+
+    A transposed or reshaped matrix is captured as the matrix itself, so that its gradient is summed in its own shape.
+    """
+    inside = set(holes)
+    order = walk(outs, known=inside)
+    for n in order:
+        if any(s in inside for s in n.src):
+            inside.add(n)
+    found: dict[Node, None] = {}
+    for n in (*(s for n in order if n in inside for s in n.src), *outs):
+        if n not in inside and n.op not in LITERALS:
+            found[_behind_views(n)] = None
+    return list(found)
+
+
+def _behind_views(n: Node) -> Node:
+    while n.op in (TRANSPOSE, RESHAPE):
+        n = n.src[0]
+    return n
+
+
+# ---- the ops
+
+def _nothing(*_: Any) -> tuple[Shape, DType]:
+    return (), VOID
+
+
+def _final(s: Node, i: int) -> tuple[Shape, DType]:
+    out = s.at[0].outs[i]
+    return out.shape, out.dtype
+
+
+def _trace(s: Node, expression: Node) -> tuple[Shape, DType]:
+    return (s.at[4], *expression.shape), expression.dtype
+
+
+def _scan_flops(node: Node) -> int:
+    body, steps = node.at[0], node.at[4]
+    return int(steps * sum(n.op.flops(n) for n in walk(body.outs)))
+
+
+SCAN = register(Op("scan", _nothing, None, None, "control", "scan", _scan_flops))
+FINAL = register(Op("final", _final, None, None, "control", "final"))
+TRACE = register(Op("trace", _trace, None, None, "control", "trace"))
+REGION = register(Op("region", _nothing, None, None, "control", "region",
+                     lambda node: sum(n.op.flops(n) for n in walk(node.at[0].outs))))
+ITEM = register(Op("item", _final, None, None, "control", "item"))
+PROJECTIONS = (FINAL, TRACE, ITEM)
+
+
+@dataclass(frozen=True, slots=True)
+class ScanView:
+    """The parts of a scan node by their names."""
+
+    node: Node
+    body: Body
+    n_states: int
+    n_slices: int
+    reverse: bool
+    steps: int
+
+    @classmethod
+    def of(cls, node: Node) -> ScanView:
+        return cls(node, *node.at)
+
+    def split(self, sequence: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+        """Something that runs parallel to the sources, cut into states, sequences, constants."""
+        a, b = self.n_states, self.n_states + self.n_slices
+        return list(sequence[:a]), list(sequence[a:b]), list(sequence[b:])
+
+    @property
+    def order(self) -> range:
+        """The steps in the order in which they are visited."""
+        return range(self.steps)[::-1] if self.reverse else range(self.steps)
+
+
+def make_scan(body: Body, init: Sequence[Node], xs: Sequence[Node], consts: Sequence[Node], reverse: bool,
+              steps: int) -> Node:
+    """A scan node over a body that is already closed."""
+    return apply(SCAN, (*init, *xs, *consts), (body, len(init), len(xs), bool(reverse), int(steps)))
+
+
+def final(s: Node, i: int) -> Node:
+    return apply(FINAL, (s,), (i,))
+
+
+def trace(s: Node, expression: Node) -> Node:
+    return apply(TRACE, (s,), (expression,))
+
+
+Step = Callable[[list[Node], list[Node]], tuple[Sequence[Node], Sequence[Node]]]
+
+
+def scan(step: Step, init: Sequence[Node], xs: Sequence[Node], *, mask: Node | None = None, reverse: bool = False,
+         steps: int | None = None) -> tuple[list[Node], list[Node]]:
+    """Run `step(states, slices) -> (new states, outputs)` over the first axis of `xs`.
+
+    `mask` is bool [T, B]: where it is False the inputs are zero before use, states are held and outputs are zero, so
+    nothing in the padding (not even NaN) reaches a result.  What `step` reads from outside becomes a constant.
+    """
+    n = _steps(xs, mask, steps)
+    states = [hole(s.shape, s.dtype) for s in init]
+    slices = [hole(x.shape[1:], x.dtype) for x in xs]
+    valid = hole(mask.shape[1:], mask.dtype) if mask is not None else None
+    new, outs = _masked_step(step, states, slices, valid)
+    for i, (a, b) in enumerate(zip(states, new, strict=True)):
+        if (a.shape, a.dtype) != (b.shape, b.dtype):
+            raise GraphError(f"state {i} of the scan is {a.dtype}{show(a.shape)} before a step and {b.dtype}{show(b.shape)} "
+                             "after it; a step must keep shape and dtype")
+    sequences = [*slices, valid] if valid is not None else slices
+    given = [*xs, mask] if mask is not None else list(xs)
+    local = [*states, *sequences]
+    outside = captured(local, [*new, *outs])
+    stand_ins = {c: hole(c.shape, c.dtype) for c in outside}
+    env: dict[Node, Node] = {**{h: h for h in local}, **stand_ins}
+    rebuild(walk([*new, *outs], known=env.keys()), env)
+    body, traced = close([*local, *stand_ins.values()], [env[o] for o in new], [env[o] for o in outs])
+    node = make_scan(body, init, given, outside, reverse, n)
+    return [final(node, i) for i in range(len(init))], [trace(node, e) for e in traced]
+
+
+def _steps(xs: Sequence[Node], mask: Node | None, steps: int | None) -> int:
+    lengths = {x.shape[0] for x in [*xs, *([] if mask is None else [mask])] if x.ndim}
+    if len(lengths) != 1 or any(not x.ndim for x in xs):
+        if not lengths and steps is not None and steps >= 0:
+            return steps
+        raise ShapeError("the sequences of a scan need one common first axis (time), got "
+                         + (", ".join(show(x.shape) for x in xs) or "no sequence: give steps="))
+    found = lengths.pop()
+    if steps is not None and steps != found:
+        raise ShapeError(f"steps={steps}, but the sequences have {found} steps")
+    return found
+
+
+def _masked_step(step: Step, states: list[Node], slices: list[Node],
+                 valid: Node | None) -> tuple[Sequence[Node], Sequence[Node]]:
+    if valid is None:
+        return step(states, slices)
+
+    def hold(new: Node, old: Node) -> Node:
+        if new.shape[: valid.ndim] != valid.shape:
+            raise ShapeError(f"a masked scan needs the batch first in every input, state and output: expected "
+                             f"{show(valid.shape)} in front, got {show(new.shape)}")
+        return where(reshape(valid, valid.shape + (1,) * (new.ndim - valid.ndim)), new, old)
+
+    def zero(y: Node) -> Node:
+        return hold(y, full(0, y.shape, y.dtype))
+
+    new, outs = step(states, [zero(x) for x in slices])
+    return [hold(n, o) for n, o in zip(new, states, strict=True)], [zero(y) for y in outs]
+
+
+def region(function: Callable[[list[Node]], Sequence[Node]], sources: Sequence[Node]) -> list[Node]:
+    """`function(sources)` kept as one node with a closed body; what it reads from outside becomes a source."""
+    holes = [hole(s.shape, s.dtype) for s in sources]
+    outs = list(function(holes))
+    outside = captured(holes, outs)
+    stand_ins = {c: hole(c.shape, c.dtype) for c in outside}
+    env: dict[Node, Node] = {**{h: h for h in holes}, **stand_ins}
+    rebuild(walk(outs, known=env.keys()), env)
+    body, _ = close([*holes, *stand_ins.values()], [env[o] for o in outs])
+    return items(apply(REGION, (*sources, *outside), (body,)))
+
+
+def items(node: Node) -> list[Node]:
+    """Every output of a region."""
+    return [apply(ITEM, (node,), (i,)) for i in range(len(node.at[0].outs))]
+
+
+def invariant(nodes: Sequence[Node], constants: Sequence[Node]) -> set[Node]:
+    """The nodes of a body that depend on its constants and literals alone."""
+    fixed = set(constants)
+    for n in nodes:
+        if n.op is not ARG and all(s in fixed for s in n.src):
+            fixed.add(n)
+    return fixed

@@ -1,0 +1,61 @@
+"""Models from files: a closed vocabulary of layers, and the equations that travel with the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..cells import Cell
+from ..errors import LoadError, TinyRNNError
+from ..io.weights import PathLike, read_weights
+from .layers import Dropout, Embedding, Last, Linear, Sequential
+from .module import Module
+from .recurrent import GRU, LSTM, RNN, Recurrent
+
+
+def _recurrent(text: str, name: str, sizes: dict[str, int], **options: Any) -> Module:
+    cell = Cell(text, name)
+    shapes = cell.shapes(sizes)
+    return Recurrent(cell, sizes, fixed={p: np.zeros(shapes[p]) for p in cell.fixed}, **options)
+
+
+def _sequential(layers: list[Any]) -> Module:
+    return Sequential(*map(build, layers))
+
+
+KINDS: dict[str, Callable[..., Module]] = {
+    "Dropout": Dropout, "Embedding": Embedding, "GRU": GRU, "LSTM": LSTM, "Last": Last, "Linear": Linear, "RNN": RNN,
+    "Recurrent": _recurrent, "Sequential": _sequential}
+
+
+def build(form: Any) -> Module:
+    """A module from its description."""
+    if not isinstance(form, dict) or form.get("kind") not in KINDS:
+        raise LoadError(f"unknown layer {form.get('kind') if isinstance(form, dict) else form!r}; "
+                        f"known are {', '.join(KINDS)}")
+    arguments = {k: v for k, v in form.items() if k != "kind"}
+    try:
+        return KINDS[form["kind"]](**arguments)
+    except (TypeError, ValueError) as error:
+        raise LoadError(f"the description of a {form['kind']} layer is not sound: {error}") from None
+
+
+def load(path: PathLike) -> Module:
+    """The model that `save` wrote, equations and all; ready for use (evaluation mode)."""
+    arrays, metadata = read_weights(path)
+    if not metadata.get("model"):
+        raise LoadError(f"{path} holds weights without a description of their model: build the model and use "
+                        "model.load_state_dict(tr.io.read_weights(path)[0])")
+    try:
+        form = json.loads(metadata["model"])
+    except (ValueError, RecursionError) as error:
+        raise LoadError(f"{path}: the description of the model is not sound ({error})") from None
+    try:
+        model = build(form)
+        model.load_state_dict(arrays)
+    except TinyRNNError as error:
+        raise LoadError(f"{path}: {error}") from None
+    return model.eval()

@@ -1,0 +1,163 @@
+"""The base of layers and models: parameters are found in attributes, `forward` is `__call__`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ArgumentError, LoadError, ShapeError
+from ..io.weights import PathLike, write_weights
+from ..shapes import show
+from ..tensor import Tensor
+from ..train import History, evaluate, fit, generate, predict
+
+Array = npt.NDArray[Any]
+
+
+class Text(str):
+    """Text that shows as it reads, also where Python would print its repr."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Module:
+    """A layer or a model.
+
+    Attributes that are parameters, modules, or lists, tuples and dicts of them belong to it.
+
+    >>> import tinyrnn as tr
+    >>> class Scale(tr.nn.Module):
+    ...     def __init__(self):
+    ...         self.factor = tr.parameter(2.0, name="factor")
+    ...     def __call__(self, x):
+    ...         return x * self.factor
+    >>> [name for name, _ in Scale().named_parameters()]
+    ['factor']
+    """
+
+    training: bool = True
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no __call__")
+
+    def config(self) -> dict[str, Any] | None:
+        """The arguments that build this layer again, as JSON; None for a model that only its own code can build."""
+        return None
+
+    # ---- what belongs to it
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all inside it, each once, with dotted names."""
+        seen: set[int] = set()
+        stack: list[tuple[str, Module]] = [(prefix, self)]
+        while stack:
+            name, module = stack.pop()
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+                inside = [(k, m) for k, m in _members(module, name) if isinstance(m, Module)]
+                stack.extend(reversed(inside))
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Every trainable parameter once, with its dotted name; a shared one under its first name."""
+        return ((k, t) for k, t in self._leaves() if t.trainable)
+
+    def _leaves(self) -> Iterator[tuple[str, Tensor]]:
+        seen: set[int] = set()
+        for prefix, module in self.named_modules():
+            for name, t in _members(module, prefix):
+                if isinstance(t, Tensor) and t.is_leaf and id(t.node) not in seen:
+                    seen.add(id(t.node))
+                    yield name, t
+
+    def parameters(self) -> list[Tensor]:
+        """Every trainable parameter once."""
+        return [t for _, t in self.named_parameters()]
+
+    def state_dict(self) -> dict[str, Array]:
+        """All data by dotted name, as arrays of their own."""
+        return {k: t.numpy() for k, t in self._leaves()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Assign all data; names and shapes must match exactly, else nothing is changed."""
+        own = dict(self._leaves())
+        missing, extra = [k for k in own if k not in state], [k for k in state if k not in own]
+        if missing or extra:
+            raise LoadError("the weights do not belong to this model: "
+                            + "; ".join(f"{what} {', '.join(names[:5])}{' ...' * (len(names) > 5)}"
+                                        for what, names in (("missing", missing), ("unknown", extra)) if names))
+        for k, t in own.items():
+            if np.shape(state[k]) != t.shape:
+                raise ShapeError(f"{k} has shape {show(t.shape)}, the given weights have {show(np.shape(state[k]))}")
+        for k, t in own.items():
+            t.assign(np.asarray(state[k]))
+
+    # ---- modes
+
+    def train(self, mode: bool = True) -> Module:
+        """Training mode: dropout is on."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """Evaluation mode: dropout is off."""
+        return self.train(False)
+
+    def summary(self) -> Text:
+        """A table of the layers, their parameters and shapes."""
+        rows = [(name or "(model)", type(m).__name__,
+                 ", ".join(f"{k.rpartition('.')[2]} {show(t.shape)}" for k, t in _members(m, name)
+                           if isinstance(t, Tensor) and t.is_leaf)) for name, m in self.named_modules()]
+        total = sum(t.size for t in self.parameters())
+        width = [max(len(r[i]) for r in rows) for i in range(2)]
+        lines = [f"{a:<{width[0]}}  {b:<{width[1]}}  {c}".rstrip() for a, b, c in rows]
+        return Text("\n".join([*lines, f"{total:,} parameters"]))
+
+    # ---- training and use
+
+    def fit(self, x: Any, y: Any, **options: Any) -> History:
+        """Train on rows of x and y; see `tinyrnn.train.fit` for the options."""
+        return fit(self, x, y, **options)
+
+    def evaluate(self, x: Any, y: Any, **options: Any) -> dict[str, float]:
+        """Loss and metrics on data; see `tinyrnn.train.evaluate`."""
+        return evaluate(self, x, y, **options)
+
+    def predict(self, x: Any, **options: Any) -> Array:
+        """The output for every row; see `tinyrnn.train.predict`."""
+        return predict(self, x, **options)
+
+    def generate(self, prompt: Any, steps: int, **options: Any) -> Array:
+        """The prompt and tokens sampled after it; see `tinyrnn.train.generate`."""
+        return generate(self, prompt, steps, **options)
+
+    def save(self, path: PathLike) -> None:
+        """Write weights, structure and equations to one safetensors file, atomically."""
+        form = json.dumps(describe(self)) if self.config() is not None else ""
+        write_weights(path, self.state_dict(), {"tinyrnn": "1", "model": form} if form else {"tinyrnn": "1"})
+
+
+def describe(module: Module) -> dict[str, Any]:
+    """A module as JSON: its kind and the arguments that build it."""
+    config = module.config()
+    if config is None:
+        raise ArgumentError(f"{type(module).__name__} cannot be described in a file: it is not a layer of tinyrnn")
+    return {"kind": type(module).__name__, **config}
+
+
+def _members(module: Module, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Attributes of a module with dotted names, lists and dicts opened."""
+    stack: list[tuple[str, Any]] = [(f"{prefix}.{k}" if prefix else k, v) for k, v in reversed(vars(module).items())]
+    while stack:
+        name, value = stack.pop()
+        if isinstance(value, (Module, Tensor)):
+            yield name, value
+        elif isinstance(value, (list, tuple, dict)):
+            entries: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
+            stack.extend(reversed([(f"{name}.{k}", v) for k, v in entries]))

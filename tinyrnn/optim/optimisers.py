@@ -1,0 +1,114 @@
+"""Optimisers as pure functions of (parameters, gradients, state), and the loop that applies them in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..tensor import Tensor
+
+Values = dict[str, Any]
+State = dict[str, Any]
+
+
+class Optimiser:
+    """The base: clipping, and the two ways to take a step.
+
+    `clip_value` limits every entry of a gradient, `clip_norm` the Euclidean norm of all gradients together
+    (Pascanu, Mikolov & Bengio, 2013).
+    """
+
+    def __init__(self, lr: float, clip_norm: float | None = None, clip_value: float | None = None) -> None:
+        for name, value in (("lr", lr), ("clip_norm", clip_norm), ("clip_value", clip_value)):
+            if value is not None and not value > 0:
+                raise ArgumentError(f"{name}={value!r}: expected a positive number")
+        self.lr, self.clip_norm, self.clip_value = lr, clip_norm, clip_value
+        self.state: State = {}
+
+    def update(self, params: Mapping[str, Any], grads: Mapping[str, Any], state: State) -> tuple[Values, State]:
+        """New parameters and new state; nothing is changed in place.  The first state is `{}`."""
+        step = state.get("step", 0) + 1
+        new_params: Values = {}
+        new_state: State = {"step": step}
+        for name, g in self.clip(grads).items():
+            new_params[name], new_state[name] = self.rule(params[name], g, state.get(name, {}), step)
+        return {**params, **new_params}, {**state, **new_state}
+
+    def rule(self, p: Any, g: Any, state: State, step: int) -> tuple[Any, State]:
+        """One parameter after one step."""
+        raise NotImplementedError
+
+    def clip(self, grads: Mapping[str, Any]) -> Values:
+        """Gradients after clipping by value, then by their common norm."""
+        clipped = dict(grads)
+        if self.clip_value is not None:
+            clipped = {k: np.clip(g, -self.clip_value, self.clip_value) for k, g in clipped.items()}
+        if self.clip_norm is not None:
+            norm = gradient_norm(clipped)
+            if norm > self.clip_norm:
+                clipped = {k: g * np.asarray(self.clip_norm / norm, g.dtype) for k, g in clipped.items()}
+        return clipped
+
+    def step(self, parameters: Iterable[Tensor]) -> None:
+        """Update every parameter that has a gradient, and forget the gradients."""
+        boxes = {str(i): p for i, p in enumerate(parameters) if p.grad is not None}
+        params, grads = {k: p.numpy() for k, p in boxes.items()}, {k: p.grad for k, p in boxes.items()}
+        new, self.state = self.update(params, grads, self.state)
+        for k, p in boxes.items():
+            p.assign(new[k])
+            p.zero_grad()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(lr={self.lr})"
+
+
+def gradient_norm(grads: Mapping[str, Any]) -> float:
+    """The Euclidean norm of all gradients together."""
+    return sqrt(sum(float(np.vdot(g, g).real) for g in grads.values()))
+
+
+class SGD(Optimiser):
+    """Stochastic gradient descent, `p - lr v` with `v = momentum v + g` (Nesterov: `g + momentum v`).
+
+    >>> import tinyrnn as tr
+    >>> p = tr.parameter([1.0])
+    >>> (p * p).sum().backward()
+    >>> tr.optim.SGD(0.1).step([p])
+    >>> p.numpy()
+    array([0.8])
+    """
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.0, nesterov: bool = False, *,
+                 clip_norm: float | None = None, clip_value: float | None = None) -> None:
+        super().__init__(lr, clip_norm, clip_value)
+        if not 0 <= momentum < 1 or (nesterov and not momentum):
+            raise ArgumentError(f"momentum={momentum!r}: expected 0 <= momentum < 1, and more than 0 for Nesterov")
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def rule(self, p: Any, g: Any, state: State, step: int) -> tuple[Any, State]:
+        if not self.momentum:
+            return p - self.lr * g, {}
+        v = self.momentum * state["v"] + g if "v" in state else g
+        return p - self.lr * (g + self.momentum * v if self.nesterov else v), {"v": v}
+
+
+class Adam(Optimiser):
+    """`p - lr m̂ / (√v̂ + eps)` with running means m of g and v of g², corrected for their start (Kingma & Ba, 2015)."""
+
+    def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, *,
+                 clip_norm: float | None = None, clip_value: float | None = None) -> None:
+        super().__init__(lr, clip_norm, clip_value)
+        if not all(0 <= b < 1 for b in betas):
+            raise ArgumentError(f"betas={betas!r}: expected two numbers from 0 up to but not 1")
+        self.betas, self.eps = betas, eps
+
+    def rule(self, p: Any, g: Any, state: State, step: int) -> tuple[Any, State]:
+        b1, b2 = self.betas
+        m = b1 * state.get("m", 0.0) + (1 - b1) * g
+        v = b2 * state.get("v", 0.0) + (1 - b2) * (g * g)
+        scale = self.lr / (1 - b1**step)
+        return p - scale * m / (v**0.5 / sqrt(1 - b2**step) + self.eps), {"m": m, "v": v}

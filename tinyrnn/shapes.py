@@ -1,0 +1,133 @@
+"""Shapes on plain tuples: broadcasting, axes, matrix products.  Letters: B batch, T time, X input, H hidden."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+from .errors import ArgumentError, ShapeError
+
+Shape = tuple[int, ...]
+
+
+def show(shape: Iterable[int]) -> str:
+    """`(2, 3)` as `[2,3]`, the way listings print it."""
+    return "[" + ",".join(map(str, shape)) + "]"
+
+
+@lru_cache(4096)
+def broadcast(*shapes: Shape) -> Shape:
+    """The common shape under NumPy's rule: align right, 1 stretches."""
+    rank = max(map(len, shapes), default=0)
+    padded = [(1,) * (rank - len(s)) + s for s in shapes]
+    out = []
+    for sizes in zip(*padded, strict=True):
+        wanted = {n for n in sizes if n != 1}
+        if len(wanted) > 1:
+            raise ShapeError(f"shapes {' and '.join(map(show, shapes))} do not broadcast: sizes "
+                             f"{' and '.join(map(str, sorted(wanted)))} meet on one axis; reshape one of them")
+        out.append(wanted.pop() if wanted else 1)
+    return tuple(out)
+
+
+def axis(index: int, rank: int) -> int:
+    """A single axis counted from the front."""
+    if not -rank <= index < rank:
+        raise ShapeError(f"axis {index} does not exist in a tensor of rank {rank}")
+    return index % rank
+
+
+def axes(which: int | Iterable[int] | None, rank: int) -> tuple[int, ...]:
+    """Axes sorted and counted from the front; None means all of them."""
+    if which is None:
+        return tuple(range(rank))
+    listed = [axis(operator.index(i), rank) for i in ([which] if isinstance(which, int) else which)]
+    if len(set(listed)) != len(listed):
+        raise ShapeError(f"axis {tuple(listed)} names the same axis twice")
+    return tuple(sorted(listed))
+
+
+def reduced(shape: Shape, which: tuple[int, ...], keepdims: bool) -> Shape:
+    """The shape after a reduction over `which`."""
+    if keepdims:
+        return tuple(1 if i in which else n for i, n in enumerate(shape))
+    return tuple(n for i, n in enumerate(shape) if i not in which)
+
+
+def reshaped(shape: Shape, to: Iterable[int]) -> Shape:
+    """The target of a reshape with at most one -1 filled in."""
+    target = tuple(operator.index(n) for n in to)
+    known = prod(n for n in target if n != -1)
+    if target.count(-1) == 1 and known and prod(shape) % known == 0:
+        target = tuple(prod(shape) // known if n == -1 else n for n in target)
+    if prod(target) != prod(shape) or min(target, default=0) < 0:
+        raise ShapeError(f"cannot reshape {show(shape)} ({prod(shape)} numbers) to {show(to)}")
+    return target
+
+
+def matmul(a: Shape, b: Shape) -> Shape:
+    """The shape of a (batched) matrix product of operands that both have rank 2 or more."""
+    if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
+        raise ShapeError(f"cannot multiply {show(a)} @ {show(b)}: the inner sizes must be equal")
+    return (*broadcast(a[:-2], b[:-2]), a[-2], b[-1])
+
+
+def einsum(spec: str, *shapes: Shape) -> Shape:
+    """The shape of an explicit `ij,jk->ik` contraction; every letter has one size."""
+    inputs, _, output = spec.partition("->")
+    sizes: dict[str, int] = {}
+    for letters, shape in zip(inputs.split(","), shapes, strict=True):
+        if len(letters) != len(shape):
+            raise ShapeError(f"einsum {spec!r}: operand {letters!r} has shape {show(shape)}")
+        for letter, n in zip(letters, shape, strict=True):
+            if sizes.setdefault(letter, n) != n:
+                raise ShapeError(f"einsum {spec!r}: {letter!r} is {sizes[letter]} and {n}")
+    return tuple(sizes[letter] for letter in output)
+
+
+Part = tuple[int, int, int]  # start, number of entries, step
+
+
+def index(shape: Shape, key: Any) -> tuple[tuple[Part, ...], Shape]:
+    """Basic indexing as one part per axis, and the shape that results."""
+    keys = list(key) if isinstance(key, tuple) else [key]
+    used = sum(k is not None and k is not Ellipsis for k in keys)
+    if used > len(shape):
+        raise ShapeError(f"{used} indices for a tensor of shape {show(shape)}")
+    if Ellipsis not in [k for k in keys if k is Ellipsis]:
+        keys.append(Ellipsis)
+    at = next(i for i, k in enumerate(keys) if k is Ellipsis)
+    keys[at : at + 1] = [slice(None)] * (len(shape) - used)
+    if any(k is Ellipsis for k in keys):
+        raise ShapeError("an index may hold one '...' only")
+    parts: list[Part] = []
+    out: list[int] = []
+    for k in keys:
+        if k is None:
+            out.append(1)
+            continue
+        n = shape[len(parts)]
+        if isinstance(k, slice):
+            if k.step == 0:
+                raise ArgumentError("a slice cannot have step 0")
+            r = range(*k.indices(n))
+            parts.append((r.start, len(r), r.step) if len(r) else (0, 0, 1))
+            out.append(len(r))
+        else:
+            i = operator.index(k)
+            if not -n <= i < n:
+                raise ShapeError(f"index {i} is outside an axis of size {n} (shape {show(shape)})")
+            parts.append((i % n, 1, 1))
+    return tuple(parts), tuple(out)
+
+
+def slices(parts: Iterable[Part]) -> tuple[slice, ...]:
+    """Parts as Python slices (a negative step that ends before 0 needs None)."""
+    out = []
+    for start, n, step in parts:
+        stop = start + n * step
+        out.append(slice(start, stop if stop >= 0 else None, step))
+    return tuple(out)

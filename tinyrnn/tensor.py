@@ -1,0 +1,361 @@
+"""The tensor a user holds: a node, and the value it has once somebody asks for it.
+
+Building an expression computes nothing.  A tensor's value is that of its expression when it is first evaluated, and
+it keeps it.  Parameters change by `assign` alone; a tensor that was not evaluated before such a change has lost the
+data it was built on, and says so (`StaleError`) instead of quietly using the new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Any, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from .backends import evaluate
+from .errors import ArgumentError, DTypeError, ShapeError, StaleError, SymbolicError
+from .ir.graph import LENSES
+from .ir.node import Node, walk
+from .ir.ops import elementwise as e
+from .ir.ops import reduce as r
+from .ir.ops.leaves import ARG, HOLE, INPUT, LEAF, Box, dtype_of, leaf
+from .ir.ops.linear import matmul, reshape, sum_, transpose
+from .ir.ops.structure import getitem
+from .passes.derivatives import grad
+from .shapes import Shape, show
+
+TensorLike = Union["Tensor", npt.NDArray[Any], Sequence[Any], float]
+
+_clock = count(1)
+_now = 0
+
+
+class Tensor:
+    """An immutable array, computed when it is asked for.
+
+    >>> import tinyrnn as tr
+    >>> x = tr.tensor([[1.0, 2.0]], name="x")
+    >>> y = (x * 3).sum()
+    >>> float(y), y.shape, y.dtype
+    (9.0, (), dtype('float64'))
+    """
+
+    __slots__ = ("__weakref__", "_born", "_value", "node")
+    __array_ufunc__ = None
+    __hash__ = object.__hash__
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._born = _now
+        self._value: npt.NDArray[Any] | None = None
+
+    # ---- what it is
+
+    @property
+    def shape(self) -> Shape:
+        return self.node.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.node.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.node.ndim
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def name(self) -> str | None:
+        return self._box.name if self.is_leaf else None
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this holds data of its own."""
+        return self.node.op is LEAF
+
+    @property
+    def trainable(self) -> bool:
+        return self.is_leaf and self._box.trainable
+
+    @property
+    def _box(self) -> Box:
+        if not self.is_leaf:
+            raise ArgumentError("only a tensor that holds data (tr.tensor, tr.parameter) has this, not a computed one")
+        box: Box = self.node.at[0]
+        return box
+
+    # ---- its value
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """The value as an array of its own."""
+        if self.is_leaf:
+            return self._box.data.copy()
+        if self._value is None:
+            self._require_value()
+            self._value = evaluate([self.node])[0]
+        return self._value.copy()
+
+    def _require_value(self) -> None:
+        for n in walk([self.node]):
+            if n.op in (INPUT, ARG, HOLE):
+                what = f"input {n.at[0]!r}" if n.op is INPUT else "a value that exists only while a function is traced"
+                raise SymbolicError(f"this tensor of shape {show(self.shape)} depends on {what} and has no value; "
+                                    "use tr.Graph({'y': y}).run({...}), or tr.where instead of if")
+        self._check_fresh("evaluated")
+
+    def _check_fresh(self, use: str) -> None:
+        if self._born == _now or self.is_leaf:
+            return
+        for n in walk([self.node]):
+            if n.op is LEAF and n.at[0].version > self._born:
+                kept = self._value is not None
+                raise StaleError(
+                    f"{n.at[0].name or 'a leaf'} was assigned after this tensor of shape {show(self.shape)} was built"
+                    + (f", so it cannot be {use}; compute it again, or use tr.tensor(t.numpy()) for its old value"
+                       if kept else f" and before it was evaluated; it cannot be {use}. Evaluate it before the update "
+                       "(float(loss), loss.backward()), or compute it again"))
+        self._born = _now
+
+    def source(self) -> Node:
+        """The node, for use in a new expression."""
+        self._check_fresh("used in a new expression")
+        return self.node
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("a tensor hands out copies of its data only")
+        value = self.numpy()
+        return value if dtype is None else value.astype(dtype)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.numpy().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.numpy().__dlpack_device__()
+
+    def item(self) -> Any:
+        """The value of a tensor with one entry as a Python number."""
+        if self.size != 1:
+            raise ShapeError(f"item() needs one entry, the shape is {show(self.shape)}")
+        return self.numpy().item()
+
+    def tolist(self) -> Any:
+        return self.numpy().tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise DTypeError(f"an index needs an integer, got {self.dtype}")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise ShapeError("a scalar has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.is_leaf:
+            self._require_value()
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        what = (self.name or "data") if self.is_leaf else self.node.op.name
+        value = self._box.data if self.is_leaf else self._value
+        shown = "" if value is None else ", " + np.array2string(value, threshold=8, separator=", ")
+        return f"Tensor({self.dtype}{show(self.shape)}, {what}{shown})"
+
+    # ---- leaves
+
+    @property
+    def grad(self) -> npt.NDArray[Any] | None:
+        """What `backward` has accumulated; None before."""
+        return self._box.grad
+
+    def zero_grad(self) -> None:
+        """Forget the accumulated gradient."""
+        self._box.grad = None
+
+    def assign(self, value: TensorLike) -> None:
+        """Give a leaf new data of the same shape; the only way data change."""
+        global _now
+        box = self._box
+        array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+        if array.shape != box.data.shape:
+            raise ShapeError(f"{box.name or 'the leaf'} has shape {show(box.data.shape)}, "
+                             f"it cannot be assigned shape {show(array.shape)}")
+        if not np.can_cast(array.dtype, box.data.dtype, "same_kind"):
+            raise DTypeError(f"{box.name or 'the leaf'} is {box.data.dtype}, it cannot be assigned {array.dtype}")
+        box.data = np.array(array, box.data.dtype)
+        box.version = _now = next(_clock)
+
+    def backward(self) -> None:
+        """Evaluate this scalar and add its gradient to `.grad` of every parameter it depends on."""
+        self._require_value()
+        leaves = [n for n in walk([self.node]) if n.op is LEAF and n.at[0].trainable]
+        if not leaves:
+            raise ArgumentError("backward: no parameter (tr.parameter) is part of this tensor")
+        self._value, *found = evaluate([self.node, *grad(self.node, leaves)])
+        for n, g in zip(leaves, found, strict=True):
+            box = n.at[0]
+            box.grad = g if box.grad is None else box.grad + g
+
+    # ---- operators
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise ArgumentError("tensors do not change: use tr.where(mask, new, old), tr.concat, or assign on a leaf")
+
+    def __getitem__(self, key: Any) -> Tensor:
+        if isinstance(key, Tensor):
+            key = key.source()
+        elif isinstance(key, (np.ndarray, list)):
+            key = as_tensor(np.asarray(key)).node
+        return Tensor(getitem(self.source(), key))
+
+    def __add__(self, other: Any) -> Tensor:
+        return binary(e.add, self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return binary(e.add, other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return binary(e.sub, self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return binary(e.sub, other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return binary(e.mul, self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return binary(e.mul, other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return binary(e.div, self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return binary(e.div, other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return binary(e.power, self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return binary(e.power, other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return binary(matmul, self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return binary(matmul, other, self)
+
+    def __neg__(self) -> Tensor:
+        return Tensor(e.neg(self.source()))
+
+    def __abs__(self) -> Tensor:
+        return Tensor(e.abs_(self.source()))
+
+    def __lt__(self, other: Any) -> Tensor:
+        return binary(e.less, self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return binary(e.less_equal, self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return binary(e.less, other, self)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return binary(e.less_equal, other, self)
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return binary(e.equal, self, other)
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return binary(e.not_equal, self, other)
+
+    def __and__(self, other: Any) -> Tensor:
+        return binary(e.both, self, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return binary(e.either, self, other)
+
+    def __invert__(self) -> Tensor:
+        return Tensor(e.negate(self.source()))
+
+    # ---- the functions people look for on the tensor itself
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802  (NumPy's name)
+        """The axes in reverse order."""
+        return Tensor(transpose(self.source()))
+
+    def transpose(self, *order: Any) -> Tensor:
+        axes = order[0] if len(order) == 1 and not isinstance(order[0], int) else order
+        return Tensor(transpose(self.source(), axes or None))
+
+    def reshape(self, *shape: Any) -> Tensor:
+        to = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        return Tensor(reshape(self.source(), to))
+
+    def astype(self, dtype: npt.DTypeLike) -> Tensor:
+        return Tensor(e.astype(self.source(), dtype))
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return Tensor(sum_(self.source(), axis, keepdims))
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return Tensor(r.mean(self.source(), axis, keepdims))
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return Tensor(r.amax(self.source(), axis, keepdims))
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return Tensor(r.amin(self.source(), axis, keepdims))
+
+    def argmax(self, axis: int = -1) -> Tensor:
+        return Tensor(r.argmax(self.source(), axis))
+
+
+def binary(build: Any, a: Any, b: Any) -> Tensor:
+    """A function of two operands; Python numbers stay numbers, so that they take the other's dtype."""
+    return Tensor(build(operand(a), operand(b)))
+
+
+def operand(value: Any) -> Any:
+    """What a builder takes: a node, or a Python number as it is."""
+    if isinstance(value, Tensor):
+        return value.source()
+    return value if type(value) in (bool, int, float, complex) else as_tensor(value).node
+
+
+def as_tensor(value: Any, dtype: npt.DTypeLike | None = None, name: str | None = None,
+              trainable: bool = False) -> Tensor:
+    """Data as a leaf; a tensor as itself."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, Node):
+        return Tensor(value)
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    if array.dtype.kind == "O" or array.dtype.kind not in "fcbiu":
+        raise DTypeError(f"a tensor holds numbers, got {type(value).__name__} of {array.dtype}; "
+                         "ragged lists need padding and lengths")
+    if dtype is None and not hasattr(value, "dtype") and array.dtype.kind in "iu":
+        dtype = np.float64
+    d = dtype_of(array.dtype if dtype is None else dtype)
+    if array.dtype.kind == "c" and d.kind != "c":
+        raise DTypeError(f"{array.dtype} data do not fit into {d}: the imaginary part would be lost")
+    return Tensor(leaf(np.array(array, d, order="C"), name, trainable))
+
+
+LENSES["tensor"] = Tensor

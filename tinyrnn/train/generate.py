@@ -1,0 +1,77 @@
+"""Sequences drawn from a model, one step at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..compile import Program
+from ..errors import ArgumentError
+from ..functional import flatten
+from ..tensor import Tensor
+from .loop import evaluating
+
+Array = npt.NDArray[Any]
+
+
+def generate(model: Any, prompt: Any, steps: int, *, temperature: float = 1.0, top_k: int | None = None,
+             stop: int | None = None, rng: Any = None) -> Array:
+    """The prompt followed by `steps` sampled tokens, [B, T0 + steps] (or [T0 + steps] for a single prompt).
+
+    `temperature=0` always takes the most likely token; `top_k` draws among the k most likely; after `stop` a row
+    repeats it.
+    """
+    tokens = np.atleast_2d(np.asarray(prompt))
+    if tokens.dtype.kind not in "iu" or tokens.shape[1] < 1:
+        raise ArgumentError("generate: the prompt holds at least one whole number (token) per row")
+    if temperature < 0 or steps < 0 or (top_k is not None and top_k < 1):
+        raise ArgumentError("generate: expected temperature >= 0, steps >= 0 and top_k >= 1")
+    generator = np.random.default_rng(rng)
+    run = _Stepper(model)
+    out = tokens
+    with evaluating(model):
+        for t in range(tokens.shape[1]):
+            logits = run(tokens[:, t])
+        ended = np.zeros(len(tokens), bool)
+        for _ in range(steps):
+            token = np.where(ended, stop if stop is not None else 0, _draw(logits, temperature, top_k, generator))
+            ended |= token == stop if stop is not None else False
+            out = np.concatenate([out, token[:, None].astype(out.dtype)], 1)
+            logits = run(out[:, -1])
+    return out if np.ndim(prompt) > 1 else out[0]
+
+
+class _Stepper:
+    """A model's `step` as a program that carries the state as arrays."""
+
+    def __init__(self, model: Any) -> None:
+        if not hasattr(model, "step"):
+            raise ArgumentError(f"generate needs {type(model).__name__}.step(x_t, state) -> (y_t, state)")
+        self.model = model
+        self.state: Any = None
+        self.form: Any = None
+        self.first = Program(lambda x: self._step(x, None))
+        self.next = Program(lambda x, **state: self._step(x, self.form(list(state.values()))))
+
+    def _step(self, x: Tensor, state: Any) -> dict[str, Tensor]:
+        y, new = self.model.step(x, state)
+        leaves, self.form = flatten(new)
+        return {"y": y, **{f"state {i}": s for i, s in enumerate(leaves)}}
+
+    def __call__(self, x: Array) -> Array:
+        results = self.first(x=x) if self.state is None else self.next(x=x, **self.state)
+        logits: Array = results.pop("y")
+        self.state = results
+        return logits
+
+
+def _draw(logits: Array, temperature: float, top_k: int | None, rng: np.random.Generator) -> Array:
+    if temperature == 0:
+        return logits.argmax(-1)
+    scaled = logits.astype(np.float64) / temperature
+    if top_k is not None and top_k < scaled.shape[-1]:
+        least = np.partition(scaled, -top_k, -1)[:, [-top_k]]
+        scaled = np.where(scaled < least, -np.inf, scaled)
+    return (scaled + rng.gumbel(size=scaled.shape)).argmax(-1)

@@ -1,0 +1,238 @@
+"""`fit`, `evaluate`, `predict`: batches through a traced program."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..compile import Program
+from ..errors import ArgumentError, NonFiniteError, ShapeError
+from ..functional import check_lengths, grad
+from ..ir.ops.elementwise import less
+from ..ir.ops.leaves import iota
+from ..ir.ops.linear import reshape
+from ..randomness import new_key, randomness
+from ..optim import Optimiser
+from ..shapes import show
+from ..tensor import Tensor
+from .history import History
+from .metrics import LOSSES, METRICS, Loss, named
+
+Array = npt.NDArray[Any]
+
+
+class Task:
+    """What is optimised: a model, its loss and its metrics, as programs over one batch."""
+
+    def __init__(self, model: Any, loss: str | Loss, metrics: Sequence[str | Loss], backend: str) -> None:
+        self.model = model
+        self.loss_name, self.loss = named(loss, LOSSES, "loss")
+        self.metrics = dict(named(m, METRICS, "metric") for m in metrics)
+        self.parameters: dict[str, Tensor] = dict(model.named_parameters())
+        self.training = Program(self._training, backend)
+        self.scoring = Program(self._scoring, backend)
+
+    def _scores(self, x: Tensor, y: Tensor, lengths: Tensor | None) -> dict[str, Tensor]:
+        output = call(self.model, x, lengths)
+        mask = target_mask(y, lengths, x)
+        keywords = {} if mask is None else {"mask": mask}
+        return {"loss": self.loss(output, y, **keywords),
+                **{name: f(output, y, **keywords) for name, f in self.metrics.items()}}
+
+    def _training(self, x: Tensor, y: Tensor, key: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
+        with randomness(key):
+            scores = self._scores(x, y, lengths)
+        gradients = grad(scores["loss"], self.parameters)
+        return {**scores, **{f"gradient of {name}": g for name, g in gradients.items()}}
+
+    def _scoring(self, x: Tensor, y: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
+        return self._scores(x, y, lengths)
+
+
+def call(model: Any, x: Tensor, lengths: Tensor | None) -> Tensor:
+    """The model's output, without the state that recurrent layers return beside it."""
+    takes = lengths is not None and "lengths" in inspect.signature(type(model).__call__).parameters
+    y = model(x, lengths=lengths) if takes else model(x)
+    return y[0] if isinstance(y, tuple) else y
+
+
+def target_mask(y: Tensor, lengths: Tensor | None, x: Tensor) -> Tensor | None:
+    """True where a target lies within its row's length; None when targets have no time axis."""
+    if lengths is None or y.ndim < 2 or y.shape[1] != x.shape[1]:
+        return None
+    steps = x.shape[1]
+    return Tensor(less(reshape(iota(steps), (1, steps)), reshape(lengths.source(), (-1, 1))))
+
+
+class Batches:
+    """Rows of the data in batches; ragged batches are cut to their longest row."""
+
+    def __init__(self, x: Any, y: Any, lengths: Any, batch_size: int) -> None:
+        self.x, self.y = np.asarray(x), None if y is None else np.asarray(y)
+        if self.x.ndim < 1 or not len(self.x):
+            raise ArgumentError(f"there are no rows to work on: x has shape {show(self.x.shape)}")
+        if self.y is not None and len(self.y) != len(self.x):
+            raise ShapeError(f"x has {len(self.x)} rows and y has {len(self.y)}")
+        if batch_size < 1:
+            raise ArgumentError(f"batch_size={batch_size!r}: expected a whole number from 1")
+        self.lengths = None
+        if lengths is not None:
+            self.lengths = check_lengths(lengths, self.x.shape[1] if self.x.ndim > 1 else 0)
+            if len(self.lengths) != len(self.x):
+                raise ShapeError(f"x has {len(self.x)} rows and lengths has {len(self.lengths)}")
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.x) // self.batch_size)
+
+    def __call__(self, order: Array | None = None) -> Iterator[tuple[Array, dict[str, Array]]]:
+        order = np.arange(len(self.x)) if order is None else order
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            yield rows, self._batch(rows)
+
+    def _batch(self, rows: Array) -> dict[str, Array]:
+        batch = {"x": self.x[rows]} | ({} if self.y is None else {"y": self.y[rows]})
+        if self.lengths is None:
+            return batch
+        steps, longest = self.x.shape[1], max(int(self.lengths[rows].max()), 1)
+        cut = {k: v[:, :longest] if v.ndim > 1 and v.shape[1] == steps else v for k, v in batch.items()}
+        return {**cut, "lengths": self.lengths[rows]}
+
+    def weight(self, batch: Mapping[str, Array]) -> float:
+        """How many targets of a batch count."""
+        y, lengths = batch["y"], batch.get("lengths")
+        if lengths is not None and y.ndim > 1 and y.shape[1] == batch["x"].shape[1]:
+            return float(lengths.sum())
+        return float(len(y))
+
+
+class _Mean:
+    """A weighted running mean of several numbers."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, float] = {}
+        self.weight = 0.0
+
+    def add(self, numbers: Mapping[str, float], weight: float) -> None:
+        self.weight += weight
+        for k, v in numbers.items():
+            self.totals[k] = self.totals.get(k, 0.0) + v * weight
+
+    def value(self) -> dict[str, float]:
+        return {k: v / self.weight if self.weight else math.nan for k, v in self.totals.items()}
+
+
+def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optimizer: Optimiser, epochs: int = 1,
+        batch_size: int = 32, metrics: Sequence[str | Loss] = (), lengths: Any = None,
+        validation: Sequence[Any] | None = None, callbacks: Iterable[Callable[[int, dict[str, float]], object]] = (),
+        rng: Any = None, shuffle: bool = True, progress: bool | None = None, backend: str = "numpy") -> History:
+    """Train on rows of x and y; returns one dict of numbers per epoch.
+
+    `lengths` (one whole number per row) marks padding, which reaches neither loss nor gradient.  `validation` is
+    `(x, y)` or `(x, y, lengths)`.  Each callback gets (epoch, numbers) after an epoch.  `progress=None` shows a bar on
+    a terminal only.
+    """
+    task = Task(model, loss, metrics, backend)
+    batches = Batches(x, y, lengths, batch_size)
+    generator = np.random.default_rng(rng)
+    history = History()
+    model._task = task
+    for epoch in range(1, epochs + 1):
+        model.train()
+        began = time.perf_counter()
+        order = generator.permutation(len(batches.x)) if shuffle else None
+        mean = _epoch(task, batches, order, optimizer, generator, f"epoch {epoch}/{epochs}", progress)
+        numbers = mean.value()
+        model.eval()
+        if validation is not None:
+            held = _score(task, Batches(validation[0], validation[1], validation[2] if len(validation) > 2 else None,
+                                        batch_size))
+            numbers |= {f"val_{k}": v for k, v in held.items()}
+        numbers["seconds"] = time.perf_counter() - began
+        history.append(numbers)
+        for callback in callbacks:
+            callback(epoch, numbers)
+    return history
+
+
+def _epoch(task: Task, batches: Batches, order: Array | None, optimizer: Optimiser, rng: np.random.Generator,
+           title: str, progress: bool | None) -> _Mean:
+    from tqdm import tqdm
+
+    mean = _Mean()
+    hide = None if progress is None else not progress
+    with tqdm(total=len(batches), desc=title, unit="step", leave=False, disable=hide) as bar:
+        for step, (_, batch) in enumerate(batches(order), 1):
+            numbers = train_step(task, batch, optimizer, new_key(rng), f"{title}, step {step}")
+            mean.add(numbers, batches.weight(batch))
+            bar.set_postfix({k: f"{v:.4f}" for k, v in mean.value().items()}, refresh=False)
+            bar.update()
+    return mean
+
+
+def train_step(task: Task, batch: Mapping[str, Array], optimizer: Optimiser, key: Array, where: str) -> dict[str, float]:
+    """Loss, gradients and update for one batch; stops before the update when a number is not finite."""
+    results = task.training(task.model.training, **batch, key=key)
+    scores = {k: float(v) for k, v in results.items() if not k.startswith("gradient of ")}
+    grads = {name: results[f"gradient of {name}"] for name in task.parameters}
+    bad = [k for k, v in {"the loss": scores["loss"], **grads}.items() if not np.isfinite(v).all()]
+    if bad:
+        raise NonFiniteError(f"{where}: {bad[0] if bad[0] == 'the loss' else f'the gradient of {bad[0]}'} is not finite; "
+                             "the weights are those before this step. Check the data for NaN, lower lr, or set clip_norm")
+    params = {name: p.numpy() for name, p in task.parameters.items()}
+    new, optimizer.state = optimizer.update(params, grads, optimizer.state)
+    for name, p in task.parameters.items():
+        p.assign(new[name])
+    return scores
+
+
+def _score(task: Task, batches: Batches) -> dict[str, float]:
+    mean = _Mean()
+    for _, batch in batches():
+        results = task.scoring(task.model.training, **batch)
+        mean.add({k: float(v) for k, v in results.items()}, batches.weight(batch))
+    return mean.value()
+
+
+def evaluate(model: Any, x: Any, y: Any, *, loss: str | Loss | None = None, metrics: Sequence[str | Loss] = (),
+             lengths: Any = None, batch_size: int = 256, backend: str = "numpy") -> dict[str, float]:
+    """Loss and metrics on data, with dropout off; those of the last `fit` unless given."""
+    task = getattr(model, "_task", None) if loss is None else Task(model, loss, metrics, backend)
+    if task is None:
+        raise ArgumentError("evaluate: this model was not fitted yet, so give loss=, for example loss='cross_entropy'")
+    with evaluating(model):
+        return _score(task, Batches(x, y, lengths, batch_size))
+
+
+def predict(model: Any, x: Any, *, lengths: Any = None, batch_size: int = 256, backend: str = "numpy") -> Array:
+    """The model's output for every row, with dropout off."""
+    def output(x: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
+        return {"y": call(model, x, lengths)}
+
+    program = Program(output, backend)
+    batches = Batches(x, None, None, batch_size)
+    valid = None if lengths is None else check_lengths(lengths, batches.x.shape[1])
+    with evaluating(model):
+        parts = [program(**batch, **({} if valid is None else {"lengths": valid[rows]}))["y"] for rows, batch in batches()]
+    return np.concatenate(parts)
+
+
+class evaluating:  # noqa: N801  (a context manager that reads as a word)
+    """Dropout off inside, as before afterwards."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __enter__(self) -> None:
+        self.before = self.model.training
+        self.model.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self.model.train(self.before)
