@@ -71,5 +71,6 @@ from .functional import (
 from .ir import Graph
 from .nn import load
 from .tensor import Tensor
+from .viz import Drawing, draw
 
 __version__ = "0.1.0"

@@ -1,0 +1,7 @@
+"""`python -m tinyrnn`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,75 @@
+"""Checks that need no second implementation: a gradient against complex step, entry by entry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .domains import COMPLEX_STEP
+from .domains.complex_step import STEP
+from .ir import Graph
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """The largest deviation of a graph's gradients from complex step, relative to each array's largest entry."""
+
+    entries: int
+    worst: float
+    where: str
+
+    @property
+    def holds(self) -> bool:
+        return self.worst <= 1e-11
+
+    def __str__(self) -> str:
+        return f"{self.entries} entries, largest deviation {self.worst:.1e} ({self.where})"
+
+
+def check_gradients(graph: Graph, values: Mapping[str, Any], loss: str = "loss", prefix: str = "dloss/d") -> GradientCheck:
+    """Every entry of every output `dloss/dNAME` of a graph against one complex step in that entry.
+
+    >>> import tinyrnn as tr
+    >>> from tinyrnn.testing import check_gradients, random_values
+    >>> graph = tr.cells.GRU.unroll(3, batch=2, x=2, h=3, gradients=True)
+    >>> check_gradients(graph, random_values(graph, rng=0)).holds
+    True
+    """
+    found = graph.run(values)
+    only_loss = Graph({loss: graph.outputs[loss]})
+    used = {k: v for k, v in values.items() if k in only_loss.inputs or k in only_loss.leaves}
+    worst, where, entries = 0.0, "none", 0
+    for name in (k.removeprefix(prefix) for k in graph.outputs if k.startswith(prefix)):
+        deviation = _deviation(only_loss, used, name, loss, found[prefix + name])
+        entries += found[prefix + name].size
+        if deviation > worst or where == "none":
+            worst, where = deviation, name
+    return GradientCheck(entries, worst, where)
+
+
+def _deviation(graph: Graph, values: Mapping[str, Any], name: str, loss: str, gradient: Any) -> float:
+    expected = complex_step_gradient(graph, values, name, loss)
+    largest = max(float(np.abs(expected).max(initial=0.0)), np.finfo(float).tiny)
+    return float(np.abs(gradient - expected).max(initial=0.0)) / largest
+
+
+def complex_step_gradient(graph: Graph, values: Mapping[str, Any], name: str, loss: str = "loss") -> Any:
+    """`dloss/dname`, one run of the graph for each entry."""
+    if name not in values:
+        return np.zeros(0)
+    at = np.asarray(values[name], np.complex128)
+    gradient = np.zeros(at.shape)
+    for i in np.ndindex(at.shape):
+        moved = at.copy()
+        moved[i] += 1j * STEP
+        gradient[i] = graph.run({**values, name: moved}, domain=COMPLEX_STEP)[loss].imag / STEP
+    return gradient
+
+
+def random_values(graph: Graph, rng: Any = None, scale: float = 0.7) -> dict[str, Any]:
+    """Unequal random values for every floating input of a graph."""
+    generator = np.random.default_rng(rng)
+    return {k: generator.normal(scale=scale, size=n.shape) for k, n in graph.inputs.items()}

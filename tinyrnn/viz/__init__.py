@@ -1,0 +1,5 @@
+"""Pictures of cells and graphs."""
+
+from .drawing import Drawing, draw
+
+__all__ = ["Drawing", "draw"]

@@ -1,0 +1,183 @@
+"""What a picture shows of a graph: gates, states, inputs and small operations instead of every node.
+
+A product with a weight, its bias and the sums between them are one affine map; the function applied to it makes it a
+gate, drawn as one box with the letter of the equation and the names of its weights.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from ..ir.graph import Graph
+from ..ir.node import Node
+from ..ir.ops.leaves import INPUT, LEAF, literal_value
+
+VIEWS = frozenset({"transpose", "reshape", "broadcast_to", "astype", "tag"})
+FUNCTIONS = frozenset("sigmoid tanh relu softplus exp log sqrt sin cos abs clip".split())
+_SIGNS = {"add": "+", "sub": "−", "mul": "×", "div": "÷", "power": "^", "where": "?:"}
+
+
+@dataclass
+class Item:
+    """One thing on the picture."""
+
+    key: str
+    kind: str  # input state gate function op
+    lines: list[str]
+    step: int | None
+    sources: list[str] = field(default_factory=list)
+    weights: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Affine:
+    weights: list[str]
+    sources: list[Node]
+
+
+class Extract:
+    """The items of a graph in topological order."""
+
+    def __init__(self, graph: Graph, weights: Collection[str], rails: Collection[str], current: int | None = None) -> None:
+        self.graph, self.weights, self.rails, self.current = graph, set(weights), set(rails), current
+        self.uses = Counter(s for n in graph.nodes for s in n.src)
+        self.users: Mapping[Node, list[Node]] = self._users()
+        self.affine: dict[Node, _Affine] = {}
+        self.items: dict[str, Item] = {}
+        self.shown: dict[Node, str] = {}
+        for n in graph.nodes:
+            self._visit(n)
+
+    def _users(self) -> dict[Node, list[Node]]:
+        users: dict[Node, list[Node]] = {}
+        for n in self.graph.nodes:
+            for s in n.src:
+                users.setdefault(s, []).append(n)
+        return users
+
+    def _visit(self, n: Node) -> None:
+        n_affine = self._as_affine(n)
+        if n_affine is not None:
+            self.affine[n] = n_affine
+            if self._absorbed(n):
+                return
+        if self._weight(n) is not None or literal_value(n) is not None:
+            return
+        if n.op.name in VIEWS and n.src[0] in self.shown:
+            self.shown[n] = self.shown[n.src[0]]
+            return
+        self._show(n, n_affine)
+
+    # ---- weights and affine maps
+
+    def _weight(self, n: Node) -> str | None:
+        while n.op.name in VIEWS:
+            n = n.src[0]
+        if n.op is INPUT and n.at[0] in self.weights:
+            return str(n.at[0])
+        return (n.at[0].name or "W") if n.op is LEAF and n.at[0].trainable else None
+
+    def _as_affine(self, n: Node) -> _Affine | None:
+        if n.op.name in ("matmul", "mul"):
+            names = [self._weight(s) for s in n.src]
+            if (names[0] is None) == (names[1] is None):
+                return None
+            i = 0 if names[0] is not None else 1
+            return _Affine([names[i] or ""], [n.src[1 - i]])
+        if n.op.name == "add":
+            parts = [self._part(s) for s in n.src]
+            if all(parts) and any(s in self.affine for s in n.src):
+                return _Affine([w for p in parts if p for w in p.weights], [x for p in parts if p for x in p.sources])
+        return None
+
+    def _part(self, n: Node) -> _Affine | None:
+        if n in self.affine and self.uses[n] == 1 and n not in self.graph.names:
+            return self.affine[n]
+        name = self._weight(n)
+        return None if name is None else _Affine([name], [])
+
+    def _absorbed(self, n: Node) -> bool:
+        """An affine map that is only read by a larger one, or by the function that makes it a gate."""
+        if n in self.graph.names or len(self.users.get(n, [])) != 1:
+            return False
+        user = self.users[n][0]
+        return user.op.name in FUNCTIONS or (user.op.name == "add" and self._will_be_affine(user, n))
+
+    def _will_be_affine(self, user: Node, n: Node) -> bool:
+        other = user.src[1] if user.src[0] is n else user.src[0]
+        return self._weight(other) is not None or (self._as_affine(other) is not None and self.uses[other] == 1
+                                                   and other not in self.graph.names)
+
+    # ---- items
+
+    def _show(self, n: Node, own: _Affine | None) -> None:
+        labels = self.graph.names.get(n, ())
+        label = next((a for a in labels if not a.name.startswith("dloss/")), None)
+        step = label.step if label is not None and isinstance(label.step, int) else self.graph.steps.get(n)
+        name = label.name if label is not None else None
+        key = f"n{len(self.items)}"
+        if n.op is INPUT or n.op is LEAF:
+            self._add(n, Item(key, "input", [pretty(n.at[0] if n.op is INPUT else n.at[0].name or "data")], step))
+            return
+        inner = self.affine.get(n.src[0]) if n.op.name in FUNCTIONS else own
+        if inner is not None:
+            symbol = n.op.label if n.op.name in FUNCTIONS else "affine"
+            on_rail = name in self.rails
+            head = symbol if name is None or on_rail else f"{name}   {symbol}"
+            item = Item(key, "gate", [head, *_wrapped(inner.weights)], step, self._keys(inner.sources), inner.weights)
+        else:
+            item = Item(key, *self._operation(n, name), step, self._keys(n.src))
+        self._add(n, item)
+        if name in self.rails:
+            rail = Item(f"n{len(self.items)}", "state", [self._moment(str(name), step)], step, [item.key])
+            self._add(n, rail)
+
+    def _add(self, n: Node, item: Item) -> None:
+        self.items[item.key] = item
+        self.shown[n] = item.key
+
+    def _operation(self, n: Node, name: str | None) -> tuple[str, list[str]]:
+        values = [literal_value(s) for s in n.src]
+        sign = _SIGNS.get(n.op.name, n.op.label)
+        literal = next((f"{v:g}" for v in values if v is not None and not isinstance(v, bool)), None)
+        if literal is not None and n.op.name in _SIGNS:
+            sign = f"{literal} {sign}" if values[0] is not None else f"{sign} {literal}"
+        if name is not None and name not in self.rails:
+            return "function", [f"{name}   {sign}"]
+        small = n.op.name in _SIGNS and len(sign) == 1
+        return ("op" if small else "function"), [sign]
+
+    def _keys(self, sources: Collection[Node]) -> list[str]:
+        found = (self.shown.get(s) for s in sources)
+        return list(dict.fromkeys(k for k in found if k is not None))
+
+    def _moment(self, name: str, step: int | None) -> str:
+        return pretty(f"{name}[{step if step is not None else 't'}]")
+
+
+def _wrapped(weights: list[str], per_line: int = 2) -> list[str]:
+    """Names of weights, a few a line."""
+    return ["  ".join(weights[i : i + per_line]) for i in range(0, len(weights), per_line)]
+
+
+_SUBSCRIPTS = str.maketrans("0123456789-t", "₀₁₂₃₄₅₆₇₈₉₋ₜ")
+
+
+def pretty(name: str) -> str:
+    """`h[3]` as h₃ and `h[t-1]` as hₜ₋₁; anything else as it is."""
+    stem, bracket, inside = name.partition("[")
+    inside = inside.removesuffix("]")
+    return stem + inside.translate(_SUBSCRIPTS) if bracket and set(inside) <= set("0123456789-t") else name
+
+
+
+
+def at_step(line: str, t: int) -> str:
+    """A line with ₜ, ₜ₋₁, ... replaced by the step itself: cₜ₋₁ at t = 3 is c₂."""
+    head, mark, lag = line.partition("ₜ")
+    if not mark:
+        return line
+    back = int(lag.removeprefix("₋").translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789"))) if lag else 0
+    return head + str(t - back).translate(_SUBSCRIPTS)

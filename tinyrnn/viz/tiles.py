@@ -1,0 +1,249 @@
+"""Unrolled pictures: one step is laid out once and repeated, so that every step looks the same.
+
+The result is ordinary DOT with positions; any Graphviz draws it as it stands (`-Knop2`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import hypot
+from typing import Any
+
+from ..cells import Cell
+from ..errors import ArgumentError
+from . import renderer
+from .items import Item, at_step, pretty
+from .picture import Picture, escape, item_size, step_items, weight_lines
+from .theme import LIGHT
+
+MAX_STEPS = 60
+GAP, ROW = 46.0, 15.0
+HEAD = 6.0  # length of an arrow head in points
+Point = tuple[float, float]
+
+
+@dataclass
+class Tile:
+    """The layout of one step: centres of items and the curves between them, in points, y upwards."""
+
+    items: dict[str, Item]
+    centre: dict[str, Point]
+    curves: dict[tuple[str, str], list[Point]]
+    width: float
+    height: float
+
+
+def lay_out(cell: Cell) -> Tile:
+    """One step, placed by dot: what comes in on the left, states on the right in fixed rows."""
+    items = step_items(cell)
+    p = Picture("")
+    for item in items.values():
+        p.item(p.dot, item)
+        for s in item.sources:
+            p.forward(s, item.key)
+    rows = _rows(cell)
+    for side, rank in ((_arriving(cell, rows), "min"), ([pretty(f"{n}[t]") for n in rows], "max")):
+        keys = [i.key for line in side for i in items.values() if i.kind in ("input", "state") and i.lines[0] == line]
+        with p.dot.subgraph() as same:
+            same.attr(rank=rank)
+            for a, b in zip(keys, keys[1:], strict=False):
+                same.edge(a, b, style="invis")
+    return _read(json.loads(renderer.render(p.dot.source, "json")), items)
+
+
+def _rows(cell: Cell) -> list[str]:
+    """States from top to bottom: inner ones first, the output last."""
+    shown = [*cell.states, *(o for o in cell.outputs if o not in cell.states)]
+    return sorted(shown, key=lambda n: n in cell.outputs)
+
+
+def _arriving(cell: Cell, rows: Sequence[str]) -> list[str]:
+    past = [pretty(f"{n}[t-{k}]") for n in (*rows, *cell.inputs) for m, k in cell.slots if m == n]
+    return [*past, *(pretty(f"{n}[t]") for n in cell.inputs)]
+
+
+def _read(layout: Mapping[str, Any], items: dict[str, Item]) -> Tile:
+    objects = [o for o in layout.get("objects", []) if o.get("name") in items]
+    centre = {o["name"]: _points(o["pos"])[0] for o in objects}
+    names = {o["_gvid"]: o["name"] for o in objects}
+    curves = {(names[e["tail"]], names[e["head"]]): _curve(e["pos"]) for e in layout.get("edges", [])
+              if "pos" in e and e.get("style") != "invis"}
+    _, _, width, height = map(float, layout["bb"].split(","))
+    return Tile(items, centre, curves, width, height)
+
+
+def _points(text: str) -> list[Point]:
+    return [(float(x), float(y)) for x, y in (part.split(",")[-2:] for part in text.split())]
+
+
+def _curve(pos: str) -> list[Point]:
+    """A spline's control points, its arrow's tip at the end."""
+    tip, *rest = pos.split()
+    return [*_points(" ".join(rest)), *_points(tip)] if tip.startswith("e,") else _points(pos)
+
+
+def unrolled(cell: Cell, steps: int, gradients: bool, colours: Mapping[str, str] = LIGHT) -> str:
+    """DOT with positions: a row of equal steps, the shared parameters above, the loss below."""
+    if isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
+        raise ArgumentError(f"steps={steps!r}: a picture shows 1 to {MAX_STEPS} steps")
+    return _Row(cell, steps, gradients, colours).source()
+
+
+class _Row:
+    def __init__(self, cell: Cell, steps: int, gradients: bool, colours: Mapping[str, str]) -> None:
+        self.cell, self.steps, self.gradients, self.tile = cell, steps, gradients, lay_out(cell)
+        self.p = Picture("", colours)
+        self.colours = colours
+        self.pitch = self.tile.width + 2 * 12 + GAP
+        self.left = 60.0
+        self.bottom = 70.0 if gradients else 10.0
+        self.right = self.left + steps * self.pitch
+        self.top = self.bottom + self.tile.height + 34
+
+    def source(self) -> str:
+        for t in range(1, self.steps + 1):
+            self._step(t)
+        self._rails()
+        box = self._parameters()
+        if self.gradients:
+            self._loss()
+        width, height = self.right, box + 26
+        title = f"{self.cell.title}: {self.steps} steps unrolled" + (", with gradients" if self.gradients else "")
+        self._text("title", [title], (self.left, height - 4))
+        key = "solid blue: forward" + ("     dashed orange: gradient" if self.gradients else "")
+        self._text("key", [key], (self.left, box + 6))
+        self.p.dot.attr(bb=f"0,0,{width:.1f},{height + 10:.1f}", label="")
+        return str(self.p.dot.source)
+
+    # ---- one step
+
+    def _at(self, key: str, t: int) -> Point:
+        return self._shift(self.tile.centre[key], t)
+
+    def _step(self, t: int) -> None:
+        x0, y0 = self.left + (t - 1) * self.pitch - 12, self.bottom
+        with self.p.dot.subgraph(name=f"cluster_{t}") as c:
+            label_at = f"{x0 + 30:.1f},{y0 + self.tile.height + 24:.1f}"
+            c.attr(label=f"t = {t}", style="rounded,filled", fillcolor=self.colours["panel"], color=self.colours["line"],
+                   bb=f"{x0:.1f},{y0:.1f},{x0 + self.tile.width + 24:.1f},{y0 + self.tile.height + 34:.1f}", lp=label_at,
+                   fontsize="12", id=f"step-{t}")
+            for key, item in self.tile.items.items():
+                self.p.item(c, _moved(item, t), _name(key, t), item_size(item), pos=_pos(self._at(key, t)))
+        for (a, b), curve in self.tile.curves.items():
+            self._edge(_name(a, t), _name(b, t), [self._shift(p, t) for p in curve])
+
+    def _shift(self, p: Point, t: int) -> Point:
+        return p[0] + self.left + (t - 1) * self.pitch, p[1] + self.bottom + 10
+
+    # ---- between steps: the state that leaves one step arrives at the next
+
+    def _rails(self) -> None:
+        by_line = {i.lines[0]: k for k, i in self.tile.items.items() if i.kind in ("input", "state")}
+        for n, k in self.cell.slots:
+            now, past = by_line.get(pretty(f"{n}[t]")), by_line.get(pretty(f"{n}[t-{k}]"))
+            for t in range(1, self.steps + 1 - k) if now and past and k == 1 else ():
+                a, b = self._at(now, t), self._at(past, t + 1)
+                start = a[0] + item_size(self.tile.items[now])[0] / 2
+                end = b[0] - item_size(self.tile.items[past])[0] / 2
+                middle = (start + end) / 2
+                self._edge(_name(now, t), _name(past, t + 1),
+                           [(start, a[1]), (middle, a[1]), (middle, b[1]), (end - HEAD, b[1]), (end, b[1])])
+
+    def _edge(self, a: str, b: str, curve: list[Point]) -> None:
+        *spline, tip = curve
+        self.p.dot.edge(a, b, pos=f"e,{_pos(tip)} " + " ".join(map(_pos, spline)))
+        if self.gradients:
+            self._way_back(b, a, curve)
+
+    def _way_back(self, a: str, b: str, curve: list[Point]) -> None:
+        """The same curve beside itself, in the other direction."""
+        *spline, tip = curve
+        nx, ny = _normal(spline[0], tip)
+        back = [(x + 4.5 * nx, y + 4.5 * ny) for x, y in reversed(spline)]
+        end, before = back[-1], back[-2]
+        length = hypot(end[0] - before[0], end[1] - before[1]) or 1.0
+        back[-1] = (end[0] + (before[0] - end[0]) * HEAD / length, end[1] + (before[1] - end[1]) * HEAD / length)
+        self.p.backward(a, b, pos=f"e,{_pos(end)} " + " ".join(map(_pos, back)))
+
+    # ---- what all steps share
+
+    def _parameters(self) -> float:
+        heading, *entries = weight_lines(self.cell, f"parameters, shared by {self.steps} steps")
+        width = self.right - self.left - GAP
+        lines = [heading, *_filled(entries, int(width / 6.0))]
+        if self.gradients:
+            lines.append(f"the gradient of each is a sum over the steps: dL/dW = Σ (its part at t), t = 1..{self.steps}")
+        height = ROW * len(lines) + 10
+        y = self.top + 26 + height / 2
+        self.p.note("parameters", lines, "legend", pos=_pos((self.left + width / 2 - 12, y)), width=f"{(width + 24) / 72:.3f}",
+                    height=f"{height / 72:.3f}", fixedsize="true", id="parameters")
+        for t in range(1, self.steps + 1):
+            x = self.left + (t - 1) * self.pitch + self.tile.width / 2
+            low, high = self.top, y - height / 2
+            anchor = f"shared{t}"
+            self.p.dot.node(anchor, "", shape="point", width="0.01", pos=_pos((x, low)), style="invis")
+            self.p.dot.edge("parameters", anchor, pos=_straight((x - 5, high), (x - 5, low)))
+            if self.gradients:
+                self.p.backward(anchor, "parameters", pos=_straight((x + 5, low), (x + 5, high)), id=f"gradient-of-step-{t}")
+        return y + height / 2
+
+    def _loss(self) -> None:
+        outputs = [k for o in self.cell.outputs for k, i in self.tile.items.items()
+                   if i.kind == "state" and i.lines[0] == pretty(f"{o}[t]")]
+        names = " + ".join(f"Σ {o}" for o in self.cell.outputs)
+        width = self.right - self.left - GAP
+        self.p.dot.node("loss", escape(f"L  (here: {names} over all steps)"), shape="box", style="filled,rounded",
+                        fillcolor=self.colours["loss"], pos=_pos((self.left + width / 2 - 12, 18)),
+                        width=f"{(width + 24) / 72:.3f}", height="0.36", fixedsize="true", id="loss")
+        for t in range(1, self.steps + 1):
+            for k in outputs:
+                x, y = self._at(k, t)
+                low = y - item_size(self.tile.items[k])[1] / 2
+                self.p.dot.edge(_name(k, t), "loss", pos=_straight((x - 5, low), (x - 5, 31)))
+                self.p.backward("loss", _name(k, t), pos=_straight((x + 5, 31), (x + 5, low)))
+
+    def _text(self, key: str, lines: Sequence[str], at: Point) -> None:
+        width = max(map(len, lines)) * 6.2
+        label = "".join(escape(line) + r"\l" for line in lines)
+        self.p.dot.node(key, label, shape="plaintext", style="", pos=_pos((at[0] + width / 2 - 18, at[1])),
+                        width=f"{width / 72:.3f}", height="0.2", fixedsize="true")
+
+
+def _name(key: str, t: int) -> str:
+    return f"{key}_{t}"
+
+
+def _moved(item: Item, t: int) -> Item:
+    """An item at its step: `hₜ₋₁` becomes h₂ when t is 3."""
+    return Item(item.key, item.kind, [at_step(line, t) for line in item.lines], t, item.sources, item.weights)
+
+
+def _pos(p: Point) -> str:
+    return f"{p[0]:.1f},{p[1]:.1f}"
+
+
+def _straight(a: Point, b: Point) -> str:
+    """A straight arrow from a to b."""
+    length = hypot(b[0] - a[0], b[1] - a[1]) or 1.0
+    end = (b[0] - (b[0] - a[0]) * HEAD / length, b[1] - (b[1] - a[1]) * HEAD / length)
+    third = [(a[0] + (end[0] - a[0]) * f, a[1] + (end[1] - a[1]) * f) for f in (0, 1 / 3, 2 / 3, 1)]
+    return f"e,{_pos(b)} " + " ".join(map(_pos, third))
+
+
+def _normal(a: Point, b: Point) -> Point:
+    """The unit vector to the right of the way from a to b."""
+    length = hypot(b[0] - a[0], b[1] - a[1]) or 1.0
+    return (b[1] - a[1]) / length, -(b[0] - a[0]) / length
+
+
+def _filled(entries: Sequence[str], columns: int) -> list[str]:
+    """Entries side by side in lines of at most so many characters."""
+    lines: list[str] = []
+    for entry in entries:
+        if lines and len(lines[-1]) + len(entry) + 5 <= columns:
+            lines[-1] += "     " + entry
+        else:
+            lines.append(entry)
+    return lines
