@@ -140,6 +140,8 @@ class Tensor:
 
     def item(self) -> Any:
         """The value of a tensor with one entry as a Python number."""
+        if not self.is_leaf and self._value is None:
+            self._require_value()
         if self.size != 1:
             raise ShapeError(f"item() needs one entry, the shape is {show(self.shape)}")
         return self.numpy().item()

@@ -9,7 +9,7 @@ from pathlib import Path
 from . import nn, optim
 from .cells import Cell, get
 from .datasets import ALPHABET, decode_name, encode_names, first_names, ngram_nats, split_names
-from .io.weights import atomic_write
+from .files import atomic_write
 from .testing import GradientCheck, check_gradients, random_values
 from .viz import draw
 

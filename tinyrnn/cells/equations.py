@@ -218,6 +218,8 @@ def _check_name(name: str, place: Place) -> None:
     if name in RESERVED or name in FUNCTIONS or name in ALIASES:
         kind = "a function" if name in FUNCTIONS or name in ALIASES else "a word of the language"
         raise place.error(f"{name!r} is {kind} and cannot name a quantity")
+    if name.startswith("__"):
+        raise place.error(f"{name!r}: names do not start with two underscores")
 
 
 def _check_characters(source: str, code_end: int, number: int) -> None:

@@ -162,11 +162,12 @@ def _share(results: Mapping[str, Term], taken: set[str]) -> list[Equation]:
 def _uses(roots: Iterable[Term]) -> Counter[int]:
     """How often each expression is an operand, every shared one entered once."""
     uses: Counter[int] = Counter()
+    entered: set[int] = set()
     stack = list(roots)
     while stack:
         t = stack.pop()
-        for a in t.args:
-            uses[id(a)] += 1
-            if uses[id(a)] == 1:
-                stack.append(a)
+        if id(t) not in entered:
+            entered.add(id(t))
+            uses.update(id(a) for a in t.args)
+            stack.extend(t.args)
     return uses

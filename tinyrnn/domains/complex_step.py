@@ -56,6 +56,10 @@ class ComplexStep(Float):
     def not_equal(self, a: Any, b: Any) -> Any:
         return np.real(a) != np.real(b)
 
+    def scale(self, g: Any, d: Any) -> Any:
+        """Zero only where the tangent of g is zero as well."""
+        return np.where(g == 0, 0, g * d)
+
     def sign(self, x: Any) -> Any:
         return np.sign(np.real(x)) + 0j
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import LoadError
+from ..files import PathLike, atomic_write
 
 MAX_TENSORS = 100_000
 MAX_HEADER = 100_000_000
 _DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64"}
-
-PathLike = str | os.PathLike[str]
 
 
 def write_weights(path: PathLike, arrays: Mapping[str, npt.ArrayLike], metadata: Mapping[str, str] | None = None) -> None:
@@ -28,35 +24,6 @@ def write_weights(path: PathLike, arrays: Mapping[str, npt.ArrayLike], metadata:
 
     data = save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, dict(metadata or {}))
     atomic_write(path, data)
-
-
-def atomic_write(path: PathLike, data: bytes) -> None:
-    """Temporary file beside the target, fsync, replace, fsync of the folder."""
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    if os.name == "posix":
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def read_weights(path: PathLike) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:

@@ -14,6 +14,7 @@ from ..shapes import Shape, show
 from .op import CATALOGUE, Op
 
 DType = np.dtype[Any]
+Builder = Callable[..., "Node"]
 FLOATING = "fc"  # dtype kinds through which derivatives flow
 
 OPERATORS: dict[str, Callable[..., Any]] = {}  # filled by the catalogue: node.py never imports ops
@@ -152,7 +153,7 @@ def _sweep() -> None:
 def apply(op: Op, src: tuple[Node, ...], at: tuple[Any, ...] = ()) -> Node:
     """Build a node the way its op wants it: simplified where the op knows how, interned otherwise."""
     if op.simplify is not None:
-        simpler = op.simplify(src, at)
+        simpler: Node | None = op.simplify(src, at)
         if simpler is not None:
             return simpler
     shape, dtype = op.infer(*src, *at)

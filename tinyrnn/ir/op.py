@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..errors import GraphError
-
-if TYPE_CHECKING:
-    from .node import Node
 
 Kind = Literal[
     "leaf",          # no sources
@@ -25,10 +22,9 @@ Kind = Literal[
 PRIMITIVE = None
 
 Vjp = Callable[..., Any]
-Builder = Callable[..., "Node"]
 
 
-def _no_flops(node: Node) -> int:
+def _no_flops(node: Any) -> int:
     return 0
 
 
@@ -49,8 +45,8 @@ class Op:
     vjp: Vjp | None
     kind: Kind
     label: str
-    flops: Callable[[Node], int] = _no_flops
-    simplify: Callable[[tuple[Node, ...], tuple[Any, ...]], Node | None] | None = None
+    flops: Callable[[Any], int] = _no_flops
+    simplify: Callable[[tuple[Any, ...], tuple[Any, ...]], Any] | None = None
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -67,6 +63,6 @@ def register(op: Op) -> Op:
     return op
 
 
-def per_entry(count: int) -> Callable[[Node], int]:
+def per_entry(count: int) -> Callable[[Any], int]:
     """The cost of an op that does `count` operations for every entry of its result."""
     return lambda node: count * prod(node.shape)

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..cells import Cell
 from ..errors import LoadError, TinyRNNError
-from ..io.weights import PathLike, read_weights
+from ..files import PathLike
+from ..io.weights import read_weights
 from .layers import Dropout, Embedding, Last, Linear, Sequential
 from .module import Module
 from .recurrent import GRU, LSTM, RNN, Recurrent

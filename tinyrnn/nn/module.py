@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError, LoadError, ShapeError
-from ..io.weights import PathLike, write_weights
+from ..files import PathLike
+from ..io.weights import write_weights
 from ..shapes import show
 from ..tensor import Tensor
 from ..train import History, evaluate, fit, generate, predict

@@ -20,7 +20,7 @@ from ..ir.node import Node, rebuild, walk
 from ..ir.ops.leaves import ARG, hole
 from ..ir.scan import FINAL, SCAN, TRACE, ScanView, close, final, make_scan, trace
 
-CHEAP = frozenset("add sub mul div neg where relu maximum minimum clip abs sign less less_equal equal not_equal both "
+CHEAP = frozenset("add sub mul div scale neg where relu maximum minimum clip abs sign less less_equal equal not_equal both "
                   "either negate astype tag reshape transpose broadcast_to slice concat take stack add_n powk "
                   "stop_gradient full literal iota".split())
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..cells import Cell
 from ..errors import ArgumentError
-from ..io.weights import atomic_write
+from ..files import atomic_write
 from ..ir.graph import LENSES, Graph
 from . import picture, renderer, tiles
 from .theme import DARK, LIGHT, THEMES, dark_rules
@@ -90,9 +90,9 @@ def draw(what: Cell | Graph, file: str | os.PathLike[str] | None = None, *, step
         if steps is None:
             drawing = Drawing(picture.folded(what, colours), what.text, what.title, theme)
         else:
+            dot = tiles.unrolled(what, steps, gradients, colours)
             listing = str(what.unroll(steps, gradients=gradients))
-            title = f"{what.title}: {steps} steps unrolled"
-            drawing = Drawing(tiles.unrolled(what, steps, gradients, colours), listing, title, theme, placed=True)
+            drawing = Drawing(dot, listing, f"{what.title}: {steps} steps unrolled", theme, placed=True)
     else:
         raise ArgumentError(f"draw takes a cell or a graph, got {type(what).__name__}")
     if file is not None:

@@ -183,7 +183,7 @@ class _Row:
             x = self.left + (t - 1) * self.pitch + self.tile.width / 2
             low, high = self.top, y - height / 2
             anchor = f"shared{t}"
-            self.p.dot.node(anchor, "", shape="point", width="0.01", pos=_pos((x, low)), style="invis")
+            self.p.dot.node(anchor, "", shape="point", width="0.01", pos=_pos((x, low)))
             self.p.dot.edge("parameters", anchor, pos=_straight((x - 5, high), (x - 5, low)))
             if self.gradients:
                 self.p.backward(anchor, "parameters", pos=_straight((x + 5, low), (x + 5, high)), id=f"gradient-of-step-{t}")

@@ -23,10 +23,14 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".cell") for f in files if f.name.endswith(".cell")))
 
 
-@cache
 def get(name: str) -> Cell:
-    """A cell by its name."""
+    """A cell by its name; the same object every time."""
     key = _ALIASES.get(name, name)
     if key not in names():
         raise ArgumentError(f"there is no cell {name!r}; the cells are {', '.join(names())}")
+    return _read(key)
+
+
+@cache
+def _read(key: str) -> Cell:
     return Cell(resources.files(__name__).joinpath(f"{key}.cell").read_text(encoding="utf-8"), key)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from ...errors import DTypeError
 from ...shapes import Shape, broadcast
-from ..node import OPERATORS, Bits, DType, Node, apply, promote
-from ..op import PRIMITIVE, Builder, Op, Vjp, per_entry, register
+from ..node import OPERATORS, Bits, Builder, DType, Node, apply, promote
+from ..op import PRIMITIVE, Op, Vjp, per_entry, register
 from .leaves import FULL, dtype_of, full, is_number, lift, literal_value, pair
 
 BOOL = np.dtype(bool)
@@ -105,25 +105,30 @@ def _drop_one(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
 
 
 # ---- arithmetic
+#    `scale(g, d)` is g d, and 0 where g is 0 whatever d is: a branch that `where` did not take, or a value that was
+#    clipped away, sends 0 back even where its own derivative is infinite or NaN.
 #    name        formula                     gradient, from g = dL/dy, the result y and the operands
 add  = binary("add", lambda m, a, b: a + b,  lambda g, y, a, b: (g, g),                   label="+", simplify=_drop_zero)
 sub  = binary("sub", lambda m, a, b: a - b,  lambda g, y, a, b: (g, -g),                  label="-")
 mul  = binary("mul", lambda m, a, b: a * b,  lambda g, y, a, b: (g * b, g * a),           label="⊙", simplify=_drop_one)
-div  = binary("div", lambda m, a, b: a / b,  lambda g, y, a, b: (g / b, -(g * y) / b),    label="/")
+div  = binary("div", lambda m, a, b: a / b,  lambda g, y, a, b: (scale(g, 1 / b), -scale(g, y / b)),  label="/")
+scale = binary("scale", lambda m, g, d: m.where(m.equal(g, 0), 0, g * d),
+               lambda G, y, g, d: (scale(G, d), scale(G, g)), label="⊙", flops=2, kind="multilinear", simplify=_drop_one)
 neg  = unary("neg",  lambda m, x: -x,        lambda g, y, x: -g,                          label="-", infer=_same)
 
 _power = binary("power", PRIMITIVE,
-                lambda g, y, a, b: (g * b * _power(a, b - 1), g * y * log(a)), label="^", flops=20)
-_powk = unary("powk", PRIMITIVE, lambda g, y, x, k: g * (float(k) * power(x, k - 1)),
+                lambda g, y, a, b: (scale(g, b * _power(a, b - 1)), scale(g, y * log(a))), label="^", flops=20)
+_powk = unary("powk", PRIMITIVE, lambda g, y, x, k: scale(g, float(k) * power(x, k - 1)),
               label="^k", flops=10)
 
 
 def power(a: Any, b: Any) -> Node:
     """`a ** b`; a constant exponent keeps the base free to be zero or negative."""
     a, b = pair(a, b)
-    exponent = literal_value(b)
-    if exponent is None or isinstance(exponent, complex) or not a.floating:
+    given = literal_value(b)
+    if given is None or isinstance(given, complex) or not a.floating:
         return _power(a, b)
+    exponent = float(given)  # compared as a number, not by its bits
     if exponent == 1:
         return a
     if exponent == 0:
@@ -134,11 +139,11 @@ def power(a: Any, b: Any) -> Node:
 OPERATORS["pow"] = power
 
 # ---- functions of one number
-exp   = unary("exp",   PRIMITIVE,      lambda g, y, x: g * y,                flops=10)
-expm1 = unary("expm1", PRIMITIVE,    lambda g, y, x: g * (y + 1),          flops=10)
-log   = unary("log",   PRIMITIVE,      lambda g, y, x: g / x,                flops=10)
-log1p = unary("log1p", PRIMITIVE,    lambda g, y, x: g / (1 + x),          flops=10)
-sqrt  = unary("sqrt",  PRIMITIVE,     lambda g, y, x: g * 0.5 / y,          flops=4, label="√")
+exp   = unary("exp",   PRIMITIVE,      lambda g, y, x: scale(g, y),          flops=10)
+expm1 = unary("expm1", PRIMITIVE,    lambda g, y, x: scale(g, y + 1),      flops=10)
+log   = unary("log",   PRIMITIVE,      lambda g, y, x: scale(g, 1 / x),      flops=10)
+log1p = unary("log1p", PRIMITIVE,    lambda g, y, x: scale(g, 1 / (1 + x)), flops=10)
+sqrt  = unary("sqrt",  PRIMITIVE,     lambda g, y, x: scale(g, 0.5 / y),    flops=4, label="√")
 sin   = unary("sin",   PRIMITIVE,      lambda g, y, x: g * cos(x),           flops=10)
 cos   = unary("cos",   PRIMITIVE,      lambda g, y, x: -(g * sin(x)),        flops=10)
 tanh  = unary("tanh",  PRIMITIVE,     lambda g, y, x: g * (1 - y * y),      flops=12)

@@ -45,7 +45,10 @@ def full(value: Scalar, shape: Shape, dtype: npt.DTypeLike) -> Node:
     d = dtype_of(dtype)
     if isinstance(value, complex):
         return constant(np.full(shape, value, d))
-    kept = Bits(value) if d.kind in "fc" else d.type(value).item()
+    try:
+        kept = Bits(value) if d.kind in "fc" else d.type(value).item()
+    except OverflowError as error:
+        raise DTypeError(f"the number {value!r} has no place in {d}") from error
     return intern(FULL, (), (kept, shape, d), shape, d)
 
 
