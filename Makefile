@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: tour test lint goldens clean
+.PHONY: tour test lint goldens pictures measure clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,3 +28,12 @@ goldens: $(VENV)/.ready
 
 clean:
 	rm -rf $(VENV) tour build dist
+
+# The pictures that README and docs show.
+pictures: $(VENV)/.ready
+	TINYRNN_DOT=$(BIN)/graphviz-pure $(BIN)/tinyrnn draw lstm --steps 3 --gradients -o docs/images/lstm_unrolled.svg
+	TINYRNN_DOT=$(BIN)/graphviz-pure $(BIN)/tinyrnn draw gru -o docs/images/gru.svg
+
+# Measured figures of docs/status.md; writes docs/benchmarks/engine.json.
+measure: $(VENV)/.ready
+	$(BIN)/python -m tinyrnn_tests.measure docs/benchmarks/engine.json

@@ -468,7 +468,7 @@ def scan(fn: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, *
         result = fn(state_form([Tensor(n) for n in s]), slice_form([Tensor(n) for n in x]))
         if not isinstance(result, tuple) or len(result) != 2:
             raise ArgumentError("a scan's function returns a pair: (new state, output)")
-        new, new_form = flatten(result[0])
+        new = flatten(result[0])[0]
         if len(new) != len(s):
             raise ArgumentError(f"the state has {len(s)} tensors before a step and {len(new)} after it")
         outs, form = flatten(result[1])

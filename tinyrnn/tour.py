@@ -107,7 +107,8 @@ def names(tour: Tour, epochs: int) -> None:
     tour.link("names.safetensors", 'the trained model; tr.load("names.safetensors") reads it')
 
 
-_STYLE = """:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem}
+_STYLE = """:root{color-scheme:light dark}
+body{font:16px/1.5 system-ui,sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem}
 img{max-width:100%;height:auto}figure{margin:1.5rem 0}figcaption{font-size:.9rem}pre{overflow-x:auto;padding:.8rem;
 background:color-mix(in srgb,CanvasText 7%,Canvas);border-radius:6px}"""
 

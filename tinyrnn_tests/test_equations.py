@@ -221,7 +221,7 @@ def test_from_function():
     assert tr.Cell(cell.text) == cell
     assert cell.text.count("tanh(W_g") == 1
     for wrong, message in ((lambda x, h: h, "returns a dict"), (lambda y, h: {"h": h}, "no argument 'x'"),
-                           (lambda x, h: {"h": h if x else h}, "truth value"),
+                           (lambda x, h: {"h": -h if x else h}, "truth value"),
                            (lambda x, h: {"h": h + "a"}, "met str"), (lambda x, h: {"h": tr.cumsum(h)}, "Symbol|numbers")):
         with pytest.raises(tr.TinyRNNError, match=message):
             tr.Cell.from_function(wrong)

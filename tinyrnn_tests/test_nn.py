@@ -93,7 +93,7 @@ def test_fit_learns_and_is_repeatable():
         model = small_model(0.1)
         seen = []
         history = model.fit(x, y, optimizer=tr.optim.Adam(0.02), epochs=25, metrics=("accuracy",), rng=3,
-                            validation=(x[:10], y[:10]), callbacks=[lambda e, n: seen.append((e, n["loss"]))])
+                            validation=(x[:10], y[:10]), callbacks=[lambda e, n, seen=seen: seen.append((e, n["loss"]))])
         results.append((model.state_dict(), history["loss"]))
         assert [e for e, _ in seen] == list(range(1, 26))
     assert all(np.array_equal(results[0][0][k], results[1][0][k]) for k in results[0][0])

@@ -51,6 +51,7 @@ def test_value_and_grad():
         return tr.tanh(x @ W).sum()
     x, W = np.ones((2, 3)), np.ones((3, 4))
     y, dW = tr.value_and_grad(f, argnums=1)(x, W)
+    assert float(y) == np.tanh(x @ W).sum()
     assert_close(dW.numpy(), x.T @ (1 - np.tanh(x @ W) ** 2))
     _, (dx, dW2) = tr.value_and_grad(f, argnums=(0, 1))(x, W)
     assert dx.shape == (2, 3)

@@ -33,8 +33,9 @@ class Plan:
         slot: dict[Node, int] = {n: i for i, n in enumerate(given)}
         for n in order:
             slot.setdefault(n, len(slot))
-        todo = [n for n in order if n not in set(given)]
-        drops = _last_uses(todo, {*outputs, *given})
+        known = set(given)
+        todo = [n for n in order if n not in known]
+        drops = _last_uses(todo, {*outputs, *known})
         wanted: dict[Node, dict[Node, None]] = defaultdict(dict)
         for n in order:
             if n.op is TRACE:

@@ -57,7 +57,7 @@ def term(t: Term, level: int = 0) -> str:
         case "join":
             return r"\left[" + ",\\; ".join(map(term, t.args)) + r"\right]"
         case "negate":
-            return _bracket("-" + term(t.args[0], 2), 1 < level)
+            return _bracket("-" + term(t.args[0], 2), level > 1)
         case "call":
             return _call(t)
     if t.value == "/":
@@ -79,7 +79,7 @@ def _call(t: Term) -> str:
         return rf"\left|{term(t.args[0])}\right|"
     if t.value == "outer":
         return f"{term(t.args[0], 3)} \\otimes {term(t.args[1], 3)}"
-    function = _FUNCTIONS.get(t.value, r"\operatorname{" + t.value.replace("_", r"\_") + "}")
+    function: str = _FUNCTIONS.get(t.value, r"\operatorname{" + t.value.replace("_", r"\_") + "}")
     return function + r"\left(" + ",\\; ".join(map(term, t.args)) + r"\right)"
 
 

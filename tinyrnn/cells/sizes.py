@@ -313,8 +313,8 @@ class Sizes:
         return names
 
     def _clash(self, a: Size, b: Size, term: Term, equation: Equation) -> EquationError:
-        involved = {*a.atoms, *b.atoms}
-        others = dict.fromkeys(self.unifier.why[x] for x in involved if x in self.unifier.why and self.unifier.why[x] != equation)
+        causes = [self.unifier.why[x] for x in dict.fromkeys((*a.atoms, *b.atoms)) if x in self.unifier.why]
+        others = dict.fromkeys(e for e in causes if e != equation)
         known = "".join(f"; line {o.place.line} says {o.name}[t] = {_cut(show(o.term))}" for o in others)
         return term.place.error(f"sizes do not fit in {_cut(show(term))} (equation of {equation.name}[t]): "
                                 f"{self._text(a)} and {self._text(b)}{known}")

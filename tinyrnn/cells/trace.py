@@ -133,7 +133,7 @@ def _run(function: Callable[..., Mapping[str, Any]], arguments: Mapping[str, Sym
 
 def _share(results: Mapping[str, Term], taken: set[str]) -> list[Equation]:
     """Equations in which every expression that is used more than once has a name of its own."""
-    named = {id(t): n for n, t in reversed(results.items()) if t.args}
+    named = {id(t): n for n, t in reversed(list(results.items())) if t.args}
     uses = _uses(results.values())
     equations: list[Equation] = []
     done: dict[int, Term] = {}

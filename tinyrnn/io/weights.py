@@ -72,8 +72,8 @@ def _check_entry(name: str, entry: Any, body: bytes, path: PathLike) -> None:
     if not isinstance(entry, dict) or entry.get("dtype") not in _DTYPES:
         kind = entry.get("dtype") if isinstance(entry, dict) else entry
         raise LoadError(f"{path}: tensor {name!r} has dtype {kind!r}; known are {', '.join(sorted(_DTYPES))}")
-    if entry["dtype"] == "BOOL":
-        offsets = entry.get("data_offsets")
-        if isinstance(offsets, list) and len(offsets) == 2 and all(type(i) is int and i >= 0 for i in offsets):
-            if body[offsets[0] : offsets[1]].strip(b"\x00\x01"):
-                raise LoadError(f"{path}: tensor {name!r} holds bools that are neither 0 nor 1")
+    offsets = entry.get("data_offsets")
+    if not isinstance(offsets, list) or [type(i) for i in offsets] != [int, int]:
+        raise LoadError(f"{path}: tensor {name!r} does not say where its data are")
+    if entry["dtype"] == "BOOL" and body[slice(*offsets)].strip(b"\x00\x01"):
+        raise LoadError(f"{path}: tensor {name!r} holds bools that are neither 0 nor 1")

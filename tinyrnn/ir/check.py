@@ -19,7 +19,9 @@ def check(graph: Graph) -> Graph:
     for label, n in graph.labels.items():
         if not isinstance(n, Node):
             raise GraphError(f"label {label} points at {n!r}, which is not a node")
-    graph.inputs  # refuses two inputs of one name
+    for name, n in graph.inputs.items():  # which refuses two inputs of one name
+        if n.at[0] != name:
+            raise GraphError(f"input {n!r} is filed under {name!r}")
     return graph
 
 

@@ -200,7 +200,8 @@ def walk(outputs: Iterable[Node], known: Collection[Node] = ()) -> list[Node]:
     """All nodes that `outputs` need, sources first; `known` nodes are taken as given."""
     order: list[Node] = []
     seen = set(known)
-    stack: list[Node | None] = list(outputs)[::-1]
+    stack: list[Node | None] = [*outputs]
+    stack.reverse()
     while stack:
         node = stack.pop()
         if node is None:
@@ -211,7 +212,7 @@ def walk(outputs: Iterable[Node], known: Collection[Node] = ()) -> list[Node]:
             seen.add(node)
             if node.src:
                 stack += (node, None)
-                stack += [s for s in reversed(node.src) if s not in seen]
+                stack.extend(s for s in reversed(node.src) if s not in seen)
             else:
                 order.append(node)
     return order

@@ -78,7 +78,7 @@ def captured(holes: Sequence[Node], outs: Sequence[Node]) -> list[Node]:
         if any(s in inside for s in n.src):
             inside.add(n)
     found: dict[Node, None] = {}
-    for n in (*(s for n in order if n in inside for s in n.src), *outs):
+    for n in (*(s for user in order if user in inside for s in user.src), *outs):
         if n not in inside and n.op not in LITERALS:
             found[_behind_views(n)] = None
     return list(found)

@@ -34,7 +34,7 @@ def scan_vjp(node: Node, cotangents: Cotangents, needed: list[bool]) -> Sequence
     """
     scan = ScanView.of(node)
     states, slices, constants = scan.split(scan.body.args)
-    init, xs, consts = scan.split(node.src)
+    _, xs, consts = scan.split(node.src)
     _, need_x, need_c = scan.split(needed)
 
     carry = {i: _stand_in(s) for i, s in enumerate(states) if s.floating}

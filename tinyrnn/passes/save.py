@@ -52,7 +52,8 @@ def _forward_of(node: Node) -> Node | None:
     """The scan whose step this one differentiates: same steps, opposite direction, its constants at the end."""
     scan = ScanView.of(node)
     _, xs, consts = scan.split(node.src)
-    for s in {x.src[0]: None for x in xs if x.op is TRACE}:
+    ahead: dict[Node, None] = {x.src[0]: None for x in xs if x.op is TRACE}
+    for s in ahead:
         other = ScanView.of(s)
         theirs = other.split(s.src)[2]
         if other.steps == scan.steps and other.reverse != scan.reverse and consts[len(consts) - len(theirs):] == theirs:

@@ -86,7 +86,7 @@ class _Run:
             for i, term in sums.items():
                 self.sums[i].append(env[term])
             state = [s if i in sums else env[o] for i, (s, o) in enumerate(zip(state, body.outs, strict=True))]
-        self.state = state
+        self.state: list[Node] = state
 
     def _step(self, env: dict[Node, Node], t: int) -> dict[Node, Node]:
         if self.nested:
@@ -100,8 +100,8 @@ class _Run:
                 env[n] = src[0]
                 labels.setdefault(Label(n.at[0], where, n.at[1]), src[0])
             else:
-                value = intern(n.op, src, n.at, n.shape, n.dtype) if n.op.simplify is None else apply(n.op, src, n.at)
-                env[n] = value
+                plain = n.op.simplify is None  # shape and dtype are those of the body's node: nothing to infer
+                env[n] = value = intern(n.op, src, n.at, n.shape, n.dtype) if plain else apply(n.op, src, n.at)
                 steps.setdefault(value, first)
         return env
 

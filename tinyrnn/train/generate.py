@@ -69,9 +69,10 @@ class _Stepper:
 
 def _draw(logits: Array, temperature: float, top_k: int | None, rng: np.random.Generator) -> Array:
     if temperature == 0:
-        return logits.argmax(-1)
+        return np.asarray(np.argmax(logits, -1))
     scaled = logits.astype(np.float64) / temperature
     if top_k is not None and top_k < scaled.shape[-1]:
         least = np.partition(scaled, -top_k, -1)[:, [-top_k]]
         scaled = np.where(scaled < least, -np.inf, scaled)
-    return (scaled + rng.gumbel(size=scaled.shape)).argmax(-1)
+    drawn: Array = np.argmax(scaled + rng.gumbel(size=scaled.shape), -1)
+    return drawn

@@ -17,8 +17,8 @@ from ..functional import check_lengths, grad
 from ..ir.ops.elementwise import less
 from ..ir.ops.leaves import iota
 from ..ir.ops.linear import reshape
-from ..randomness import new_key, randomness
 from ..optim import Optimiser
+from ..randomness import new_key, randomness
 from ..shapes import show
 from ..tensor import Tensor
 from .history import History
@@ -58,8 +58,9 @@ class Task:
 def call(model: Any, x: Tensor, lengths: Tensor | None) -> Tensor:
     """The model's output, without the state that recurrent layers return beside it."""
     takes = lengths is not None and "lengths" in inspect.signature(type(model).__call__).parameters
-    y = model(x, lengths=lengths) if takes else model(x)
-    return y[0] if isinstance(y, tuple) else y
+    y: Any = model(x, lengths=lengths) if takes else model(x)
+    first: Tensor = y[0] if isinstance(y, tuple) else y
+    return first
 
 
 def target_mask(y: Tensor, lengths: Tensor | None, x: Tensor) -> Tensor | None:

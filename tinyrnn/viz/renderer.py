@@ -31,7 +31,8 @@ def render(source: str, kind: str = "svg", placed: bool = False) -> bytes:
     """DOT source as SVG, PNG or JSON; `placed` says that it carries positions of its own."""
     program = find()
     try:
-        done = subprocess.run([program, f"-T{kind}", *(["-Knop2"] if placed else [])], input=source.encode(), capture_output=True, timeout=120, check=False)
+        command = [program, f"-T{kind}", *(["-Knop2"] if placed else [])]
+        done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DrawError(f"{program} could not draw: {error}") from None
     if done.returncode:

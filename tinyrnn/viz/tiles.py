@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import hypot
 from typing import Any
 
@@ -48,7 +49,7 @@ def lay_out(cell: Cell) -> Tile:
         keys = [i.key for line in side for i in items.values() if i.kind in ("input", "state") and i.lines[0] == line]
         with p.dot.subgraph() as same:
             same.attr(rank=rank)
-            for a, b in zip(keys, keys[1:], strict=False):
+            for a, b in pairwise(keys):
                 same.edge(a, b, style="invis")
     return _read(json.loads(renderer.render(p.dot.source, "json")), items)
 
@@ -142,8 +143,8 @@ class _Row:
     def _rails(self) -> None:
         by_line = {i.lines[0]: k for k, i in self.tile.items.items() if i.kind in ("input", "state")}
         for n, k in self.cell.slots:
-            now, past = by_line.get(pretty(f"{n}[t]")), by_line.get(pretty(f"{n}[t-{k}]"))
-            for t in range(1, self.steps + 1 - k) if now and past and k == 1 else ():
+            now, past = by_line.get(pretty(f"{n}[t]"), ""), by_line.get(pretty(f"{n}[t-{k}]"), "")
+            for t in range(1, self.steps) if now and past and k == 1 else ():
                 a, b = self._at(now, t), self._at(past, t + 1)
                 start = a[0] + item_size(self.tile.items[now])[0] / 2
                 end = b[0] - item_size(self.tile.items[past])[0] / 2

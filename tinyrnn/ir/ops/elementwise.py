@@ -112,19 +112,19 @@ add  = binary("add", lambda m, a, b: a + b,  lambda g, y, a, b: (g, g),         
 sub  = binary("sub", lambda m, a, b: a - b,  lambda g, y, a, b: (g, -g),                  label="-")
 mul  = binary("mul", lambda m, a, b: a * b,  lambda g, y, a, b: (g * b, g * a),           label="⊙", simplify=_drop_one)
 div  = binary("div", lambda m, a, b: a / b,  lambda g, y, a, b: (scale(g, 1 / b), -scale(g, y / b)),  label="/")
-scale = binary("scale", lambda m, g, d: m.where(m.equal(g, 0), 0, g * d),
+scale: Builder = binary("scale", lambda m, g, d: m.where(m.equal(g, 0), 0, g * d),
                lambda G, y, g, d: (scale(G, d), scale(G, g)), label="⊙", flops=2, kind="multilinear", simplify=_drop_one)
 neg  = unary("neg",  lambda m, x: -x,        lambda g, y, x: -g,                          label="-", infer=_same)
 
-_power = binary("power", PRIMITIVE,
+_power: Builder = binary("power", PRIMITIVE,
                 lambda g, y, a, b: (scale(g, b * _power(a, b - 1)), scale(g, y * log(a))), label="^", flops=20)
 _powk = unary("powk", PRIMITIVE, lambda g, y, x, k: scale(g, float(k) * power(x, k - 1)),
               label="^k", flops=10)
 
 
-def power(a: Any, b: Any) -> Node:
+def power(base: Any, by: Any) -> Node:
     """`a ** b`; a constant exponent keeps the base free to be zero or negative."""
-    a, b = pair(a, b)
+    a, b = pair(base, by)
     given = literal_value(b)
     if given is None or isinstance(given, complex) or not a.floating:
         return _power(a, b)
@@ -141,11 +141,11 @@ OPERATORS["pow"] = power
 # ---- functions of one number
 exp   = unary("exp",   PRIMITIVE,      lambda g, y, x: scale(g, y),          flops=10)
 expm1 = unary("expm1", PRIMITIVE,    lambda g, y, x: scale(g, y + 1),      flops=10)
-log   = unary("log",   PRIMITIVE,      lambda g, y, x: scale(g, 1 / x),      flops=10)
+log: Builder = unary("log",   PRIMITIVE,      lambda g, y, x: scale(g, 1 / x),      flops=10)
 log1p = unary("log1p", PRIMITIVE,    lambda g, y, x: scale(g, 1 / (1 + x)), flops=10)
 sqrt  = unary("sqrt",  PRIMITIVE,     lambda g, y, x: scale(g, 0.5 / y),    flops=4, label="√")
 sin   = unary("sin",   PRIMITIVE,      lambda g, y, x: g * cos(x),           flops=10)
-cos   = unary("cos",   PRIMITIVE,      lambda g, y, x: -(g * sin(x)),        flops=10)
+cos: Builder = unary("cos",   PRIMITIVE,      lambda g, y, x: -(g * sin(x)),        flops=10)
 tanh  = unary("tanh",  PRIMITIVE,     lambda g, y, x: g * (1 - y * y),      flops=12)
 sigmoid  = unary("sigmoid", lambda m, x: 0.5 + 0.5 * m.tanh(0.5 * x),
                  lambda g, y, x: g * (y - y * y), flops=14, label="σ")
@@ -170,10 +170,8 @@ def _select(c: Node, a: Node, b: Node) -> tuple[Shape, DType]:
     return _shape((c, a, b)), promote(a.dtype, b.dtype)
 
 
-WHERE = register(Op(
-    "where", _select, PRIMITIVE,
-    lambda g, y, c, a, b: (None, where(c, g, full(0, (), g.dtype)), where(c, full(0, (), g.dtype), g)),
-    "elementwise", "where", per_entry(1)))
+WHERE = register(Op("where", _select, PRIMITIVE, lambda g, y, c, a, b: (None, only(c, g), unless(c, g)),
+                    "elementwise", "where", per_entry(1)))
 
 
 def where(c: Node, a: Any, b: Any) -> Node:
@@ -184,18 +182,36 @@ def where(c: Node, a: Any, b: Any) -> Node:
     return a if a is b and a.shape == _shape((c, a)) else apply(WHERE, (c, a, b))
 
 
-abs_    = unary("abs",  lambda m, x: m.where(m.less(x, 0), -x, x), lambda g, y, x: g * sign(x),
+def only(c: Node, g: Node) -> Node:
+    """`g` where the condition holds, 0 elsewhere."""
+    return where(c, g, full(0, (), g.dtype))
+
+
+def unless(c: Node, g: Node) -> Node:
+    """0 where the condition holds, `g` elsewhere."""
+    return where(c, full(0, (), g.dtype), g)
+
+
+def _clipped(m: Any, x: Any, low: float, high: float) -> Any:
+    low, high = float(low), float(high)
+    return m.where(m.less(x, low), low, m.where(m.less(high, x), high, x))
+
+
+def _within(x: Node, low: float, high: float) -> Node:
+    return both(less_equal(float(low), x), less_equal(x, float(high)))
+
+
+abs_    = unary("abs",  lambda m, x: m.where(m.less(x, 0), -x, x),          lambda g, y, x: g * sign(x),
                 infer=_real("abs", _same), label="|·|")
-relu    = unary("relu", lambda m, x: m.where(m.less(0, x), x, 0),
-                lambda g, y, x: where(less(0, x), g, full(0, (), g.dtype)), infer=_real("relu", _float("relu")))
+relu    = unary("relu", lambda m, x: m.where(m.less(0, x), x, 0),           lambda g, y, x: only(less(0, x), g),
+                infer=_real("relu", _float("relu")))
 maximum = binary("maximum", lambda m, a, b: m.where(m.less(b, a), a, b),
-                 lambda g, y, a, b: (where(less(b, a), g, full(0, (), g.dtype)), where(less(b, a), full(0, (), g.dtype), g)),
+                 lambda g, y, a, b: (only(less(b, a), g), unless(less(b, a), g)),
                  infer=_real("maximum", _same), label="max")
 minimum = binary("minimum", lambda m, a, b: m.where(m.less(a, b), a, b),
-                 lambda g, y, a, b: (where(less(a, b), g, full(0, (), g.dtype)), where(less(a, b), full(0, (), g.dtype), g)),
+                 lambda g, y, a, b: (only(less(a, b), g), unless(less(a, b), g)),
                  infer=_real("minimum", _same), label="min")
-clip    = unary("clip", lambda m, x, low, high: m.where(m.less(x, float(low)), float(low), m.where(m.less(float(high), x), float(high), x)),
-                lambda g, y, x, low, high: where(both(less_equal(float(low), x), less_equal(x, float(high))), g, full(0, (), g.dtype)),
+clip    = unary("clip", _clipped, lambda g, y, x, low, high: only(_within(x, low, high), g),
                 infer=_real("clip", _float("clip")), flops=2)
 
 # ---- identities with a meaning of their own
@@ -219,8 +235,15 @@ def astype(x: Node, dtype: npt.DTypeLike) -> Node:
     return x if x.dtype == d else apply(CAST, (x,), (d,))
 
 
+def _drop_zeros(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
+    kept = tuple(s for s in src if not is_number(s, 0.0)) or src[:1]
+    if len(kept) == len(src) or _same(*kept) != _same(*src):
+        return None
+    return kept[0] if len(kept) == 1 else apply(ADD_N, kept)
+
+
 ADD_N = register(Op("add_n", _same, PRIMITIVE, lambda g, y, *x: (g,) * len(x), "linear", "Σ",
-                    lambda node: (len(node.src) - 1) * per_entry(1)(node)))
+                    lambda node: (len(node.src) - 1) * per_entry(1)(node), _drop_zeros))
 
 
 def add_n(parts: list[Node]) -> Node:

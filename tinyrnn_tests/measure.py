@@ -1,0 +1,127 @@
+"""Measured figures of the engine: `python -m tinyrnn_tests.measure [FILE.json]`.
+
+Ratios against PyTorch are taken in one run, the two sides in turn, PyTorch at its better number of threads.
+"""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import tracemalloc
+
+import numpy as np
+
+import tinyrnn as tr
+from tinyrnn.compile import Program
+
+from .test_equations import BAD
+
+
+def seconds(f, repeat=1):
+    times = []
+    for _ in range(repeat):
+        t = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - t)
+    return statistics.median(times)
+
+
+def import_time():
+    """Wall time of `import tinyrnn` in a new process, without Python's own start; NumPy's share apart."""
+    code = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
+    once = lambda name: float(subprocess.run([sys.executable, "-c", code.format(name)], capture_output=True, text=True,
+                                             check=True).stdout)
+    return {name: statistics.median(once(name) for _ in range(7)) for name in ("tinyrnn", "numpy")}
+
+
+def unrolled():
+    """LSTM, B=4, x=8, h=16, all gradients: build time, nodes, memory."""
+    result = {}
+    for steps in (100, 1000, 2000):
+        build = lambda steps=steps: tr.cells.LSTM.unroll(steps, batch=4, x=8, h=16, gradients=True)
+        took = seconds(build, 3)
+        tracemalloc.start()
+        graph = build()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        values = {k: np.full(n.shape, 0.1) for k, n in graph.inputs.items()}
+        first = seconds(lambda: graph.run(values))
+        result[steps] = {"build_s": took, "nodes": len(graph), "peak_mb": peak / 2**20, "first_run_s": first,
+                         "next_run_s": seconds(lambda: graph.run(values), 3)}
+    return result
+
+
+def hostile():
+    """The slowest answer to a text of the hostile list."""
+    def refuse(text):
+        try:
+            tr.Cell(text)
+        except tr.EquationError:
+            return
+        raise AssertionError(text[:40])
+    times = {name: seconds(lambda text=text: refuse(text)) for name, (text, _) in BAD.items()}
+    return max(times.items(), key=lambda item: item[1])
+
+
+def against_torch(batch=32, steps=32, size=128, pairs=15):
+    """A float32 training step (forward, all gradients) of an LSTM layer against torch's Python loop over the cell."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    layer = tr.nn.LSTM(size, size, rng=0)
+    x = np.random.default_rng(0).normal(size=(batch, steps, size)).astype("f4")
+
+    def loss_and_gradients(x):
+        y = layer(x)[0]
+        loss = (y * y).sum()
+        return {"loss": loss, **tr.grad(loss, dict(layer.named_parameters()))}
+
+    program = Program(loss_and_gradients)
+    cell = torch.nn.LSTMCell(size, size)
+    tx = torch.tensor(x)
+
+    def eager():
+        h = c = torch.zeros(batch, size)
+        outputs = []
+        for t in range(steps):
+            z = tx[:, t] @ cell.weight_ih.T + cell.bias_ih + h @ cell.weight_hh.T + cell.bias_hh
+            i, f, g, o = z.chunk(4, 1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            outputs.append(h)
+        y = torch.stack(outputs, 1)
+        (y * y).sum().backward()
+
+    ours, theirs = lambda: program(x=x), eager
+    best = {}
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        eager()
+        best[threads] = seconds(eager, 7)
+    torch.set_num_threads(min(best, key=best.get))
+    ours()
+    rows = [(seconds(ours), seconds(theirs)) for _ in range(pairs)]
+    ratios = sorted(a / b for a, b in rows)
+    quartiles = statistics.quantiles(ratios, n=4)
+    return {"tinyrnn_ms": 1e3 * statistics.median(a for a, _ in rows), "torch_ms": 1e3 * statistics.median(b for _, b in rows),
+            "torch_threads": torch.get_num_threads(), "ratio_quartiles": quartiles, "pairs": pairs, "torch": torch.__version__,
+            "B": batch, "T": steps, "H": size}
+
+
+def main(file=None):
+    name, slowest = hostile()
+    figures = {"machine": platform.machine(), "python": platform.python_version(), "numpy": np.__version__,
+               "import_s": import_time(), "unrolled_lstm": unrolled(), "slowest_hostile_text": {"name": name, "s": slowest},
+               "training_step_against_torch_eager_cell": against_torch()}
+    text = json.dumps(figures, indent=1)
+    print(text)
+    if file:
+        with open(file, "w") as out:
+            out.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
