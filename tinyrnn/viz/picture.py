@@ -15,7 +15,8 @@ from .theme import FONT, LIGHT
 if TYPE_CHECKING:
     import graphviz
 
-_SHAPES = {"input": "box", "state": "box", "gate": "box", "function": "box", "op": "circle", "loss": "box"}
+_SHAPES = {"input": "box", "state": "box", "gate": "box", "function": "box", "op": "circle", "loss": "box",
+           "exit": "point"}
 
 
 class Picture:
@@ -38,8 +39,9 @@ class Picture:
         """One box or circle, of a size that does not depend on the renderer's fonts."""
         style = "filled,rounded" if item.kind in ("state", "gate", "function", "loss") else "filled"
         width, height = size or item_size(item)
-        into.node(key or item.key, text(item.lines), shape=_SHAPES[item.kind], style=style,
-                  fillcolor=self.colours[item.kind], id=f"{item.kind}-{key or item.key}", fixedsize="true",
+        label = "" if item.kind == "exit" else text(item.lines)
+        into.node(key or item.key, label, shape=_SHAPES[item.kind], style=style,
+                  fillcolor=self.colours.get(item.kind, self.colours["forward"]), id=f"{item.kind}-{key or item.key}", fixedsize="true",
                   width=f"{width / 72:.3f}", height=f"{height / 72:.3f}", **attributes)
 
     def forward(self, a: str, b: str) -> None:
@@ -71,8 +73,8 @@ def text(lines: Sequence[str]) -> str:
 
 def item_size(item: Item) -> tuple[float, float]:
     """Width and height of an item in points."""
-    if item.kind == "op":
-        return 19.0, 19.0
+    if item.kind in ("op", "exit"):
+        return (19.0, 19.0) if item.kind == "op" else (3.0, 3.0)
     return max(24.0, 6.3 * max(map(len, item.lines)) + 14), 14.0 * len(item.lines) + 8
 
 

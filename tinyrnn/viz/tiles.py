@@ -38,20 +38,35 @@ class Tile:
 
 def lay_out(cell: Cell) -> Tile:
     """One step, placed by dot: what comes in on the left, states on the right in fixed rows."""
-    items = step_items(cell)
+    rows = _rows(cell)
+    items = _with_exits(step_items(cell), [pretty(f"{n}[t]") for n in rows])
     p = Picture("")
     for item in items.values():
         p.item(p.dot, item)
         for s in item.sources:
             p.forward(s, item.key)
-    rows = _rows(cell)
-    for side, rank in ((_arriving(cell, rows), "min"), ([pretty(f"{n}[t]") for n in rows], "max")):
-        keys = [i.key for line in side for i in items.values() if i.kind in ("input", "state") and i.lines[0] == line]
+    leaving = [_leaving(items, pretty(f"{n}[t]")) for n in rows]
+    arriving = [i.key for line in _arriving(cell, rows) for i in items.values() if i.kind == "input" and i.lines[0] == line]
+    for keys, rank in ((arriving, "min"), (leaving, "max")):
         with p.dot.subgraph() as same:
             same.attr(rank=rank)
             for a, b in pairwise(keys):
                 same.edge(a, b, style="invis")
     return _read(json.loads(renderer.render(p.dot.source, "json")), items)
+
+
+def _with_exits(items: dict[str, Item], lines: Sequence[str]) -> dict[str, Item]:
+    """A state that is read within its own step gets a point on the right edge through which it leaves."""
+    read = {s for item in items.values() for s in item.sources}
+    exits = {f"exit-{k}": Item(f"exit-{k}", "exit", i.lines, None, [k]) for k, i in items.items()
+             if i.kind == "state" and i.lines[0] in lines and k in read}
+    return {**items, **exits}
+
+
+def _leaving(items: Mapping[str, Item], line: str) -> str:
+    """Where a state leaves its step: its exit, else itself."""
+    found = [k for k, i in items.items() if i.kind in ("state", "exit") and i.lines[0] == line]
+    return found[-1]
 
 
 def _rows(cell: Cell) -> list[str]:
@@ -141,10 +156,11 @@ class _Row:
     # ---- between steps: the state that leaves one step arrives at the next
 
     def _rails(self) -> None:
-        by_line = {i.lines[0]: k for k, i in self.tile.items.items() if i.kind in ("input", "state")}
-        for n, k in self.cell.slots:
-            now, past = by_line.get(pretty(f"{n}[t]"), ""), by_line.get(pretty(f"{n}[t-{k}]"), "")
-            for t in range(1, self.steps) if now and past and k == 1 else ():
+        arriving = {i.lines[0]: k for k, i in self.tile.items.items() if i.kind == "input"}
+        for n in (n for n, k in self.cell.slots if k == 1):
+            past = arriving.get(pretty(f"{n}[t-1]"), "")
+            for t in range(1, self.steps) if past and n not in self.cell.inputs else ():
+                now = _leaving(self.tile.items, pretty(f"{n}[t]"))
                 a, b = self._at(now, t), self._at(past, t + 1)
                 start = a[0] + item_size(self.tile.items[now])[0] / 2
                 end = b[0] - item_size(self.tile.items[past])[0] / 2
@@ -154,8 +170,12 @@ class _Row:
 
     def _edge(self, a: str, b: str, curve: list[Point]) -> None:
         *spline, tip = curve
-        self.p.dot.edge(a, b, pos=f"e,{_pos(tip)} " + " ".join(map(_pos, spline)))
-        if self.gradients:
+        if b.startswith("exit-"):
+            self.p.dot.edge(a, b, pos=" ".join(map(_pos, [*spline[:-1], tip])), arrowhead="none")
+        else:
+            self.p.dot.edge(a, b, pos=f"e,{_pos(tip)} " + " ".join(map(_pos, spline)))
+        after_the_end = b.startswith("exit-") and b.endswith(f"_{self.steps}")  # nobody reads it, so nothing comes back
+        if self.gradients and not after_the_end:
             self._way_back(b, a, curve)
 
     def _way_back(self, a: str, b: str, curve: list[Point]) -> None:
@@ -173,7 +193,7 @@ class _Row:
     def _parameters(self) -> float:
         heading, *entries = weight_lines(self.cell, f"parameters, shared by {self.steps} steps")
         width = self.right - self.left - GAP
-        lines = [heading, *_filled(entries, int(width / 6.0))]
+        lines = [heading, *_filled(entries, min(int(width / 6.0), 150))]
         if self.gradients:
             lines.append(f"the gradient of each is a sum over the steps: dL/dW = Σ (its part at t), t = 1..{self.steps}")
         height = ROW * len(lines) + 10
