@@ -67,6 +67,7 @@ class Extract:
             return
         if n.op.name in VIEWS and n.src[0] in self.shown:
             self.shown[n] = self.shown[n.src[0]]
+            self._rail(n, *self._label(n))
             return
         self._show(n, n_affine)
 
@@ -113,10 +114,7 @@ class Extract:
     # ---- items
 
     def _show(self, n: Node, own: _Affine | None) -> None:
-        labels = self.graph.names.get(n, ())
-        label = next((a for a in labels if not a.name.startswith("dloss/")), None)
-        step = label.step if label is not None and isinstance(label.step, int) else self.graph.steps.get(n)
-        name = label.name if label is not None else None
+        name, step = self._label(n)
         key = f"n{len(self.items)}"
         if n.op is INPUT or n.op is LEAF:
             self._add(n, Item(key, "input", [pretty(n.at[0] if n.op is INPUT else n.at[0].name or "data")], step))
@@ -128,11 +126,24 @@ class Extract:
             head = symbol if name is None or on_rail else f"{name}   {symbol}"
             item = Item(key, "gate", [head, *_wrapped(inner.weights)], step, self._keys(inner.sources), inner.weights)
         else:
-            item = Item(key, *self._operation(n, name), step, self._keys(n.src))
+            weights = [w for w in map(self._weight, n.src) if w is not None]
+            kind, lines = self._operation(n, name)
+            item = Item(key, "function" if weights else kind, lines + _wrapped(weights), step, self._keys(n.src), weights)
         self._add(n, item)
+        self._rail(n, name, step)
+
+    def _label(self, n: Node) -> tuple[str | None, int | None]:
+        """The name of a value (not of a gradient) and its step."""
+        label = next((a for a in self.graph.names.get(n, ()) if not a.name.startswith("dloss/")), None)
+        if label is None:
+            return None, self.graph.steps.get(n)
+        return label.name, label.step if isinstance(label.step, int) else self.graph.steps.get(n)
+
+    def _rail(self, n: Node, name: str | None, step: int | None) -> None:
+        """A state or an output stands on the picture by its own name, behind what computes it."""
         if name in self.rails:
-            rail = Item(f"n{len(self.items)}", "state", [self._moment(str(name), step)], step, [item.key])
-            self._add(n, rail)
+            moment = pretty(f"{name}[{step if step is not None else 't'}]")
+            self._add(n, Item(f"n{len(self.items)}", "state", [moment], step, [self.shown[n]]))
 
     def _add(self, n: Node, item: Item) -> None:
         self.items[item.key] = item
@@ -152,9 +163,6 @@ class Extract:
     def _keys(self, sources: Collection[Node]) -> list[str]:
         found = (self.shown.get(s) for s in sources)
         return list(dict.fromkeys(k for k in found if k is not None))
-
-    def _moment(self, name: str, step: int | None) -> str:
-        return pretty(f"{name}[{step if step is not None else 't'}]")
 
 
 def _wrapped(weights: list[str], per_line: int = 2) -> list[str]:

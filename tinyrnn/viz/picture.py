@@ -41,7 +41,8 @@ class Picture:
         width, height = size or item_size(item)
         label = "" if item.kind == "exit" else text(item.lines)
         into.node(key or item.key, label, shape=_SHAPES[item.kind], style=style,
-                  fillcolor=self.colours.get(item.kind, self.colours["forward"]), id=f"{item.kind}-{key or item.key}", fixedsize="true",
+                  fillcolor=self.colours["forward" if item.kind == "exit" else item.kind],
+                  id=f"{item.kind}-{key or item.key}", fixedsize="true",
                   width=f"{width / 72:.3f}", height=f"{height / 72:.3f}", **attributes)
 
     def forward(self, a: str, b: str) -> None:
