@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from ..domains import FLOAT, Domain
 from ..errors import DTypeError, GraphError, IndexRangeError
@@ -156,9 +158,16 @@ def run(graph: Graph, values: Mapping[str, Any], domain: Domain | None = None) -
     given = [_admit(k, n, values[k], domain) for k, n in graph.inputs.items()]
     given += [_admit(k, n, values[k], domain) if k in values else domain.enter(n.at[0].data, n.dtype)
               for k, n in graph.leaves.items()]
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), _one_blas_thread().limit(limits=1, user_api="blas"):
         results = plan(domain, given)
     return {k: _own(y, domain) for k, y in zip(graph.outputs, results, strict=True)}
+
+
+@cache
+def _one_blas_thread() -> ThreadpoolController:
+    """One thread for BLAS: a step's products are too small to share, and spinning threads that wait for a busy core make
+    them up to a hundred times slower.  It also keeps results independent of the number of cores."""
+    return ThreadpoolController()
 
 
 def _admit(name: str, node: Node, value: Any, domain: Domain) -> Any:
