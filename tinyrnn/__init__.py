@@ -3,7 +3,7 @@
 Write a recurrent cell as equations; tinyrnn differentiates it, draws its unrolled graph, and trains it.
 """
 
-from . import backends, cells, io, nn, optim, train
+from . import backends, cells, domains, io, nn, optim, train
 from .cells import Cell
 from .errors import EquationError, StaleError, TinyRNNError
 from .functional import (

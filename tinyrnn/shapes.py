@@ -117,11 +117,19 @@ def index(shape: Shape, key: Any) -> tuple[tuple[Part, ...], Shape]:
             parts.append((r.start, len(r), r.step) if len(r) else (0, 0, 1))
             out.append(len(r))
         else:
-            i = operator.index(k)
+            i = _whole(k)
             if not -n <= i < n:
                 raise ShapeError(f"index {i} is outside an axis of size {n} (shape {show(shape)})")
             parts.append((i % n, 1, 1))
     return tuple(parts), tuple(out)
+
+
+def _whole(k: Any) -> int:
+    try:
+        return operator.index(k)
+    except TypeError:
+        raise ArgumentError(f"an index is a whole number, a slice, None, ... or one tensor of whole numbers; "
+                            f"got {type(k).__name__}. To pick x[i, j] for lists i, j use gather, pick or one_hot") from None
 
 
 def slices(parts: Iterable[Part]) -> tuple[slice, ...]:

@@ -1,6 +1,7 @@
 """The hook for numbers of other kinds: SymPy, a finite field and path counting run through the same graphs."""
 
 import numpy as np
+import pytest
 import sympy
 
 import tinyrnn as tr
@@ -159,7 +160,8 @@ def test_domains_keep_to_their_kinds():
     assert g.run(v, domain=COMPLEX_STEP)["y"].dtype == np.complex128
 
 
-def test_a_missing_primitive_is_named():
-    import pytest
+def test_mistakes():
+    with pytest.raises(tr.TinyRNNError, match="domain='sympy': expected an object"):
+        tr.Graph({"y": tr.tensor(1.0)}).run({}, domain="sympy")
     with pytest.raises(tr.TinyRNNError, match="'GF\\(2\\^61-1\\)' does not say what 'exp' is"):
         tr.Graph({"y": tr.exp(tr.input("x", (1,)))}).run({"x": [1.0]}, domain=Field())

@@ -37,7 +37,9 @@ def test_parameters_are_found_in_attributes():
             self.note = "text"
 
     m = Model()
-    assert [k for k, _ in m.named_parameters()] == ["one", "layers.0.weight", "layers.0.bias", "layers.1.a.weight"]
+    assert [k for k, _ in m.named_parameters()] == ["layers.0.weight", "layers.0.bias", "layers.1.a.weight", "one"]
+    m.layers[0].parent = m
+    assert len(m.parameters()) == 4
     assert set(m.state_dict()) == {"one", "constant", "layers.0.weight", "layers.0.bias", "layers.1.a.weight"}
     m.train()
     assert all(x.training for _, x in m.named_modules())
@@ -183,6 +185,8 @@ def test_mistakes_in_layers():
                          (lambda: layer(np.zeros((2, 5, 3)), lengths=[5]), "one length for each of 2 rows"),
                          (lambda: layer(np.zeros((2, 5, 3)), mask=np.ones((2, 5))), "a mask is bool"),
                          (lambda: tr.nn.LSTM(3, 4, bidirectional=True).step(np.zeros((2, 3))), "reads the future"),
+                         (lambda: tr.nn.Recurrent(tr.cells.GRU, x=2, h=3)({"u": np.ones((2, 3, 2))}), "has the inputs x; got u"),
+                         (lambda: tr.nn.Recurrent(tr.cells.GRU, x=2, h=3).step(np.ones((2, 3))), r"expected \[B, 2\]"),
                          (lambda: tr.nn.LSTM(0, 4), "input_size=0"), (lambda: tr.nn.GRU(2, 2.5), "hidden_size=2.5"),
                          (lambda: tr.nn.Linear(3, 2)(np.zeros((2, 4))), "last axis must be 3"),
                          (lambda: tr.nn.Embedding(3, 2)(np.zeros((2, 2))), "whole numbers"),
@@ -249,6 +253,24 @@ def test_save_and_load_keep_everything(tmp_path):
         np.testing.assert_array_equal(back.predict(x), model.eval().predict(x))
         assert back.state_dict().keys() == model.state_dict().keys()
     assert tr.load(tmp_path / "1.safetensors").layers[0].cell == CELL
+
+
+def test_shared_parameters_stay_shared(tmp_path):
+    """Tied embedding and output weights: one gradient, one place in the file, one parameter after loading."""
+    model = tr.nn.Sequential(tr.nn.Embedding(9, 4, rng=0), tr.nn.GRU(4, 4, rng=1), tr.nn.Linear(4, 9, bias=False, rng=2))
+    model.layers[2].weight = model.layers[0].weight
+    x, y = counting(20)
+    assert [k for k, _ in model.named_parameters()].count("layers.2.weight") == 0
+    model.fit(x, y, optimizer=tr.optim.Adam(0.01), epochs=2, rng=0)
+    assert model.layers[2].weight is model.layers[0].weight
+    model.save(tmp_path / "m.safetensors")
+    assert "layers.2.weight" not in tr.io.read_weights(tmp_path / "m.safetensors")[0]
+    back = tr.load(tmp_path / "m.safetensors")
+    assert back.layers[2].weight is back.layers[0].weight
+    np.testing.assert_array_equal(back.predict(x), model.predict(x))
+    twice = tr.nn.Linear(3, 3, rng=0)
+    tr.nn.Sequential(twice, twice).save(tmp_path / "t.safetensors")
+    assert len(tr.load(tmp_path / "t.safetensors").parameters()) == 2
 
 
 def test_a_model_of_ones_own_saves_weights(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyrnn.errors import DTypeError, IndexRangeError, ShapeError
+from tinyrnn.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from tinyrnn.ir import Graph
 from tinyrnn.ir.node import Bits
 from tinyrnn.ir.op import CATALOGUE
@@ -236,6 +236,11 @@ def test_shape_mistakes_name_both_shapes():
         linear.reshape(x, (5,))
     with pytest.raises(ShapeError, match="index 7"):
         x[7]
+    with pytest.raises(DTypeError, match="no meaning for bools"):
+        -e.less(x, 0.0)
+    for key in ([0, 1], [1, 2]), 1.5, "a":
+        with pytest.raises(ArgumentError, match="an index is a whole number"):
+            x[key]
     with pytest.raises(DTypeError, match="floating"):
         e.tanh(leaves.iota(3))
 

@@ -16,9 +16,9 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from ..domains import FLOAT, Domain
-from ..errors import DTypeError, GraphError, IndexRangeError
+from ..errors import BackendError, DTypeError, GraphError, IndexRangeError
 from ..ir.graph import RUNNERS, Graph
-from ..ir.node import Node, walk
+from ..ir.node import Node, walk, without_collector
 from ..ir.ops.leaves import ARG, HOLE, INPUT, LEAF
 from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, invariant
 from ..shapes import show
@@ -141,13 +141,16 @@ def plan_of(graph: Graph) -> tuple[Plan, list[Node]]:
     """The plan of a graph and the nodes that must be given to it, made once."""
     if graph not in _plans:
         given = [*graph.inputs.values(), *graph.leaves.values()]
-        _plans[graph] = Plan(graph.nodes, list(graph.outputs.values()), given), given
+        with without_collector():
+            _plans[graph] = Plan(graph.nodes, list(graph.outputs.values()), given), given
     return _plans[graph]
 
 
 def run(graph: Graph, values: Mapping[str, Any], domain: Domain | None = None) -> dict[str, Any]:
     """Evaluate a graph; results are arrays of their own that share memory with nothing."""
     domain = FLOAT if domain is None else domain
+    if not isinstance(domain, Domain):
+        raise BackendError(f"domain={domain!r}: expected an object such as tr.domains.FLOAT or tr.domains.COMPLEX_STEP")
     plan, _ = plan_of(graph)
     unknown = set(values) - set(graph.inputs) - set(graph.leaves)
     missing = [k for k in graph.inputs if k not in values]

@@ -18,7 +18,7 @@ MAX_HEADER = 100_000_000
 _DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64"}
 
 
-def write_weights(path: PathLike, arrays: Mapping[str, npt.ArrayLike], metadata: Mapping[str, str] | None = None) -> None:
+def write_weights(path: PathLike, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
     """Write a file that is complete or not there: a kill at any moment leaves the old file or the new one."""
     from safetensors.numpy import save
 

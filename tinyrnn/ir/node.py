@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -192,6 +194,19 @@ def weak(value: Scalar, dtype: DType) -> DType:
         return np.result_type(dtype, value)
     except (OverflowError, TypeError) as error:
         raise DTypeError(f"the number {value!r} has no place beside dtype {dtype}") from error
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Python's cycle collector paused while many nodes are made: they hold no cycles, and it would walk them all, again
+    and again, which makes building quadratic."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 # ---- walks

@@ -44,6 +44,23 @@ def build(form: Any) -> Module:
         raise LoadError(f"the description of a {form['kind']} layer is not sound: {error}") from None
 
 
+def tie(model: Module, shared: Any) -> None:
+    """Make parameters one that were one when the model was saved."""
+    places = dict(model._places())
+    if not isinstance(shared, dict) or not all(k in places and v in places for k, v in shared.items()):
+        raise LoadError("the description of shared parameters is not sound")
+    for alias, name in shared.items():
+        holder: Any = model
+        *path, last = alias.split(".")
+        for part in path:
+            holder = holder[int(part)] if isinstance(holder, list) else holder[part] if isinstance(holder, dict) else getattr(
+                holder, part)
+        if isinstance(holder, dict):
+            holder[last] = places[name]
+        else:
+            setattr(holder, last, places[name])
+
+
 def load(path: PathLike) -> Module:
     """The model that `save` wrote, equations and all; ready for use (evaluation mode)."""
     arrays, metadata = read_weights(path)
@@ -51,12 +68,13 @@ def load(path: PathLike) -> Module:
         raise LoadError(f"{path} holds weights without a description of their model: build the model and use "
                         "model.load_state_dict(tr.io.read_weights(path)[0])")
     try:
-        form = json.loads(metadata["model"])
+        form, shared = json.loads(metadata["model"]), json.loads(metadata.get("shared", "{}"))
     except (ValueError, RecursionError) as error:
         raise LoadError(f"{path}: the description of the model is not sound ({error})") from None
     try:
         model = build(form)
-        model.load_state_dict(arrays)
+        tie(model, shared)
+        Module.load_state_dict(model, arrays)
     except TinyRNNError as error:
         raise LoadError(f"{path}: {error}") from None
     return model.eval()

@@ -69,12 +69,22 @@ class Module:
         return ((k, t) for k, t in self._leaves() if t.trainable)
 
     def _leaves(self) -> Iterator[tuple[str, Tensor]]:
-        seen: set[int] = set()
-        for prefix, module in self.named_modules():
-            for name, t in _members(module, prefix):
-                if isinstance(t, Tensor) and t.is_leaf and id(t.node) not in seen:
-                    seen.add(id(t.node))
-                    yield name, t
+        shared = self.shared()
+        return ((k, t) for k, t in self._places() if k not in shared)
+
+    def _places(self, prefix: str = "", above: tuple[Module, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+        """Every place that holds data, by its dotted name; shared data stand in several."""
+        for name, value in _members(self, prefix):
+            if isinstance(value, Module):
+                if value is not self and value not in above:  # a module may know its parent
+                    yield from value._places(name, (*above, self))
+            elif value.is_leaf:
+                yield name, value
+
+    def shared(self) -> dict[str, str]:
+        """Further names of shared parameters, each with the first."""
+        first: dict[int, str] = {}
+        return {k: first[id(t.node)] for k, t in self._places() if first.setdefault(id(t.node), k) != k}
 
     def parameters(self) -> list[Tensor]:
         """Every trainable parameter once."""
@@ -140,8 +150,10 @@ class Module:
 
     def save(self, path: PathLike) -> None:
         """Write weights, structure and equations to one safetensors file, atomically."""
-        form = json.dumps(describe(self)) if self.config() is not None else ""
-        write_weights(path, self.state_dict(), {"tinyrnn": "1", "model": form} if form else {"tinyrnn": "1"})
+        notes = {"tinyrnn": "1"}
+        if self.config() is not None:
+            notes |= {"model": json.dumps(describe(self)), "shared": json.dumps(self.shared())}
+        write_weights(path, dict(self._leaves()), notes)
 
 
 def describe(module: Module) -> dict[str, Any]:

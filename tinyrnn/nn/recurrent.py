@@ -62,9 +62,9 @@ class Recurrent(Module):
         super().load_state_dict({f"weights.{k}": v for k, v in state.items()})
 
     def __call__(self, x: Any, state: State = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Tensor, ...]]:
-        named = x if isinstance(x, Mapping) else dict.fromkeys(self.cell.inputs, x)
+        named = self._named(x)
         sequences = [self._sequence(n, named[n]) for n in self.cell.inputs]
-        steps, batch = sequences[0].shape[:2]
+        steps, batch = sequences[0].shape[:2] if sequences else self._extent(x)
         finals, traces = self.cell.scan(
             self.remembered(state, batch), sequences, {p: t.source() for p, t in self.weights.items()},
             mask=time_mask(steps, batch, lengths, mask, self.time_major), reverse=self.reverse, steps=steps)
@@ -73,11 +73,33 @@ class Recurrent(Module):
 
     def step(self, x: Any, state: State = None) -> tuple[Any, tuple[Tensor, ...]]:
         """One time step, for streams: x [B, X]."""
-        named = x if isinstance(x, Mapping) else dict.fromkeys(self.cell.inputs, x)
+        named = self._named(x)
         inputs = [cast(named[n], self.dtype).source() for n in self.cell.inputs]
-        new, signals = self.cell.step(self.remembered(state, inputs[0].shape[0]), inputs,
+        for n, node in zip(self.cell.inputs, inputs, strict=True):
+            if node.shape[1:] != self.cell.signal_shape(n, self.sizes) or not node.shape:
+                expected = ["B", *map(str, self.cell.signal_shape(n, self.sizes))]
+                raise ShapeError(f"input {n} of one step has shape {show(node.shape)}, expected [{', '.join(expected)}]")
+        batch = (inputs[0] if inputs else as_tensor(x)).shape[0]
+        new, signals = self.cell.step(self.remembered(state, batch), inputs,
                                       {p: t.source() for p, t in self.weights.items()})
         return self._one({n: Tensor(signals[n]) for n in self.cell.outputs}), self._state(new)
+
+    def _named(self, x: Any) -> Mapping[str, Any]:
+        """Every input by its name."""
+        if not isinstance(x, Mapping):
+            return dict.fromkeys(self.cell.inputs, x)
+        if set(x) != set(self.cell.inputs):
+            raise ArgumentError(f"cell {self.cell.name} has the inputs {', '.join(self.cell.inputs) or 'none'}; "
+                                f"got {', '.join(map(str, x))}")
+        return x
+
+    def _extent(self, x: Any) -> tuple[int, ...]:
+        """Steps and batch for a cell without inputs: the first two axes of x, whose numbers are not read."""
+        t = as_tensor(x)
+        if t.ndim < 2:
+            raise ShapeError(f"cell {self.cell.name} has no input; x only says how many rows and steps: [B, T], "
+                             f"got {show(t.shape)}")
+        return t.shape[:2] if self.time_major else (t.shape[1], t.shape[0])
 
     def _one(self, outputs: dict[str, Tensor]) -> Any:
         return outputs[self.cell.outputs[0]] if len(outputs) == 1 else outputs

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..ir.graph import Graph, Label
-from ..ir.node import Node, apply, intern, walk
+from ..ir.node import Node, apply, intern, walk, without_collector
 from ..ir.ops.elementwise import TAG, add_n
 from ..ir.ops.leaves import ARG, full, is_number
 from ..ir.ops.structure import stack, take
@@ -33,7 +33,8 @@ def unroll(graph: Graph) -> Graph:
     """The same function with every scan replaced by explicit steps."""
     notes = _Unrolled()
     names = list(graph.outputs)
-    nodes = _unroll([graph.outputs[k] for k in names], (), notes)
+    with without_collector():
+        nodes = _unroll([graph.outputs[k] for k in names], (), notes)
     return Graph(dict(zip(names, nodes, strict=True)), {**notes.labels, **graph.labels}, notes.steps)
 
 

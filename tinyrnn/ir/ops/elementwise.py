@@ -51,6 +51,15 @@ def _real(name: str, infer: Any) -> Any:
     return check
 
 
+def _numbers(name: str) -> Any:
+    def infer(*src_at: Any) -> tuple[Shape, DType]:
+        shape, dtype = _same(*src_at)
+        if dtype.kind == "b":
+            raise DTypeError(f"{name} has no meaning for bools; use ~, &, | or x.astype(int)")
+        return shape, dtype
+    return infer
+
+
 def _bool(*src: Any) -> tuple[Shape, DType]:
     return _shape(tuple([s for s in src if isinstance(s, Node)])), BOOL
 
@@ -109,12 +118,12 @@ def _drop_one(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
 #    clipped away, sends 0 back even where its own derivative is infinite or NaN.
 #    name        formula                     gradient, from g = dL/dy, the result y and the operands
 add  = binary("add", lambda m, a, b: a + b,  lambda g, y, a, b: (g, g),                   label="+", simplify=_drop_zero)
-sub  = binary("sub", lambda m, a, b: a - b,  lambda g, y, a, b: (g, -g),                  label="-")
+sub  = binary("sub", lambda m, a, b: a - b,  lambda g, y, a, b: (g, -g),                  label="-", infer=_numbers("-"))
 mul  = binary("mul", lambda m, a, b: a * b,  lambda g, y, a, b: (g * b, g * a),           label="⊙", simplify=_drop_one)
 div  = binary("div", lambda m, a, b: a / b,  lambda g, y, a, b: (scale(g, 1 / b), -scale(g, y / b)),  label="/")
 scale: Builder = binary("scale", lambda m, g, d: m.where(m.equal(g, 0), 0, g * d),
                lambda G, y, g, d: (scale(G, d), scale(G, g)), label="⊙", flops=2, kind="multilinear", simplify=_drop_one)
-neg  = unary("neg",  lambda m, x: -x,        lambda g, y, x: -g,                          label="-", infer=_same)
+neg  = unary("neg",  lambda m, x: -x,        lambda g, y, x: -g,                          label="-", infer=_numbers("-"))
 
 _power: Builder = binary("power", PRIMITIVE,
                 lambda g, y, a, b: (scale(g, b * _power(a, b - 1)), scale(g, y * log(a))), label="^", flops=20)
