@@ -492,7 +492,8 @@ def step_mask(steps: int, lengths: Any, mask: Any) -> Node | None:
         return node
     if lengths is None:
         return None
-    counts = as_tensor(check_lengths(lengths, steps) if not isinstance(lengths, Tensor) else lengths).source()
+    concrete = lengths.numpy() if isinstance(lengths, Tensor) and lengths.is_leaf else lengths
+    counts = as_tensor(concrete if isinstance(concrete, Tensor) else check_lengths(concrete, steps)).source()
     if counts.dtype.kind not in "iu" or counts.ndim != 1:
         raise DTypeError(f"lengths are whole numbers, one per row, got {counts.dtype}{show(counts.shape)}")
     return e.less(linear.reshape(iota(steps), (steps, 1)), e.astype(counts, np.int64))

@@ -71,6 +71,7 @@ CASES = {
     "scatter_add": (lambda x: e.sin(structure.scatter_add(x, INDEX, 4)), {"x": (2, 2, 3)}, {}),
     "pick": (lambda x: e.sin(structure.pick(x, LAST)), X, {}),
     "cumsum": (lambda x: e.sin(structure.cumsum(x, 0)), X, {}),
+    "amin": (lambda x: e.sin(r.amin(x, 1)), X, {}),
     "amax": (lambda x: e.sin(r.amax(x, (0, 2))) + r.amin(x, 1, keepdims=True)[0, 0, 0], {"x": (2, 3, 4)}, {}),
     "scan": (lambda a, b: _scan(a, b)[0], {"a": (2, 3), "b": (4, 2, 3)}, {}),
     "final": (lambda a, b: _scan(a, b)[1], {"a": (2, 3), "b": (4, 2, 3)}, {}),

@@ -181,7 +181,17 @@ def _admit(name: str, node: Node, value: Any, domain: Domain) -> Any:
         raise GraphError(f"{name!r} has shape {show(array.shape)}, expected {show(node.shape)}")
     if domain is FLOAT and not _castable(array.dtype, node.dtype):
         raise DTypeError(f"{name!r} has dtype {array.dtype}, expected {node.dtype}; convert it with astype")
-    return domain.enter(array, node.dtype)
+    entered = domain.enter(array, node.dtype)
+    if domain is FLOAT and array.dtype.itemsize > node.dtype.itemsize and not _survives(array, entered):
+        raise DTypeError(f"{name!r} holds {array.dtype} numbers that do not fit into {node.dtype}")
+    return entered
+
+
+def _survives(given: Any, entered: Any) -> bool:
+    """Whether a narrower dtype kept whole numbers as they were and made no finite number infinite."""
+    if given.dtype.kind in "iu":
+        return bool((given == entered).all())
+    return bool((np.isfinite(given) == np.isfinite(entered)).all())
 
 
 _RANK = "biufc"

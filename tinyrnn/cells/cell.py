@@ -223,7 +223,8 @@ class Cell:
             new, signals = self.step(state, slices, parameters, lambda n, v: tag(v, n, where))
             return new, [signals[o] for o in self.outputs]
 
-        finals, traces = scan(body, remembered, inputs, mask=mask, reverse=reverse, steps=steps)
+        finals, traces = scan(body, remembered, inputs, constants=list(parameters.values()), mask=mask, reverse=reverse,
+                              steps=steps)
         return finals, dict(zip(self.outputs, traces, strict=True))
 
     def graph(self, /, sizes: Mapping[str, int] | None = None, *, batch: int = 1, dtype: npt.DTypeLike = np.float64,

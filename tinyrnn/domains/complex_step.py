@@ -71,7 +71,13 @@ class ComplexStep(Float):
 
     def amax(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
         """Ties share the derivative evenly, as the gradient does."""
-        top = np.max(np.real(x), axis=axes, keepdims=True)
+        return self._extreme(np.max, x, axes, keepdims)
+
+    def amin(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        return self._extreme(np.min, x, axes, keepdims)
+
+    def _extreme(self, choose: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        top = choose(np.real(x), axis=axes, keepdims=True)
         hit = np.real(x) == top
         tangent = np.sum(np.where(hit, np.imag(x), 0), axis=axes, keepdims=True) / np.sum(hit, axis=axes, keepdims=True)
         y = top + 1j * tangent

@@ -79,6 +79,9 @@ class Float(Domain):
     def amax(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
         return np.max(x, axis=axes, keepdims=keepdims)
 
+    def amin(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        return np.min(x, axis=axes, keepdims=keepdims)
+
     def argmax(self, x: Any, axis: int) -> Any:
         return np.argmax(x, axis=axis)
 

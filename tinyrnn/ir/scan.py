@@ -13,7 +13,7 @@ The set of traces of a scan is therefore the set of values it keeps.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from .node import DType, Node, apply, rebuild, walk
 from .op import Op, register
 from .ops.elementwise import where
 from .ops.leaves import ARG, FULL, IOTA, LITERAL, arg, full, hole
-from .ops.linear import RESHAPE, TRANSPOSE, reshape
+from .ops.linear import reshape
 
 VOID = np.dtype("V1")
 LITERALS = (FULL, LITERAL, IOTA)
@@ -67,27 +67,20 @@ def body_of(args: tuple[Node, ...], outs: tuple[Node, ...]) -> Body:
     return body
 
 
-def captured(holes: Sequence[Node], outs: Sequence[Node]) -> list[Node]:
-    """What `outs` read from outside: the outermost nodes that depend on no hole, in order of first use.
-
-    A transposed or reshaped matrix is captured as the matrix itself, so that its gradient is summed in its own shape.
-    """
-    inside = set(holes)
+def captured(holes: Sequence[Node], outs: Sequence[Node], constants: Collection[Node] = ()) -> list[Node]:
+    """What `outs` read from outside, in order of first use: the given constants, and beside them the outermost nodes
+    that depend on no hole.  What is computed from a given constant stays inside."""
+    inside = {*holes, *constants}
     order = walk(outs, known=inside)
     for n in order:
         if any(s in inside for s in n.src):
             inside.add(n)
+    inside -= set(constants) - set(holes)
     found: dict[Node, None] = {}
     for n in (*(s for user in order if user in inside for s in user.src), *outs):
         if n not in inside and n.op not in LITERALS:
-            found[_behind_views(n)] = None
+            found[n] = None
     return list(found)
-
-
-def _behind_views(n: Node) -> Node:
-    while n.op in (TRANSPOSE, RESHAPE):
-        n = n.src[0]
-    return n
 
 
 # ---- the ops
@@ -162,12 +155,14 @@ def trace(s: Node, expression: Node) -> Node:
 Step = Callable[[list[Node], list[Node]], tuple[Sequence[Node], Sequence[Node]]]
 
 
-def scan(step: Step, init: Sequence[Node], xs: Sequence[Node], *, mask: Node | None = None, reverse: bool = False,
-         steps: int | None = None) -> tuple[list[Node], list[Node]]:
+def scan(step: Step, init: Sequence[Node], xs: Sequence[Node], *, constants: Sequence[Node] = (), mask: Node | None = None,
+         reverse: bool = False, steps: int | None = None) -> tuple[list[Node], list[Node]]:
     """Run `step(states, slices) -> (new states, outputs)` over the first axis of `xs`.
 
     `mask` is bool [T, B]: where it is False the inputs are zero before use, states are held and outputs are zero, so
-    nothing in the padding (not even NaN) reaches a result.  What `step` reads from outside becomes a constant.
+    nothing in the padding (not even NaN) reaches a result.  What `step` reads from outside becomes a constant; what it
+    computes from the given `constants` (a transposed weight) stays in the body, so that their gradients are summed in
+    their own shape.
     """
     n = _steps(xs, mask, steps)
     states = [hole(s.shape, s.dtype) for s in init]
@@ -181,7 +176,7 @@ def scan(step: Step, init: Sequence[Node], xs: Sequence[Node], *, mask: Node | N
     sequences = [*slices, valid] if valid is not None else slices
     given = [*xs, mask] if mask is not None else list(xs)
     local = [*states, *sequences]
-    outside = captured(local, [*new, *outs])
+    outside = captured(local, [*new, *outs], constants)
     stand_ins = {c: hole(c.shape, c.dtype) for c in outside}
     env: dict[Node, Node] = {**{h: h for h in local}, **stand_ins}
     rebuild(walk([*new, *outs], known=env.keys()), env)

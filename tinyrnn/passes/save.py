@@ -11,7 +11,7 @@ constants are there anyway and cost nothing, and so do traces that something els
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import prod
 from typing import Any
 
@@ -35,9 +35,9 @@ def save(graph: Graph) -> Graph:
     new: dict[Node, Node] = {}
     moved: dict[Node, dict[Node, Node]] = {}
     for n in order:
-        back = _forward_of(n) if n.op is SCAN else None
-        if back is not None:
-            new[n], moved[n] = _slimmer(n, back, uses, new)
+        ahead = _forward_of(n, moved) if n.op is SCAN else None
+        if ahead is not None:
+            new[n], moved[n] = _slimmer(n, ahead, uses, new)
         elif n.op in (FINAL, TRACE) and n.src[0] in moved:
             s = n.src[0]
             new[n] = final(new[s], n.at[0]) if n.op is FINAL else trace(new[s], moved[s][n.at[0]])
@@ -48,15 +48,18 @@ def save(graph: Graph) -> Graph:
                  {new.get(n, n): t for n, t in graph.steps.items()})
 
 
-def _forward_of(node: Node) -> Node | None:
-    """The scan whose step this one differentiates: same steps, opposite direction, its constants at the end."""
+def _forward_of(node: Node, moved: Collection[Node]) -> Node | None:
+    """The scan whose step this one differentiates: same steps, opposite direction, its constants at the end.
+
+    A scan that was slimmed itself (the backward of a backward reads one) has another body by now and is left alone.
+    """
     scan = ScanView.of(node)
     _, xs, consts = scan.split(node.src)
     ahead: dict[Node, None] = {x.src[0]: None for x in xs if x.op is TRACE}
     for s in ahead:
         other = ScanView.of(s)
         theirs = other.split(s.src)[2]
-        if other.steps == scan.steps and other.reverse != scan.reverse and consts[len(consts) - len(theirs):] == theirs:
+        if s not in moved and other.steps == scan.steps and other.reverse != scan.reverse and consts[len(consts) - len(theirs):] == theirs:
             return s
     return None
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ..ir.node import Node, apply, walk
-from ..ir.ops.elementwise import add_n
+from ..ir.ops.elementwise import add_n, astype
 from ..ir.ops.leaves import full, hole, zeros_like
 from ..ir.ops.linear import broadcast_to, sum_
 from ..ir.scan import FINAL, REGION, SCAN, ScanView, close, final, items, make_scan, trace
@@ -34,7 +34,7 @@ def forward(outputs: Sequence[Node], tangents: Mapping[Node, Node]) -> list[Node
         elif n.floating and n.op.kind != "constant" and any(s in d for s in n.src):
             terms = _terms(n, d)
             if terms:
-                d[n] = add_n(terms)
+                d[n] = add_n([astype(t, n.dtype) for t in terms])
     return [d[o] if o in d else zeros_like(o) for o in outputs]
 
 

@@ -136,5 +136,7 @@ def _accumulators(scan: ScanView, program: Sequence[Node], traced: Sequence[Node
     found = {}
     for i, (a, out) in enumerate(zip(scan.body.args, scan.body.outs, strict=False)):
         if out.op.name == "add" and uses[a] == 1 == uses[out] and a in out.src:
-            found[i] = out.src[1] if out.src[0] is a else out.src[0]
+            term = out.src[1] if out.src[0] is a else out.src[0]
+            if (term.shape, term.dtype) == (a.shape, a.dtype):
+                found[i] = term
     return found

@@ -60,6 +60,20 @@ def _numbers(name: str) -> Any:
     return infer
 
 
+def _quotient(a: Node, b: Node) -> tuple[Shape, DType]:
+    shape, dtype = _same(a, b)
+    return shape, np.dtype(np.float64) if dtype.kind in "biu" else dtype
+
+
+def _logical(name: str) -> Any:
+    def infer(*src: Node) -> tuple[Shape, DType]:
+        for s in src:
+            if s.dtype.kind != "b":
+                raise DTypeError(f"{name} joins bools, got {s.dtype}; compare first: (x > 0) {name} (y > 0)")
+        return _shape(src), BOOL
+    return infer
+
+
 def _bool(*src: Any) -> tuple[Shape, DType]:
     return _shape(tuple([s for s in src if isinstance(s, Node)])), BOOL
 
@@ -120,13 +134,14 @@ def _drop_one(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
 add  = binary("add", lambda m, a, b: a + b,  lambda g, y, a, b: (g, g),                   label="+", simplify=_drop_zero)
 sub  = binary("sub", lambda m, a, b: a - b,  lambda g, y, a, b: (g, -g),                  label="-", infer=_numbers("-"))
 mul  = binary("mul", lambda m, a, b: a * b,  lambda g, y, a, b: (g * b, g * a),           label="⊙", simplify=_drop_one)
-div  = binary("div", lambda m, a, b: a / b,  lambda g, y, a, b: (scale(g, 1 / b), -scale(g, y / b)),  label="/")
+div  = binary("div", lambda m, a, b: a / b,  lambda g, y, a, b: (scale(g, 1 / b), -scale(g, y / b)),  label="/", infer=_quotient)
 scale: Builder = binary("scale", lambda m, g, d: m.where(m.equal(g, 0), 0, g * d),
                lambda G, y, g, d: (scale(G, d), scale(G, g)), label="⊙", flops=2, kind="multilinear", simplify=_drop_one)
 neg  = unary("neg",  lambda m, x: -x,        lambda g, y, x: -g,                          label="-", infer=_numbers("-"))
 
 _power: Builder = binary("power", PRIMITIVE,
-                lambda g, y, a, b: (scale(g, b * _power(a, b - 1)), scale(g, y * log(a))), label="^", flops=20)
+                lambda g, y, a, b: (scale(g, b * _power(a, b - 1)), scale(g, y * log(a))), label="^", flops=20,
+                         infer=_numbers("**"))
 _powk = unary("powk", PRIMITIVE, lambda g, y, x, k: scale(g, float(k) * power(x, k - 1)),
               label="^k", flops=10)
 
@@ -135,13 +150,15 @@ def power(base: Any, by: Any) -> Node:
     """`a ** b`; a constant exponent keeps the base free to be zero or negative."""
     a, b = pair(base, by)
     given = literal_value(b)
-    if given is None or isinstance(given, complex) or not a.floating:
+    if a.dtype.kind in "iu" and b.dtype.kind in "iu" and given is not None and given < 0:
+        raise DTypeError(f"{a.dtype} numbers have no negative powers; use x.astype('float64') ** {given}")
+    if given is None or isinstance(given, complex) or not a.floating or not _keeps(a, b):
         return _power(a, b)
     exponent = float(given)  # compared as a number, not by its bits
     if exponent == 1:
         return a
     if exponent == 0:
-        return full(1, _shape((a, b)), promote(a.dtype, b.dtype))
+        return full(1, a.shape, a.dtype)
     return _powk(a, Bits(exponent))
 
 
@@ -166,9 +183,9 @@ less       = binary("less",       PRIMITIVE,       None, label="<", infer=_real(
 less_equal = binary("less_equal", PRIMITIVE, None, label="≤", infer=_real("<=", _bool), kind="constant")
 equal      = binary("equal",      PRIMITIVE,      None, label="=", infer=_bool, kind="constant")
 not_equal  = binary("not_equal",  PRIMITIVE,  None, label="≠", infer=_bool, kind="constant")
-both       = binary("both",       lambda m, a, b: a & b,              None, label="and", infer=_bool, kind="constant")
-either     = binary("either",     lambda m, a, b: a | b,              None, label="or", infer=_bool, kind="constant")
-negate     = unary("negate",      lambda m, a: ~a,                    None, label="not", infer=_bool, kind="constant")
+both       = binary("both",       lambda m, a, b: a & b,              None, label="and", infer=_logical("&"), kind="constant")
+either     = binary("either",     lambda m, a, b: a | b,              None, label="or", infer=_logical("|"), kind="constant")
+negate     = unary("negate",      lambda m, a: ~a,                    None, label="not", infer=_logical("~"), kind="constant")
 sign       = unary("sign",        PRIMITIVE,             None, infer=_real("sign", _same), kind="constant")
 
 

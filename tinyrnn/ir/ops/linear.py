@@ -60,14 +60,18 @@ BROADCAST = register(Op(
 
 
 def _sum_infer(x: Node, axes: tuple[int, ...], keepdims: bool) -> tuple[Shape, DType]:
-    dtype = np.dtype(np.int64) if x.dtype.kind in "bi" else x.dtype
-    return shapes.reduced(x.shape, axes, keepdims), dtype
+    return shapes.reduced(x.shape, axes, keepdims), summed(x.dtype)
+
+
+def summed(dtype: DType) -> DType:
+    """The dtype of a sum: small integers are added in 64 bits."""
+    return np.dtype(np.int64) if dtype.kind in "bi" else np.dtype(np.uint64) if dtype.kind == "u" else dtype
 
 
 SUM = register(Op(
     "sum", _sum_infer, PRIMITIVE,
     lambda g, y, x, axes, keepdims: spread(g, x.shape, axes), "linear", "Σ", lambda node: prod(node.src[0].shape),
-    lambda src, at: src[0] if not at[0] and src[0].dtype.kind not in "bi" else None))
+    lambda src, at: src[0] if not at[0] and src[0].dtype.kind in "fc" else None))
 
 
 def reshape(x: Node, to: Iterable[int]) -> Node:

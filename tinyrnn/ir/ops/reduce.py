@@ -38,6 +38,7 @@ def _reads(node: Node) -> int:
 
 AMAX = register(Op("amax", _extreme_infer, PRIMITIVE, _extreme_gradient,
                    "selection", "max", _reads))
+AMIN = register(Op("amin", _extreme_infer, PRIMITIVE, _extreme_gradient, "selection", "min", _reads))
 ARGMAX = register(Op("argmax", lambda x, axis: (shapes.reduced(x.shape, (axis,), False), np.dtype(np.int64)),
                      PRIMITIVE, None, "constant", "argmax", _reads))
 
@@ -49,7 +50,7 @@ def amax(x: Node, axis: int | Iterable[int] | None = None, keepdims: bool = Fals
 
 def amin(x: Node, axis: int | Iterable[int] | None = None, keepdims: bool = False) -> Node:
     """The smallest entry over some axes."""
-    return -amax(-x, axis, keepdims)
+    return apply(AMIN, (x,), (shapes.axes(axis, x.ndim), bool(keepdims)))
 
 
 def argmax(x: Node, axis: int = -1) -> Node:

@@ -13,7 +13,7 @@ from ...shapes import Part, Shape
 from ..node import OPERATORS, DType, Node, apply, promote
 from ..op import PRIMITIVE, Op, per_entry, register
 from .leaves import FULL, full, literal_value
-from .linear import reshape, transpose
+from .linear import reshape, summed, transpose
 
 # ---- slices: `slice` picks parts, `place` puts them into zeros; each is the other's transpose
 
@@ -38,7 +38,7 @@ def _slice_of_concat(x: Node, parts: tuple[Part, ...]) -> Node | None:
     offset = 0
     for s in x.src:
         size = s.shape[axis]
-        if step > 0 and n and offset <= start and start + (n - 1) * step < offset + size:
+        if s.dtype == x.dtype and step > 0 and n and offset <= start and start + (n - 1) * step < offset + size:
             return apply(SLICE, (s,), ((*parts[:axis], (start - offset, n, step), *parts[axis + 1 :]),))
         offset += size
     return None
@@ -64,7 +64,7 @@ PUT = register(Op("put", lambda x, t, n: ((n, *x.shape), x.dtype),
 
 
 def _take_simpler(x: Node, t: int) -> Node | None:
-    if x.op is STACK:
+    if x.op is STACK and x.src[t].dtype == x.dtype:
         return x.src[t]
     if x.op is FULL:
         return full(x.at[0], x.shape[1:], x.dtype)
@@ -251,6 +251,6 @@ def cumsum(x: Node, axis: int = -1) -> Node:
     return apply(CUMSUM, (x,), (shapes.axis(axis, x.ndim),))
 
 
-CUMSUM = register(Op("cumsum", lambda x, axis: (x.shape, np.dtype(np.int64) if x.dtype.kind == "b" else x.dtype),
+CUMSUM = register(Op("cumsum", lambda x, axis: (x.shape, summed(x.dtype)),
                      PRIMITIVE,
                      lambda g, y, x, axis: flip(cumsum(flip(g, axis), axis), axis), "linear", "cumsum", per_entry(1)))
