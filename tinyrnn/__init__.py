@@ -7,6 +7,7 @@ from . import backends, cells, domains, io, nn, optim, train
 from .cells import Cell
 from .errors import EquationError, StaleError, TinyRNNError
 from .functional import (
+    T,
     abs,
     arange,
     argmax,

@@ -20,6 +20,7 @@ from .ir.ops.leaves import input_node, iota
 from .passes import derivatives
 from .shapes import show
 from .tensor import Tensor, TensorLike, as_tensor, operand
+from .trees import flatten, map_tree
 
 Axis = int | Iterable[int] | None
 
@@ -174,11 +175,13 @@ def hard_sigmoid(x: TensorLike) -> Tensor:
     return _unary(r.hard_sigmoid, "hard_sigmoid", x)  # type: ignore[no-any-return]
 
 
-def clip(x: TensorLike, low: float, high: float) -> Tensor:
+def clip(x: TensorLike, low: float | None, high: float | None) -> Tensor:
     """Every entry moved into `[low, high]`; the gradient passes on the closed interval."""
-    if not low <= high:
-        raise ArgumentError(f"clip needs low <= high, got {low} and {high}")
-    return _unary(r.clip, "clip", x, float(low), float(high))  # type: ignore[no-any-return]
+    bounds = (-np.inf if low is None else low, np.inf if high is None else high)
+    if np.ndim(bounds[0]) or np.ndim(bounds[1]) or not float(bounds[0]) <= float(bounds[1]):
+        raise ArgumentError(f"clip takes two numbers with low <= high (None for no bound), got {low!r} and {high!r}; "
+                            "for bounds that are tensors use maximum and minimum")
+    return _unary(r.clip, "clip", x, *map(float, bounds))  # type: ignore[no-any-return]
 
 
 def stop_gradient(x: TensorLike) -> Tensor:
@@ -202,7 +205,10 @@ def minimum(a: TensorLike, b: TensorLike) -> Tensor:
 
 
 def where(condition: Any, a: TensorLike, b: TensorLike) -> Tensor:
-    """`a` where the bool condition holds, `b` elsewhere; the unused branch never reaches value or gradient.
+    """`a` where the bool condition holds, `b` elsewhere.
+
+    The branch that is not taken gets gradient 0, also through sqrt, log, exp, powers and / where their own slope is
+    infinite.  (A product with data that are themselves inf or NaN is not covered: 0 * inf is NaN.)
 
     >>> import tinyrnn as tr
     >>> x = tr.parameter([0.0, 4.0])
@@ -300,6 +306,11 @@ def transpose(x: TensorLike, order: Sequence[int] | None = None) -> Tensor:
     return Tensor(linear.transpose(as_tensor(x).source(), order))
 
 
+def T(x: TensorLike) -> Tensor:  # noqa: N802  (NumPy's name)
+    """The axes in reverse order: a matrix transposed."""
+    return transpose(x)
+
+
 def broadcast_to(x: TensorLike, shape: Iterable[int]) -> Tensor:
     """The tensor repeated along new or size-1 axes."""
     return Tensor(linear.broadcast_to(as_tensor(x).source(), shape))
@@ -359,7 +370,10 @@ def arange(n: int) -> Tensor:
 
 def outer(a: TensorLike, b: TensorLike) -> Tensor:
     """`y[..., i, j] = a[..., i] b[..., j]`."""
-    return _binary(linear.outer, "outer", a, b)  # type: ignore[no-any-return]
+    for x in (a, b):
+        if isinstance(x, Symbol):
+            return x.call("outer", (a, b))  # type: ignore[return-value]
+    return Tensor(linear.outer(as_tensor(a).source(), as_tensor(b).source()))
 
 
 def matmul(a: TensorLike, b: TensorLike) -> Tensor:
@@ -499,6 +513,16 @@ def step_mask(steps: int, lengths: Any, mask: Any) -> Node | None:
     return e.less(linear.reshape(iota(steps), (steps, 1)), e.astype(counts, np.int64))
 
 
+def blank_padding(x: Tensor, lengths: Any) -> Tensor:
+    """Floating sequences [B, T, ...] with zeros beyond each row's length, whatever stands there (NaN included)."""
+    if lengths is None or x.dtype.kind not in "fc" or x.ndim < 2:
+        return x
+    mask = step_mask(x.shape[1], lengths, None)
+    assert mask is not None
+    rows = linear.transpose(mask)
+    return Tensor(e.where(linear.reshape(rows, (*rows.shape, *(1,) * (x.ndim - 2))), x.source(), 0.0))
+
+
 def check_lengths(lengths: Any, steps: int) -> npt.NDArray[np.int64]:
     """Lengths as int64, each between 0 and the number of steps."""
     array = np.asarray(lengths)
@@ -507,34 +531,3 @@ def check_lengths(lengths: Any, steps: int) -> npt.NDArray[np.int64]:
     if array.size and (array.min() < 0 or array.max() > steps):
         raise ArgumentError(f"lengths lie between 0 and the number of steps, {steps}; got {array.min()} to {array.max()}")
     return array.astype(np.int64)
-
-
-# ---- nested lists, tuples and dicts of tensors
-
-def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-    """The leaves of a nested structure, and how to put new leaves into the same structure."""
-    if tree is None:
-        return [], lambda leaves: None
-    if isinstance(tree, Mapping):
-        keys = list(tree)
-        leaves, form = flatten([tree[k] for k in keys])
-        return leaves, lambda new: dict(zip(keys, form(new), strict=True))
-    if isinstance(tree, (list, tuple)) and not all(isinstance(t, (int, float)) for t in tree):
-        parts = [flatten(t) for t in tree]
-        sizes = [len(p[0]) for p in parts]
-
-        def rebuild(new: list[Any]) -> Any:
-            out, start = [], 0
-            for (_, form), n in zip(parts, sizes, strict=True):
-                out.append(form(new[start : start + n]))
-                start += n
-            return tuple(out) if isinstance(tree, tuple) else out
-
-        return [leaf for p in parts for leaf in p[0]], rebuild
-    return [tree], lambda new: new[0]
-
-
-def map_tree(fn: Callable[[Any], Any], tree: Any) -> Any:
-    """A structure with a function applied to every leaf."""
-    leaves, rebuild = flatten(tree)
-    return rebuild([fn(leaf) for leaf in leaves])

@@ -44,7 +44,10 @@ def axes(which: int | Iterable[int] | None, rank: int) -> tuple[int, ...]:
     """Axes sorted and counted from the front; None means all of them."""
     if which is None:
         return tuple(range(rank))
-    listed = [axis(operator.index(i), rank) for i in ([which] if isinstance(which, int) else which)]
+    try:
+        listed = [axis(operator.index(i), rank) for i in ([which] if isinstance(which, int) else which)]
+    except TypeError:
+        raise ArgumentError(f"axis={which!r}: expected a whole number, several of them, or None") from None
     if len(set(listed)) != len(listed):
         raise ShapeError(f"axis {tuple(listed)} names the same axis twice")
     return tuple(sorted(listed))
@@ -126,6 +129,8 @@ def index(shape: Shape, key: Any) -> tuple[tuple[Part, ...], Shape]:
 
 def _whole(k: Any) -> int:
     try:
+        if isinstance(k, bool):
+            raise TypeError
         return operator.index(k)
     except TypeError:
         raise ArgumentError(f"an index is a whole number, a slice, None, ... or one tensor of whole numbers; "

@@ -101,7 +101,7 @@ class Tensor:
         return self._value.copy()
 
     def _require_value(self) -> None:
-        for n in walk([self.node]):
+        for n in walk([self.node]) if self._value is None else ():
             if n.op in (INPUT, ARG, HOLE):
                 what = f"input {n.at[0]!r}" if n.op is INPUT else "a value that exists only while a function is traced"
                 raise SymbolicError(f"this tensor of shape {show(self.shape)} depends on {what} and has no value; "
@@ -213,6 +213,26 @@ class Tensor:
         for n, g in zip(leaves, found, strict=True):
             box = n.at[0]
             box.grad = g if box.grad is None else box.grad + g
+
+    def detach(self) -> Tensor:
+        """The value as data of its own: no gradient and no history behind it."""
+        return as_tensor(self.numpy())
+
+    @property
+    def symbolic(self) -> bool:
+        """Whether this depends on a placeholder and has no value."""
+        return any(n.op in (INPUT, ARG, HOLE) for n in walk([self.node]))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            return Tensor(self.node)
+        box = self._box
+        if id(box) not in memo:
+            memo[id(box)] = leaf(box.data.copy(), box.name, box.trainable)
+        return Tensor(memo[id(box)])
+
+    def __reduce__(self) -> Any:
+        raise ArgumentError("tensors are not pickled: use t.numpy(), or model.save(file) and tr.load(file)")
 
     # ---- operators
 
@@ -329,6 +349,13 @@ class Tensor:
         return Tensor(r.argmax(self.source(), axis))
 
 
+def detached(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors evaluated together, as data of their own; as they are while a function is traced."""
+    if any(t.symbolic for t in tensors):
+        return list(tensors)
+    return [as_tensor(v) for v in evaluate([t.source() for t in tensors])]
+
+
 def binary(build: Any, a: Any, b: Any) -> Tensor:
     """A function of two operands; Python numbers stay numbers, so that they take the other's dtype."""
     return Tensor(build(operand(a), operand(b)))
@@ -348,7 +375,10 @@ def as_tensor(value: Any, dtype: npt.DTypeLike | None = None, name: str | None =
         return value
     if isinstance(value, Node):
         return Tensor(value)
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    try:
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    except ValueError:
+        raise DTypeError("a tensor is a full array of numbers; rows of different lengths need padding and lengths=") from None
     if array.dtype.kind == "O" or array.dtype.kind not in "fcbiu":
         raise DTypeError(f"a tensor holds numbers, got {type(value).__name__} of {array.dtype}; "
                          "ragged lists need padding and lengths")

@@ -181,7 +181,8 @@ def _admit(name: str, node: Node, value: Any, domain: Domain) -> Any:
         raise GraphError(f"{name!r} has shape {show(array.shape)}, expected {show(node.shape)}")
     if domain is FLOAT and not _castable(array.dtype, node.dtype):
         raise DTypeError(f"{name!r} has dtype {array.dtype}, expected {node.dtype}; convert it with astype")
-    entered = domain.enter(array, node.dtype)
+    with np.errstate(over="ignore"):
+        entered = domain.enter(array, node.dtype)
     if domain is FLOAT and array.dtype.itemsize > node.dtype.itemsize and not _survives(array, entered):
         raise DTypeError(f"{name!r} holds {array.dtype} numbers that do not fit into {node.dtype}")
     return entered

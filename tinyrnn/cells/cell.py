@@ -48,7 +48,7 @@ class Cell:
         self.text = inspect.cleandoc(text) + "\n"
         self.name = name
         self.roles: Roles = find_roles(self.system)
-        ranks = Ranks(self.system, self.roles.inputs)
+        ranks = Ranks(self.system, self.roles.inputs, self.roles.order)
         r = self.roles
         self._sizes = Sizes(self.system, ranks, (*r.states, *r.inputs, *r.outputs, *r.gates))
         self.ranks = ranks.table
@@ -135,14 +135,15 @@ class Cell:
 
     def shapes(self, /, sizes: Mapping[str, int] | None = None, **named: int) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter."""
-        given = self._given(sizes, named)
+        given = self.checked_sizes(sizes, named)
         return {p: concrete(shape, given) for p, shape in self.parameters.items()}
 
     def signal_shape(self, name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The shape of one example's input, state or gate."""
         return concrete(self.signals[name], sizes)
 
-    def _given(self, sizes: Mapping[str, int] | None, named: Mapping[str, int], fill: bool = False) -> dict[str, int]:
+    def checked_sizes(self, sizes: Mapping[str, int] | None, named: Mapping[str, int], fill: bool = False) -> dict[str, int]:
+        """Every size by its name; `fill` makes up small distinct ones when none is given."""
         given = {**(sizes or {}), **named}
         if fill and not given:
             given = {name: 2 + i for i, name in enumerate(self.sizes)}
@@ -162,7 +163,7 @@ class Cell:
 
         Saxe et al. 2014 (orthogonal); Glorot & Bengio 2010 (Xavier).  `fixed` gives the constant arrays of the cell.
         """
-        given = self._given(sizes, named)
+        given = self.checked_sizes(sizes, named)
         generator = np.random.default_rng(rng)
         values = {p: self._start(p, given, generator, fixed or {}) for p in self.parameters}
         return {p: np.asarray(v, dtype) for p, v in values.items()}
@@ -230,7 +231,7 @@ class Cell:
     def graph(self, /, sizes: Mapping[str, int] | None = None, *, batch: int = 1, dtype: npt.DTypeLike = np.float64,
               **named: int) -> Graph:
         """One step as a graph: `x[t]`, `h[t-1]`, ... to `h[t]`, ...; small distinct sizes when none are given."""
-        given = self._given(sizes, named, fill=True)
+        given = self.checked_sizes(sizes, named, fill=True)
         parameters = {p: input_node(p, s, dtype) for p, s in self.shapes(given).items() if p not in self.learned}
         remembered = [input_node(f"{n}[t-{k}]", (batch, *self.signal_shape(n, given)), dtype) for n, k in self.slots]
         inputs = [input_node(f"{n}[t]", (batch, *self.signal_shape(n, given)), dtype) for n in self.inputs]
@@ -247,9 +248,10 @@ class Cell:
         Inputs: `x[1]`..`x[T]`, initial states `h[0]`, ..., parameters.  Outputs: every output of the cell at every
         step, `loss` (`"sum"`: of all outputs; or a function of the list of outputs), `dloss/d...` of every input.
         """
-        if isinstance(steps, bool) or steps < 1:
-            raise ArgumentError(f"steps={steps!r}: unrolling needs at least one step")
-        given = self._given(sizes, named, fill=True)
+        for name, n in (("steps", steps), ("batch", batch)):
+            if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+                raise ArgumentError(f"{name}={n!r}: unrolling needs a whole number, at least one step and one row")
+        given = self.checked_sizes(sizes, named, fill=True)
         leaves = self._leaves(steps, given, batch, dtype)
         parameters = {p: leaves[p] for p in self.parameters}
         remembered = [self._initial(n, k, leaves, given, batch, dtype) for n, k in self.slots]

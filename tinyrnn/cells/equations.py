@@ -105,6 +105,11 @@ class System:
     learned: tuple[tuple[str, int], ...] = ()
     outputs: tuple[str, ...] = ()
     header: tuple[str, ...] = field(default=(), compare=False)
+    places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
+
+    def place(self, what: str) -> Place:
+        """Where a line without time index stands: `outputs`, `h[0]`, or the name of a constant."""
+        return dict(self.places).get(what, self.equations[0].place)
 
 
 def parse(text: str) -> System:
@@ -138,6 +143,7 @@ class _Reader:
         self.learned: dict[tuple[str, int], None] = {}
         self.outputs: tuple[str, ...] = ()
         self.header: list[str] = []
+        self.places: dict[str, Place] = {}
 
     def line(self, number: int, source: str) -> None:
         code, _, comment = source.partition("#")
@@ -167,6 +173,9 @@ class _Reader:
     def _declare(self, line: _Line, name: str, step: str | None, what: str) -> None:
         what = what.strip()
         place = line.at(0)
+        line_of = name if step is None else f"{name}[{step}]"
+        if self.places.setdefault(line_of, place) is not place:
+            raise place.error(f"{line_of} stands there twice; the first time in line {self.places[line_of].line}")
         if name == "outputs" and step is None:
             self.outputs = tuple(part.strip() for part in what.split(","))
             if not all(re.fullmatch(_NAME, o) for o in self.outputs):
@@ -175,8 +184,6 @@ class _Reader:
             if what != "learned":
                 raise place.error(f"expected '{name}[{step}]: learned', got {what!r}")
             self.learned[name, int(step)] = None
-        elif name in self.declarations:
-            raise place.error(f"{name} is declared twice")
         else:
             _check_name(name, place)
             self.declarations[name] = Declaration(name, *_declared(what, place), place)
@@ -191,6 +198,7 @@ class _Reader:
         _check_name(target.id, line.place(target))
         if target.id in self.constants:
             raise line.error(f"the constant {target.id} is given twice", target)
+        self.places[target.id] = line.place(target)
         self.constants[target.id] = term.value
 
     def system(self) -> System:
@@ -198,7 +206,7 @@ class _Reader:
             raise EquationError("there is no equation; write at least one: h[t] = tanh(W @ x[t] + U @ h[t-1] + b)")
         header = tuple(self.header)
         return System(tuple(self.equations.values()), tuple(self.declarations.values()), tuple(self.constants.items()),
-                      tuple(self.learned), self.outputs, header)
+                      tuple(self.learned), self.outputs, header, tuple(self.places.items()))
 
 
 def _declared(what: str, place: Place) -> tuple[tuple[str, ...] | None, bool]:
@@ -282,7 +290,7 @@ class _Line:
         depth = operators = 0
         for column, c in enumerate(self.text):
             depth += (c in "([{") - (c in ")]}")
-            operators += c in "+-*/@,<>~!%^&|" or c in "([{"
+            operators += c in "+-*/@,.<>~!%^&|" or c in "([{"
             if depth > MAX_NESTING:
                 raise self.at(column).error(f"brackets are nested more than {MAX_NESTING} deep")
             if operators > MAX_OPERATORS:

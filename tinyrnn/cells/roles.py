@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import EquationError
 from .equations import Equation, System, Term
 
 
@@ -38,8 +37,10 @@ def find_roles(system: System) -> Roles:
         if t.kind == "signal" and t.value[1]:
             lags[t.value[0]] = max(lags.get(t.value[0], 0), t.value[1])
     inputs = tuple(dict.fromkeys(name for _, name in names if name not in assigned))
-    _check_parameters(terms, assigned, inputs, dict(system.constants))
-    order = _ordered(assigned)
+    _check_parameters(system, terms, assigned, inputs)
+    if not inputs and not lags:
+        raise system.equations[0].place.error("a cell needs an input such as x[t] or a state such as h[t-1]")
+    order = _ordered(assigned, lags)
     read_now = {t.value[0] for t in signals if t.kind == "signal" and t.value[1] == 0}
     outputs = _outputs(system, assigned, read_now, lags, inputs)
     states = tuple(sorted((n for n in lags if n in assigned), key=lambda n: n not in outputs))
@@ -57,12 +58,12 @@ def _parameters(system: System, terms: list[Term]) -> tuple[str, ...]:
             raise d.place.error(f"{d.name} is declared but no equation uses it")
     for name in constants:
         if not any(t.kind == "parameter" and t.value == name for t in terms):
-            raise EquationError(f"the constant {name} is given but no equation uses it")
+            raise system.place(name).error(f"the constant {name} is given but no equation uses it")
     return tuple(used)
 
 
-def _check_parameters(terms: list[Term], assigned: dict[str, Equation], inputs: tuple[str, ...],
-                      constants: dict[str, float]) -> None:
+def _check_parameters(system: System, terms: list[Term], assigned: dict[str, Equation], inputs: tuple[str, ...]) -> None:
+    constants = dict(system.constants)
     for t in terms:
         if t.kind in ("parameter", "transpose") and (t.value in assigned or t.value in inputs):
             raise t.place.error(f"{t.value} has a time index elsewhere: write {t.value}[t] or {t.value}[t-1]")
@@ -70,7 +71,7 @@ def _check_parameters(terms: list[Term], assigned: dict[str, Equation], inputs: 
             raise t.place.error(f"{t.value} is a number and has no transpose")
     for name in (*assigned, *inputs):
         if name in constants:
-            raise EquationError(f"{name} is given as a constant and used with a time index")
+            raise system.place(name).error(f"{name} is given as a constant and used with a time index")
 
 
 def _outputs(system: System, assigned: dict[str, Equation], read_now: set[str], lags: dict[str, int],
@@ -83,12 +84,14 @@ def _outputs(system: System, assigned: dict[str, Equation], read_now: set[str], 
             found_text = "every quantity is read at step t, so none is the output"
         else:
             found_text = f"{', '.join(f'{n}[t]' for n in found)} are read by no equation at step t"
-        raise EquationError(f"{found_text}; correct a misspelt or unused name (read but never assigned, hence inputs: "
-                            f"{', '.join(inputs) or 'none'}), or add a line such as "
-                            f"outputs: {(found or tuple(assigned))[-1]}")
+        suspect = assigned[(found or tuple(assigned))[0]]
+        raise suspect.place.error(f"{found_text}; correct a misspelt or unused name (read but never assigned, hence inputs: "
+                                  f"{', '.join(inputs) or 'none'}), or add a line such as "
+                                  f"outputs: {(found or tuple(assigned))[-1]}")
     for o in system.outputs:
         if o not in assigned:
-            raise EquationError(f"the output {o!r} is assigned by no equation; assigned are {', '.join(assigned)}")
+            raise system.place("outputs").error(f"the output {o!r} is assigned by no equation; assigned are "
+                                                f"{', '.join(assigned)}")
     unused = [n for n in found if n not in system.outputs and n not in lags]
     if unused:
         raise assigned[unused[0]].place.error(f"{unused[0]}[t] is used by no equation and is no output")
@@ -98,13 +101,21 @@ def _outputs(system: System, assigned: dict[str, Equation], read_now: set[str], 
 def _check_learned(system: System, states: tuple[str, ...], lags: dict[str, int]) -> None:
     for name, step in system.learned:
         if name not in states or not 1 - lags[name] <= step <= 0:
-            raise EquationError(f"'{name}[{step}]: learned' is not an initial value of a state; "
+            raise system.place(f"{name}[{step}]").error(f"'{name}[{step}]: learned' is not an initial value of a state; "
                                 f"the states are {', '.join(states) or 'none'}")
 
 
-def _ordered(assigned: dict[str, Equation]) -> tuple[Equation, ...]:
+def _needs(t: Term) -> tuple[str, ...]:
+    """What a term reads of its own step; a size is read of whatever step is at hand."""
+    if t.kind == "size":
+        return (t.value,)
+    return (t.value[0],) if t.kind == "signal" and t.value[1] == 0 else ()
+
+
+def _ordered(assigned: dict[str, Equation], lags: dict[str, int]) -> tuple[Equation, ...]:
     """Equations so that each reads only what stands before it; a cycle within a step is an error."""
-    needs = {n: [t.value[0] for t in e.term.walk() if t.kind == "signal" and t.value[1] == 0 and t.value[0] in assigned]
+    lagged = {"size": lags}
+    needs = {n: [d for t in e.term.walk() for d in _needs(t) if d in assigned and d not in lagged.get(t.kind, ())]
              for n, e in assigned.items()}
     order: dict[str, Equation] = {}
     path: list[str] = []

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from ..errors import EquationError
 from .equations import REDUCTIONS, ROWS, Equation, System, Term, show
 
+MAX_TERMS = 64  # sizes in one sum, such as h+x+y
+
 Key = tuple[str, str]  # ("signal" or "parameter", name)
 
 
@@ -22,13 +24,13 @@ Key = tuple[str, str]  # ("signal" or "parameter", name)
 class Ranks:
     """The fixpoint: bottom-up what is known, top-down what a parameter must then be."""
 
-    def __init__(self, system: System, inputs: Iterable[str]) -> None:
+    def __init__(self, system: System, inputs: Iterable[str], order: Iterable[Equation]) -> None:
         self.table: dict[Key, int] = {("signal", x): 1 for x in inputs}
         self.declared = {d.name: len(d.sizes) for d in system.declarations if d.sizes is not None}
         self.table.update({("parameter", p): r for p, r in self.declared.items()})
         self.table.update({("parameter", c): 0 for c, _ in system.constants})
         self.fixed = {*self.declared, *(c for c, _ in system.constants)}
-        self.equations = system.equations
+        self.equations = tuple(order)  # sources before users: few rounds settle everything
         self._settle()
         for e in self.equations:
             self.table.setdefault(("signal", e.name), 1)
@@ -133,9 +135,14 @@ class Unifier:
         atoms: list[int] = []
         extra = size.extra
         for a in size.atoms:
-            inner = self.solve(self.bound[a]) if a in self.bound else Size((a,))
-            atoms += inner.atoms
-            extra += inner.extra
+            if a in self.bound:
+                self.bound[a] = inner = self.solve(self.bound[a])
+                atoms += inner.atoms
+                extra += inner.extra
+            else:
+                atoms.append(a)
+            if len(atoms) > MAX_TERMS:
+                raise EquationError(f"a size would be a sum of more than {MAX_TERMS} sizes; join fewer vectors")
         return Size(tuple(atoms), extra)
 
     def unify(self, a: Size, b: Size, equation: Equation) -> bool | None:
@@ -175,10 +182,14 @@ class Sizes:
         self.size: dict[Key, tuple[Size, ...]] = {k: tuple(self.unifier.new() for _ in range(r)) for k, r in self.ranks.items()}
         self.later: list[tuple[Size, Size, Term, Equation]] = []
         self.naming = list(naming)
+        self.names: dict[int, str] | None = None
         self.equation = system.equations[0]
         for equation in system.equations:
             self.equation = equation
-            self._equation(equation)
+            try:
+                self._equation(equation)
+            except EquationError as error:
+                raise error if error.line else equation.place.error(str(error)) from None
         self._settle()
         self._declared(system)
         self._check_positive(system)
@@ -300,7 +311,9 @@ class Sizes:
         return "+".join(parts) or "0"
 
     def _name_unknowns(self) -> dict[int, str]:
-        """Unknowns by the first signal that has them, then n1, n2, ..."""
+        """Unknowns by the first signal that has them, then n1, n2, ...; settled once everything is unified."""
+        if self.names is not None:
+            return self.names
         names: dict[int, str] = {}
         for key in self._order():
             sizes = [self.unifier.solve(s) for s in self.size.get(key, ())]

@@ -74,6 +74,12 @@ class Symbol:
     def __pow__(self, other: Any) -> Symbol:
         return self._binary("**", self, other)
 
+    def __rpow__(self, other: Any) -> Symbol:
+        return self._binary("**", other, self)
+
+    def __abs__(self) -> Symbol:
+        return self.call("abs", (self,))
+
     def __matmul__(self, other: Any) -> Symbol:
         return self._binary("@", self, other)
 

@@ -175,7 +175,9 @@ _ATTRIBUTES = {"sum": ("axes", "keepdims"), "amax": ("axes", "keepdims"), "resha
 def _attribute(n: Node, index: int, value: Any, number: Mapping[Node, int]) -> str | None:
     names = _ATTRIBUTES.get(n.op.name, ())
     if isinstance(value, Node):
-        return f"body value {value.op.name}"
+        body: Body = n.src[0].at[0]
+        inside = {m: i for i, m in enumerate(walk([*body.args, *body.outs]))}
+        return f"%{inside[value]} of its body" if value in inside else f"{value.op.name} of its body"
     if isinstance(value, Body) or (value is False and names):
         return None
     text = repr(value) if isinstance(value, str) else str(value)

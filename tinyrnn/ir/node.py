@@ -97,6 +97,9 @@ class Node:
         result: Node = OPERATORS["getitem"](self, key)
         return result
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Node:
+        return self
+
     def __bool__(self) -> bool:
         raise SymbolicError(f"{self!r} has no truth value before it is evaluated; use where(condition, a, b)")
 

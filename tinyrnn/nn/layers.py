@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..cells.initial import uniform
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..functional import gather, one_hot, parameter, where
+from ..functional import blank_padding, gather, one_hot, parameter, where
 from ..randomness import keep_mask
 from ..shapes import show
 from ..tensor import Tensor, as_tensor
@@ -117,14 +117,15 @@ class Last(Module):
             return t[:, -1]
         counts = as_tensor(lengths if hasattr(lengths, "dtype") else np.asarray(lengths))
         last = one_hot(counts - 1, t.shape[1], t.dtype)
-        return (t * last.reshape(*last.shape, 1)).sum(1)
+        return where(last.reshape(*last.shape, 1) > 0, t, 0.0).sum(1)
 
     def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
         return as_tensor(x), None
 
 
 class Sequential(Module):
-    """Layers one after the other; `lengths` goes to every layer that takes it, states are kept by `step`."""
+    """Layers one after the other; `lengths` blanks the padding of the input and goes to every layer that takes it; states
+    are kept by `step`."""
 
     def __init__(self, *layers: Module) -> None:
         if not layers:
@@ -137,6 +138,7 @@ class Sequential(Module):
         return {"layers": [describe(layer) for layer in self.layers]}
 
     def __call__(self, x: Any, lengths: Any = None) -> Any:
+        x = x if lengths is None else blank_padding(as_tensor(x if hasattr(x, "dtype") else np.asarray(x)), lengths)
         for layer in self.layers:
             takes = lengths is not None and "lengths" in signature(type(layer).__call__).parameters
             x = layer(x, lengths=lengths) if takes else layer(x)

@@ -20,7 +20,7 @@ from ..ir.ops.structure import concat as join
 from ..ir.ops.structure import take
 from ..randomness import keep_mask
 from ..shapes import show
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, as_tensor, detached
 from .layers import cast, positive
 from .module import Module
 
@@ -45,7 +45,7 @@ class Recurrent(Module):
                  time_major: bool = False, dtype: npt.DTypeLike = "float32", rng: Any = None,
                  fixed: Mapping[str, npt.ArrayLike] | None = None, **named: int) -> None:
         self.cell, self.reverse, self.time_major = cell, reverse, time_major
-        self.sizes = {**(sizes or {}), **named}
+        self.sizes = {k: int(n) for k, n in cell.checked_sizes(sizes, named).items()}
         self.dtype = np.dtype(dtype)
         arrays = cell.init(self.sizes, rng=rng, dtype=dtype, fixed=fixed)
         self.weights = {p: parameter(a, p) if p not in cell.fixed else as_tensor(a, name=p) for p, a in arrays.items()}
@@ -72,7 +72,8 @@ class Recurrent(Module):
         return self._one(outputs), self._state(finals)
 
     def step(self, x: Any, state: State = None) -> tuple[Any, tuple[Tensor, ...]]:
-        """One time step, for streams: x [B, X]."""
+        """One time step, for streams: x [B, X].  In evaluation mode (`layer.eval()`) output and state are values without
+        history, so that a stream may go on for ever; in training mode gradients flow through the steps."""
         named = self._named(x)
         inputs = [cast(named[n], self.dtype).source() for n in self.cell.inputs]
         for n, node in zip(self.cell.inputs, inputs, strict=True):
@@ -82,7 +83,8 @@ class Recurrent(Module):
         batch = (inputs[0] if inputs else as_tensor(x)).shape[0]
         new, signals = self.cell.step(self.remembered(state, batch), inputs,
                                       {p: t.source() for p, t in self.weights.items()})
-        return self._one({n: Tensor(signals[n]) for n in self.cell.outputs}), self._state(new)
+        y, after = {n: Tensor(signals[n]) for n in self.cell.outputs}, self._state(new)
+        return self._one(y if self.training else forgotten(y)), after if self.training else tuple(detached(after))
 
     def _named(self, x: Any) -> Mapping[str, Any]:
         """Every input by its name."""
@@ -141,6 +143,11 @@ class Recurrent(Module):
             newest_first = [Tensor(next(values)) for _ in range(lags)]
             out.append(newest_first[0] if lags == 1 else stack(newest_first, axis=1))
         return tuple(out)
+
+
+def forgotten(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Outputs as values without history."""
+    return dict(zip(outputs, detached(list(outputs.values())), strict=True))
 
 
 def swap(n: Node) -> Node:
@@ -244,7 +251,7 @@ class Packed(Module):
         return where(keep_mask(t.shape, 1 - self.dropout, self.rng), t / (1 - self.dropout), 0.0).node
 
     def step(self, x: Any, state: State = None) -> tuple[Tensor, State]:
-        """One time step, for streams: x [B, X]; needs a single direction."""
+        """One time step, for streams: x [B, X]; needs a single direction.  See `Recurrent.step` for evaluation mode."""
         if self.bidirectional:
             raise ArgumentError("a bidirectional layer reads the future and cannot be run step by step")
         y = cast(x, self.dtype).source()
@@ -253,7 +260,11 @@ class Packed(Module):
             new, signals = self.cell.step(given[k], [y], self.cell_weights(f"l{k}"))
             finals.append(new)
             y = signals["h"]
-        return Tensor(y), self._join_state(finals)
+        after = self._join_state(finals)
+        if self.training:
+            return Tensor(y), after
+        out, *values = detached([Tensor(y), *(after if isinstance(after, tuple) else (after,))])
+        return out, tuple(values) if isinstance(after, tuple) else values[0]
 
     def _split_state(self, state: State, batch: int) -> list[list[Node]]:
         """[layers x directions, B, H] (LSTM: a pair of them) as the state of each scan."""

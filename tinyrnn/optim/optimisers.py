@@ -32,11 +32,16 @@ class Optimiser:
     def update(self, params: Mapping[str, Any], grads: Mapping[str, Any], state: State) -> tuple[Values, State]:
         """New parameters and new state; nothing is changed in place.  The first state is `{}`."""
         step = state.get("step", 0) + 1
+        before = state.get("of", {})
         new_params: Values = {}
-        new_state: State = {"step": step}
+        after: State = {}
         for name, g in self.clip(grads).items():
-            new_params[name], new_state[name] = self.rule(params[name], g, state.get(name, {}), step)
-        return {**params, **new_params}, {**state, **new_state}
+            kept = before.get(name, {})
+            if any(np.shape(v) != np.shape(g) for v in kept.values()):
+                raise ArgumentError(f"{self!r} remembers another {name} of shape {np.shape(next(iter(kept.values())))}; "
+                                    "take a new optimiser for each model")
+            new_params[name], after[name] = self.rule(params[name], g, kept, step)
+        return {**params, **new_params}, {"step": step, "of": {**before, **after}}
 
     def rule(self, p: Any, g: Any, state: State, step: int) -> tuple[Any, State]:
         """One parameter after one step."""

@@ -59,7 +59,8 @@ def _forward_of(node: Node, moved: Collection[Node]) -> Node | None:
     for s in ahead:
         other = ScanView.of(s)
         theirs = other.split(s.src)[2]
-        if s not in moved and other.steps == scan.steps and other.reverse != scan.reverse and consts[len(consts) - len(theirs):] == theirs:
+        opposite = other.steps == scan.steps and other.reverse != scan.reverse
+        if s not in moved and opposite and consts[len(consts) - len(theirs) :] == theirs:
             return s
     return None
 

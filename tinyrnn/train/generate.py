@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from ..compile import Program
 from ..errors import ArgumentError
-from ..functional import flatten
 from ..tensor import Tensor
+from ..trees import flatten
 from .loop import evaluating
 
 Array = npt.NDArray[Any]

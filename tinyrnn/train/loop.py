@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from ..compile import Program
 from ..errors import ArgumentError, NonFiniteError, ShapeError
-from ..functional import check_lengths, grad
+from ..functional import blank_padding, check_lengths, grad
 from ..ir.ops.elementwise import less
-from ..ir.ops.leaves import iota
+from ..ir.ops.leaves import input_node, iota
 from ..ir.ops.linear import reshape
 from ..optim import Optimiser
 from ..randomness import new_key, randomness
@@ -35,15 +35,30 @@ class Task:
         self.loss_name, self.loss = named(loss, LOSSES, "loss")
         self.metrics = dict(named(m, METRICS, "metric") for m in metrics)
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
+        self._grows: dict[Any, bool] = {}
         self.training = Program(self._training, backend)
         self.scoring = Program(self._scoring, backend)
 
     def _scores(self, x: Tensor, y: Tensor, lengths: Tensor | None) -> dict[str, Tensor]:
         output = call(self.model, x, lengths)
-        mask = target_mask(y, lengths, x)
+        mask = target_mask(y, lengths, x) if self.per_step(x, y) else None
         keywords = {} if mask is None else {"mask": mask}
         return {"loss": self.loss(output, y, **keywords),
                 **{name: f(output, y, **keywords) for name, f in self.metrics.items()}}
+
+    def per_step(self, x: Any, y: Any) -> bool:
+        """Whether there is a target for every step: the model's output must grow with the sequence.
+
+        Sizes alone cannot tell (4 steps, 4 outputs), so the model is traced once more with one step more.
+        """
+        if x.ndim < 2 or y.ndim < 2 or y.shape[1] != x.shape[1]:
+            return False
+        kind = (x.shape[2:], x.dtype.str, y.shape[2:])
+        if kind not in self._grows:
+            outputs = [call(self.model, Tensor(input_node("x", (1, t, *x.shape[2:]), x.dtype)), None)
+                       for t in (x.shape[1], x.shape[1] + 1)]
+            self._grows[kind] = all(o.ndim > 1 for o in outputs) and outputs[0].shape[1] != outputs[1].shape[1]
+        return self._grows[kind]
 
     def _training(self, x: Tensor, y: Tensor, key: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
         with randomness(key):
@@ -57,6 +72,7 @@ class Task:
 
 def call(model: Any, x: Tensor, lengths: Tensor | None) -> Tensor:
     """The model's output, without the state that recurrent layers return beside it."""
+    x = blank_padding(x, lengths)
     takes = lengths is not None and "lengths" in inspect.signature(type(model).__call__).parameters
     y: Any = model(x, lengths=lengths) if takes else model(x)
     first: Tensor = y[0] if isinstance(y, tuple) else y
@@ -64,8 +80,8 @@ def call(model: Any, x: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def target_mask(y: Tensor, lengths: Tensor | None, x: Tensor) -> Tensor | None:
-    """True where a target lies within its row's length; None when targets have no time axis."""
-    if lengths is None or y.ndim < 2 or y.shape[1] != x.shape[1]:
+    """True where a target lies within its row's length."""
+    if lengths is None:
         return None
     steps = x.shape[1]
     return Tensor(less(reshape(iota(steps), (1, steps)), reshape(lengths.source(), (-1, 1))))
@@ -74,7 +90,8 @@ def target_mask(y: Tensor, lengths: Tensor | None, x: Tensor) -> Tensor | None:
 class Batches:
     """Rows of the data in batches; ragged batches are cut to their longest row."""
 
-    def __init__(self, x: Any, y: Any, lengths: Any, batch_size: int) -> None:
+    def __init__(self, x: Any, y: Any, lengths: Any, batch_size: int,
+                 per_step: Callable[[Any, Any], bool] = lambda x, y: False) -> None:
         self.x, self.y = np.asarray(x), None if y is None else np.asarray(y)
         if self.x.ndim < 1 or not len(self.x):
             raise ArgumentError(f"there are no rows to work on: x has shape {show(self.x.shape)}")
@@ -88,6 +105,7 @@ class Batches:
             if len(self.lengths) != len(self.x):
                 raise ShapeError(f"x has {len(self.x)} rows and lengths has {len(self.lengths)}")
         self.batch_size = batch_size
+        self.per_step = self.y is not None and per_step(self.x, self.y)
 
     def __len__(self) -> int:
         return -(-len(self.x) // self.batch_size)
@@ -102,16 +120,15 @@ class Batches:
         batch = {"x": self.x[rows]} | ({} if self.y is None else {"y": self.y[rows]})
         if self.lengths is None:
             return batch
-        steps, longest = self.x.shape[1], max(int(self.lengths[rows].max()), 1)
-        cut = {k: v[:, :longest] if v.ndim > 1 and v.shape[1] == steps else v for k, v in batch.items()}
+        longest = max(int(self.lengths[rows].max()), 1)
+        timed = ("x", "y") if self.per_step else ("x",)
+        cut = {k: v[:, :longest] if k in timed else v for k, v in batch.items()}
         return {**cut, "lengths": self.lengths[rows]}
 
     def weight(self, batch: Mapping[str, Array]) -> float:
         """How many targets of a batch count."""
-        y, lengths = batch["y"], batch.get("lengths")
-        if lengths is not None and y.ndim > 1 and y.shape[1] == batch["x"].shape[1]:
-            return float(lengths.sum())
-        return float(len(y))
+        counted = batch.get("lengths") if self.per_step else None
+        return float(len(batch["y"]) if counted is None else counted.sum())
 
 
 class _Mean:
@@ -141,10 +158,12 @@ def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optim
     a terminal only.
     """
     task = Task(model, loss, metrics, backend)
-    batches = Batches(x, y, lengths, batch_size)
+    if y is None:
+        raise ArgumentError("fit needs targets y; for a sequence model of its own input shift it: fit(x[:, :-1], x[:, 1:])")
+    batches = Batches(x, y, lengths, batch_size, task.per_step)
     generator = np.random.default_rng(rng)
     history = History()
-    model._task = task
+    model._fitted = loss, tuple(metrics)
     for epoch in range(1, epochs + 1):
         model.train()
         began = time.perf_counter()
@@ -154,7 +173,7 @@ def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optim
         model.eval()
         if validation is not None:
             held = _score(task, Batches(validation[0], validation[1], validation[2] if len(validation) > 2 else None,
-                                        batch_size))
+                                        batch_size, task.per_step))
             numbers |= {f"val_{k}": v for k, v in held.items()}
         numbers["seconds"] = time.perf_counter() - began
         history.append(numbers)
@@ -205,11 +224,13 @@ def _score(task: Task, batches: Batches) -> dict[str, float]:
 def evaluate(model: Any, x: Any, y: Any, *, loss: str | Loss | None = None, metrics: Sequence[str | Loss] = (),
              lengths: Any = None, batch_size: int = 256, backend: str = "numpy") -> dict[str, float]:
     """Loss and metrics on data, with dropout off; those of the last `fit` unless given."""
-    task = getattr(model, "_task", None) if loss is None else Task(model, loss, metrics, backend)
-    if task is None:
+    fitted: tuple[str | Loss | None, Sequence[str | Loss]] = getattr(model, "_fitted", (None, ()))
+    chosen = fitted[0] if loss is None else loss
+    if chosen is None:
         raise ArgumentError("evaluate: this model was not fitted yet, so give loss=, for example loss='cross_entropy'")
+    task = Task(model, chosen, metrics or fitted[1], backend)
     with evaluating(model):
-        return _score(task, Batches(x, y, lengths, batch_size))
+        return _score(task, Batches(x, y, lengths, batch_size, task.per_step))
 
 
 def predict(model: Any, x: Any, *, lengths: Any = None, batch_size: int = 256, backend: str = "numpy") -> Array:

@@ -151,7 +151,7 @@ class Extract:
 
     def _operation(self, n: Node, name: str | None) -> tuple[str, list[str]]:
         values = [literal_value(s) for s in n.src]
-        sign = _SIGNS.get(n.op.name, n.op.label)
+        sign = "outer" if _is_outer(n) else _SIGNS.get(n.op.name, n.op.label)
         literal = next((f"{v:g}" for v in values if v is not None and not isinstance(v, bool)), None)
         if literal is not None and n.op.name in _SIGNS:
             sign = f"{literal} {sign}" if values[0] is not None else f"{sign} {literal}"
@@ -163,6 +163,13 @@ class Extract:
     def _keys(self, sources: Collection[Node]) -> list[str]:
         found = (self.shown.get(s) for s in sources)
         return list(dict.fromkeys(k for k in found if k is not None))
+
+
+def _is_outer(n: Node) -> bool:
+    """A product of a column with a row."""
+    if n.op.name != "mul" or n.ndim < 2 or any(s.op.name != "reshape" for s in n.src):
+        return False
+    return n.src[0].shape[-1] == 1 == n.src[1].shape[-2]
 
 
 def _wrapped(weights: list[str], per_line: int = 2) -> list[str]:

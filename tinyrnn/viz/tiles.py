@@ -157,16 +157,32 @@ class _Row:
 
     def _rails(self) -> None:
         arriving = {i.lines[0]: k for k, i in self.tile.items.items() if i.kind == "input"}
-        for n in (n for n, k in self.cell.slots if k == 1):
-            past = arriving.get(pretty(f"{n}[t-1]"), "")
-            for t in range(1, self.steps) if past and n not in self.cell.inputs else ():
-                now = _leaving(self.tile.items, pretty(f"{n}[t]"))
-                a, b = self._at(now, t), self._at(past, t + 1)
-                start = a[0] + item_size(self.tile.items[now])[0] / 2
-                end = b[0] - item_size(self.tile.items[past])[0] / 2
-                middle = (start + end) / 2
-                self._edge(_name(now, t), _name(past, t + 1),
-                           [(start, a[1]), (middle, a[1]), (middle, b[1]), (end - HEAD, b[1]), (end, b[1])])
+        for n, k in self.cell.slots:
+            past = arriving.get(pretty(f"{n}[t-{k}]"), "")
+            given = n in self.cell.inputs
+            now = arriving.get(pretty(f"{n}[t]"), "") if given else _leaving(self.tile.items, pretty(f"{n}[t]"))
+            for t in range(1, self.steps + 1 - k) if past and now else ():
+                curve = self._next(now, past, t) if k == 1 and not given else self._over(now, past, t, k, given)
+                self._edge(_name(now, t), _name(past, t + k), curve)
+
+    def _side(self, key: str, t: int, side: int) -> Point:
+        """The middle of an item's right (+1) or left (-1) edge."""
+        x, y = self._at(key, t)
+        return x + side * item_size(self.tile.items[key])[0] / 2, y
+
+    def _next(self, now: str, past: str, t: int) -> list[Point]:
+        """From the right edge of a step to the left edge of the next."""
+        a, b = self._side(now, t, 1), self._side(past, t + 1, -1)
+        middle = (a[0] + b[0]) / 2
+        return [a, (middle, a[1]), (middle, b[1]), (b[0] - HEAD, b[1]), b]
+
+    def _over(self, now: str, past: str, t: int, k: int, given: bool) -> list[Point]:
+        """Several steps ahead: up through the gap beside the step, over the tops, down before the step that reads it."""
+        a, b = self._side(now, t, -1 if given else 1), self._side(past, t + k, -1)
+        left = self.left - 12 + (t - 1 if given else t) * self.pitch - GAP / 2 + 4 * (k - 1)
+        right = self.left - 12 + (t + k - 1) * self.pitch - GAP / 2 - 4 * k
+        high = self.top + 8 + 3 * ((t + k) % 3)
+        return [*_polyline([a, (left, a[1]), (left, high), (right, high), (right, b[1]), (b[0] - HEAD, b[1])]), b]
 
     def _edge(self, a: str, b: str, curve: list[Point]) -> None:
         *spline, tip = curve
@@ -251,6 +267,14 @@ def _straight(a: Point, b: Point) -> str:
     end = (b[0] - (b[0] - a[0]) * HEAD / length, b[1] - (b[1] - a[1]) * HEAD / length)
     third = [(a[0] + (end[0] - a[0]) * f, a[1] + (end[1] - a[1]) * f) for f in (0, 1 / 3, 2 / 3, 1)]
     return f"e,{_pos(b)} " + " ".join(map(_pos, third))
+
+
+def _polyline(points: Sequence[Point]) -> list[Point]:
+    """Straight segments as the control points of one spline."""
+    out = [points[0]]
+    for (x0, y0), (x1, y1) in pairwise(points):
+        out += [(x0 + (x1 - x0) / 3, y0 + (y1 - y0) / 3), (x0 + (x1 - x0) * 2 / 3, y0 + (y1 - y0) * 2 / 3), (x1, y1)]
+    return out
 
 
 def _normal(a: Point, b: Point) -> Point:

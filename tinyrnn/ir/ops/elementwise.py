@@ -132,9 +132,11 @@ def _drop_one(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
 #    clipped away, sends 0 back even where its own derivative is infinite or NaN.
 #    name        formula                     gradient, from g = dL/dy, the result y and the operands
 add  = binary("add", lambda m, a, b: a + b,  lambda g, y, a, b: (g, g),                   label="+", simplify=_drop_zero)
-sub  = binary("sub", lambda m, a, b: a - b,  lambda g, y, a, b: (g, -g),                  label="-", infer=_numbers("-"))
+sub  = binary("sub", lambda m, a, b: a - b,  lambda g, y, a, b: (g, -g),                  label="-",
+              infer=_numbers("-"))
 mul  = binary("mul", lambda m, a, b: a * b,  lambda g, y, a, b: (g * b, g * a),           label="⊙", simplify=_drop_one)
-div  = binary("div", lambda m, a, b: a / b,  lambda g, y, a, b: (scale(g, 1 / b), -scale(g, y / b)),  label="/", infer=_quotient)
+div  = binary("div", lambda m, a, b: a / b,  lambda g, y, a, b: (scale(g, 1 / b), -scale(g, y / b)),
+              label="/", infer=_quotient)
 scale: Builder = binary("scale", lambda m, g, d: m.where(m.equal(g, 0), 0, g * d),
                lambda G, y, g, d: (scale(G, d), scale(G, g)), label="⊙", flops=2, kind="multilinear", simplify=_drop_one)
 neg  = unary("neg",  lambda m, x: -x,        lambda g, y, x: -g,                          label="-", infer=_numbers("-"))
@@ -150,7 +152,7 @@ def power(base: Any, by: Any) -> Node:
     """`a ** b`; a constant exponent keeps the base free to be zero or negative."""
     a, b = pair(base, by)
     given = literal_value(b)
-    if a.dtype.kind in "iu" and b.dtype.kind in "iu" and given is not None and given < 0:
+    if a.dtype.kind in "iu" and b.dtype.kind in "iu" and isinstance(given, int) and given < 0:
         raise DTypeError(f"{a.dtype} numbers have no negative powers; use x.astype('float64') ** {given}")
     if given is None or isinstance(given, complex) or not a.floating or not _keeps(a, b):
         return _power(a, b)

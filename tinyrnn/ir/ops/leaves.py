@@ -33,7 +33,10 @@ _KINDS = "fcbiu"
 
 def dtype_of(spec: npt.DTypeLike) -> DType:
     """A dtype that tinyrnn computes with, in native byte order."""
-    dtype = np.dtype(spec).newbyteorder("=")
+    try:
+        dtype = np.dtype(spec).newbyteorder("=")
+    except TypeError:
+        raise DTypeError(f"{spec!r} is not a dtype; use 'float32', 'float64', 'int64' or 'bool'") from None
     if dtype.kind not in _KINDS or dtype.itemsize > 16:
         raise DTypeError(f"dtype {dtype} is not a number tinyrnn computes with; "
                          "use float32, float64, complex128, an integer type or bool")

@@ -92,7 +92,7 @@ def getitem(x: Node, key: Any) -> Node:
         if key.dtype.kind == "b":
             raise DTypeError("a bool mask gives a size that depends on data; use where(mask, x, 0)")
         return gather(x, key)
-    if isinstance(key, (int, np.integer)) and x.ndim:
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool) and x.ndim:
         return take(x, shapes.axis(int(key), x.shape[0]) if -x.shape[0] <= key < x.shape[0] else _outside(x, int(key)))
     parts, shape = shapes.index(x.shape, key)
     return reshape(apply(SLICE, (x,), (parts,)), shape)
