@@ -302,6 +302,9 @@ HOSTILE = {
     "unknown layer": lambda d: tampered(d, lambda h: h.replace(b'\\"Linear\\"', b'\\"os.system\\"')),
     "unknown argument": lambda d: tampered(d, lambda h: h.replace(b'\\"in_features\\"', b'\\"__class__\\"')),
     "wrong size": lambda d: tampered(d, lambda h: h.replace(b'\\"in_features\\": 2', b'\\"in_features\\": 3')),
+    "deep model": lambda d: tampered(d, lambda h: h.replace(b'{\\"kind\\": \\"Linear\\"', b'{\\"kind\\": \\"Sequential\\", \\"layers\\": [' * 400)),
+    "huge model": lambda d: tampered(d, lambda h: h.replace(b'\\"in_features\\": 2', b'\\"in_features\\": 2000000000000')),
+    "shared with nobody": lambda d: tampered(d, lambda h: h.replace(b'"shared":"{}"', b'"shared":"{\\"a\\": 3}"')),
     "metadata": lambda d: tampered(d, lambda h: h.replace(b'"tinyrnn":"1"', b'"tinyrnn":{}')),
 }
 

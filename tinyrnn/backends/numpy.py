@@ -16,7 +16,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from ..domains import FLOAT, Domain
-from ..errors import BackendError, DTypeError, GraphError, IndexRangeError
+from ..errors import BackendError, DTypeError, GraphError
 from ..ir.graph import RUNNERS, Graph
 from ..ir.node import Node, walk, without_collector
 from ..ir.ops.leaves import ARG, HOLE, INPUT, LEAF
@@ -218,5 +218,3 @@ def evaluate(nodes: Sequence[Node]) -> list[Any]:
 
 
 RUNNERS["numpy"] = run
-
-__all__ = ["DTypeError", "IndexRangeError", "Plan", "evaluate", "run"]

@@ -40,25 +40,30 @@ def build(form: Any) -> Module:
     arguments = {k: v for k, v in form.items() if k != "kind"}
     try:
         return KINDS[form["kind"]](**arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, MemoryError, RecursionError) as error:
         raise LoadError(f"the description of a {form['kind']} layer is not sound: {error}") from None
 
 
 def tie(model: Module, shared: Any) -> None:
     """Make parameters one that were one when the model was saved."""
     places = dict(model._places())
-    if not isinstance(shared, dict) or not all(k in places and v in places for k, v in shared.items()):
+    sound = isinstance(shared, dict) and all(isinstance(v, str) and k in places and v in places
+                                             and places[k].shape == places[v].shape for k, v in shared.items())
+    if not sound:
         raise LoadError("the description of shared parameters is not sound")
     for alias, name in shared.items():
         holder: Any = model
         *path, last = alias.split(".")
-        for part in path:
-            holder = holder[int(part)] if isinstance(holder, list) else holder[part] if isinstance(holder, dict) else getattr(
-                holder, part)
-        if isinstance(holder, dict):
-            holder[last] = places[name]
-        else:
+        for part in path:  # each is an attribute, an index or a key: alias is one of the model's own places
+            holder = vars(holder)[part] if isinstance(holder, Module) else holder[_key(holder, part)]
+        if isinstance(holder, Module):
             setattr(holder, last, places[name])
+        else:
+            holder[_key(holder, last)] = places[name]
+
+
+def _key(holder: Any, part: str) -> Any:
+    return int(part) if isinstance(holder, list) else part
 
 
 def load(path: PathLike) -> Module:
