@@ -60,8 +60,9 @@ def cross_entropy(logits: Any, target: Any, axis: int = -1, *, mask: Any = None,
     if ignore_index is not None:
         counted = wanted != ignore_index
         keep = counted if keep is None else keep & counted
-    if keep is not None:
+    if keep is not None:  # blanked before use, so that nothing at an entry that does not count reaches the gradient
         wanted = where(keep, wanted, Tensor(full(0, (), wanted.dtype)))
+        scores = where(reshape(keep, (*keep.shape, 1)), scores, 0.0)
     return reduce(-pick(log_softmax(scores), wanted), keep, reduction)
 
 
@@ -77,6 +78,7 @@ def mse(output: Any, target: Any, *, mask: Any = None, reduction: str = "mean") 
         raise ShapeError(f"mse: output {show(y.shape)} and target {show(t.shape)} differ in shape")
     d = y - (t if t.dtype == y.dtype else astype(t, y.dtype))
     keep = None if mask is None else as_tensor(mask)
-    if keep is not None and keep.ndim < d.ndim:
+    if keep is not None:
         keep = broadcast_to(reshape(keep, (*keep.shape, *(1,) * (d.ndim - keep.ndim))), d.shape)
+        d = where(keep, d, 0.0)
     return reduce(d * d, keep, reduction)

@@ -219,3 +219,78 @@ def test_longer_lags_are_drawn():
     between = [line for line in forward if line.split("->")[0].strip().split("_")[1:] != line.split("->")[1].split()[0].split("_")[1:]
                and all(w not in line for w in ("shared", "loss"))]
     assert len(between) == 4 + 2 + 4  # h one step on, h three steps on, x one step on
+
+
+def test_scalars_keep_their_shape_in_files(tmp_path):
+    layer = tr.nn.Recurrent(tr.Cell("alpha: scalar\nh[t] = alpha * h[t-1] + U @ x[t]"), x=2, h=3, rng=0)
+    layer.save(tmp_path / "s.safetensors")
+    x = np.ones((1, 4, 2))
+    np.testing.assert_array_equal(tr.load(tmp_path / "s.safetensors").predict(x), layer.predict(x))
+
+
+def test_entries_that_do_not_count_reach_no_loss():
+    target = np.array([[1.0, np.nan], [2.0, 3.0]])
+    p = tr.parameter(np.ones((2, 2)))
+    assert_close(tr.grad(tr.nn.mse(p, target, mask=~np.isnan(target)), p).numpy(), [[0, 0], [-2 / 3, -4 / 3]], 1e-15)
+    logits = tr.parameter(np.array([[1.0, 2.0], [np.nan, np.inf]]))
+    g = tr.grad(tr.nn.cross_entropy(logits, [0, 1], mask=[True, False]), logits).numpy()
+    assert np.isfinite(g).all()
+    assert not g[1].any()
+
+
+def test_square_targets_without_lengths_are_just_targets():
+    x = np.random.default_rng(0).normal(size=(32, 4))
+    model = tr.nn.Sequential(tr.nn.Linear(4, 4, rng=0))
+    history = model.fit(x, x, loss="mse", optimizer=tr.optim.Adam(0.05), epochs=20, rng=0)
+    assert history["loss"][-1] < history["loss"][0]
+    assert model.evaluate(x, x)["loss"] == pytest.approx(float(tr.nn.mse(model(x), x)), rel=1e-5)
+
+
+def test_time_major_layers_and_lengths():
+    layer = tr.nn.GRU(2, 3, rng=0, batch_first=False, dtype="float64")
+    x, lengths = np.random.default_rng(0).normal(size=(4, 4, 2)), [4, 1, 4, 2]
+    np.testing.assert_array_equal(tr.nn.Sequential(layer)(x, lengths=lengths).numpy(), layer(x, lengths=lengths)[0].numpy())
+    with pytest.raises(tr.TinyRNNError, match="batch-first"):
+        layer.predict(x, lengths=lengths)
+
+
+def test_nested_scans_that_feed_a_sum_are_unrolled():
+    h, x = tr.input("h", (2,)), tr.input("x", (3, 2))
+
+    def outer(s, v):
+        q, _ = tr.scan(lambda q, z: (tr.tanh(q + z), q), v, tr.stack([v, v * 2.0]))
+        return s + q, s * 1.0
+
+    graph = tr.Graph({"s": tr.scan(outer, h, x)[0]})
+    explicit = unroll(graph)
+    assert not any(n.op.name == "scan" for n in explicit.nodes)
+    values = {"h": np.ones(2), "x": np.random.default_rng(0).normal(size=(3, 2))}
+    np.testing.assert_array_equal(explicit.run(values)["s"], graph.run(values)["s"])
+
+
+def test_modes_are_restored_one_by_one():
+    model = tr.nn.Sequential(tr.nn.Dropout(0.5), tr.nn.Linear(2, 2))
+    model.layers[0].eval()
+    model.predict(np.ones((2, 2)))
+    assert [m.training for _, m in model.named_modules()] == [True, False, True]
+
+
+@pytest.mark.parametrize("use", [
+    lambda: tr.nn.Linear(1, 1).load_state_dict({"weight": [[5.0]], "bias": ["a"]}),
+    lambda: tr.nn.GRU(2, 3).step(np.ones(2)), lambda: tr.nn.LSTM(3, 3).step(1.0),
+    lambda: tr.nn.GRU(2, 3).predict(np.ones((6, 4, 2)), lengths=[2, 2]),
+    lambda: tr.nn.GRU(2, 3).predict(np.ones((6, 4, 2)), lengths=[2] * 9),
+    lambda: tr.nn.Last()(np.ones((2, 5, 3)), lengths=[9, 1]), lambda: tr.nn.LSTM(2, 3)(np.ones((1, 2, 2)), 3.0),
+    lambda: tr.nn.Recurrent(tr.cells.LSTM, x=2, h=3)(np.ones((1, 2, 2)), 3.0),
+    lambda: tr.nn.Linear(1, 1).fit([[1.0], [1.0, 2.0]], [[1.0], [2.0]], optimizer=tr.optim.SGD(0.1)),
+    lambda: tr.nn.Linear(1, 1).fit([[1.0]], [[1.0]], loss="mse", optimizer=tr.optim.SGD(0.1), batch_size=2.5),
+    lambda: tr.nn.Linear(1, 1).fit([[1.0]], [[1.0]], loss="mse", optimizer=tr.optim.SGD(0.1), validation=([[1.0]],))])
+def test_mistakes_are_named(use):
+    with pytest.raises(tr.TinyRNNError):
+        use()
+
+
+def test_the_zoo_can_be_walked():
+    assert list(tr.cells) == list(tr.cells.names())
+    assert tr.nn.Linear(1, 2, rng=0).evaluate(np.ones((2, 3, 1)), np.zeros((2, 3), int), loss="cross_entropy",
+                                               lengths=[0, 0])["loss"] == 0

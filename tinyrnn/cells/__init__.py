@@ -1,6 +1,7 @@
 """Cells as equations, and the zoo: `cells.LSTM`, `cells.GRU`, `cells.RNN`, others by `cells["name"]`."""
 
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 
 from .cell import Cell
@@ -16,6 +17,9 @@ class _Zoo(ModuleType):
 
     def __getitem__(self, name: str) -> Cell:
         return get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(names())
 
     def __getattr__(self, name: str) -> Cell:
         if name in ("RNN", "LSTM", "GRU"):

@@ -22,7 +22,7 @@ def write_weights(path: PathLike, arrays: Mapping[str, Any], metadata: Mapping[s
     """Write a file that is complete or not there: a kill at any moment leaves the old file or the new one."""
     from safetensors.numpy import save
 
-    data = save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, dict(metadata or {}))
+    data = save({k: np.asarray(v, order="C") for k, v in arrays.items()}, dict(metadata or {}))
     atomic_write(path, data)
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..cells.initial import uniform
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..functional import blank_padding, gather, one_hot, parameter, where
+from ..functional import blank_padding, check_lengths, gather, one_hot, parameter, where
 from ..randomness import keep_mask
 from ..shapes import show
 from ..tensor import Tensor, as_tensor
@@ -115,7 +115,8 @@ class Last(Module):
         t = as_tensor(x)
         if lengths is None:
             return t[:, -1]
-        counts = as_tensor(lengths if hasattr(lengths, "dtype") else np.asarray(lengths))
+        known = not isinstance(lengths, Tensor) or lengths.is_leaf
+        counts = as_tensor(check_lengths(np.asarray(lengths), t.shape[1])) if known else as_tensor(lengths)
         last = one_hot(counts - 1, t.shape[1], t.dtype)
         return where(last.reshape(*last.shape, 1) > 0, t, 0.0).sum(1)
 
@@ -138,7 +139,9 @@ class Sequential(Module):
         return {"layers": [describe(layer) for layer in self.layers]}
 
     def __call__(self, x: Any, lengths: Any = None) -> Any:
-        x = x if lengths is None else blank_padding(as_tensor(x if hasattr(x, "dtype") else np.asarray(x)), lengths)
+        time_first = any(getattr(m, "time_major", False) or not getattr(m, "batch_first", True) for m in self.layers)
+        if lengths is not None and not time_first:
+            x = blank_padding(as_tensor(x if hasattr(x, "dtype") else np.asarray(x)), lengths)
         for layer in self.layers:
             takes = lengths is not None and "lengths" in signature(type(layer).__call__).parameters
             x = layer(x, lengths=lengths) if takes else layer(x)

@@ -102,11 +102,14 @@ class Module:
             raise LoadError("the weights do not belong to this model: "
                             + "; ".join(f"{what} {', '.join(names[:5])}{' ...' * (len(names) > 5)}"
                                         for what, names in (("missing", missing), ("unknown", extra)) if names))
+        arrays = {k: np.asarray(state[k]) for k in own}
         for k, t in own.items():
-            if np.shape(state[k]) != t.shape:
-                raise ShapeError(f"{k} has shape {show(t.shape)}, the given weights have {show(np.shape(state[k]))}")
+            if arrays[k].shape != t.shape:
+                raise ShapeError(f"{k} has shape {show(t.shape)}, the given weights have {show(arrays[k].shape)}")
+            if not np.can_cast(arrays[k].dtype, t.dtype, "same_kind"):
+                raise LoadError(f"{k} is {t.dtype}, the given weights are {arrays[k].dtype}")
         for k, t in own.items():
-            t.assign(np.asarray(state[k]))
+            t.assign(arrays[k])
 
     # ---- modes
 

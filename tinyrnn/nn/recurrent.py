@@ -118,7 +118,7 @@ class Recurrent(Module):
         names = self._names()
         if state is None:
             return [self._start(n, k, batch) for n, k in self.cell.slots]
-        given = (state,) if isinstance(state, (Tensor, np.ndarray)) and len(names) == 1 else tuple(state)
+        given = tuple(state) if isinstance(state, (tuple, list)) else (state,)
         if len(given) != len(names):
             raise ShapeError(f"the state of cell {self.cell.name} is ({', '.join(names)}), got {len(given)} tensors")
         nodes: list[Node] = []
@@ -255,6 +255,8 @@ class Packed(Module):
         if self.bidirectional:
             raise ArgumentError("a bidirectional layer reads the future and cannot be run step by step")
         y = cast(x, self.dtype).source()
+        if y.ndim != 2 or y.shape[1] != self.input_size:
+            raise ShapeError(f"one step takes x of shape [B, {self.input_size}], got {show(y.shape)}")
         given, finals = self._split_state(state, y.shape[0]), []
         for k in range(self.num_layers):
             new, signals = self.cell.step(given[k], [y], self.cell_weights(f"l{k}"))
@@ -271,7 +273,8 @@ class Packed(Module):
         n, names = self.num_layers * len(self.directions), self.cell.states
         if state is None:
             return [[full(0, (batch, self.hidden_size), self.dtype) for _ in names] for _ in range(n)]
-        given = (state,) if len(names) == 1 else tuple(state)
+        many = isinstance(state, (tuple, list)) and len(names) > 1
+        given = tuple(state) if many else (state,)
         expected = (n, batch, self.hidden_size)
         tensors = [cast(s, self.dtype) for s in given]
         if len(tensors) != len(names) or any(t.shape != expected for t in tensors):

@@ -76,8 +76,8 @@ class _Run:
         body = scan.body
         self.program = [n for n in walk([*body.outs, *traced]) if n.op is not ARG]
         self.nested = any(n.op is SCAN for n in self.program)
-        self.wanted = [*body.outs, *dict.fromkeys(traced)]
         sums = _accumulators(scan, self.program, traced)
+        self.wanted = [*body.outs, *dict.fromkeys((*traced, *sums.values()))]
         self.sums: dict[int, list[Node]] = {i: [] if is_number(init[i], 0) else [init[i]] for i in sums}
         self.steps: list[dict[Node, Node]] = [{}] * scan.steps
         state = list(init)

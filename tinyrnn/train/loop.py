@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..compile import Program
-from ..errors import ArgumentError, NonFiniteError, ShapeError
+from ..errors import ArgumentError, NonFiniteError, ShapeError, TinyRNNError
 from ..functional import blank_padding, check_lengths, grad
 from ..ir.ops.elementwise import less
 from ..ir.ops.leaves import input_node, iota
@@ -41,7 +40,7 @@ class Task:
 
     def _scores(self, x: Tensor, y: Tensor, lengths: Tensor | None) -> dict[str, Tensor]:
         output = call(self.model, x, lengths)
-        mask = target_mask(y, lengths, x) if self.per_step(x, y) else None
+        mask = target_mask(y, lengths, x) if lengths is not None and self.per_step(x, y) else None
         keywords = {} if mask is None else {"mask": mask}
         return {"loss": self.loss(output, y, **keywords),
                 **{name: f(output, y, **keywords) for name, f in self.metrics.items()}}
@@ -55,10 +54,18 @@ class Task:
             return False
         kind = (x.shape[2:], x.dtype.str, y.shape[2:])
         if kind not in self._grows:
-            outputs = [call(self.model, Tensor(input_node("x", (1, t, *x.shape[2:]), x.dtype)), None)
-                       for t in (x.shape[1], x.shape[1] + 1)]
-            self._grows[kind] = all(o.ndim > 1 for o in outputs) and outputs[0].shape[1] != outputs[1].shape[1]
+            self._grows[kind] = self._output_grows(x)
         return self._grows[kind]
+
+    def _output_grows(self, x: Any) -> bool:
+        def steps_out(steps: int) -> int | None:
+            y = call(self.model, Tensor(input_node("x", (1, steps, *x.shape[2:]), x.dtype)), None)
+            return y.shape[1] if y.ndim > 1 else None
+
+        try:
+            return steps_out(x.shape[1]) != steps_out(x.shape[1] + 1)
+        except TinyRNNError:  # the model takes this one length only, so its targets are as long as they look
+            return True
 
     def _training(self, x: Tensor, y: Tensor, key: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
         with randomness(key):
@@ -72,6 +79,10 @@ class Task:
 
 def call(model: Any, x: Tensor, lengths: Tensor | None) -> Tensor:
     """The model's output, without the state that recurrent layers return beside it."""
+    if lengths is not None and any(getattr(m, "time_major", False) or not getattr(m, "batch_first", True)
+                                   for _, m in model.named_modules()):
+        raise ArgumentError("lengths in fit, evaluate and predict are for batch-first models; this one has a layer with "
+                            "batch_first=False or time_major=True")
     x = blank_padding(x, lengths)
     takes = lengths is not None and "lengths" in inspect.signature(type(model).__call__).parameters
     y: Any = model(x, lengths=lengths) if takes else model(x)
@@ -92,12 +103,12 @@ class Batches:
 
     def __init__(self, x: Any, y: Any, lengths: Any, batch_size: int,
                  per_step: Callable[[Any, Any], bool] = lambda x, y: False) -> None:
-        self.x, self.y = np.asarray(x), None if y is None else np.asarray(y)
+        self.x, self.y = full_array(x, "x"), None if y is None else full_array(y, "y")
         if self.x.ndim < 1 or not len(self.x):
             raise ArgumentError(f"there are no rows to work on: x has shape {show(self.x.shape)}")
         if self.y is not None and len(self.y) != len(self.x):
             raise ShapeError(f"x has {len(self.x)} rows and y has {len(self.y)}")
-        if batch_size < 1:
+        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ArgumentError(f"batch_size={batch_size!r}: expected a whole number from 1")
         self.lengths = None
         if lengths is not None:
@@ -105,7 +116,7 @@ class Batches:
             if len(self.lengths) != len(self.x):
                 raise ShapeError(f"x has {len(self.x)} rows and lengths has {len(self.lengths)}")
         self.batch_size = batch_size
-        self.per_step = self.y is not None and per_step(self.x, self.y)
+        self.per_step = self.y is not None and self.lengths is not None and per_step(self.x, self.y)
 
     def __len__(self) -> int:
         return -(-len(self.x) // self.batch_size)
@@ -131,6 +142,14 @@ class Batches:
         return float(len(batch["y"]) if counted is None else counted.sum())
 
 
+def full_array(data: Any, name: str) -> Array:
+    """Data as an array, refused by name where rows differ in length."""
+    try:
+        return np.asarray(data)
+    except ValueError:
+        raise ShapeError(f"the rows of {name} differ in length; pad them and give lengths=") from None
+
+
 class _Mean:
     """A weighted running mean of several numbers."""
 
@@ -144,7 +163,7 @@ class _Mean:
             self.totals[k] = self.totals.get(k, 0.0) + v * weight
 
     def value(self) -> dict[str, float]:
-        return {k: v / self.weight if self.weight else math.nan for k, v in self.totals.items()}
+        return {k: v / self.weight if self.weight else 0.0 for k, v in self.totals.items()}
 
 
 def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optimizer: Optimiser, epochs: int = 1,
@@ -158,6 +177,10 @@ def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optim
     a terminal only.
     """
     task = Task(model, loss, metrics, backend)
+    if not isinstance(epochs, (int, np.integer)) or epochs < 0:
+        raise ArgumentError(f"epochs={epochs!r}: expected a whole number")
+    if validation is not None and len(validation) not in (2, 3):
+        raise ArgumentError(f"validation is (x, y) or (x, y, lengths), got {len(validation)} parts")
     if y is None:
         raise ArgumentError("fit needs targets y; for a sequence model of its own input shift it: fit(x[:, :-1], x[:, 1:])")
     batches = Batches(x, y, lengths, batch_size, task.per_step)
@@ -240,7 +263,7 @@ def predict(model: Any, x: Any, *, lengths: Any = None, batch_size: int = 256, b
 
     program = Program(output, backend)
     batches = Batches(x, None, None, batch_size)
-    valid = None if lengths is None else check_lengths(lengths, batches.x.shape[1])
+    valid = Batches(x, None, lengths, batch_size).lengths
     with evaluating(model):
         parts = [program(**batch, **({} if valid is None else {"lengths": valid[rows]}))["y"] for rows, batch in batches()]
     return np.concatenate(parts)
@@ -253,8 +276,9 @@ class evaluating:  # noqa: N801  (a context manager that reads as a word)
         self.model = model
 
     def __enter__(self) -> None:
-        self.before = self.model.training
+        self.before = [(m, m.training) for _, m in self.model.named_modules()]
         self.model.eval()
 
     def __exit__(self, *_: object) -> None:
-        self.model.train(self.before)
+        for module, training in self.before:
+            module.training = training
