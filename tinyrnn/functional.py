@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -71,63 +71,68 @@ def input(name: str, shape: Sequence[int], dtype: npt.DTypeLike = np.float64) ->
 
 # ---- elementwise
 
-def _unary(build: Callable[..., Node], name: str, x: Any, *at: Any) -> Any:
+def _traced(symbol: Symbol, name: str, args: Sequence[Any]) -> Tensor:
+    """While a cell's function is traced, its symbols stand where tensors are expected."""
+    return cast(Tensor, symbol.call(name, args))
+
+
+def _unary(build: Callable[..., Node], name: str, x: Any, *at: Any) -> Tensor:
     if isinstance(x, Symbol):
-        return x.call(name, (x, *at))
+        return _traced(x, name, (x, *at))
     return Tensor(build(as_tensor(x).source(), *at))
 
 
-def _binary(build: Callable[..., Node], name: str, a: Any, b: Any) -> Any:
+def _binary(build: Callable[..., Node], name: str, a: Any, b: Any) -> Tensor:
     for x in (a, b):
         if isinstance(x, Symbol):
-            return x.call(name, (a, b))
+            return _traced(x, name, (a, b))
     a = a if isinstance(a, Tensor) or isinstance(b, Tensor) else as_tensor(a)
     return Tensor(build(operand(a), operand(b)))
 
 
 def exp(x: TensorLike) -> Tensor:
     """`eˣ`, entry by entry."""
-    return _unary(e.exp, "exp", x)  # type: ignore[no-any-return]
+    return _unary(e.exp, "exp", x)
 
 
 def expm1(x: TensorLike) -> Tensor:
     """`eˣ - 1`, precise near 0."""
-    return _unary(e.expm1, "expm1", x)  # type: ignore[no-any-return]
+    return _unary(e.expm1, "expm1", x)
 
 
 def log(x: TensorLike) -> Tensor:
     """The natural logarithm."""
-    return _unary(e.log, "log", x)  # type: ignore[no-any-return]
+    return _unary(e.log, "log", x)
 
 
 def log1p(x: TensorLike) -> Tensor:
     """`log(1 + x)`, precise near 0."""
-    return _unary(e.log1p, "log1p", x)  # type: ignore[no-any-return]
+    return _unary(e.log1p, "log1p", x)
 
 
 def sqrt(x: TensorLike) -> Tensor:
     """The square root; its slope at 0 is infinite."""
-    return _unary(e.sqrt, "sqrt", x)  # type: ignore[no-any-return]
+    return _unary(e.sqrt, "sqrt", x)
 
 
 def abs(x: TensorLike) -> Tensor:
     """`|x|`, with slope 0 at 0."""
-    return _unary(e.abs_, "abs", x)  # type: ignore[no-any-return]
+    return _unary(e.abs_, "abs", x)
 
 
 def sign(x: TensorLike) -> Tensor:
     """-1, 0 or 1; no gradient flows."""
-    return _unary(e.sign, "sign", x)  # type: ignore[no-any-return]
+    return _unary(e.sign, "sign", x)
 
 
 def sin(x: TensorLike) -> Tensor:
     """The sine of radians."""
-    return _unary(e.sin, "sin", x)  # type: ignore[no-any-return]
+    return _unary(e.sin, "sin", x)
 
 
 def cos(x: TensorLike) -> Tensor:
     """The cosine of radians."""
-    return _unary(e.cos, "cos", x)  # type: ignore[no-any-return]
+    return _unary(e.cos, "cos", x)
 
 
 def tanh(x: TensorLike) -> Tensor:
@@ -137,42 +142,42 @@ def tanh(x: TensorLike) -> Tensor:
     >>> tr.tanh([0.0]).numpy()
     array([0.])
     """
-    return _unary(e.tanh, "tanh", x)  # type: ignore[no-any-return]
+    return _unary(e.tanh, "tanh", x)
 
 
 def sigmoid(x: TensorLike) -> Tensor:
     """`1 / (1 + e⁻ˣ)`, stable in both tails; its derivative is `y - y²`."""
-    return _unary(e.sigmoid, "sigmoid", x)  # type: ignore[no-any-return]
+    return _unary(e.sigmoid, "sigmoid", x)
 
 
 def relu(x: TensorLike) -> Tensor:
     """`max(x, 0)`, with slope 0 at 0."""
-    return _unary(e.relu, "relu", x)  # type: ignore[no-any-return]
+    return _unary(e.relu, "relu", x)
 
 
 def softplus(x: TensorLike) -> Tensor:
     """`log(1 + eˣ)` without overflow."""
-    return _unary(e.softplus, "softplus", x)  # type: ignore[no-any-return]
+    return _unary(e.softplus, "softplus", x)
 
 
 def silu(x: TensorLike) -> Tensor:
     """`x σ(x)` (Elfwing, Uchibe & Doya, 2018)."""
-    return _unary(r.silu, "silu", x)  # type: ignore[no-any-return]
+    return _unary(r.silu, "silu", x)
 
 
 def gelu(x: TensorLike) -> Tensor:
     """`x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the tanh form (Hendrycks & Gimpel, 2016)."""
-    return _unary(r.gelu, "gelu", x)  # type: ignore[no-any-return]
+    return _unary(r.gelu, "gelu", x)
 
 
 def elu(x: TensorLike) -> Tensor:
     """`x` where positive, `eˣ - 1` elsewhere (Clevert, Unterthiner & Hochreiter, 2016)."""
-    return _unary(r.elu, "elu", x)  # type: ignore[no-any-return]
+    return _unary(r.elu, "elu", x)
 
 
 def hard_sigmoid(x: TensorLike) -> Tensor:
     """`clip(x/6 + 1/2, 0, 1)`."""
-    return _unary(r.hard_sigmoid, "hard_sigmoid", x)  # type: ignore[no-any-return]
+    return _unary(r.hard_sigmoid, "hard_sigmoid", x)
 
 
 def clip(x: TensorLike, low: float | None, high: float | None) -> Tensor:
@@ -181,27 +186,27 @@ def clip(x: TensorLike, low: float | None, high: float | None) -> Tensor:
     if np.ndim(bounds[0]) or np.ndim(bounds[1]) or not float(bounds[0]) <= float(bounds[1]):
         raise ArgumentError(f"clip takes two numbers with low <= high (None for no bound), got {low!r} and {high!r}; "
                             "for bounds that are tensors use maximum and minimum")
-    return _unary(r.clip, "clip", x, *map(float, bounds))  # type: ignore[no-any-return]
+    return _unary(r.clip, "clip", x, *map(float, bounds))
 
 
 def stop_gradient(x: TensorLike) -> Tensor:
     """The same value, through which no derivative flows."""
-    return _unary(e.stop_gradient, "stop_gradient", x)  # type: ignore[no-any-return]
+    return _unary(e.stop_gradient, "stop_gradient", x)
 
 
 def astype(x: TensorLike, dtype: npt.DTypeLike) -> Tensor:
     """The same numbers in another dtype."""
-    return _unary(e.astype, "astype", x, dtype)  # type: ignore[no-any-return]
+    return _unary(e.astype, "astype", x, dtype)
 
 
 def maximum(a: TensorLike, b: TensorLike) -> Tensor:
     """The larger of two, entry by entry; a tie gives its gradient to b."""
-    return _binary(e.maximum, "maximum", a, b)  # type: ignore[no-any-return]
+    return _binary(e.maximum, "maximum", a, b)
 
 
 def minimum(a: TensorLike, b: TensorLike) -> Tensor:
     """The smaller of two, entry by entry; a tie gives its gradient to b."""
-    return _binary(e.minimum, "minimum", a, b)  # type: ignore[no-any-return]
+    return _binary(e.minimum, "minimum", a, b)
 
 
 def where(condition: Any, a: TensorLike, b: TensorLike) -> Tensor:
@@ -218,41 +223,41 @@ def where(condition: Any, a: TensorLike, b: TensorLike) -> Tensor:
     """
     for x in (condition, a, b):
         if isinstance(x, Symbol):
-            return x.call("where", (condition, a, b))  # type: ignore[return-value]
+            return _traced(x, "where", (condition, a, b))
     return Tensor(e.where(as_tensor(condition).source(), operand(a), operand(b)))
 
 
 # ---- reductions
 
-def _reduction(build: Callable[..., Node], name: str, x: Any, axis: Axis, keepdims: bool) -> Any:
+def _reduction(build: Callable[..., Node], name: str, x: Any, axis: Axis, keepdims: bool) -> Tensor:
     if isinstance(x, Symbol):
-        return x.call(name, (x,))
+        return _traced(x, name, (x,))
     return Tensor(build(as_tensor(x).source(), axis, keepdims))
 
 
 def sum(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The sum over some axes, all when none is given."""
-    return _reduction(linear.sum_, "sum", x, axis, keepdims)  # type: ignore[no-any-return]
+    return _reduction(linear.sum_, "sum", x, axis, keepdims)
 
 
 def mean(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The average over some axes."""
-    return _reduction(r.mean, "mean", x, axis, keepdims)  # type: ignore[no-any-return]
+    return _reduction(r.mean, "mean", x, axis, keepdims)
 
 
 def var(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The mean square distance from the mean (divides by n)."""
-    return _reduction(r.var, "var", x, axis, keepdims)  # type: ignore[no-any-return]
+    return _reduction(r.var, "var", x, axis, keepdims)
 
 
 def max(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest entry over some axes; ties share the gradient evenly."""
-    return _reduction(r.amax, "max", x, axis, keepdims)  # type: ignore[no-any-return]
+    return _reduction(r.amax, "max", x, axis, keepdims)
 
 
 def min(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest entry over some axes; ties share the gradient evenly."""
-    return _reduction(r.amin, "min", x, axis, keepdims)  # type: ignore[no-any-return]
+    return _reduction(r.amin, "min", x, axis, keepdims)
 
 
 def argmax(x: TensorLike, axis: int = -1) -> Tensor:
@@ -272,7 +277,7 @@ def logsumexp(x: TensorLike, axis: Axis = -1, keepdims: bool = False) -> Tensor:
 
 def softmax(x: TensorLike, axis: int = -1) -> Tensor:
     """`eˣ / Σ eˣ` along one axis."""
-    return x.call("softmax", (x,)) if isinstance(x, Symbol) else Tensor(r.softmax(as_tensor(x).source(), axis))  # type: ignore[return-value]
+    return _traced(x, "softmax", (x,)) if isinstance(x, Symbol) else Tensor(r.softmax(as_tensor(x).source(), axis))
 
 
 def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
@@ -283,14 +288,14 @@ def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
 def layer_norm(x: TensorLike, eps: float = 1e-5, axis: int = -1) -> Tensor:
     """`(x - mean) / √(var + eps)` along one axis (Ba, Kiros & Hinton, 2016)."""
     if isinstance(x, Symbol):
-        return x.call("layer_norm", (x,))  # type: ignore[return-value]
+        return _traced(x, "layer_norm", (x,))
     return Tensor(r.layer_norm(as_tensor(x).source(), eps, axis))
 
 
 def rms_norm(x: TensorLike, eps: float = 1e-5, axis: int = -1) -> Tensor:
     """`x / √(mean x² + eps)` along one axis (Zhang & Sennrich, 2019)."""
     if isinstance(x, Symbol):
-        return x.call("rms_norm", (x,))  # type: ignore[return-value]
+        return _traced(x, "rms_norm", (x,))
     return Tensor(r.rms_norm(as_tensor(x).source(), eps, axis))
 
 
@@ -320,7 +325,7 @@ def concat(parts: Sequence[TensorLike], axis: int = -1) -> Tensor:
     """Tensors joined along an axis that exists."""
     for p in parts:
         if isinstance(p, Symbol):
-            return p.call("concat", (parts,))  # type: ignore[return-value]
+            return _traced(p, "concat", (parts,))
     return Tensor(structure.concat([as_tensor(p).source() for p in parts], axis))
 
 
@@ -372,13 +377,13 @@ def outer(a: TensorLike, b: TensorLike) -> Tensor:
     """`y[..., i, j] = a[..., i] b[..., j]`."""
     for x in (a, b):
         if isinstance(x, Symbol):
-            return x.call("outer", (a, b))  # type: ignore[return-value]
+            return _traced(x, "outer", (a, b))
     return Tensor(linear.outer(as_tensor(a).source(), as_tensor(b).source()))
 
 
 def matmul(a: TensorLike, b: TensorLike) -> Tensor:
     """`a @ b`, with NumPy's rules for vectors and batches."""
-    return _binary(linear.matmul, "matmul", a, b)  # type: ignore[no-any-return]
+    return _binary(linear.matmul, "matmul", a, b)
 
 
 def einsum(spec: str, *operands: TensorLike) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from . import nn, optim
 from .cells import Cell, get
@@ -31,8 +32,8 @@ class Tour:
         print(f"  {line}")
         self.sections[-1][1].append(f"<p>{escape(line)}</p>")
 
-    def picture(self, cell: Cell, name: str, caption: str, **options: object) -> None:
-        draw(cell, self.folder / name, **options)  # type: ignore[arg-type]
+    def picture(self, cell: Cell, name: str, caption: str, **options: Any) -> None:
+        draw(cell, self.folder / name, **options)
         print(f"  {self.folder / name}")
         self.sections[-1][1].append(
             f'<figure><a href="{name}"><img src="{name}" alt="{escape(caption)}"></a>'

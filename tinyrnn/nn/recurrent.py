@@ -201,9 +201,9 @@ class Packed(Module):
 
     def _add_weights(self, where: str, width: int) -> None:
         rows, limit = max(len(self.gates), 1) * self.hidden_size, 1 / sqrt(self.hidden_size)
-        shapes = {"weight_ih": (rows, width), "weight_hh": (rows, self.hidden_size)}
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, width), "weight_hh": (rows, self.hidden_size)}
         if self.bias:
-            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}  # type: ignore[dict-item]
+            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
         for name, shape in shapes.items():
             value = uniform(shape, limit, self.rng).astype(self.dtype)
             setattr(self, f"{name}_{where}", parameter(value, f"{name}_{where}"))
