@@ -522,10 +522,15 @@ def blank_padding(x: Tensor, lengths: Any) -> Tensor:
     """Floating sequences [B, T, ...] with zeros beyond each row's length, whatever stands there (NaN included)."""
     if lengths is None or x.dtype.kind not in "fc" or x.ndim < 2:
         return x
-    mask = step_mask(x.shape[1], lengths, None)
+    valid = row_mask(x.shape[1], lengths).source()
+    return Tensor(e.where(linear.reshape(valid, (*valid.shape, *(1,) * (x.ndim - 2))), x.source(), 0.0))
+
+
+def row_mask(steps: int, lengths: Any) -> Tensor:
+    """Bool [B, T]: True within each row's length."""
+    mask = step_mask(steps, lengths, None)
     assert mask is not None
-    rows = linear.transpose(mask)
-    return Tensor(e.where(linear.reshape(rows, (*rows.shape, *(1,) * (x.ndim - 2))), x.source(), 0.0))
+    return Tensor(linear.transpose(mask))
 
 
 def check_lengths(lengths: Any, steps: int) -> npt.NDArray[np.int64]:

@@ -8,7 +8,7 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn.ir import Graph
-from tinyrnn.ir.node import lookup
+from tinyrnn.ir.op import CATALOGUE
 from tinyrnn.ir.ops import elementwise as e
 from tinyrnn.ir.ops import linear, structure
 from tinyrnn.ir.ops.leaves import full, input_node
@@ -22,7 +22,7 @@ from .oracles import check_function, check_unrolled_cell
 @contextmanager
 def op_rule(name, **facets):
     """An op of the catalogue with another rule."""
-    op = lookup(name)
+    op = CATALOGUE[name]
     before = {k: getattr(op, k) for k in facets}
     try:
         for k, v in facets.items():

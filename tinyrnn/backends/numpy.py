@@ -7,7 +7,7 @@ nor domain, so the same plan serves floats, complex step, symbols and finite fie
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,7 +23,6 @@ from ..ir.ops.leaves import ARG, HOLE, INPUT, LEAF
 from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, invariant
 from ..shapes import show
 
-Evaluate = Callable[..., Any]
 Instruction = tuple[int, Any, tuple[Any, ...], tuple[int, ...], int, tuple[int, ...], Node]
 _OP, _SCAN, _REGION, _READ = range(4)
 

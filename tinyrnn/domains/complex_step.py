@@ -6,19 +6,14 @@ Predicates and `stop_gradient` look at the real part, so kinks follow the branch
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..ir.op import Op
-from ..shapes import Shape
-from .domain import Domain
+from .domain import Domain, by_formula
 from .float import Float
 
 STEP = 1e-30
-_COMPARING = frozenset({"abs", "clip", "maximum", "minimum", "relu"})
 
 
 class ComplexStep(Float):
@@ -26,17 +21,16 @@ class ComplexStep(Float):
 
     name = "complex step"
 
+    # NumPy compares complex numbers in an order of its own, so these are predicates and selects
+    abs: Any = by_formula("abs")
+    clip: Any = by_formula("clip")
+    maximum: Any = by_formula("maximum")
+    minimum: Any = by_formula("minimum")
+    relu: Any = by_formula("relu")
+    power: Any = Domain.power  # NumPy's own loses the tangent of whole exponents
+
     def enter(self, value: Any, dtype: np.dtype[Any]) -> Any:
         return np.asarray(value, np.complex128 if dtype.kind in "fc" else dtype)
-
-    def full(self, value: Any, shape: Shape, dtype: np.dtype[Any]) -> Any:
-        return np.broadcast_to(self.enter(value, dtype), shape)
-
-    def implementation(self, op: Op) -> Callable[..., Any]:
-        """What NumPy does by comparing complex numbers is done by the op's formula: a predicate and a select."""
-        if op.name in _COMPARING and op.evaluate is not None:
-            return partial(op.evaluate, self)
-        return super().implementation(op)
 
     def stop_gradient(self, x: Any) -> Any:
         return np.real(x) + 0j if x.dtype.kind == "c" else x
@@ -63,12 +57,6 @@ class ComplexStep(Float):
     def sign(self, x: Any) -> Any:
         return np.sign(np.real(x)) + 0j
 
-    def relu(self, x: Any) -> Any:
-        return np.where(np.real(x) > 0, x, 0)
-
-    def abs(self, x: Any) -> Any:
-        return np.where(np.real(x) < 0, -x, x)
-
     def amax(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
         """Ties share the derivative evenly, as the gradient does."""
         return self._extreme(np.max, x, axes, keepdims)
@@ -88,8 +76,6 @@ class ComplexStep(Float):
 
     def one_hot(self, index: Any, n: int, dtype: np.dtype[Any]) -> Any:
         return self.astype(super().one_hot(index, n, np.dtype(float)), dtype)
-
-    power: Any = Domain.power  # NumPy's own loses the tangent of whole exponents
 
 
 COMPLEX_STEP = ComplexStep()

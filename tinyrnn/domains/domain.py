@@ -13,9 +13,19 @@ from typing import Any
 import numpy as np
 
 from ..errors import BackendError
-from ..ir.op import Op
+from ..ir.op import CATALOGUE, Op
 from ..ir.ops.random import threefry
 from ..shapes import Shape
+
+
+def by_formula(name: str) -> Callable[..., Any]:
+    """A domain's method that evaluates the formula of an op."""
+    def method(domain: Domain, *x: Any) -> Any:
+        formula = CATALOGUE[name].evaluate
+        assert formula is not None
+        return formula(domain, *x)
+
+    return method
 
 
 class Domain:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import IndexRangeError
-from ..shapes import Shape
-from .domain import Domain
+from .domain import Domain, by_formula
 
 
 def _indices(index: Any, n: int, what: str) -> Any:
@@ -63,7 +62,7 @@ class Float(Domain):
     def sigmoid(self, x: Any) -> Any:
         """Two branches, so that neither tail loses its relative precision nor overflows."""
         if x.dtype.kind == "c":
-            return 0.5 + 0.5 * np.tanh(0.5 * x)
+            return by_formula("sigmoid")(self, x)
         e = np.exp(-np.absolute(x))
         return np.where(x < 0, e, 1) / (1 + e)
 
@@ -108,9 +107,6 @@ class Float(Domain):
 
     def one_hot(self, index: Any, n: int, dtype: np.dtype[Any]) -> Any:
         return (index[..., None] == np.arange(n)).astype(dtype)
-
-    def full(self, value: Any, shape: Shape, dtype: np.dtype[Any]) -> Any:
-        return np.broadcast_to(np.asarray(value, dtype), shape) if shape else np.asarray(value, dtype)
 
 
 FLOAT = Float()

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DTypeError, SymbolicError
 from ..shapes import Shape, show
-from .op import CATALOGUE, Op
+from .op import Op
 
 DType = np.dtype[Any]
 Builder = Callable[..., "Node"]
@@ -244,15 +244,3 @@ def rebuild(order: Iterable[Node], new: dict[Node, Node]) -> dict[Node, Node]:
         src = tuple([new.get(s, s) for s in node.src])
         new[node] = node if src == node.src else apply(node.op, src, node.at)
     return new
-
-
-def substitute(outputs: Iterable[Node], new: dict[Node, Node]) -> list[Node]:
-    """`outputs` with some nodes replaced."""
-    wanted = list(outputs)
-    table = rebuild(walk(wanted, known=new.keys()), dict(new))
-    return [table[n] for n in wanted]
-
-
-def lookup(name: str) -> Op:
-    """The op of this name."""
-    return CATALOGUE[name]

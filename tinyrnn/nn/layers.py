@@ -139,8 +139,7 @@ class Sequential(Module):
         return {"layers": [describe(layer) for layer in self.layers]}
 
     def __call__(self, x: Any, lengths: Any = None) -> Any:
-        time_first = any(getattr(m, "time_major", False) or not getattr(m, "batch_first", True) for m in self.layers)
-        if lengths is not None and not time_first:
+        if lengths is not None and not self.reads_time_first():
             x = blank_padding(as_tensor(x if hasattr(x, "dtype") else np.asarray(x)), lengths)
         for layer in self.layers:
             takes = lengths is not None and "lengths" in signature(type(layer).__call__).parameters

@@ -111,6 +111,10 @@ class Module:
         for k, t in own.items():
             t.assign(arrays[k])
 
+    def reads_time_first(self) -> bool:
+        """Whether a layer inside takes its sequences time first."""
+        return any(getattr(m, "time_major", False) or not getattr(m, "batch_first", True) for _, m in self.named_modules())
+
     # ---- modes
 
     def train(self, mode: bool = True) -> Module:

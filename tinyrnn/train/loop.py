@@ -12,10 +12,8 @@ import numpy.typing as npt
 
 from ..compile import Program
 from ..errors import ArgumentError, NonFiniteError, ShapeError, TinyRNNError
-from ..functional import blank_padding, check_lengths, grad
-from ..ir.ops.elementwise import less
-from ..ir.ops.leaves import input_node, iota
-from ..ir.ops.linear import reshape
+from ..functional import blank_padding, check_lengths, grad, row_mask
+from ..ir.ops.leaves import input_node
 from ..optim import Optimiser
 from ..randomness import new_key, randomness
 from ..shapes import show
@@ -31,7 +29,7 @@ class Task:
 
     def __init__(self, model: Any, loss: str | Loss, metrics: Sequence[str | Loss], backend: str) -> None:
         self.model = model
-        self.loss_name, self.loss = named(loss, LOSSES, "loss")
+        self.loss = named(loss, LOSSES, "loss")[1]
         self.metrics = dict(named(m, METRICS, "metric") for m in metrics)
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
         self._grows: dict[Any, bool] = {}
@@ -40,7 +38,7 @@ class Task:
 
     def _scores(self, x: Tensor, y: Tensor, lengths: Tensor | None) -> dict[str, Tensor]:
         output = call(self.model, x, lengths)
-        mask = target_mask(y, lengths, x) if lengths is not None and self.per_step(x, y) else None
+        mask = row_mask(x.shape[1], lengths) if lengths is not None and self.per_step(x, y) else None
         keywords = {} if mask is None else {"mask": mask}
         return {"loss": self.loss(output, y, **keywords),
                 **{name: f(output, y, **keywords) for name, f in self.metrics.items()}}
@@ -79,8 +77,7 @@ class Task:
 
 def call(model: Any, x: Tensor, lengths: Tensor | None) -> Tensor:
     """The model's output, without the state that recurrent layers return beside it."""
-    if lengths is not None and any(getattr(m, "time_major", False) or not getattr(m, "batch_first", True)
-                                   for _, m in model.named_modules()):
+    if lengths is not None and model.reads_time_first():
         raise ArgumentError("lengths in fit, evaluate and predict are for batch-first models; this one has a layer with "
                             "batch_first=False or time_major=True")
     x = blank_padding(x, lengths)
@@ -88,14 +85,6 @@ def call(model: Any, x: Tensor, lengths: Tensor | None) -> Tensor:
     y: Any = model(x, lengths=lengths) if takes else model(x)
     first: Tensor = y[0] if isinstance(y, tuple) else y
     return first
-
-
-def target_mask(y: Tensor, lengths: Tensor | None, x: Tensor) -> Tensor | None:
-    """True where a target lies within its row's length."""
-    if lengths is None:
-        return None
-    steps = x.shape[1]
-    return Tensor(less(reshape(iota(steps), (1, steps)), reshape(lengths.source(), (-1, 1))))
 
 
 class Batches:
@@ -110,11 +99,7 @@ class Batches:
             raise ShapeError(f"x has {len(self.x)} rows and y has {len(self.y)}")
         if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ArgumentError(f"batch_size={batch_size!r}: expected a whole number from 1")
-        self.lengths = None
-        if lengths is not None:
-            self.lengths = check_lengths(lengths, self.x.shape[1] if self.x.ndim > 1 else 0)
-            if len(self.lengths) != len(self.x):
-                raise ShapeError(f"x has {len(self.x)} rows and lengths has {len(self.lengths)}")
+        self.lengths = None if lengths is None else row_lengths(lengths, self.x)
         self.batch_size = batch_size
         self.per_step = self.y is not None and self.lengths is not None and per_step(self.x, self.y)
 
@@ -140,6 +125,14 @@ class Batches:
         """How many targets of a batch count."""
         counted = batch.get("lengths") if self.per_step else None
         return float(len(batch["y"]) if counted is None else counted.sum())
+
+
+def row_lengths(lengths: Any, x: Array) -> Array:
+    """One length for every row of x, checked."""
+    found = check_lengths(lengths, x.shape[1] if x.ndim > 1 else 0)
+    if len(found) != len(x):
+        raise ShapeError(f"x has {len(x)} rows and lengths has {len(found)}")
+    return found
 
 
 def full_array(data: Any, name: str) -> Array:
@@ -262,8 +255,8 @@ def predict(model: Any, x: Any, *, lengths: Any = None, batch_size: int = 256, b
         return {"y": call(model, x, lengths)}
 
     program = Program(output, backend)
-    batches = Batches(x, None, None, batch_size)
-    valid = Batches(x, None, lengths, batch_size).lengths
+    batches = Batches(x, None, None, batch_size)  # without lengths, so that no batch is cut and all outputs fit together
+    valid = None if lengths is None else row_lengths(lengths, batches.x)
     with evaluating(model):
         parts = [program(**batch, **({} if valid is None else {"lengths": valid[rows]}))["y"] for rows, batch in batches()]
     return np.concatenate(parts)

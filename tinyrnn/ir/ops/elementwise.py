@@ -132,20 +132,19 @@ def _drop_one(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
 #    clipped away, sends 0 back even where its own derivative is infinite or NaN.
 #    name        formula                     gradient, from g = dL/dy, the result y and the operands
 add  = binary("add", lambda m, a, b: a + b,  lambda g, y, a, b: (g, g),                   label="+", simplify=_drop_zero)
-sub  = binary("sub", lambda m, a, b: a - b,  lambda g, y, a, b: (g, -g),                  label="-",
-              infer=_numbers("-"))
+sub  = binary("sub", lambda m, a, b: a - b,  lambda g, y, a, b: (g, -g),                  label="-", infer=_numbers("-"))
 mul  = binary("mul", lambda m, a, b: a * b,  lambda g, y, a, b: (g * b, g * a),           label="⊙", simplify=_drop_one)
 div  = binary("div", lambda m, a, b: a / b,  lambda g, y, a, b: (scale(g, 1 / b), -scale(g, y / b)),
               label="/", infer=_quotient)
 scale: Builder = binary("scale", lambda m, g, d: m.where(m.equal(g, 0), 0, g * d),
-               lambda G, y, g, d: (scale(G, d), scale(G, g)), label="⊙", flops=2, kind="multilinear", simplify=_drop_one)
+                        lambda G, y, g, d: (scale(G, d), scale(G, g)), label="⊙", flops=2, kind="multilinear",
+                        simplify=_drop_one)
 neg  = unary("neg",  lambda m, x: -x,        lambda g, y, x: -g,                          label="-", infer=_numbers("-"))
 
 _power: Builder = binary("power", PRIMITIVE,
-                lambda g, y, a, b: (scale(g, b * _power(a, b - 1)), scale(g, y * log(a))), label="^", flops=20,
-                         infer=_numbers("**"))
-_powk = unary("powk", PRIMITIVE, lambda g, y, x, k: scale(g, float(k) * power(x, k - 1)),
-              label="^k", flops=10)
+                         lambda g, y, a, b: (scale(g, b * _power(a, b - 1)), scale(g, y * log(a))),
+                         label="^", flops=20, infer=_numbers("**"))
+_powk = unary("powk", PRIMITIVE, lambda g, y, x, k: scale(g, float(k) * power(x, k - 1)), label="^k", flops=10)
 
 
 def power(base: Any, by: Any) -> Node:
@@ -167,28 +166,28 @@ def power(base: Any, by: Any) -> Node:
 OPERATORS["pow"] = power
 
 # ---- functions of one number
-exp   = unary("exp",   PRIMITIVE,      lambda g, y, x: scale(g, y),          flops=10)
-expm1 = unary("expm1", PRIMITIVE,    lambda g, y, x: scale(g, y + 1),      flops=10)
-log: Builder = unary("log",   PRIMITIVE,      lambda g, y, x: scale(g, 1 / x),      flops=10)
-log1p = unary("log1p", PRIMITIVE,    lambda g, y, x: scale(g, 1 / (1 + x)), flops=10)
-sqrt  = unary("sqrt",  PRIMITIVE,     lambda g, y, x: scale(g, 0.5 / y),    flops=4, label="√")
-sin   = unary("sin",   PRIMITIVE,      lambda g, y, x: g * cos(x),           flops=10)
-cos: Builder = unary("cos",   PRIMITIVE,      lambda g, y, x: -(g * sin(x)),        flops=10)
-tanh  = unary("tanh",  PRIMITIVE,     lambda g, y, x: g * (1 - y * y),      flops=12)
+exp   = unary("exp",   PRIMITIVE, lambda g, y, x: scale(g, y),           flops=10)
+expm1 = unary("expm1", PRIMITIVE, lambda g, y, x: scale(g, y + 1),       flops=10)
+log: Builder = unary("log", PRIMITIVE, lambda g, y, x: scale(g, 1 / x),  flops=10)
+log1p = unary("log1p", PRIMITIVE, lambda g, y, x: scale(g, 1 / (1 + x)), flops=10)
+sqrt  = unary("sqrt",  PRIMITIVE, lambda g, y, x: scale(g, 0.5 / y),     flops=4, label="√")
+sin   = unary("sin",   PRIMITIVE, lambda g, y, x: g * cos(x),            flops=10)
+cos: Builder = unary("cos", PRIMITIVE, lambda g, y, x: -(g * sin(x)),    flops=10)
+tanh  = unary("tanh",  PRIMITIVE, lambda g, y, x: g * (1 - y * y),       flops=12)
 sigmoid  = unary("sigmoid", lambda m, x: 0.5 + 0.5 * m.tanh(0.5 * x),
                  lambda g, y, x: g * (y - y * y), flops=14, label="σ")
 softplus = unary("softplus", lambda m, x: m.log1p(m.exp(-m.abs(x))) + m.relu(x),
                  lambda g, y, x: g * sigmoid(x), flops=24)
 
 # ---- predicates: no derivative flows; complex step compares real parts
-less       = binary("less",       PRIMITIVE,       None, label="<", infer=_real("<", _bool), kind="constant")
+less       = binary("less",       PRIMITIVE, None, label="<", infer=_real("<", _bool), kind="constant")
 less_equal = binary("less_equal", PRIMITIVE, None, label="≤", infer=_real("<=", _bool), kind="constant")
-equal      = binary("equal",      PRIMITIVE,      None, label="=", infer=_bool, kind="constant")
-not_equal  = binary("not_equal",  PRIMITIVE,  None, label="≠", infer=_bool, kind="constant")
-both       = binary("both",       lambda m, a, b: a & b,              None, label="and", infer=_logical("&"), kind="constant")
-either     = binary("either",     lambda m, a, b: a | b,              None, label="or", infer=_logical("|"), kind="constant")
-negate     = unary("negate",      lambda m, a: ~a,                    None, label="not", infer=_logical("~"), kind="constant")
-sign       = unary("sign",        PRIMITIVE,             None, infer=_real("sign", _same), kind="constant")
+equal      = binary("equal",      PRIMITIVE, None, label="=", infer=_bool, kind="constant")
+not_equal  = binary("not_equal",  PRIMITIVE, None, label="≠", infer=_bool, kind="constant")
+both       = binary("both",       lambda m, a, b: a & b, None, label="and", infer=_logical("&"), kind="constant")
+either     = binary("either",     lambda m, a, b: a | b, None, label="or",  infer=_logical("|"), kind="constant")
+negate     = unary("negate",      lambda m, a: ~a,       None, label="not", infer=_logical("~"), kind="constant")
+sign       = unary("sign",        PRIMITIVE, None, infer=_real("sign", _same), kind="constant")
 
 
 # ---- select, and what follows from a predicate and a select
@@ -203,7 +202,7 @@ WHERE = register(Op("where", _select, PRIMITIVE, lambda g, y, c, a, b: (None, on
 
 
 def where(c: Node, a: Any, b: Any) -> Node:
-    """`a` where the condition holds, `b` elsewhere; the unused branch never touches value or gradient."""
+    """`a` where the condition holds, `b` elsewhere; the branch that is not taken gets gradient 0."""
     if not isinstance(a, Node) and not isinstance(b, Node):
         a = lift(np.asarray(a, np.float64) if isinstance(a, (int, float)) else a, c)
     a, b = pair(a, b)
@@ -243,8 +242,7 @@ clip    = unary("clip", _clipped, lambda g, y, x, low, high: only(_within(x, low
                 infer=_real("clip", _float("clip")), flops=2)
 
 # ---- identities with a meaning of their own
-stop_gradient = unary("stop_gradient", PRIMITIVE, None, infer=_same, label="stop", flops=0,
-                      kind="constant")
+stop_gradient = unary("stop_gradient", PRIMITIVE, None, infer=_same, label="stop", flops=0, kind="constant")
 
 
 def _cast(x: Node, dtype: DType) -> tuple[Shape, DType]:
@@ -253,8 +251,7 @@ def _cast(x: Node, dtype: DType) -> tuple[Shape, DType]:
     return x.shape, dtype
 
 
-CAST = register(Op("astype", _cast, PRIMITIVE, lambda g, y, x, dtype: astype(g, x.dtype),
-                   "linear", "cast"))
+CAST = register(Op("astype", _cast, PRIMITIVE, lambda g, y, x, dtype: astype(g, x.dtype), "linear", "cast"))
 
 
 def astype(x: Node, dtype: npt.DTypeLike) -> Node:

@@ -27,7 +27,6 @@ LEAF = register(Op("leaf", _given, None, None, "leaf", "leaf"))
 ARG = register(Op("arg", _given, None, None, "leaf", "arg"))
 HOLE = register(Op("hole", _given, None, None, "leaf", "hole"))
 
-PLACEHOLDERS = (INPUT, LEAF, ARG, HOLE)
 _KINDS = "fcbiu"
 
 

@@ -92,14 +92,11 @@ def getitem(x: Node, key: Any) -> Node:
         if key.dtype.kind == "b":
             raise DTypeError("a bool mask gives a size that depends on data; use where(mask, x, 0)")
         return gather(x, key)
-    if isinstance(key, (int, np.integer)) and not isinstance(key, bool) and x.ndim:
-        return take(x, shapes.axis(int(key), x.shape[0]) if -x.shape[0] <= key < x.shape[0] else _outside(x, int(key)))
+    whole = isinstance(key, (int, np.integer)) and not isinstance(key, bool)
+    if whole and x.ndim and -x.shape[0] <= key < x.shape[0]:
+        return take(x, int(key) % x.shape[0])
     parts, shape = shapes.index(x.shape, key)
     return reshape(apply(SLICE, (x,), (parts,)), shape)
-
-
-def _outside(x: Node, i: int) -> int:
-    raise ShapeError(f"index {i} is outside an axis of size {x.shape[0]} (shape {shapes.show(x.shape)})")
 
 
 OPERATORS["getitem"] = getitem
