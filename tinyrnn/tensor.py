@@ -101,7 +101,7 @@ class Tensor:
         return self._value.copy()
 
     def _require_value(self) -> None:
-        for n in walk([self.node]) if self._value is None else ():
+        for n in walk([self.node]):
             if n.op in (INPUT, ARG, HOLE):
                 what = f"input {n.at[0]!r}" if n.op is INPUT else "a value that exists only while a function is traced"
                 raise SymbolicError(f"this tensor of shape {show(self.shape)} depends on {what} and has no value; "

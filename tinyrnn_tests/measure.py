@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 
@@ -110,6 +111,31 @@ def against_torch(batch=32, steps=32, size=128, pairs=15):
             "B": batch, "T": steps, "H": size}
 
 
+def table(d):
+    """The figures as the table of docs/status.md."""
+    u, t, loads = d["unrolled_lstm"], d["training_step_against_torch_eager_cell"], d["import_s"]
+    rows = [("`import tinyrnn`, new process", f"{loads['tinyrnn']:.2f} s (NumPy alone {loads['numpy']:.2f} s)", "0.3 s")]
+    for steps, asked in ((1000, "2 s, 500 MB"), (100, ""), (2000, "linear size")):
+        f = u[steps]
+        rows.append((f"unrolled LSTM with all gradients, T = {steps:,}: built", f"{f['build_s']:.2f} s, {f['nodes']:,} nodes, "
+                     f"{f['peak_mb']:.0f} MB", asked))
+    rows.append(("running it at T = 1,000: planned and run, run again",
+                 f"{u[1000]['first_run_s']:.2f} s, {u[1000]['next_run_s']:.2f} s", ""))
+    rows.append(("slowest answer to a hostile text", f"{1e3 * d['slowest_hostile_text']['s']:.0f} ms", "1 s"))
+    if t:
+        low, middle, high = t["ratio_quartiles"]
+        rows.append((f"LSTM training step (float32, B = T = {t['T']}, H = {t['H']}) against PyTorch's eager loop over the cell, "
+                     f"{t['torch_threads']} thread(s)", f"{t['tinyrnn_ms']:.1f} ms against {t['torch_ms']:.1f} ms: ratio "
+                     f"{middle:.2f} (quartiles {low:.2f}, {high:.2f}, {t['pairs']} pairs)", "3"))
+    return "\n".join(["| what | measured | asked for |", "| --- | --: | --: |", *(f"| {' | '.join(r)} |" for r in rows)])
+
+
+def write_table(path, text):
+    """Put the table between its marks in a page."""
+    head, _, rest = path.read_text().partition("<!-- measured -->\n")
+    path.write_text(f"{head}<!-- measured -->\n{text}\n<!-- end -->{rest.partition('<!-- end -->')[2]}")
+
+
 def main(file=None):
     name, slowest = hostile()
     figures = {"machine": platform.machine(), "python": platform.python_version(), "numpy": np.__version__,
@@ -120,6 +146,7 @@ def main(file=None):
     if file:
         with open(file, "w") as out:
             out.write(text + "\n")
+        write_table(Path(file).parent.parent / "status.md", table(figures))
 
 
 if __name__ == "__main__":

@@ -161,7 +161,9 @@ class _Row:
             past = arriving.get(pretty(f"{n}[t-{k}]"), "")
             given = n in self.cell.inputs
             now = arriving.get(pretty(f"{n}[t]"), "") if given else _leaving(self.tile.items, pretty(f"{n}[t]"))
-            for t in range(1, self.steps + 1 - k) if past and now else ():
+            if not past or not now:  # an input that is only read later has no box of its own step
+                continue
+            for t in range(1, self.steps + 1 - k):
                 curve = self._next(now, past, t) if k == 1 and not given else self._over(now, past, t, k, given)
                 self._edge(_name(now, t), _name(past, t + k), curve)
 
