@@ -55,6 +55,23 @@ class NonFiniteError(TinyRNNError, FloatingPointError):
     """Training met NaN or infinity."""
 
 
+class ProofError(TinyRNNError, AssertionError):
+    """A gradient that is not the derivative, or two graphs that are not equal.
+
+    Carries `parameter`, `entry`, `step` (None where no single step is wrong), and `residual`: the engine's value minus
+    the true one, as text.
+    """
+
+    def __init__(self, message: str, parameter: str = "", entry: tuple[int, ...] = (), step: int | None = None,
+                 residual: str = "") -> None:
+        self.parameter, self.entry, self.step, self.residual = parameter, entry, step, residual
+        super().__init__(message)
+
+
+class TermLimitError(TinyRNNError, OverflowError):
+    """A polynomial grew past the cap on its terms; the finite field has no such cap."""
+
+
 class LoadError(TinyRNNError, ValueError):
     """A file that is not what it should be; nothing was changed by reading it."""
 

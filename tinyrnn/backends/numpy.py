@@ -173,9 +173,7 @@ def _one_blas_thread() -> ThreadpoolController:
 
 
 def _admit(name: str, node: Node, value: Any, domain: Domain) -> Any:
-    array = value if hasattr(value, "shape") and hasattr(value, "dtype") else np.asarray(value)
-    if not isinstance(array, np.ndarray):
-        array = np.asarray(array)
+    array = value if domain.owns(value) else np.asarray(value)
     if array.shape != node.shape:
         raise GraphError(f"{name!r} has shape {show(array.shape)}, expected {show(node.shape)}")
     if domain is FLOAT and not _castable(array.dtype, node.dtype):

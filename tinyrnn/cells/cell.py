@@ -248,6 +248,13 @@ class Cell:
         Inputs: `x[1]`..`x[T]`, initial states `h[0]`, ..., parameters.  Outputs: every output of the cell at every
         step, `loss` (`"sum"`: of all outputs; or a function of the list of outputs), `dloss/d...` of every input.
         """
+        graph = self.rolled(steps, sizes, batch=batch, loss=loss, gradients=gradients, dtype=dtype, **named)
+        flat = unroll(graph)
+        return Graph(flat.outputs, {**graph.labels, **flat.labels}, flat.steps)
+
+    def rolled(self, steps: int, /, sizes: Mapping[str, int] | None = None, *, batch: int = 1, loss: Loss = None,
+               gradients: bool = False, dtype: npt.DTypeLike = np.float64, **named: int) -> Graph:
+        """The same function as `unroll`, with the steps in a scan and their gradients in a scan that runs back."""
         for name, n in (("steps", steps), ("batch", batch)):
             if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
                 raise ArgumentError(f"{name}={n!r}: unrolling needs a whole number, at least one step and one row")
@@ -263,9 +270,8 @@ class Cell:
             if gradients:
                 found = grad(total, list(leaves.values()))
                 outputs.update({f"dloss/d{k}": g for k, g in zip(leaves, found, strict=True)})
-        graph = unroll(Graph(outputs))
         inputs = {Label(n, t, self.name): leaves[f"{n}[{t}]"] for n in self.inputs for t in range(1, steps + 1)}
-        return Graph(graph.outputs, {**inputs, **graph.labels}, graph.steps)
+        return Graph(outputs, inputs)
 
     def _leaves(self, steps: int, sizes: Mapping[str, int], batch: int, dtype: npt.DTypeLike) -> dict[str, Node]:
         """Every input of the unrolled graph by its name: parameters, initial states, inputs of each step."""

@@ -2,6 +2,9 @@
 
 from .complex_step import COMPLEX_STEP
 from .domain import Domain
+from .exact import Exact
+from .field import Degrees, Field
 from .float import FLOAT
+from .objects import Polynomials, Symbols
 
-__all__ = ["COMPLEX_STEP", "FLOAT", "Domain"]
+__all__ = ["COMPLEX_STEP", "FLOAT", "Degrees", "Domain", "Exact", "Field", "Polynomials", "Symbols"]

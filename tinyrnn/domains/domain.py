@@ -39,6 +39,10 @@ class Domain:
 
     # ---- numbers and buffers
 
+    def owns(self, value: Any) -> bool:
+        """Whether a value is one of this domain already, whatever its dtype."""
+        return False
+
     def enter(self, value: Any, dtype: np.dtype[Any]) -> Any:
         """The value of an input, a leaf or a literal as an array of this domain."""
         raise NotImplementedError

@@ -10,7 +10,8 @@ from ..errors import IndexRangeError
 from .domain import Domain, by_formula
 
 
-def _indices(index: Any, n: int, what: str) -> Any:
+def indices(index: Any, n: int, what: str) -> Any:
+    """The indices, all of which must lie within an axis of size n."""
     if index.size and (index.min() < 0 or index.max() >= n):
         seen = index[(index < 0) | (index >= n)].flat[0]
         raise IndexRangeError(f"index {seen} is outside {what} of size {n}: expected 0 to {n - 1}")
@@ -88,7 +89,7 @@ class Float(Domain):
         return np.cumsum(x, axis=axis)
 
     def gather(self, table: Any, index: Any) -> Any:
-        return table[_indices(index, len(table), "a table")]
+        return table[indices(index, len(table), "a table")]
 
     def scatter_add(self, x: Any, index: Any, n: int) -> Any:
         """Stable sort by index, then segment sums: the order of addition is fixed."""
@@ -102,7 +103,7 @@ class Float(Domain):
         return out.reshape(n, *x.shape[index.ndim :])
 
     def pick(self, x: Any, index: Any) -> Any:
-        _indices(index, x.shape[-1], "an axis")
+        indices(index, x.shape[-1], "an axis")
         return np.take_along_axis(x, index[..., None].astype(np.intp), -1)[..., 0]
 
     def one_hot(self, index: Any, n: int, dtype: np.dtype[Any]) -> Any:

@@ -1,0 +1,412 @@
+"""Exact numbers: a graph evaluated over a ring, with tangents, and with a float run beside it that decides the branches.
+
+An `Element` is an array that holds, entry by entry,
+
+    near      an ordinary float: predicates, argmax and every branch look at this alone
+    value     the exact number, an element of a ring (a polynomial, a residue modulo a prime, a SymPy expression)
+    tangent   its derivative along the direction that the inputs were given, or None where nothing moves
+
+Polynomial operations are the ring's.  A function such as tanh has no value in a ring: its output is a new, free
+element, the same one for the same argument, and its slope is written in terms of its output (tanh' = 1 - y²).  An
+identity that holds for free elements holds for the functions themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import reduce
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BackendError
+from ..ir.node import DType
+from ..shapes import Shape
+from .domain import Domain
+from .float import FLOAT, indices
+
+Array = npt.NDArray[Any]
+
+
+class Ring(Protocol):
+    """Exact arithmetic on NumPy arrays of ring elements."""
+
+    name: str
+    dtype: Any
+
+    def number(self, value: Fraction) -> Any: ...
+    def unknown(self, what: str) -> Any: ...
+    def add(self, a: Array, b: Array) -> Array: ...
+    def sub(self, a: Array, b: Array) -> Array: ...
+    def neg(self, a: Array) -> Array: ...
+    def mul(self, a: Array, b: Array) -> Array: ...
+    def matmul(self, a: Array, b: Array) -> Array: ...
+    def sum(self, a: Array, axes: tuple[int, ...], keepdims: bool) -> Array: ...
+    def reciprocal(self, a: Array) -> Array: ...
+    def function(self, name: str, a: Array) -> Array: ...
+
+
+class Element:
+    """An array of exact numbers."""
+
+    __slots__ = ("domain", "fixed", "near", "tangent", "value")
+    __array_ufunc__ = None
+
+    def __init__(self, domain: Exact, near: Array, value: Array, tangent: Array | None = None, fixed: bool = False) -> None:
+        self.domain, self.near, self.value, self.tangent = domain, near, value, tangent
+        self.fixed = fixed  # known numbers only: nothing that was given or moves
+
+    @property
+    def shape(self) -> Shape:
+        return self.near.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.near.ndim
+
+    def steady(self) -> Element:
+        """The same numbers, not moving."""
+        return Element(self.domain, self.near, self.value, None, self.fixed)
+
+    def moved(self, f: Callable[[Array], Array]) -> Element:
+        """The same map of positions applied to all parts."""
+        return Element(self.domain, f(self.near), f(self.value), None if self.tangent is None else f(self.tangent), self.fixed)
+
+    # ---- positions
+
+    def reshape(self, to: Shape) -> Element:
+        return self.moved(lambda x: x.reshape(to))
+
+    def transpose(self, order: Sequence[int]) -> Element:
+        return self.moved(lambda x: x.transpose(order))
+
+    def __getitem__(self, key: Any) -> Element:
+        return self.moved(lambda x: np.asarray(x[key], x.dtype))
+
+    def __setitem__(self, key: Any, other: Element) -> None:
+        self.near[key], self.value[key] = other.near, other.value
+        if other.tangent is not None and self.tangent is None:
+            self.tangent = self.domain.nothing(self.shape)
+        if self.tangent is not None:
+            self.tangent[key] = 0 if other.tangent is None else other.tangent
+        self.fixed = self.fixed and other.fixed
+
+    # ---- arithmetic
+
+    def __add__(self, other: Any) -> Element:
+        a, b, ring = self, self.domain.lift(other), self.domain.ring
+        moving = [t for t in (a.tangent, b.tangent) if t is not None]
+        tangent = ring.add(*moving) if len(moving) == 2 else a._spread(moving[0], b) if moving else None
+        return a._result(b, a.near + b.near, ring.add(a.value, b.value), tangent)
+
+    def __sub__(self, other: Any) -> Element:
+        return self + -self.domain.lift(other)
+
+    def __rsub__(self, other: Any) -> Element:
+        return self.domain.lift(other) + -self
+
+    def __neg__(self) -> Element:
+        ring = self.domain.ring
+        return Element(self.domain, -self.near, ring.neg(self.value),
+                       None if self.tangent is None else ring.neg(self.tangent), self.fixed)
+
+    def __mul__(self, other: Any) -> Element:
+        b = self.domain.lift(other)
+        return self._product(b, self.near * b.near, self.domain.ring.mul)
+
+    def __matmul__(self, other: Element) -> Element:
+        return self._product(other, self.near @ other.near, self.domain.ring.matmul)
+
+    def __truediv__(self, other: Any) -> Element:
+        return self * self.domain.reciprocal(self.domain.lift(other))
+
+    def __rtruediv__(self, other: Any) -> Element:
+        return self.domain.lift(other) * self.domain.reciprocal(self)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def _product(self, b: Element, near: Array, times: Callable[[Array, Array], Array]) -> Element:
+        """(a b)' = a' b + a b'."""
+        terms = [times(self.tangent, b.value)] if self.tangent is not None else []
+        terms += [times(self.value, b.tangent)] if b.tangent is not None else []
+        tangent = reduce(self.domain.ring.add, terms) if terms else None
+        return self._result(b, near, times(self.value, b.value), tangent)
+
+    def _spread(self, tangent: Array, other: Element) -> Array:
+        return np.broadcast_to(tangent, np.broadcast_shapes(self.shape, other.shape))
+
+    def _result(self, other: Element, near: Array, value: Array, tangent: Array | None) -> Element:
+        return Element(self.domain, np.asarray(near), value, tangent, self.fixed and other.fixed)
+
+
+# The slope of every function in terms of its output y and its argument x.  `tinyrnn.symbolic.axioms` compares each with
+# SymPy's derivative; everything else about derivatives is the product rule above.
+SLOPES: dict[str, Callable[[Exact, Element, Element], Element]] = {
+    "tanh":       lambda m, y, x: 1 - y * y,
+    "sigmoid":    lambda m, y, x: y - y * y,
+    "softplus":   lambda m, y, x: m.function("sigmoid", x),
+    "exp":        lambda m, y, x: y,
+    "log":        lambda m, y, x: m.reciprocal(x),
+    "sqrt":       lambda m, y, x: m.reciprocal(y + y),
+    "sin":        lambda m, y, x: m.function("cos", x),
+    "cos":        lambda m, y, x: -m.function("sin", x),
+    "reciprocal": lambda m, y, x: -(y * y),
+}
+
+_NEAR: dict[str, Callable[[Array], Array]] = {
+    "tanh": np.tanh, "sigmoid": FLOAT.sigmoid, "softplus": lambda x: np.logaddexp(x, 0), "exp": np.exp, "log": np.log,
+    "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "reciprocal": np.reciprocal}
+
+
+class Exact(Domain):
+    """Elements over a ring.  `branches` counts the entries of predicates that looked at data."""
+
+    def __init__(self, ring: Ring) -> None:
+        self.ring, self.name = ring, ring.name
+        self.branches = 0
+        self._powers: dict[tuple[bytes, bytes], tuple[Element, Element, Element]] = {}
+
+    # ---- numbers in and out
+
+    def owns(self, value: Any) -> bool:
+        return isinstance(value, Element)
+
+    def enter(self, value: Any, dtype: DType) -> Any:
+        if dtype.kind == "c":
+            raise BackendError(f"the domain {self.name} has no complex numbers")
+        if isinstance(value, Element) or dtype.kind != "f":
+            return value if isinstance(value, Element) else np.asarray(value, dtype)
+        return self._constant(np.asarray(value, np.float64))
+
+    def _constant(self, near: Array) -> Element:
+        value = np.empty(near.shape, self.ring.dtype)
+        for i in np.ndindex(near.shape):
+            value[i] = self._number(float(near[i]))
+        return Element(self, near, value, None, True)
+
+    def _number(self, v: float) -> Any:
+        """The decimal that a float was written as; infinity and NaN are symbols of their own."""
+        return self.ring.number(Fraction(repr(v))) if np.isfinite(v) else self.ring.unknown(repr(v))
+
+    def lift(self, value: Any) -> Element:
+        return value if isinstance(value, Element) else self._constant(np.asarray(value, np.float64))
+
+    def given(self, near: Array, value: Array, tangent: Array | None = None) -> Element:
+        """An input: floats that decide branches, exact values, and how they move."""
+        return Element(self, np.asarray(near, np.float64), value, tangent)
+
+    def nothing(self, shape: Shape) -> Array:
+        """An array of zeros of the ring."""
+        return np.full(shape, self.ring.number(Fraction(0)), self.ring.dtype)
+
+    def full(self, value: Any, shape: Shape, dtype: DType) -> Any:
+        return self.broadcast_to(self.enter(value, dtype), shape)
+
+    def zeros(self, shape: Shape, like: Any) -> Any:
+        if not isinstance(like, Element):
+            return np.zeros(shape, like.dtype)
+        return Element(self, np.zeros(shape), self.nothing(shape), None, True)
+
+    def buffer(self, shape: Shape, dtype: DType) -> Any:
+        return np.empty(shape, dtype) if dtype.kind != "f" else self.zeros(shape, self.lift(0))
+
+    # ---- functions
+
+    def function(self, name: str, x: Element) -> Element:
+        """A free element for each argument, moving with the slope of the function."""
+        y = Element(self, np.asarray(_NEAR[name](x.near)), self.ring.function(name, x.value))
+        if x.tangent is not None:
+            y.tangent = self.ring.mul(SLOPES[name](self, y.steady(), x.steady()).value, x.tangent)
+        return y
+
+    def reciprocal(self, x: Element) -> Element:
+        """1/x: a number where x is known, a free element elsewhere."""
+        return Element(self, 1 / x.near, self.ring.reciprocal(x.value), None, True) if x.fixed else self.function("reciprocal", x)
+
+    def tanh(self, x: Element) -> Element:
+        return self.function("tanh", x)
+
+    def sigmoid(self, x: Element) -> Element:
+        return self.function("sigmoid", x)
+
+    def softplus(self, x: Element) -> Element:
+        return self.function("softplus", x)
+
+    def exp(self, x: Element) -> Element:
+        return self.function("exp", x)
+
+    def log(self, x: Element) -> Element:
+        return self.function("log", x)
+
+    def sqrt(self, x: Element) -> Element:
+        return self.function("sqrt", x)
+
+    def sin(self, x: Element) -> Element:
+        return self.function("sin", x)
+
+    def cos(self, x: Element) -> Element:
+        return self.function("cos", x)
+
+    def expm1(self, x: Element) -> Element:
+        return self.function("exp", x) - 1
+
+    def log1p(self, x: Element) -> Element:
+        return self.function("log", 1 + x)
+
+    def power(self, a: Any, b: Any) -> Element:
+        """exp(b log a), and a^b = a^(b+1) / a where a^(b+1) was met before (a gradient asks for it)."""
+        a, b = self.lift(a), self.lift(b)
+        higher = self._powers.get((self._key(a), self._key(b + 1)))
+        y = higher[0] * self.reciprocal(a) if higher is not None else self.exp(b * self.log(a))
+        y.near = np.asarray(np.power(a.near, b.near))
+        self._powers[self._key(a), self._key(b)] = y, a, b
+        return y
+
+    def _key(self, x: Element) -> bytes:
+        return repr((x.shape, x.value.tolist())).encode()
+
+    def powk(self, x: Any, k: float) -> Any:
+        """Whole powers are products, and the reciprocal of one is a product of reciprocals."""
+        whole = float(k).is_integer() and -64 <= k < 0
+        return self._repeated_product(self.reciprocal(x), int(-k)) if whole else super().powk(x, k)
+
+    def scale(self, g: Element, d: Element) -> Element:
+        return g * d
+
+    def stop_gradient(self, x: Any) -> Any:
+        return x.steady() if isinstance(x, Element) else x
+
+    def astype(self, x: Any, dtype: DType) -> Any:
+        if isinstance(x, Element):
+            return x if dtype.kind == "f" else self._decides(x).astype(dtype)
+        return self.enter(x, dtype) if dtype.kind == "f" else x.astype(dtype)
+
+    # ---- branches: only floats decide
+
+    def _decides(self, x: Any) -> Array:
+        if not isinstance(x, Element):
+            return np.asarray(x)
+        if not x.fixed:
+            self.branches += x.near.size
+            if np.isnan(x.near).any():
+                raise BackendError(f"a branch of the graph depends on a NaN of the float run beside the domain {self.name}; "
+                                   "give values= at which the graph is finite")
+        return x.near
+
+    def less(self, a: Any, b: Any) -> Array:
+        return np.less(self._decides(a), self._decides(b))
+
+    def less_equal(self, a: Any, b: Any) -> Array:
+        return np.less_equal(self._decides(a), self._decides(b))
+
+    def equal(self, a: Any, b: Any) -> Array:
+        return np.equal(self._decides(a), self._decides(b))
+
+    def not_equal(self, a: Any, b: Any) -> Array:
+        return np.not_equal(self._decides(a), self._decides(b))
+
+    def argmax(self, x: Any, axis: int) -> Array:
+        return np.argmax(self._decides(x), axis=axis)
+
+    def sign(self, x: Any) -> Any:
+        return self._constant(np.sign(self._decides(x))) if isinstance(x, Element) else np.sign(x)
+
+    def where(self, c: Array, a: Any, b: Any) -> Any:
+        if not isinstance(a, Element) and not isinstance(b, Element) and np.asarray(a).dtype.kind in "biu":
+            return np.where(c, a, b)
+        a, b = self.lift(a), self.lift(b)
+        tangent = None
+        if a.tangent is not None or b.tangent is not None:
+            zero = self.nothing(())
+            tangent = np.where(c, zero if a.tangent is None else a.tangent, zero if b.tangent is None else b.tangent)
+        return Element(self, np.where(c, a.near, b.near), np.where(c, a.value, b.value), tangent, a.fixed and b.fixed)
+
+    def amax(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        return self._extreme(np.max, x, axes, keepdims)
+
+    def amin(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        return self._extreme(np.min, x, axes, keepdims)
+
+    def _extreme(self, choose: Callable[..., Array], x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        """The mean of the entries that attain the extreme: ties share the derivative evenly, as the gradient does."""
+        if not isinstance(x, Element):
+            return choose(x, axis=axes, keepdims=keepdims)
+        near = self._decides(x)
+        hit = near == choose(near, axis=axes, keepdims=True)
+        share = self._constant(hit / np.sum(hit, axis=axes, keepdims=True))
+        y = self.sum(share * x, axes, keepdims)
+        y.near = np.asarray(choose(near, axis=axes, keepdims=keepdims))
+        return y
+
+    # ---- sums, joins, lookups
+
+    def sum(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        if not isinstance(x, Element):
+            return np.sum(x, axis=axes, keepdims=keepdims)
+        total = self.ring.sum
+        return Element(self, np.asarray(np.sum(x.near, axis=axes, keepdims=keepdims)), total(x.value, axes, keepdims),
+                       None if x.tangent is None else total(x.tangent, axes, keepdims), x.fixed)
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        return self.lift(a) @ self.lift(b) if isinstance(a, Element) or isinstance(b, Element) else a @ b
+
+    def einsum(self, *x: Any) -> Any:
+        """Every operand stretched over all letters, multiplied, and summed over what the output lacks."""
+        *operands, spec = x
+        inputs, _, out = spec.partition("->")
+        letters = sorted(set(inputs) - {","})
+        terms = [self._aligned(self.lift(o), part, letters) for o, part in zip(operands, inputs.split(","), strict=True)]
+        lost = tuple(i for i, c in enumerate(letters) if c not in out)
+        total = self.sum(reduce(lambda a, b: a * b, terms), lost, False)
+        kept = [c for c in letters if c in out]
+        return total.transpose([kept.index(c) for c in out])
+
+    def _aligned(self, x: Element, part: str, letters: Sequence[str]) -> Element:
+        order = sorted(range(len(part)), key=lambda i: part[i])
+        sizes = dict(zip(part, x.shape, strict=True))
+        return x.transpose(order).reshape(tuple(sizes.get(c, 1) for c in letters))
+
+    def broadcast_to(self, x: Any, to: Shape) -> Any:
+        return x.moved(lambda p: np.broadcast_to(p, to)) if isinstance(x, Element) else np.broadcast_to(x, to)
+
+    def concat(self, *x: Any) -> Any:
+        *parts, axis = x
+        return self._joined(parts, lambda arrays: np.concatenate(arrays, axis))
+
+    def stack(self, *parts: Any) -> Any:
+        return self._joined(parts, np.stack)
+
+    def _joined(self, parts: Sequence[Any], join: Callable[[list[Array]], Array]) -> Any:
+        if not any(isinstance(p, Element) for p in parts):
+            return join(list(parts))
+        elements = [self.lift(p) for p in parts]
+        moving = any(p.tangent is not None for p in elements)
+        tangents = [self.nothing(p.shape) if p.tangent is None else p.tangent for p in elements] if moving else []
+        return Element(self, join([p.near for p in elements]), join([p.value for p in elements]),
+                       join(tangents) if moving else None, all(p.fixed for p in elements))
+
+    def cumsum(self, x: Any, axis: int) -> Any:
+        if not isinstance(x, Element):
+            return np.cumsum(x, axis=axis)
+        pieces = [x[(slice(None),) * axis + (i,)] for i in range(x.shape[axis])]
+        running = [reduce(lambda a, b: a + b, pieces[: i + 1]) for i in range(len(pieces))]
+        return self._joined(running, lambda arrays: np.stack(arrays, axis)) if pieces else x
+
+    def gather(self, table: Any, index: Array) -> Any:
+        return table[indices(index, len(table.near) if isinstance(table, Element) else len(table), "a table")]
+
+    def scatter_add(self, x: Any, index: Array, n: int) -> Any:
+        if not isinstance(x, Element):
+            return FLOAT.scatter_add(x, index, n)
+        chosen = self._constant(np.asarray(index.reshape(-1) == np.arange(n)[:, None], np.float64))
+        rows = x.reshape((index.size, -1) if index.size else (0, int(np.prod(x.shape[index.ndim:]))))
+        return (chosen @ rows).reshape((n, *x.shape[index.ndim:]))
+
+    def pick(self, x: Any, index: Array) -> Any:
+        chosen = indices(index, x.shape[-1], "an axis")[..., None] == np.arange(x.shape[-1])
+        return self.sum(self.where(chosen, x, 0.0), (len(x.shape) - 1,), False)
+
+    def one_hot(self, index: Array, n: int, dtype: DType) -> Any:
+        return self.enter(FLOAT.one_hot(index, n, np.dtype(float)), dtype)

@@ -1,0 +1,163 @@
+"""The axioms: each op's vjp and jvp against SymPy's own derivative, on symbols, once a process.
+
+An example is a small graph y = f(inputs).  For symbols g (an adjoint) and v (a tangent) of each input x,
+
+    vjp(g)_i = d/dx_i Σ_j g_j y_j          jvp(v)_j = Σ_i v_i dy_j/dx_i
+
+are compared entry by entry.  Differences are polynomials and quotients of a few functions; they vanish or not after
+`expand` and `together`, without any search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..domains import Exact, Symbols
+from ..domains.exact import SLOPES
+from ..errors import ProofError
+from ..ir.graph import Graph
+from ..ir.node import Bits, Node, walk
+from ..ir.op import CATALOGUE, Op
+from ..ir.ops import elementwise as e
+from ..ir.ops import linear, reduce, structure
+from ..ir.ops.leaves import constant, input_node
+from ..ir.ops.linear import sum_
+from ..ir.scan import region, scan
+from ..passes.derivatives import grad, jvp
+from ..shapes import Shape
+
+Example = tuple[Callable[..., Node], dict[str, Shape]]
+_INDEX = constant(np.array([[2, 0], [1, 1]]))
+_PICKED = constant(np.array([1, 0]))
+_CHOICE = constant(np.array([True, False, True]))
+_X: dict[str, Shape] = {"x": (3,)}
+_AB: dict[str, Shape] = {"a": (3,), "b": (3,)}
+_M: dict[str, Shape] = {"x": (2, 3)}
+
+
+def _loop(s: Node, x: Node) -> Node:
+    finals, traces = scan(lambda a, b: ([a[0] * b[0] + s], [a[0] * a[0]]), [s], [x])
+    return finals[0] + sum_(traces[0], 0)
+
+
+# Every op that has a gradient, by its name; signs of the inputs alternate, so that both sides of a branch are met.
+EXAMPLES: dict[str, Example] = {
+    "add": (e.add, {"a": (2, 3), "b": (3,)}), "sub": (e.sub, _AB), "mul": (e.mul, _AB), "div": (e.div, _AB),
+    "neg": (e.neg, _X), "scale": (e.scale, _AB), "power": (lambda a, b: e.power(a, b), _AB),
+    "powk": (lambda x: e.power(x, 3) + e.power(x, -2) + e.power(x, 0.5), {"p": (2,)}),
+    "exp": (e.exp, _X), "expm1": (e.expm1, _X), "log": (e.log, {"p": (2,)}), "log1p": (e.log1p, {"p": (2,)}),
+    "sqrt": (e.sqrt, {"p": (2,)}), "sin": (e.sin, _X), "cos": (e.cos, _X), "tanh": (e.tanh, _X),
+    "sigmoid": (e.sigmoid, _X), "softplus": (e.softplus, _X), "where": (lambda a, b: e.where(_CHOICE, a, b), _AB),
+    "abs": (e.abs_, _X), "relu": (e.relu, _X), "maximum": (e.maximum, _AB), "minimum": (e.minimum, _AB),
+    "clip": (lambda x: e.clip(x, Bits(-0.7), Bits(0.4)), _X), "astype": (lambda x: e.astype(e.astype(x, "f4"), "f8"), _X),
+    "add_n": (lambda a, b: e.add_n([a, b, a * b]), _AB), "tag": (lambda x: e.tag(x, "name"), _X),
+    "reshape": (lambda x: linear.reshape(x, (3, 2)), _M), "transpose": (linear.transpose, _M),
+    "broadcast_to": (lambda x: linear.broadcast_to(x, (2, 3)), _X), "sum": (lambda x: sum_(x, 1, True), _M),
+    "matmul": (linear.matmul, {"a": (2, 3), "b": (3, 2)}),
+    "einsum": (lambda a, b: linear.einsum("ij,jk->ki", a, b), {"a": (2, 3), "b": (3, 2)}),
+    "slice": (lambda x: x[1:, ::-2], _M), "place": (lambda x: structure.pad(x, [(1, 0)]), _X),
+    "take": (lambda x: structure.take(x, 1), _M), "put": (lambda x: structure.put(x, 1, 3), _X),
+    "concat": (lambda a, b: structure.concat([a, b, a], 0), {"a": (1,), "b": (2,)}),
+    "stack": (lambda a, b: structure.stack([a, b]), _AB), "gather": (lambda x: structure.gather(x, _INDEX), _X),
+    "scatter_add": (lambda x: structure.scatter_add(x, _INDEX, 3), {"x": (2, 2)}),
+    "pick": (lambda x: structure.pick(x, _PICKED), _M), "cumsum": (lambda x: structure.cumsum(x, 1), _M),
+    "amax": (lambda x: reduce.amax(x, 1), _M), "amin": (lambda x: reduce.amin(x, 1), _M),
+    "scan": (_loop, {"s": (2,), "x": (2, 2)}), "final": (_loop, {"s": (2,), "x": (2, 2)}),
+    "trace": (_loop, {"s": (2,), "x": (2, 2)}), "region": (lambda a, b: region(lambda v: [v[0] * v[1]], [a, b])[0], _AB),
+    "item": (lambda a, b: region(lambda v: [v[0] * v[1]], [a, b])[0], _AB)}
+
+
+def axioms() -> int:
+    """Check every op of the catalogue that has a gradient, and every slope; returns how many rules were compared.
+
+    Raises `ProofError` for a rule that differs from SymPy's derivative, or an op that no example covers.
+    """
+    ruled = [op for op in CATALOGUE.values() if op.kind not in ("leaf", "constant")]
+    for op in ruled:
+        if op.name not in EXAMPLES:
+            raise ProofError(f"the op {op.name!r} has a gradient but no example in tinyrnn.symbolic.axioms.EXAMPLES")
+        _check_op(op, op.vjp)
+    for name in SLOPES:
+        _check_slope(name, SLOPES[name])
+    return 2 * len(ruled) + len(SLOPES)
+
+
+@cache
+def _check_op(op: Op, rule: Any) -> None:
+    """Cached by the rule, so that another rule is compared anew."""
+    build, shapes = EXAMPLES[op.name]
+    inputs = {k: input_node(k, s) for k, s in shapes.items()}
+    y = build(*inputs.values())
+    if op not in _ops(y):
+        raise ProofError(f"the example of {op.name!r} in tinyrnn.symbolic.axioms.EXAMPLES does not contain that op")
+    g = input_node("g", y.shape)
+    v = {k: input_node(f"v_{k}", s) for k, s in shapes.items()}
+    graph = Graph({"y": y, "jvp": jvp([y], {inputs[k]: v[k] for k in inputs})[0],
+                   **dict(zip(inputs, grad(sum_(g * y), list(inputs.values())), strict=True))})
+    run = _symbols({**inputs, "g": g, **{n.at[0]: n for n in v.values()}})
+    found = {k: x.value for k, x in graph.run({k: run[k] for k in graph.inputs}, domain=run["g"].domain).items()}
+    _compare_vjp(op, found, {k: run[k].value for k in inputs}, run["g"].value)
+    _compare_jvp(op, found, {k: run[k].value for k in inputs}, {k: run[f"v_{k}"].value for k in inputs})
+
+
+def _ops(y: Node) -> set[Op]:
+    return {n.op for n in walk([y])}
+
+
+def _symbols(inputs: Mapping[str, Node]) -> dict[str, Any]:
+    domain = Exact(Symbols())
+    floats = iter([0.3 + 0.17 * i for i in range(100)])
+    given = {}
+    for name, node in inputs.items():
+        near = np.array([next(floats) for _ in range(int(np.prod(node.shape)))]).reshape(node.shape)
+        near = near if name == "p" else near * (-1) ** np.arange(near.size).reshape(near.shape)
+        given[name] = domain.given(near, domain.ring.symbols(name, node.shape))  # type: ignore[attr-defined]
+    return given
+
+
+def _compare_vjp(op: Op, found: Mapping[str, Any], x: Mapping[str, Any], g: Any) -> None:
+    total = (g * found["y"]).sum()
+    for name, symbols in x.items():
+        for i in np.ndindex(symbols.shape):
+            _must_vanish(found[name][i] - total.diff(symbols[i]), f"the vjp of {op.name!r}, source {name}, entry {i}")
+
+
+def _compare_jvp(op: Op, found: Mapping[str, Any], x: Mapping[str, Any], v: Mapping[str, Any]) -> None:
+    for j in np.ndindex(found["y"].shape):
+        moved = sum(found["y"][j].diff(x[k][i]) * v[k][i] for k in x for i in np.ndindex(x[k].shape))
+        _must_vanish(found["jvp"][j] - moved, f"the jvp of {op.name!r}, entry {j}")
+
+
+@cache
+def _check_slope(name: str, rule: Any) -> None:
+    domain = Exact(Symbols())
+    x, v = (domain.ring.symbols(k, ()) for k in "xv")  # type: ignore[attr-defined]
+    y = domain.function(name, domain.given(np.array(0.6), x, v))
+    assert y.tangent is not None
+    _must_vanish(y.tangent.item() - y.value.item().diff(x.item()) * v.item(), f"the slope of {name!r}")
+
+
+def _must_vanish(difference: Any, what: str) -> None:
+    if not vanishes(difference):
+        raise ProofError(f"{what} is not SymPy's derivative: the difference is {difference}", residual=str(difference))
+
+
+def vanishes(difference: Any) -> bool:
+    """Whether an expression is identically zero as a quotient of polynomials in its symbols and functions."""
+    import sympy
+
+    expression = sympy.expand(difference)
+    expression = expression.replace(lambda x: isinstance(x, sympy.exp), _power_of_exp)
+    return bool(sympy.expand(sympy.fraction(sympy.together(expression))[0]) == 0)
+
+
+def _power_of_exp(x: Any) -> Any:
+    """exp(3 u) as the cube of one symbol for exp(u)."""
+    import sympy
+
+    factor, rest = x.args[0].as_coeff_Mul()
+    return sympy.Symbol(f"exp({rest})") ** factor if factor.is_Integer else x

@@ -1,0 +1,325 @@
+"""`prove`: a cell's or a graph's gradients are the derivatives; a pass maps every graph to an equal one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cells.cell import Cell
+from ..domains import Exact, Field
+from ..domains.exact import Element
+from ..errors import ArgumentError, ProofError, TermLimitError
+from ..files import PathLike, atomic_write
+from ..ir.graph import Graph, node_of
+from ..ir.node import Node
+from ..ir.ops.leaves import input_node
+from ..ir.ops.linear import sum_
+from ..passes.derivatives import grad
+from .axioms import axioms
+from .identity import (
+    Case,
+    Problem,
+    degrees_of,
+    error_bound,
+    exact_case,
+    field_case,
+    field_inputs,
+    near_values,
+    run_exact,
+    run_field,
+    sources,
+)
+from .localise import fail
+from .record import FORMAT, program
+
+MAX_TERMS = 1_000_000
+BRANCH_RUNS = 4
+Pass = Callable[[Graph], Graph]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was proved, in which cases, and how sure that makes one.
+
+    An exact case is an identity of polynomials, coefficient by coefficient: no error is possible but a bug in the few
+    lines that add and multiply polynomials.  A field case is the same identity at a random point of GF(2^61 - 1); it
+    accepts a false identity with probability at most `error_bound`.  Both rest on the axioms: every op's gradient rule
+    and the slope of every function are SymPy's.  Neither speaks of rounding.
+    """
+
+    subject: str
+    claim: str
+    cases: tuple[Case, ...]
+    axioms: int
+    seconds: float
+    text: str = ""
+    notes: tuple[str, ...] = ()
+    programs: Sequence[Callable[[], dict[str, Any]]] = field(default=(), repr=False, compare=False)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every case is convincing (a field case may have too high a degree)."""
+        return all(c.proved for c in self.cases)
+
+    @property
+    def method(self) -> str:
+        """"exact" where an identity of polynomials was checked, "field" where only random points were."""
+        return "exact" if any(c.method == "exact" for c in self.cases) else "field"
+
+    @property
+    def error_bound(self) -> float:
+        """The largest error bound of a field case."""
+        return max((c.error_bound for c in self.cases), default=0.0)
+
+    @property
+    def branches(self) -> int:
+        return max((c.branches for c in self.cases), default=0)
+
+    def __str__(self) -> str:
+        verdict = "proved" if self.holds else "NOT PROVED (the degree is too high for the field)"
+        branch = " on the branches of a float run" if self.branches else ""
+        rest = [f"  {c}" for c in self.cases] + [f"  note: {n}" for n in self.notes]
+        rules = f"  axioms {self.axioms} rules of ops and functions equal SymPy's derivatives\n" if self.axioms else ""
+        return f"{self.subject}: {self.claim}: {verdict}{branch}, {self.seconds:.2f} s\n{rules}" + "\n".join(rest)
+
+    def certificate(self) -> str:
+        """The claim, its cases, and the programs it speaks of, as JSON that `tinyrnn prove --check` verifies anew."""
+        return json.dumps({"format": FORMAT, "subject": self.subject, "claim": self.claim, "text": self.text,
+                           "method": self.method, "error_bound": self.error_bound, "notes": list(self.notes),
+                           "cases": [c.to_dict() for c in self.cases], "programs": [p() for p in self.programs]},
+                          ensure_ascii=False) + "\n"
+
+    def save(self, file: PathLike) -> None:
+        """Write the certificate."""
+        atomic_write(Path(file), self.certificate().encode())
+
+
+def prove(subject: Cell | Graph | Pass, /, sizes: Mapping[str, int] | None = None, *, steps: int | None = None,
+          batch: int | None = None, values: Mapping[str, Any] | None = None, max_terms: int = MAX_TERMS, rng: int = 0,
+          **named: int) -> Proof:
+    """Prove that gradients are derivatives, or that a pass keeps every value.
+
+    A cell: the gradient of `Σ <r[t], y[t]>`, with free r, with respect to every parameter, input and initial state, on
+    the engine's own backward graph, unrolled and rolled; exactly at small sizes, in the field at the given ones.
+    A graph: its outputs `dA/dB` (the derivative of output A by input B), or, where it has none, the gradient that the
+    engine builds for it.  A function from graph to graph: its results against its arguments, on training graphs.
+
+    Raises `ProofError` (parameter, entry, step, residual) where the claim is false.  Schwartz 1980; Zippel 1979.
+
+    >>> import tinyrnn as tr
+    >>> proof = tr.prove(tr.cells.LSTM)
+    >>> proof.holds, proof.method, proof.error_bound < 1e-9
+    (True, 'exact', True)
+    """
+    began = time.perf_counter()
+    if isinstance(subject, Cell):
+        cases, notes, programs = _prove_cell(subject, sizes, steps, batch, max_terms, rng, named)
+        return Proof(subject.name, "every gradient of the unrolled and the rolled graph is the derivative", cases, axioms(),
+                     time.perf_counter() - began, subject.canonical_text(), notes, programs)
+    if sizes or steps or batch or named:
+        raise ArgumentError("sizes, steps and batch are asked for with a cell; a graph has its own")
+    if isinstance(subject, Graph):
+        return _prove_graph(subject, values, max_terms, rng, began)
+    if callable(subject):
+        return prove_pass(subject, rng=rng)
+    raise ArgumentError(f"prove takes a cell, a graph, or a function from graph to graph; got {type(subject).__name__}")
+
+
+# ---- cells
+
+def weighted(cell: Cell) -> Callable[[list[Any]], Node]:
+    """The loss `Σ <r[t], y[t]>` with inputs r: a gradient that holds for it holds for every loss behind the cell."""
+    def loss(steps: list[Any]) -> Node:
+        per_step = [s if isinstance(s, dict) else {cell.outputs[0]: s} for s in steps]
+        terms = [(f"r_{n}[{t}]", node_of(y)) for t, d in enumerate(per_step, 1) for n, y in d.items()]
+        total = [sum_(input_node(name, y.shape) * y) for name, y in terms]
+        return sum(total[1:], start=total[0])
+    return loss
+
+
+def cell_problem(cell: Cell, form: str, steps: int, batch: int, sizes: Mapping[str, int], seed: int) -> Problem:
+    """A cell's gradients with free weights of the loss."""
+    build = cell.unroll if form == "unrolled" else cell.rolled
+    graph = build(steps, sizes, batch=batch, loss=weighted(cell), gradients=True)
+    return gradient_problem(graph, form, {"steps": steps, "batch": batch, **sizes}, seed)
+
+
+def _prove_cell(cell: Cell, sizes: Mapping[str, int] | None, steps: int | None, batch: int | None, limit: int, seed: int,
+                named: Mapping[str, int]) -> tuple[tuple[Case, ...], tuple[str, ...], list[Callable[[], dict[str, Any]]]]:
+    given = cell.checked_sizes(sizes, named, fill=True)
+    longest = max((k for _, k in cell.slots), default=1)
+    steps, batch = steps or longest + 4, batch or 4
+    cases, notes = [], []
+    small = {s: 2 for s in cell.sizes}
+    try:
+        for form in ("unrolled", "rolled"):
+            cases.append(_exactly(cell_problem(cell, form, 2, 1, small, seed), limit))
+        for other in (seed + 1, seed + 2) if cases[0].branches else ():  # so that no unit is dead in all of them
+            cases.append(_exactly(cell_problem(cell, "unrolled", 2, 1, small, other), limit))
+    except TermLimitError as error:
+        cases = []
+        notes.append(f"no exact proof: {error}; the field decides")
+    problems = [cell_problem(cell, form, steps, batch, given, seed) for form in ("unrolled", "rolled")]
+    cases += [_in_field(problem) for problem in problems]
+    check = [cell_problem(cell, form, min(steps, longest + 2), min(batch, 2), _smaller(given), seed)
+             for form in ("unrolled", "rolled")]
+    return tuple(cases), tuple(notes), [lambda p=p: program(p) for p in check]  # type: ignore[misc]
+
+
+def _smaller(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of at most a handful, for certificates that stay small."""
+    return {s: min(n, 2 + i) for i, (s, n) in enumerate(sizes.items())}
+
+
+def _exactly(problem: Problem, limit: int) -> Case:
+    began = time.perf_counter()
+    run = run_exact(problem, limit)
+    wrong = run.residuals()
+    if wrong:
+        raise fail(problem, exact=(run, wrong))
+    return exact_case(problem, run, began)
+
+
+def _in_field(problem: Problem) -> Case:
+    """One random point; where branches look at data, the branches of several float runs."""
+    began = time.perf_counter()
+    case = _at_a_point(problem, began)
+    if not case.branches:
+        return case
+    others = [_at_a_point(replace(problem, seed=problem.seed + i), began) for i in range(1, BRANCH_RUNS)]
+    return replace(others[-1], branches=case.branches + sum(c.branches for c in others), points=BRANCH_RUNS,
+                   error_bound=max(c.error_bound for c in (case, *others)))
+
+
+def _at_a_point(problem: Problem, began: float) -> Case:
+    difference, ring, domain = run_field(problem, problem.seed)
+    if difference:
+        raise fail(problem)
+    return field_case(problem, ring, domain, began)
+
+
+# ---- graphs
+
+def gradient_problem(graph: Graph, what: str, sizes: dict[str, int], seed: int,
+                     values: Mapping[str, Any] | None = None) -> Problem:
+    """The claims of a graph: outputs called `dA/dB`, where A is a scalar output and B an input."""
+    known = sources(graph)
+    claims = {o: o.split("/d", 1)[1] for o in graph.outputs if o.startswith("d") and "/d" in o}
+    losses = {o.split("/d", 1)[0][1:] for o in claims}
+    if len(losses) != 1 or not losses <= set(graph.outputs):
+        raise ArgumentError(f"the outputs of a graph that claims gradients are one scalar A and its dA/dB; got "
+                            f"{', '.join(graph.outputs)}")
+    loss = losses.pop()
+    for output, name in claims.items():
+        if name not in known or not known[name].floating:
+            raise ArgumentError(f"the output {output!r} claims a gradient by {name!r}, but the inputs are "
+                                f"{', '.join(known) or 'none'}")
+        if graph.outputs[output].shape != known[name].shape:
+            raise ArgumentError(f"the output {output!r} has shape {graph.outputs[output].shape}, but {name!r} has "
+                                f"{known[name].shape}")
+    if graph.outputs[loss].shape:
+        raise ArgumentError(f"the output {loss!r} has shape {graph.outputs[loss].shape}; only a scalar has a gradient")
+    return Problem(graph, loss, claims, what, sizes, seed, values)
+
+
+def with_gradients(graph: Graph) -> Graph:
+    """The graph with a loss `Σ <r, output>` and the engine's gradient by every floating input."""
+    wrt = {k: n for k, n in sources(graph).items() if n.floating}
+    terms = [sum_(input_node(f"r_{k}", y.shape, y.dtype) * y) for k, y in graph.outputs.items() if y.floating]
+    if not terms or not wrt:
+        raise ArgumentError("the graph has no floating-point input or output, so there is no gradient to prove")
+    loss = sum(terms[1:], start=terms[0])
+    found = grad(loss, list(wrt.values()))
+    return Graph({"loss": loss, **{f"dloss/d{k}": g for k, g in zip(wrt, found, strict=True)}}, graph.labels, graph.steps)
+
+
+def _prove_graph(graph: Graph, values: Mapping[str, Any] | None, limit: int, seed: int, began: float) -> Proof:
+    claimed = any(o.startswith("d") and "/d" in o for o in graph.outputs)
+    problem = gradient_problem(graph if claimed else with_gradients(graph), "given", {}, seed, values)
+    cases, notes = [], []
+    try:
+        cases.append(_exactly(problem, limit))
+    except TermLimitError as error:
+        notes.append(f"no exact proof: {error}; the field decides")
+    cases.append(_in_field(problem))
+    return Proof(f"graph {graph.fingerprint}", "every claimed gradient is the derivative", tuple(cases), axioms(),
+                 time.perf_counter() - began, "", tuple(notes), [lambda: program(problem)])
+
+
+# ---- passes
+
+def prove_pass(transform: Pass, graphs: Iterable[tuple[str, Graph]] | None = None, *, rng: int = 0) -> Proof:
+    """`transform(graph)` computes what `graph` computes, for training graphs of many kinds or the given ones.
+
+    Both graphs run at the same random point of the field; a function's output is a keyed hash of its argument, so sums
+    may be reordered and products merged, and nothing else.
+    """
+    began = time.perf_counter()
+    name = getattr(transform, "__name__", repr(transform))
+    pairs = [(what, graph, transform(graph)) for what, graph in graphs or training_graphs()]
+    return equal_graphs(f"pass {name}", pairs, rng, began)
+
+
+def equal_graphs(subject: str, pairs: Sequence[tuple[str, Graph, Graph]], seed: int, began: float) -> Proof:
+    """Every pair of graphs has equal outputs."""
+    cases = [_equal(subject, what, before, after, seed) for what, before, after in pairs]
+    programs = [lambda a=a, b=b: {"before": program(a), "after": program(b)} for _, a, b in pairs[:4]]  # type: ignore[misc]
+    return Proof(subject, "the graph after it computes what the graph before it computes", tuple(cases), 0,
+                 time.perf_counter() - began, "", (), programs)
+
+
+def _equal(subject: str, what: str, before: Graph, after: Graph, seed: int) -> Case:
+    began = time.perf_counter()
+    if list(before.outputs) != list(after.outputs):
+        raise ProofError(f"{subject} changed the outputs of {what}: {', '.join(before.outputs)} became "
+                         f"{', '.join(after.outputs)}")
+    rng = np.random.default_rng(seed)
+    ring = Field(int(rng.integers(1 << 62)))
+    domain = Exact(ring)
+    near = near_values(before, rng)
+    values = {sources(before)[k]: x for k, x in field_inputs(before, near, domain, ring, rng).items()}
+    found = [g.run({k: _value(subject, what, n, k, values) for k, n in sources(g).items()}, domain=domain)
+             for g in (before, after)]
+    for name in before.outputs:
+        a, b = (x.value if isinstance(x, Element) else np.asarray(x) for x in (f[name] for f in found))
+        if a.shape != b.shape or not np.array_equal(a, b):
+            entry = () if a.shape != b.shape else tuple(int(i) for i in np.argwhere(a != b)[0])
+            raise ProofError(f"{subject} changed the value of output {name!r}, entry {entry}, of {what}\n"
+                             f"  both graphs were run at the same random point of GF(2^61-1)", name, entry)
+    nears = {id(n): near[k] for k, n in sources(before).items()}
+    runs = [degrees_of(g, {k: nears[id(n)] for k, n in sources(g).items()}) for g in (before, after)]
+    degree = max((float(x.value.max(initial=0.0)) for out, _ in runs for x in out.values() if isinstance(x, Element)),
+                 default=0.0)
+    argument = max(r.of_arguments for _, r in runs)
+    entries = sum(int(np.prod(n.shape)) for n in before.outputs.values())
+    return Case("field", what, {}, entries, degree=degree, argument_degree=argument, arguments=ring.arguments,
+                error_bound=error_bound(degree, argument, ring.arguments), branches=domain.branches,
+                seconds=time.perf_counter() - began)
+
+
+def _value(subject: str, what: str, node: Node, name: str, values: Mapping[Node, Any]) -> Any:
+    if node not in values:
+        raise ProofError(f"{subject} made an input {name!r} that {what} does not have", name)
+    return values[node]
+
+
+def training_graphs() -> list[tuple[str, Graph]]:
+    """Graphs as they occur in training: cells of many kinds with their gradients, rolled; a second derivative."""
+    from ..cells import get, names
+
+    found = []
+    for name in names():
+        cell = get(name)
+        graph = cell.rolled(4, cell.checked_sizes(None, {}, fill=True), batch=3, loss=weighted(cell), gradients=True)
+        found.append((name, graph))
+    twice = found[0][1]
+    w = next(n for k, n in twice.inputs.items() if "[" not in k)
+    again = grad(sum_(twice.outputs[f"dloss/d{w.at[0]}"] * input_node("v", w.shape)), [w])[0]
+    return [*found, (f"{found[0][0]}, second derivative", Graph({**twice.outputs, "hessian": again}))]
+
