@@ -13,7 +13,7 @@ identity that holds for free elements holds for the functions themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from fractions import Fraction
 from functools import reduce
 from typing import Any, Protocol
@@ -149,7 +149,7 @@ SLOPES: dict[str, Callable[[Exact, Element, Element], Element]] = {
     "softplus":   lambda m, y, x: m.function("sigmoid", x),
     "exp":        lambda m, y, x: y,
     "log":        lambda m, y, x: m.reciprocal(x),
-    "sqrt":       lambda m, y, x: m.reciprocal(y + y),
+    "sqrt":       lambda m, y, x: 0.5 * m.reciprocal(y),
     "sin":        lambda m, y, x: m.function("cos", x),
     "cos":        lambda m, y, x: -m.function("sin", x),
     "reciprocal": lambda m, y, x: -(y * y),
@@ -166,7 +166,7 @@ class Exact(Domain):
     def __init__(self, ring: Ring) -> None:
         self.ring, self.name = ring, ring.name
         self.branches = 0
-        self._powers: dict[tuple[bytes, bytes], tuple[Element, Element, Element]] = {}
+        self._powers: dict[tuple[Hashable, Hashable], Element] = {}
 
     # ---- numbers in and out
 
@@ -259,17 +259,21 @@ class Exact(Domain):
         """exp(b log a), and a^b = a^(b+1) / a where a^(b+1) was met before (a gradient asks for it)."""
         a, b = self.lift(a), self.lift(b)
         higher = self._powers.get((self._key(a), self._key(b + 1)))
-        y = higher[0] * self.reciprocal(a) if higher is not None else self.exp(b * self.log(a))
+        y = higher * self.reciprocal(a) if higher is not None else self.exp(b * self.log(a))
         y.near = np.asarray(np.power(a.near, b.near))
-        self._powers[self._key(a), self._key(b)] = y, a, b
+        self._powers[self._key(a), self._key(b)] = y
         return y
 
-    def _key(self, x: Element) -> bytes:
-        return repr((x.shape, x.value.tolist())).encode()
+    def _key(self, x: Element) -> Hashable:
+        return x.shape, tuple(x.value.ravel().tolist())
 
     def powk(self, x: Any, k: float) -> Any:
-        """Whole powers are products, and the reciprocal of one is a product of reciprocals."""
-        whole = float(k).is_integer() and -64 <= k < 0
+        """Whole powers are products, and the reciprocal of one is a product of reciprocals.
+
+        The exponent k - 1 of a gradient was rounded in floating point (1.3 - 1 is not 0.3), hence the 12 digits.
+        """
+        k = float(f"{k:.12g}")
+        whole = k.is_integer() and -64 <= k < 0
         return self._repeated_product(self.reciprocal(x), int(-k)) if whole else super().powk(x, k)
 
     def scale(self, g: Element, d: Element) -> Element:

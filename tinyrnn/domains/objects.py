@@ -153,7 +153,7 @@ class Polynomials(Objects):
 
     name = "polynomials"
 
-    def __init__(self, limit: int = 1_000_000) -> None:
+    def __init__(self, limit: int = 400_000) -> None:
         self.budget = Budget(limit)
         self.names: list[str] = []
         self._outputs: dict[tuple[str, Polynomial], Polynomial] = {}
@@ -186,6 +186,7 @@ class Polynomials(Objects):
     def _function(self, name: str, p: Polynomial) -> Polynomial:
         if not p and name in AT_ZERO:
             return self.number(AT_ZERO[name])
+        self.budget.spend(len(p.terms), 0)
         mirrored = name in MIRROR and p.terms[max(p.terms)] < 0
         key = (name, -p if mirrored else p)
         if key not in self._outputs:

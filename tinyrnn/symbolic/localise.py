@@ -94,7 +94,7 @@ def per_step(graph: Graph, loss: Node, parameter: Node) -> tuple[Node, dict[int,
     new: dict[tuple[Node, int | None], Node] = {}
     invariant = {parameter}
     for n in order:
-        if n.src and all(s in invariant or s.op.kind == "leaf" and s.op.name == "full" for s in n.src) and (
+        if n.src and all(s in invariant or (s.op.kind == "leaf" and s.op.name == "full") for s in n.src) and (
                 any(s in invariant for s in n.src)):
             invariant.add(n)
 

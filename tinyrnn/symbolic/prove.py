@@ -38,7 +38,7 @@ from .identity import (
 from .localise import fail
 from .record import FORMAT, program
 
-MAX_TERMS = 1_000_000
+MAX_TERMS = 400_000
 BRANCH_RUNS = 4
 Pass = Callable[[Graph], Graph]
 
@@ -156,7 +156,7 @@ def _prove_cell(cell: Cell, sizes: Mapping[str, int] | None, steps: int | None, 
     longest = max((k for _, k in cell.slots), default=1)
     steps, batch = steps or longest + 4, batch or 4
     cases, notes = [], []
-    small = {s: 2 for s in cell.sizes}
+    small = dict.fromkeys(cell.sizes, 2)
     try:
         for form in ("unrolled", "rolled"):
             cases.append(_exactly(cell_problem(cell, form, 2, 1, small, seed), limit))
