@@ -29,6 +29,7 @@ from .sizes import Ranks, Sizes, concrete
 from .trace import equations_of
 
 Arrays = dict[str, npt.NDArray[Any]]
+Mark = Callable[[Node, str, str | None], Node]
 Loss = str | Callable[[list[Any]], Any] | None
 
 
@@ -216,12 +217,15 @@ class Cell:
 
     def scan(self, remembered: Sequence[Node], inputs: Sequence[Node], parameters: Mapping[str, Node], *,
              mask: Node | None = None, reverse: bool = False, steps: int | None = None,
-             path: str | None = None) -> tuple[list[Node], dict[str, Node]]:
-        """All steps, time first: the remembered values at the end, and each output as [T, B, ...]."""
+             path: str | None = None, mark: Mark = tag) -> tuple[list[Node], dict[str, Node]]:
+        """All steps, time first: the remembered values at the end, and each output as [T, B, ...].
+
+        `mark` names every quantity of a step; another one may name more.
+        """
         where = path or self.name
 
         def body(state: list[Node], slices: list[Node]) -> tuple[list[Node], list[Node]]:
-            new, signals = self.step(state, slices, parameters, lambda n, v: tag(v, n, where))
+            new, signals = self.step(state, slices, parameters, lambda n, v: mark(v, n, where))
             return new, [signals[o] for o in self.outputs]
 
         finals, traces = scan(body, remembered, inputs, constants=list(parameters.values()), mask=mask, reverse=reverse,
@@ -242,18 +246,18 @@ class Cell:
         return Graph({f"{n}[t]": signals[n] for n in wanted}, {Label(n, None, self.name): v for n, v in signals.items()})
 
     def unroll(self, steps: int, /, sizes: Mapping[str, int] | None = None, *, batch: int = 1, loss: Loss = None,
-               gradients: bool = False, dtype: npt.DTypeLike = np.float64, **named: int) -> Graph:
+               gradients: bool = False, dtype: npt.DTypeLike = np.float64, mark: Mark = tag, **named: int) -> Graph:
         """T explicit steps with shared parameters, and with `gradients=True` the backward graph as well.
 
         Inputs: `x[1]`..`x[T]`, initial states `h[0]`, ..., parameters.  Outputs: every output of the cell at every
         step, `loss` (`"sum"`: of all outputs; or a function of the list of outputs), `dloss/d...` of every input.
         """
-        graph = self.rolled(steps, sizes, batch=batch, loss=loss, gradients=gradients, dtype=dtype, **named)
+        graph = self.rolled(steps, sizes, batch=batch, loss=loss, gradients=gradients, dtype=dtype, mark=mark, **named)
         flat = unroll(graph)
         return Graph(flat.outputs, {**graph.labels, **flat.labels}, flat.steps)
 
     def rolled(self, steps: int, /, sizes: Mapping[str, int] | None = None, *, batch: int = 1, loss: Loss = None,
-               gradients: bool = False, dtype: npt.DTypeLike = np.float64, **named: int) -> Graph:
+               gradients: bool = False, dtype: npt.DTypeLike = np.float64, mark: Mark = tag, **named: int) -> Graph:
         """The same function as `unroll`, with the steps in a scan and their gradients in a scan that runs back."""
         for name, n in (("steps", steps), ("batch", batch)):
             if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
@@ -263,7 +267,7 @@ class Cell:
         parameters = {p: leaves[p] for p in self.parameters}
         remembered = [self._initial(n, k, leaves, given, batch, dtype) for n, k in self.slots]
         xs = [stack([leaves[f"{n}[{t}]"] for t in range(1, steps + 1)]) for n in self.inputs]
-        _, traces = self.scan(remembered, xs, parameters, steps=steps)
+        _, traces = self.scan(remembered, xs, parameters, steps=steps, mark=mark)
         outputs = {f"{n}[{t + 1}]": take(traces[n], t) for t in range(steps) for n in self.outputs}
         if loss is not None or gradients:
             outputs["loss"] = total = self._loss(loss or "sum", traces, steps)

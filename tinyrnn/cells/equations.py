@@ -62,7 +62,7 @@ class Place:
 class Term:
     """An expression: its kind, what it is (a number, a name, an operator), and its operands."""
 
-    kind: str  # number signal parameter transpose size call binary compare negate join
+    kind: str  # number signal parameter transpose size call binary compare negate join; in derivations also adjoint
     value: Any
     args: tuple[Term, ...] = ()
     place: Place = field(default=Place(0, 0, ""), compare=False)
@@ -125,6 +125,14 @@ def parse(text: str) -> System:
     for number, line in enumerate(lines, 1):
         reader.line(number, line)
     return reader.system()
+
+
+def parse_line(expression: str) -> Equation:
+    """One expression of a backward pass, which may read what lies ahead: `W.T @ d[t+1]`."""
+    line = _Line(1, expression, f"value[t] = {expression.strip()}", future=True)
+    _check_characters(expression, len(expression), 1)
+    target, value = line.assignment()
+    return Equation("value", line.term(value), line.place(target))
 
 
 _NAME = r"[^\W\d]\w*"
@@ -255,8 +263,8 @@ def _spelled(plain: str) -> str:
 class _Line:
     """One line of code: tokenised within limits, then parsed, then read through the allowlist."""
 
-    def __init__(self, number: int, source: str, code: str) -> None:
-        self.number, self.source, self.code = number, source, code
+    def __init__(self, number: int, source: str, code: str, future: bool = False) -> None:
+        self.number, self.source, self.code, self.future = number, source, code, future
         self.indent = len(code) - len(code.lstrip())
         self.text = code.strip()
 
@@ -308,6 +316,8 @@ class _Line:
             return 0
         if (isinstance(s, ast.BinOp) and isinstance(s.left, ast.Name) and s.left.id == "t"
                 and isinstance(s.right, ast.Constant) and type(s.right.value) is int):
+            if isinstance(s.op, ast.Add) and self.future:
+                return -s.right.value
             if isinstance(s.op, ast.Add):
                 raise self.error("the future is not known yet: a time index is t, t-1, t-2, ...", s)
             if isinstance(s.op, ast.Sub) and 1 <= s.right.value <= MAX_LAG:
@@ -410,6 +420,11 @@ def _described(node: ast.expr) -> str:
 _LEVEL = {"<": 0, "<=": 0, ">": 0, ">=": 0, "+": 1, "-": 1, "*": 2, "/": 2, "@": 2, "**": 4}
 
 
+def when(lag: int) -> str:
+    """The time index `t-1`, `t`, `t+1` of a lag."""
+    return "t" if not lag else f"t-{lag}" if lag > 0 else f"t+{-lag}"
+
+
 def show(term: Term, level: int = 0) -> str:
     """A term as text that parses to the same term."""
     match term.kind:
@@ -417,13 +432,16 @@ def show(term: Term, level: int = 0) -> str:
             return repr(int(term.value)) if term.value.is_integer() and abs(term.value) < 1e15 else repr(term.value)
         case "signal":
             name, lag = term.value
-            return f"{name}[t-{lag}]" if lag else f"{name}[t]"
+            return f"{name}[{when(lag)}]"
+        case "adjoint":
+            name, lag = term.value
+            return f"dL/d{name}[{when(lag)}]" if not name.startswith("loss ") else f"dl/d{name[5:]}[{when(lag)}]"
         case "parameter":
             return str(term.value)
         case "transpose":
-            return f"{term.value}.T"
+            return f"{term.value}.T" if not term.args else f"{show(term.args[0], 5)}.T"
         case "size":
-            return f"size({term.value}[t])"
+            return f"size({term.value}[t])" if not term.value.endswith(("_rows", "_cols")) else str(term.value)
         case "call":
             return f"{term.value}({', '.join(map(show, term.args))})"
         case "join":

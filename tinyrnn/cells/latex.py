@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from .equations import System, Term, show
+from .equations import System, Term, show, when
 
 _FUNCTIONS = {"sigmoid": r"\sigma", "tanh": r"\tanh", "exp": r"\exp", "log": r"\log", "sin": r"\sin", "cos": r"\cos"}
 _OPERATORS = {"+": "+", "-": "-", "*": r"\odot", "@": r"\,", "<": "<", "<=": r"\le", ">": ">", ">=": r"\ge"}
@@ -18,10 +18,16 @@ def name(text: str, step: str = "") -> str:
     if not stem:
         stem, rest = rest or "x", ""
     body = _letters(stem)
-    below = _letters(rest.replace("_", "")) if rest else ""
+    below = _letters(rest.replace("_", ",")) if rest else ""
     if not step:
         return f"{body}_{{{below}}}" if below else body
     return (f"{body}^{{({below})}}" if below else body) + f"_{{{step}}}"
+
+
+def adjoint(text: str, step: str = "") -> str:
+    """The derivative of the loss by a quantity; `loss h` means the part that enters at this step from the loss itself."""
+    above = rf"\ell_{{{step}}}" if text.startswith("loss ") else "L"
+    return rf"\frac{{\partial {above}}}{{\partial {name(text.removeprefix('loss '), step)}}}"
 
 
 def _letters(text: str) -> str:
@@ -47,11 +53,14 @@ def term(t: Term, level: int = 0) -> str:
             return show(t)
         case "signal":
             who, lag = t.value
-            return name(who, f"t-{lag}" if lag else "t")
+            return name(who, when(lag))
+        case "adjoint":
+            who, lag = t.value
+            return adjoint(who, when(lag))
         case "parameter":
             return name(t.value)
         case "transpose":
-            return name(t.value) + r"^{\top}"
+            return (name(t.value) if not t.args else _bracket(term(t.args[0]), t.args[0].kind != "signal")) + r"^{\top}"
         case "size":
             return rf"|{name(t.value)}|"
         case "join":

@@ -364,6 +364,10 @@ class Equations:
             now(name)
         return found
 
+    def value(self, t: Term, now: Callable[[str], Array], past: Callable[[str, int], Array]) -> Array:
+        """A term where `now(name)` and `past(name, lag)` give its quantities."""
+        return self._of(t, now, past)
+
     def _of(self, t: Term, now: Callable[[str], Array], past: Callable[[str, int], Array]) -> Array:
         x = self._value(t, now, past)
         return x if isinstance(x, np.ndarray) else np.asarray(x, object)

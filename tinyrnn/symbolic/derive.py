@@ -1,0 +1,407 @@
+"""`derive`: the backward pass of a cell as equations, read from the engine's own backward graph."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..cells import latex
+from ..cells.cell import Cell
+from ..cells.equations import Equation, Term, show
+from ..cells.lower import Step
+from ..errors import ArgumentError
+from ..files import PathLike, atomic_write
+from ..ir.graph import Graph
+from ..ir.node import Node, apply
+from ..ir.ops.elementwise import tag
+from ..ir.ops.leaves import input_node
+from ..passes.adjoint import backward
+from ..passes.tangent import forward
+from . import pages, scalars
+from .linear import Chain, NotLinearError, bound, chains, paths
+from .prove import weighted
+from .reading import BATCH, Reader, shifted, total
+
+SHARED = 6
+"""An expression of at least so many operations gets a name when it is used twice."""
+
+GATES = ("tanh", "sigmoid", "relu", "softplus", "sin", "cos", "exp")
+
+
+@dataclass(frozen=True)
+class Formula:
+    """One printed equation; `over_time` where the right side is one term of a sum over all steps."""
+
+    name: Term
+    term: Term
+    cell: Cell = field(repr=False)
+    over_time: bool = False
+
+    @property
+    def text(self) -> str:
+        left = f"dL/d{self.name.value}" if self.over_time else show(self.name)
+        return f"{left} = {'sum over t of ' if self.over_time else ''}{show(self.term)}"
+
+    @property
+    def latex(self) -> str:
+        left = latex.adjoint(self.name.value) if self.over_time else latex.term(self.name)
+        right = latex.term(self.term, 2 if self.over_time else 0)
+        return rf"{left} = \sum_t {right}" if self.over_time else f"{left} = {right}"
+
+    @property
+    def sympy(self) -> Any:
+        """The right side as a SymPy matrix expression."""
+        return scalars.matrix(self.term, self.cell)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex}$"
+
+
+@dataclass(frozen=True)
+class JacobianBlock:
+    """`d state[t] / d state[t-k]` as a sum of products of diagonals and matrices; None where it is no such sum."""
+
+    state: str
+    by: str
+    lag: int
+    chains: tuple[Chain, ...] | None
+    applied: Term                   # the product of the block with a vector v
+
+    @property
+    def text(self) -> str:
+        if self.chains is None:
+            return f"v -> {show(self.applied)}"
+        return show(total([c.term() for c in self.chains])) if self.chains else "0"
+
+    @property
+    def latex(self) -> str:
+        if self.chains is None:
+            return rf"v \mapsto {latex.term(self.applied)}"
+        return latex.term(total([c.term() for c in self.chains])) if self.chains else "0"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Derivation:
+    """The backward pass of a cell, printed.
+
+    `local[y, s]` is the elementwise derivative of the equation of y by s, a SymPy expression in gate outputs;
+    `recurrence[s]` is dL/ds[t], `parameters[W]` is dL/dW as a sum over t, `jacobian[s, h]` is ds[t]/dh[t-1].
+    """
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self._marks = {e.name: _fresh(f"a_{e.name}", cell) for e in cell.system.equations}
+
+    def __repr__(self) -> str:
+        return f"<Derivation of {self.cell.name}>"
+
+    # ---- the graph that is read: the engine's, with the arguments of gates named as well
+
+    @cached_property
+    def _longest(self) -> int:
+        return max((k for _, k in self.cell.slots), default=1)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The engine's unrolled backward graph; equal to `cell.unroll(...)` but for the names it carries.
+
+        It is read at a step that has all it reads before it, and whose successors have theirs after them.
+        """
+        return self.cell.unroll(3 * self._longest + 1, self._sizes, batch=BATCH, loss=weighted(self.cell), gradients=True,
+                                mark=self._mark)
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        """Unlike primes, so that a number that is a size can be printed as that."""
+        return dict(zip(self.cell.sizes, (p for p in range(1009, 10_000, 2) if all(p % q for q in range(3, 100, 2))),
+                        strict=False))
+
+    def _mark(self, value: Node, name: str, cell: str | None) -> Node:
+        if value.op.name in GATES:
+            value = apply(value.op, (tag(value.src[0], self._marks[name], cell),), value.at)
+        return tag(value, name, cell)
+
+    @cached_property
+    def _middle(self) -> int:
+        return self._longest + 1
+
+    @cached_property
+    def _names(self) -> dict[Node, Term]:
+        found: dict[Node, Term] = {}
+        for name, n in self.graph.inputs.items():
+            found[n] = self._input(name)
+        for label, n in self.graph.labels.items():
+            if isinstance(label.step, int):
+                lag, adjoint = self._middle - label.step, label.name.startswith("dloss/d")
+                who = label.name.removeprefix("dloss/d")
+                found.setdefault(n, Term("adjoint" if adjoint else "signal", (who, lag)))
+        return found
+
+    def _input(self, name: str) -> Term:
+        if "[" not in name:
+            return Term("parameter", name)
+        who, step = name.rstrip("]").split("[")
+        lag = self._middle - int(step)
+        return Term("adjoint", (f"loss {who[2:]}", lag)) if who.startswith("r_") else Term("signal", (who, lag))
+
+    @cached_property
+    def _reader(self) -> Reader:
+        parts = {}
+        for p, shape in self.cell.parameters.items():
+            if len(shape) == 2 and "+" in shape[1]:
+                start, parts[p] = 0, []
+                for label in shape[1].split("+"):
+                    n = int(label) if label.isdigit() else self._sizes[label]
+                    parts[p].append((start, n, label))
+                    start += n
+        return Reader(self._names, parts, {n: s for s, n in self._sizes.items()})
+
+    @cached_property
+    def _shared(self) -> dict[str, Term]:
+        """What the backward pass uses more than once and no equation names, under the names u1, u2, ..."""
+        graph, names, known = self.graph, self._names, dict[Term, str]()
+        users = defaultdict[Node, set[str]](set)
+        uses = Counter(s for n in graph.nodes for s in n.src)
+        for n in graph.nodes:
+            for s in n.src:
+                users[s].add(n.op.name)
+        for n in graph.nodes:
+            step = graph.steps.get(n)
+            plain = n.op.name in ("transpose", "reshape", "broadcast_to", "full") or users[n] == {"slice"}
+            if uses[n] < 2 or n in names or step is None or plain:
+                continue
+            term = self._reader.term(n)
+            if sum(1 for t in term.walk() if t.args) >= SHARED:
+                name = known.setdefault(shifted(term, step - self._middle), f"u{len(known) + 1}")
+                names[n] = Term("signal", (f" {name}", self._middle - step))  # no cell has a name with a space
+                self._reader.memory.clear()
+        return {f" {name}": term for term, name in known.items()}
+
+    # ---- what is printed
+
+    @cached_property
+    def _read(self) -> dict[str, dict[str, Term]]:
+        """All formulas, with the shared expressions that are really used numbered in the order of their use."""
+        shared = self._shared
+        found = {"adjoint": self._adjoints(), "parameter": self._gradients(), "input": self._inputs()}
+        used: dict[str, None] = {}
+        stack = [t for terms in found.values() for t in reversed(terms.values())]
+        while stack:
+            for x in stack.pop().walk():
+                if x.kind == "signal" and x.value[0] in shared and x.value[0] not in used:
+                    used[x.value[0]] = None
+                    stack.append(shared[x.value[0]])
+        order = [k for k in shared if k in used]
+        new = {k: _fresh(f"u{i}", self.cell) for i, k in enumerate(order, 1)}
+        renamed = {kind: {k: _with_names(t, new) for k, t in terms.items()} for kind, terms in found.items()}
+        return {"shared": {new[k]: _with_names(shared[k], new) for k in order}, **renamed}
+
+    @cached_property
+    def recurrence(self) -> dict[str, Formula]:
+        """dL/ds[t] of every quantity and of every gate's argument, in the order of the backward pass; before them what
+        they share, as u1, u2, ..."""
+        shared = {k: Formula(Term("signal", (k, 0)), t, self.cell) for k, t in self._read["shared"].items()}
+        return {**shared, **{k: Formula(Term("adjoint", (k, 0)), t, self.cell) for k, t in self._read["adjoint"].items()}}
+
+    @cached_property
+    def parameters(self) -> dict[str, Formula]:
+        """dL/dW of every parameter as a sum over the steps."""
+        return {p: Formula(Term("parameter", p), t, self.cell, over_time=True) for p, t in self._read["parameter"].items()}
+
+    @cached_property
+    def inputs(self) -> dict[str, Formula]:
+        """dL/dx[t] of every input."""
+        return {n: Formula(Term("adjoint", (n, 0)), t, self.cell) for n, t in self._read["input"].items()}
+
+    def _adjoints(self) -> dict[str, Term]:
+        found: dict[str, Term] = {}
+        order = [e.name for e in reversed(self.cell.roles.order)]
+        for name in (n for e in order for n in (e, self._marks[e])):
+            node = self.graph.labels.get(self._label(name))
+            if node is not None:
+                here = self._names[node]
+                found[name] = self._reader.root(node) if here == Term("adjoint", (name, 0)) else here
+        return found
+
+    def _label(self, name: str) -> Any:
+        return next((k for k in self.graph.labels if k.name == f"dloss/d{name}" and k.step == self._middle), None)
+
+    def _gradients(self) -> dict[str, Term]:
+        found = {}
+        for p in self.cell.parameters:
+            if p not in self.cell.learned:
+                gradient = self.graph.outputs[f"dloss/d{p}"]
+                terms = gradient.src if gradient.op.name == "add_n" else (gradient,)
+                found[p] = total([self._reader.term(n) for n in terms if self.graph.steps.get(n) == self._middle])
+        return found
+
+    def _inputs(self) -> dict[str, Term]:
+        return {n: self._reader.root(self.graph.outputs[f"dloss/d{n}[{self._middle}]"]) for n in self.cell.inputs}
+
+    @cached_property
+    def local(self) -> dict[tuple[str, str], Any]:
+        """Elementwise derivatives of each equation by what it reads, as SymPy expressions in gate outputs."""
+        import sympy
+
+        return {k: sympy.factor_terms(scalars.scalar(t)) for k, t in self.local_terms.items()}
+
+    @cached_property
+    def local_terms(self) -> dict[tuple[str, str], Term]:
+        found: dict[tuple[str, str], Term] = {}
+        for e in self.cell.roles.order:
+            found.update(_local(self.cell, e, self._marks[e.name], self._sizes))
+        return found
+
+    @cached_property
+    def jacobian(self) -> dict[tuple[str, str], JacobianBlock]:
+        """Blocks `d state[t] / d state[t-1]`; a longer lag k is under (state, "name[t-k]")."""
+        names: dict[Node, Term] = {}
+        slots = {(n, k): input_node(f"{n}[t-{k}]", (BATCH, *self.cell.signal_shape(n, self._sizes))) for n, k in self.cell.slots}
+        inputs = [input_node(f"{n}[t]", (BATCH, *self.cell.signal_shape(n, self._sizes))) for n in self.cell.inputs]
+        weights = {p: input_node(p, s) for p, s in self.cell.shapes(self._sizes).items()}
+        names.update({n: Term("signal", slot) for slot, n in slots.items()})
+        names.update({n: Term("signal", (k, 0)) for k, n in zip(self.cell.inputs, inputs, strict=True)})
+        names.update({n: Term("parameter", p) for p, n in weights.items()})
+        _, signals = self.cell.step(list(slots.values()), inputs, weights)
+        for name, n in signals.items():
+            names.setdefault(n, Term("signal", (name, 0)))
+        found = {}
+        for (by, lag), slot in slots.items():
+            if by in self.cell.states:
+                v = input_node("v", slot.shape)
+                for state in self.cell.states:
+                    moved = forward([signals[state]], {slot: v})[0]
+                    reader = Reader({**names, v: Term("parameter", "v")}, self._reader.parts, self._reader.sizes)
+                    key = (state, by if lag == 1 else f"{by}[t-{lag}]")
+                    found[key] = _block(state, by, lag, reader.term(moved))
+        return found
+
+    @cached_property
+    def functions(self) -> dict[str, str]:
+        """Quantities that are outputs of one function of a sum: gate -> function."""
+        return {e.name: e.term.value for e in self.cell.system.equations if e.term.kind == "call" and len(e.term.args) == 1}
+
+    @cached_property
+    def norms(self) -> dict[tuple[str, str], str]:
+        """An upper bound of the norm of each block, in LaTeX (after Pascanu, Mikolov & Bengio 2013)."""
+        return {k: bound(paths(b.applied, Term("parameter", "v")), self.functions) for k, b in self.jacobian.items() if b.chains}
+
+    # ---- forms
+
+    def latex(self) -> str:
+        """A LaTeX fragment with headings."""
+        return pages.as_latex(self)
+
+    def markdown(self) -> str:
+        """The whole derivation in Markdown with LaTeX formulas."""
+        return pages.as_markdown(self)
+
+    def mathml(self) -> str:
+        """A self-contained HTML page in which formulas are MathML: no script, no network."""
+        return pages.as_html(self)
+
+    def notebook(self) -> str:
+        """A Jupyter notebook that prints the derivation and repeats its proof."""
+        return pages.as_notebook(self)
+
+    def save(self, file: PathLike) -> None:
+        """Write `.md`, `.tex`, `.html` or `.ipynb`, by the ending of the name."""
+        path = Path(file)
+        forms: Mapping[str, Callable[[], str]] = {".md": self.markdown, ".tex": self.latex, ".html": self.mathml,
+                                                  ".ipynb": self.notebook}
+        if path.suffix not in forms:
+            raise ArgumentError(f"{path.name}: a derivation is written as {', '.join(forms)}")
+        atomic_write(path, forms[path.suffix]().encode())
+
+    def __str__(self) -> str:
+        return pages.as_text(self)
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
+
+def derive(cell: Cell) -> Derivation:
+    """The derivation of a cell's backward pass: local derivatives, recurrences, parameter gradients, Jacobian, norms.
+
+    Everything is read from the graphs that the engine runs, node by node, with the names of the equations.
+
+    >>> import tinyrnn as tr
+    >>> d = tr.derive(tr.cells.LSTM)
+    >>> d.local["h", "o"], d.local["f", "a_f"]
+    (tanh(c[t]), f[t]*(1 - f[t]))
+    >>> print(d.recurrence["c"])
+    dL/dc[t] = dL/dh[t] * o[t] * (1 - tanh(c[t]) ** 2) + dL/dc[t+1] * f[t+1]
+    >>> print(d.parameters["W_hf"])
+    dL/dW_hf = sum over t of outer(dL/da_f[t], h[t-1])
+    """
+    if not isinstance(cell, Cell):
+        raise ArgumentError(f"derive takes a cell, got {type(cell).__name__}; a layer's equations are layer.cell")
+    return Derivation(cell)
+
+
+def _fresh(name: str, cell: Cell) -> str:
+    """A name that the cell does not use."""
+    while name in cell.signals or name in cell.parameters:
+        name += "_"
+    return name
+
+
+def _with_names(t: Term, new: Mapping[str, str]) -> Term:
+    if t.kind == "signal":
+        return Term("signal", (new.get(t.value[0], t.value[0]), t.value[1]))
+    return Term(t.kind, t.value, tuple(_with_names(x, new) for x in t.args))
+
+
+def _local(cell: Cell, e: Equation, mark: str, sizes: Mapping[str, int]) -> dict[tuple[str, str], Term]:
+    """The derivatives of one equation by what it reads at this step or earlier, where they are elementwise."""
+    read = dict.fromkeys(t.value for t in e.term.walk() if t.kind == "signal")
+    sized = [t.value for t in e.term.walk() if t.kind == "size"]
+    shape = lambda n: (BATCH, *cell.signal_shape(n, sizes))
+    signals = {key: input_node(show(Term("signal", key)), shape(key[0])) for key in [*read, *((n, 0) for n in sized)]}
+    if not signals:
+        return {}
+    weights = {p: input_node(p, s) for p, s in cell.shapes(sizes).items()}
+    y = Step([e], signals, weights, cell.constants, cell.ranks, lambda _, n: n).env[e.name, 0]
+    names = {n: Term("parameter", p) for p, n in weights.items()} | {n: Term("signal", k) for k, n in signals.items()}
+    wrt = {show(Term("signal", k)) if k[1] else k[0]: n for k, n in signals.items() if k in read}
+    if y.op.name in GATES:
+        wrt, names = {mark: y.src[0], **wrt}, {y.src[0]: Term("signal", (mark, 0)), **names}
+    names[y] = Term("signal", (e.name, 0))
+    g = input_node("g", y.shape)
+    reader = Reader({**names, g: Term("parameter", "g")}, {}, {n: s for s, n in sizes.items()})
+    found = {}
+    adjoints = backward({y: g}, wrt.values())
+    for name, n in wrt.items():
+        term = _diagonal(reader.term(adjoints[n])) if n in adjoints else None
+        if term is not None:
+            found[e.name, name] = term
+    return found
+
+
+def _diagonal(t: Term) -> Term | None:
+    """e where t is e ⊙ g, or a sum of such; None where matrices stand between."""
+    try:
+        found = chains(t, Term("parameter", "g"))
+    except NotLinearError:
+        return None
+    if any(not f.diagonal for c in found for f in c.factors):
+        return None
+    one = Term("number", 1.0)
+    return total([c.factors[0].term if c.factors else one for c in found])
+
+
+def _block(state: str, by: str, lag: int, moved: Term) -> JacobianBlock:
+    try:
+        found = None if moved == Term("number", 0.0) else tuple(chains(moved, Term("parameter", "v")))
+        return JacobianBlock(state, by, lag, () if found is None else found, moved)
+    except NotLinearError:
+        return JacobianBlock(state, by, lag, None, moved)

@@ -1,0 +1,169 @@
+"""Printed BPTT formulas against the derivative of their own forward pass, at a random point of GF(2^61 - 1).
+
+A file holds the forward equations, the printed backward lines from the last step to the first, the share of each step
+in every gradient, and corrections where the printed lines are not the derivative.  Beyond the last step everything is
+0.  Nothing of the engine takes part: equations and formulas are evaluated by the checker of certificates.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...cells.equations import Equation, parse, parse_line
+from ..checker import P, Array, Equations, Point, each, filled, summed
+
+FOLDER = Path(__file__).parent
+WIDTH = 3
+"""Inputs and states have one size: some printed products fit only then."""
+
+
+@dataclass(frozen=True)
+class Printed:
+    """One formulation, as transcribed."""
+
+    name: str
+    title: str
+    source: str
+    url: str
+    year: int
+    steps: int
+    scope: str
+    cell: str
+    backward: str
+    gradients: dict[str, str]
+    corrections: tuple[tuple[str, dict[str, str]], ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Whether the printed formulas are the derivative; which quantities are not; which corrections make them so."""
+
+    printed: Printed
+    agrees: bool
+    wrong: tuple[str, ...]
+    corrected: bool
+    necessary: tuple[bool, ...]     # for each correction: whether the others without it fail
+
+    @property
+    def verdict(self) -> str:
+        if self.agrees:
+            return "agrees with the derivative as printed"
+        n = len(self.necessary)
+        return (f"does not agree as printed ({', '.join(self.wrong)}); agrees after {n} correction{'s' * (n > 1)}, "
+                f"{'each of which is necessary' if all(self.necessary) else 'not all of which are necessary'}"
+                if self.corrected else f"does not agree as printed ({', '.join(self.wrong)})")
+
+
+def names() -> list[str]:
+    """The formulations that come with tinyrnn."""
+    return sorted(p.stem for p in FOLDER.glob("*.toml"))
+
+
+def read(name: str) -> Printed:
+    """One formulation by its name."""
+    data = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    corrections = tuple((c["what"], dict(c["lines"])) for c in data.pop("corrections", []))
+    return Printed(name, corrections=corrections, **data)
+
+
+def check(name: str, seed: int = 0) -> Report:
+    """Run one formulation as printed, with all corrections, and with all but each one."""
+    printed = read(name)
+    wrong = _wrong(printed, (), seed)
+    every = range(len(printed.corrections))
+    needed = tuple(bool(_wrong(printed, [k for k in every if k != j], seed)) for j in every)
+    return Report(printed, not wrong, tuple(wrong), not _wrong(printed, every, seed), needed)
+
+
+def _wrong(printed: Printed, chosen: Iterable[int], seed: int) -> list[str]:
+    """The gradients that are not the derivative."""
+    lines = {k: v for j in chosen for k, v in printed.corrections[j][1].items()}
+    return [g for g in printed.gradients if not _holds(printed, lines, g, seed)]
+
+
+def _holds(printed: Printed, lines: Mapping[str, str], gradient: str, seed: int) -> bool:
+    """Whether one printed gradient, along a random direction, is the derivative along it."""
+    point = Point(seed)
+    run = _Run(printed, lines, point, gradient)
+    total = point.number(0)
+    for t in range(1, printed.steps + 1):
+        share = run.term(parse_line(lines.get(gradient, printed.gradients[gradient])), t)
+        moved = run.moving[f"{gradient}[{t}]" if f"{gradient}[1]" in run.moving else gradient]
+        direction = each(lambda n: point.number(0) + _residue(point, n.tangent), moved)
+        total = total + summed(each(lambda a, b: a.steady() * b, share, direction), tuple(range(np.ndim(share))), False, point).item()
+    return total.value == run.loss.tangent
+
+
+def _residue(point: Point, value: int) -> object:
+    number = point.number(0)
+    number.value = value
+    return number
+
+
+class _Run:
+    """The forward pass with one quantity moving, and the printed backward pass on steady numbers."""
+
+    def __init__(self, printed: Printed, lines: Mapping[str, str], point: Point, gradient: str) -> None:
+        self.printed, self.point = printed, point
+        system = parse(printed.cell)
+        self.values: dict[str, dict[int, Array]] = {}
+        shapes = _shapes(printed)
+        parameters = {p: point.draw(s, p == gradient) for p, s in shapes.items()}
+        self.moving = dict(parameters)
+        self.equations = Equations(system, point, {p: _still(v) for p, v in parameters.items()})
+        forward = Equations(system, point, parameters)
+        states = {t.value[0] for e in system.equations for t in e.term.walk() if t.kind == "signal" and t.value[1]}
+        before = {s: point.draw((WIDTH,), False) for s in states}
+        outputs = {t.value[0][5:] for e in self._lines(lines) for t in e.term.walk()
+                   if t.kind == "signal" and t.value[0].startswith("loss_")}
+        self.loss = point.number(0)
+        history: dict[int, dict[str, Array]] = {0: before}
+        for t in range(1, printed.steps + 1):
+            x = self.moving[f"x[{t}]"] = point.draw((WIDTH,), gradient == "x")
+            history[t] = forward.step(lambda n, lag, t=t: history[t - lag][n], {"x": x})  # type: ignore[misc]
+            for o in outputs:
+                weight = point.draw((WIDTH,), False)
+                self.loss = self.loss + summed(each(lambda r, y: r * y, weight, history[t][o]), (0,), False, point).item()
+                self.values.setdefault(f"loss_{o}", {})[t] = weight
+        for t, values in history.items():
+            for n, v in values.items():
+                self.values.setdefault(n, {})[t] = _still(v)
+        for t in range(printed.steps, 0, -1):
+            for e in self._lines(lines)[: len(printed.backward.strip().splitlines())]:
+                self.values.setdefault(e.name, {})[t] = self.term(e, t)
+
+    def _lines(self, lines: Mapping[str, str]) -> list[Equation]:
+        """The backward lines, then the gradients."""
+        found = []
+        for text in self.printed.backward.strip().splitlines():
+            name = text.split("[")[0].strip()
+            term = parse_line(lines.get(name, text.split("=", 1)[1]))
+            found.append(Equation(name, term.term))
+        return [*found, *(parse_line(lines.get(g, text)) for g, text in self.printed.gradients.items())]
+
+    def term(self, e: Equation, t: int) -> Array:
+        """A formula at step t; what lies beyond the last step is 0."""
+        zero = filled((WIDTH,), lambda: self.point.number(0))
+        return self.equations.value(e.term, lambda n: self.values[n][t], lambda n, lag: (
+            zero if t - lag > self.printed.steps else self.values[n][t - lag]))
+
+
+def _still(x: Array) -> Array:
+    return each(lambda a: a.steady(), x)
+
+
+def _shapes(printed: Printed) -> dict[str, tuple[int, ...]]:
+    """A parameter before @ is a matrix, any other a vector."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for e in parse(printed.cell).equations:
+        for t in e.term.walk():
+            if t.kind == "binary" and t.value == "@":
+                shapes[t.args[0].value] = (WIDTH, WIDTH)
+            elif t.kind == "parameter":
+                shapes.setdefault(t.value, (WIDTH,))
+    return shapes

@@ -1,0 +1,255 @@
+"""Nodes read back as mathematics of one example: the way from the engine's graph to a printed equation.
+
+A graph computes whole batches: vectors are rows [B, n], a product is v Wᵀ, a weight's gradient is δᵀ x.  Read as one
+example with column vectors these are W v and δ xᵀ.  Reading stops at names: a value that has one is printed as that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import reduce
+
+from ..cells.equations import Term
+from ..ir.node import Node
+
+BATCH = 10_007
+"""A batch size that no other size has, so that batched arrays are known by their shape (nothing is ever run)."""
+
+_SAME = ("tag", "astype", "stop_gradient", "broadcast_to")
+_BINARY = {"add": "+", "sub": "-", "mul": "*", "scale": "*", "div": "/", "power": "**"}
+_COMPARE = {"less": "<", "less_equal": "<=", "equal": "==", "not_equal": "!="}
+
+
+class Reader:
+    """Terms of nodes; `names` says what is printed by its name, `parts` how the columns of a matrix are divided, `sizes`
+    which numbers are sizes."""
+
+    def __init__(self, names: Mapping[Node, Term], parts: Mapping[str, list[tuple[int, int, str]]],
+                 sizes: Mapping[int, str]) -> None:
+        self.names, self.parts, self.sizes = names, parts, sizes
+        self.memory: dict[Node, Term] = {}
+
+    def root(self, n: Node) -> Term:
+        """A node read through its own name; what the loss of this step contributes comes first."""
+        if n.op.name != "add_n":
+            return self._read(n)
+        return total(sorted((self.term(s) for s in n.src), key=lambda t: not _from_loss(t)))
+
+    def term(self, n: Node) -> Term:
+        if n in self.names:
+            return self.names[n]
+        if n not in self.memory:
+            self.memory[n] = self._read(n)
+        return self.memory[n]
+
+    def _read(self, n: Node) -> Term:
+        name = n.op.name
+        if name in _SAME:
+            return self.term(n.src[0])
+        if name in _BINARY:
+            return self._arithmetic(_BINARY[name], n)
+        if name in _COMPARE:
+            return Term("compare", _COMPARE[name], tuple(self.term(s) for s in n.src))
+        special: dict[str, Callable[[Node], Term]] = {
+            "add_n": lambda n: total([self.term(s) for s in n.src]), "neg": lambda n: negated(self.term(n.src[0])),
+            "full": lambda n: self._number(float(n.at[0])), "powk": self._power, "matmul": self._product, "transpose": self._turned,
+            "reshape": lambda n: self.term(n.src[0]), "sum": self._sum, "slice": self._slice, "concat": self._join,
+            "input": lambda n: Term("parameter", n.at[0])}
+        if name in special:
+            return special[name](n)
+        bounds = tuple(self._number(float(a)) for a in n.at if isinstance(a, float))
+        return Term("call", name, (*(self.term(s) for s in n.src), *bounds))
+
+    def _number(self, value: float) -> Term:
+        """A size by its name; other numbers as they were written (1.3 - 1 is printed 0.3)."""
+        return Term("size", self.sizes[int(value)]) if value in self.sizes else number(float(f"{value:.12g}"))
+
+    # ---- arithmetic
+
+    def _arithmetic(self, op: str, n: Node) -> Term:
+        a, b = n.src
+        if op == "*" and a is b:
+            return Term("binary", "**", (self.term(a), number(2)))
+        if op == "-" and b.op.name == "mul" and b.src == (a, a):  # y - y² is read y (1 - y)
+            return product(self.term(a), difference(number(1), self.term(a)))
+        x, y = self.term(a), self.term(b)
+        if op == "*" and _outer(a, b):
+            return Term("call", "outer", (x, y) if a.shape[-1] == 1 else (y, x))
+        if op == "+":
+            return total([x, y])
+        if op == "-":
+            return difference(x, y)
+        return product(x, y) if op == "*" else Term("binary", op, (x, y))
+
+    def _power(self, n: Node) -> Term:
+        return Term("binary", "**", (self.term(n.src[0]), self._number(float(n.at[0]))))
+
+    def _sum(self, n: Node) -> Term:
+        """A sum over the batch is not written: equations are those of one example."""
+        x, (axes, _) = n.src[0], n.at
+        if x.op.name == "mul" and x not in self.names and x.ndim == 3 and batched(x) and len(axes) == 1:
+            for m, v in (x.src, x.src[::-1]):
+                if m.shape == x.shape and v.shape[axes[0]] == x.shape[axes[0]] and v.shape[3 - axes[0]] == 1:
+                    matrix = self.term(m)
+                    return Term("binary", "@", (matrix if axes[0] == 2 else turned(matrix), self.term(v)))
+        rest = [i for i in axes if not (i == 0 and batched(x)) and x.shape[i] != 1]
+        return Term("call", "sum", (self.term(x),)) if rest else self.term(x)
+
+    # ---- products
+
+    def _product(self, n: Node) -> Term:
+        a, b = n.src
+        if a.op.name == "transpose" and batched(a.src[0]) and batched(b) and a.ndim == 2:  # Σ over the batch of δ xᵀ
+            return Term("call", "outer", (self.term(a.src[0]), self.term(b)))
+        if batched(a) and not batched(b):
+            return self._applied(turned(self.term(b)), self.term(a))
+        x, y = self.term(a), self.term(b)
+        if a.ndim == 3 and a.shape[1] == 1:                       # a row times a matrix is the matrix turned
+            return Term("binary", "@", (turned(y), x))
+        if b.ndim == 3 and b.shape[1] == 1 and b.shape[2] > 1 and a.shape[2] == 1:
+            return Term("call", "outer", (x, y))
+        return Term("binary", "@", (x, y))
+
+    def _applied(self, matrix: Term, vector: Term) -> Term:
+        """W [v, 0] is W_h v."""
+        labels = self.parts.get(str(matrix.value), []) if matrix.kind == "parameter" else []
+        if vector.kind == "join" and len(labels) == len(vector.args) and any(is_number(x, 0) for x in vector.args):
+            return total([Term("binary", "@", (Term("parameter", f"{matrix.value}_{label}"), x))
+                          for (_, _, label), x in zip(labels, vector.args, strict=True) if not is_number(x, 0)])
+        return Term("binary", "@", (matrix, vector))
+
+    def _turned(self, n: Node) -> Term:
+        x = n.src[0]
+        vector = batched(x) and (x.ndim == 2 or 1 in x.shape[1:])
+        return self.term(x) if vector else turned(self.term(x))
+
+    # ---- parts
+
+    def _join(self, n: Node) -> Term:
+        return Term("join", None, tuple(self.term(s) for s in n.src))
+
+    def _slice(self, n: Node) -> Term:
+        """Rows of (Wᵀ δ) that belong to one part of W's columns: W_partᵀ δ; sums are sliced term by term."""
+        x, parts = n.src[0], n.at[0]
+        start, count, step = parts[-1]
+        if step == 1 and all(p == (0, k, 1) for p, k in zip(parts[:-1], x.shape[:-1], strict=True)):
+            return self._columns(x, start, count)
+        return Term("call", "slice", (self.term(x),))
+
+    def _columns(self, x: Node, start: int, count: int) -> Term:
+        if x.op.name == "add_n" and x not in self.names:
+            return total([self._columns(s, start, count) for s in x.src])
+        if x.op.name == "add" and x not in self.names:
+            return total([self._columns(s, start, count) for s in x.src])
+        if x.op.name == "matmul" and x not in self.names:
+            parameter = self.term(x.src[1])
+            for first, n, label in self.parts.get(str(parameter.value), []) if parameter.kind == "parameter" else []:
+                if (first, n) == (start, count):
+                    piece = Term("parameter", f"{parameter.value}_{label}")
+                    return Term("binary", "@", (turned(piece), self.term(x.src[0])))
+        return Term("call", "slice", (self.term(x), number(start), number(start + count)))
+
+
+def batched(n: Node) -> bool:
+    return bool(n.shape) and n.shape[0] == BATCH
+
+
+def _outer(a: Node, b: Node) -> bool:
+    """[B, n, 1] times [B, 1, m]."""
+    return a.ndim == b.ndim >= 2 and a.shape[-2:] != b.shape[-2:] and {a.shape[-1], a.shape[-2]} & {1} != set() and (
+        (a.shape[-1] == 1 and b.shape[-2] == 1 and a.ndim == 3) or (a.shape[-2] == 1 and b.shape[-1] == 1 and a.ndim == 3))
+
+
+# ---- terms, made as one would write them
+
+def number(value: float) -> Term:
+    return Term("number", float(value)) if value >= 0 else Term("negate", None, (Term("number", -float(value)),))
+
+
+def is_number(t: Term, value: float) -> bool:
+    return t.kind == "number" and t.value == value
+
+
+def negated(t: Term) -> Term:
+    return t.args[0] if t.kind == "negate" else Term("negate", None, (t,))
+
+
+def total(terms: list[Term]) -> Term:
+    """A sum without zeros; a negated term is subtracted; x y - x z is x (y - z)."""
+    kept = _collected([t for part in terms for t in summands(part) if not is_number(t, 0)]) or [number(0)]
+    common = _common(kept)
+    if common is not None:
+        return product(common[0], total(common[1]))
+    if len(kept) > 1 and kept[0].kind == "negate" != kept[1].kind:
+        kept[:2] = kept[1::-1]
+    return reduce(lambda x, y: Term("binary", "-", (x, y.args[0])) if y.kind == "negate" else Term("binary", "+", (x, y)), kept)
+
+
+def _collected(terms: list[Term]) -> list[Term]:
+    """u + u as 2 u."""
+    count = Counter(terms)
+    return terms if len(count) == len(terms) else [product(number(k), t) if k > 1 else t for t, k in count.items()]
+
+
+def summands(t: Term) -> list[Term]:
+    """The terms of a sum, negated where they are subtracted."""
+    if t.kind == "negate":
+        return [negated(x) for x in summands(t.args[0])]
+    if t.kind == "binary" and t.value in ("+", "-"):
+        right = summands(t.args[1])
+        return [*summands(t.args[0]), *(right if t.value == "+" else [negated(x) for x in right])]
+    return [t]
+
+
+def _common(terms: list[Term]) -> tuple[Term, list[Term]] | None:
+    """The first factor of two products, where it is the same."""
+    bare = [t.args[0] if t.kind == "negate" else t for t in terms]
+    if len(terms) != 2 or any(t.kind != "binary" or t.value != "*" for t in bare) or bare[0].args[0] != bare[1].args[0]:
+        return None
+    return bare[0].args[0], [negated(b.args[1]) if t.kind == "negate" else b.args[1] for t, b in zip(terms, bare, strict=True)]
+
+
+def _from_loss(t: Term) -> bool:
+    return t.kind == "adjoint" and str(t.value[0]).startswith("loss ")
+
+
+def difference(x: Term, y: Term) -> Term:
+    return total([x, negated(y)]) if not is_number(x, 0) else negated(y)
+
+
+def product(x: Term, y: Term) -> Term:
+    """A product with its sign and its number in front and products of matrices at the end."""
+    sign, value, rest = 1, 1.0, list[Term]()
+    stack = [y, x]
+    while stack:
+        t = stack.pop()
+        if t.kind == "negate":
+            sign = -sign
+            stack.append(t.args[0])
+        elif t.kind == "binary" and t.value == "*":
+            stack += [t.args[1], t.args[0]]
+        elif t.kind == "number":
+            value *= t.value
+        else:
+            rest.append(t)
+    rest.sort(key=lambda t: t.kind == "binary" and t.value == "@")
+    rest = [number(value), *rest] if value != 1 or not rest else rest
+    result = number(0) if value == 0 else reduce(lambda a, b: Term("binary", "*", (a, b)), rest)
+    return negated(result) if sign < 0 and value else result
+
+
+def turned(t: Term) -> Term:
+    """A transpose; that of a transpose is the matrix itself."""
+    if t.kind == "parameter":
+        return Term("transpose", t.value)
+    if t.kind == "transpose":
+        return Term("parameter", t.value) if not t.args else t.args[0]
+    return Term("transpose", None, (t,))
+
+
+def shifted(t: Term, steps: int) -> Term:
+    """The same expression, read so many steps later."""
+    if t.kind in ("signal", "adjoint"):
+        return Term(t.kind, (t.value[0], t.value[1] + steps))
+    return Term(t.kind, t.value, tuple(shifted(x, steps) for x in t.args))

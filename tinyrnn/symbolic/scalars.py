@@ -1,0 +1,132 @@
+"""Terms as SymPy expressions: entry by entry (scalars), or as matrix expressions with symbolic sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..cells.cell import Cell
+from ..cells.equations import Term, show
+
+
+def scalar(t: Term) -> Any:
+    """An elementwise term as a SymPy expression in symbols called `c[t]`, `h[t-1]`, `W_f`; a product `W @ h[t-1]` is one."""
+    import sympy
+
+    if t.value == "@" or t.kind in ("join", "transpose") or t.value in ("outer", "sum", "slice"):
+        return sympy.Symbol(show(t), real=True)
+    args = [scalar(a) for a in t.args]
+    match t.kind:
+        case "number":
+            return sympy.Rational(repr(t.value)) if not t.value.is_integer() else sympy.Integer(int(t.value))
+        case "signal" | "adjoint" | "parameter" | "size":
+            return sympy.Symbol(show(t), real=True)
+        case "negate":
+            return -args[0]
+        case "call":
+            return _function(t.value)(*args)
+        case "compare":
+            return {"<": sympy.Lt, "<=": sympy.Le, ">": sympy.Gt, ">=": sympy.Ge, "==": sympy.Eq, "!=": sympy.Ne}[t.value](*args)
+    a, b = args
+    return {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "/": lambda: a / b, "**": lambda: a**b}[t.value]()
+
+
+def _function(name: str) -> Callable[..., Any]:
+    import sympy
+
+    known = {"maximum": sympy.Max, "minimum": sympy.Min, "abs": sympy.Abs,
+             "where": lambda c, a, b: sympy.Piecewise((a, c), (b, True))}
+    if name in known:
+        return known[name]
+    own = getattr(sympy, name, None) if name in ("tanh", "exp", "log", "sqrt", "sin", "cos", "sign") else None
+    return own or sympy.Function(name)  # type: ignore[no-any-return]
+
+
+def matrix(t: Term, cell: Cell) -> Any:
+    """A term as a SymPy matrix expression: vectors are n by 1, ⊙ is `HadamardProduct`, f(v) is `v.applyfunc(f)`."""
+    return _Matrices(cell).of(t)
+
+
+class _Matrices:
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+
+    def of(self, t: Term) -> Any:
+        import sympy
+
+        args = [self.of(a) for a in t.args]
+        match t.kind:
+            case "number":
+                return sympy.Rational(repr(t.value)) if not t.value.is_integer() else sympy.Integer(int(t.value))
+            case "signal" | "adjoint":
+                return self._symbol(show(t), self._signal_shape(t))
+            case "parameter":
+                return self._symbol(t.value, self._parameter_shape(t.value))
+            case "transpose":
+                return args[0].T if args else self._symbol(t.value, self._parameter_shape(t.value)).T
+            case "negate":
+                return -args[0]
+            case "join":
+                return sympy.BlockMatrix([[a] for a in args])
+            case "call":
+                return self._call(t, args)
+            case "binary":
+                return self._binary(t.value, *args)
+        return self._opaque(t, args)
+
+    def _opaque(self, t: Term, args: list[Any]) -> Any:
+        """One symbol for an entrywise function of several matrices, or for a condition (1 where it holds)."""
+        import sympy
+
+        like = next((a for a in args if getattr(a, "is_Matrix", False)), None)
+        return sympy.Symbol(show(t), real=True) if like is None else sympy.MatrixSymbol(show(t), *like.shape)
+
+    def _symbol(self, name: str, shape: tuple[str, ...]) -> Any:
+        import sympy
+
+        if not shape:
+            return sympy.Symbol(name, real=True)
+        sizes = [sum((sympy.Integer(int(p)) if p.isdigit() else sympy.Symbol(p, integer=True, positive=True)
+                      for p in s.split("+")), start=sympy.Integer(0)) for s in shape]
+        return sympy.MatrixSymbol(name, sizes[0], sizes[1] if len(sizes) == 2 else 1)
+
+    def _signal_shape(self, t: Term) -> tuple[str, ...]:
+        name = t.value[0].removeprefix("loss ")
+        return self.cell.signals.get(name) or self.cell.signals.get(name.removeprefix("a_"), ())
+
+    def _parameter_shape(self, name: str) -> tuple[str, ...]:
+        if name in self.cell.parameters:
+            return self.cell.parameters[name]
+        whole, _, part = name.rpartition("_")
+        return (self.cell.parameters[whole][0], part) if whole in self.cell.parameters else ()
+
+    def _binary(self, op: str, a: Any, b: Any) -> Any:
+        import sympy
+
+        both = getattr(a, "is_Matrix", False) and getattr(b, "is_Matrix", False)
+        one = lambda x, like: x if getattr(x, "is_Matrix", False) else x * sympy.OneMatrix(*like.shape)
+        if op in "+-" and (getattr(a, "is_Matrix", False) or getattr(b, "is_Matrix", False)):
+            a, b = one(a, b), one(b, a)
+        if op == "**" and getattr(a, "is_Matrix", False):
+            return sympy.HadamardPower(a, b)
+        if op == "/" and both:
+            return sympy.HadamardProduct(a, sympy.HadamardPower(b, -1))
+        if op == "*" and both:
+            return sympy.HadamardProduct(a, b)
+        return {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "@": lambda: a * b, "/": lambda: a / b,
+                "**": lambda: a**b}[op]()
+
+    def _call(self, t: Term, args: list[Any]) -> Any:
+        import sympy
+
+        name, matrices = t.value, [a for a in args if getattr(a, "is_Matrix", False)]
+        if name == "outer":
+            return args[0] * args[1].T
+        if name == "where" and matrices:
+            yes, no = (self._binary("*", args[0], x) for x in args[1:])
+            return yes + (self._binary("-", args[2], no) if args[2] != 0 else no)
+        if name == "sum" and matrices:
+            return sympy.OneMatrix(1, args[0].shape[0]) * args[0]
+        if len(args) == 1 == len(matrices):
+            return args[0].applyfunc(_function(name))
+        return self._opaque(t, args) if matrices else _function(name)(*args)
