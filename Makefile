@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: tour test lint goldens pictures measure clean
+.PHONY: tour test lint docs goldens pages pictures measure clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,12 +22,22 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Fails where a generated page differs from what the code generates, then builds the pages.
+docs: $(VENV)/.ready
+	$(BIN)/python docs/build.py --check
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+
 # The recorded answers of PyTorch; needs `pip install torch==2.13.0`.
 goldens: $(VENV)/.ready
 	$(BIN)/python -m tinyrnn_tests.goldens
 
 clean:
 	rm -rf $(VENV) tour build dist
+
+# Write the generated pages anew.
+pages: $(VENV)/.ready
+	$(BIN)/python docs/build.py
 
 # The pictures that README and docs show.
 pictures: $(VENV)/.ready

@@ -1,11 +1,11 @@
 """tinyrnn: recurrent networks that one can see through.
 
-Write a recurrent cell as equations; tinyrnn differentiates it, draws its unrolled graph, and trains it.
+Write a recurrent cell as equations; tinyrnn proves its gradients, draws its unrolled graph, and trains it.
 """
 
 from . import backends, cells, domains, io, nn, optim, train
 from .cells import Cell
-from .errors import EquationError, StaleError, TinyRNNError
+from .errors import EquationError, ProofError, StaleError, TinyRNNError
 from .functional import (
     T,
     abs,
@@ -71,6 +71,9 @@ from .functional import (
 )
 from .ir import Graph
 from .nn import load
+from .symbolic.derive import Derivation, derive
+from .symbolic.equivalent import Equivalence, equivalent
+from .symbolic.prove import Proof, prove
 from .tensor import Tensor
 from .viz import Drawing, draw
 

@@ -11,7 +11,12 @@ from pathlib import Path
 from . import __version__, tour
 from .backends import available
 from .cells import Cell, get, names
-from .errors import TinyRNNError
+from .errors import ArgumentError, ProofError, TinyRNNError
+from .symbolic import published
+from .symbolic.checker import check_file
+from .symbolic.derive import derive
+from .symbolic.equivalent import equivalent
+from .symbolic.prove import prove
 from .viz import draw, renderer
 
 
@@ -34,6 +39,62 @@ def _draw(args: argparse.Namespace) -> int:
     file = args.output or f"{cell.name}.svg"
     draw(cell, file, steps=args.steps, gradients=args.gradients, theme=args.theme)
     print(file)
+    return 0
+
+
+def _derive(args: argparse.Namespace) -> int:
+    derivation = derive(cell_named(args.cell))
+    if args.output:
+        derivation.save(args.output)
+        print(args.output)
+    else:
+        print({"text": str, "latex": lambda d: d.latex(), "markdown": lambda d: d.markdown()}[args.form](derivation))
+    return 0
+
+
+def _prove(args: argparse.Namespace) -> int:
+    if args.check:
+        for verdict in check_file(args.check):
+            print(f"good: {verdict}")
+        return 0
+    if args.cell is None:
+        raise ArgumentError("name a cell, or a certificate with --check FILE")
+    sizes = dict(_size(s) for s in args.size)
+    proof = prove(cell_named(args.cell), sizes or None, steps=args.steps, batch=args.batch, rng=args.seed)
+    print(proof)
+    if args.output:
+        proof.save(args.output)
+        print(args.output)
+    return 0 if proof.holds else 1
+
+
+def _size(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    if not value.isdecimal():
+        raise ArgumentError(f"a size is written NAME=NUMBER, such as h=16; got {text!r}")
+    return name, int(value)
+
+
+def _equivalent(args: argparse.Namespace) -> int:
+    mapping = dict(_entry(m) for m in args.map)
+    found = equivalent(cell_named(args.a), cell_named(args.b), mapping or None, rng=args.seed)
+    print(found)
+    return 0 if found.holds else 1
+
+
+def _entry(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not name.strip() or not value.strip():
+        raise ArgumentError(f"a mapping is written PARAMETER=EXPRESSION, such as W_z=-W_z; got {text!r}")
+    return name.strip(), value.strip()
+
+
+def _published(args: argparse.Namespace) -> int:
+    for name in args.names or published.names():
+        report = published.check(name)
+        print(f"{report.printed.title} ({report.printed.year})\n  {report.verdict}")
+        for k, (what, _) in enumerate(report.printed.corrections, 1):
+            print(f"  {k}. {what}")
     return 0
 
 
@@ -65,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    t = command("tour", _tour, "draw, check and train: everything once, written to a folder")
+    t = command("tour", _tour, "draw, prove, derive and train: everything once, written to a folder")
     t.add_argument("--out", default="tour", metavar="FOLDER", help="where to write (default: tour)")
     t.add_argument("--short", action="store_true", help="a few seconds of training instead of a full run")
     d = command("draw", _draw, "draw a cell, folded or unrolled")
@@ -74,9 +135,34 @@ def parser() -> argparse.ArgumentParser:
     d.add_argument("--steps", type=int, help="unroll over this many steps")
     d.add_argument("--gradients", action="store_true", help="draw the way back as well")
     d.add_argument("--theme", default="auto", choices=("auto", "light", "dark"))
+    _symbolic_commands(command)
     command("cells", _cells, "list the cells that come with tinyrnn")
     command("doctor", _doctor, "say what is installed and what is missing")
     return p
+
+
+def _symbolic_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    what = "a name (see `tinyrnn cells`) or a file of equations"
+    d = command("derive", _derive, "print the backward pass of a cell as equations")
+    d.add_argument("cell", metavar="CELL", help=what)
+    d.add_argument("-o", "--output", metavar="FILE", help=".md, .tex, .html (MathML) or .ipynb instead of the terminal")
+    d.add_argument("--form", choices=("text", "latex", "markdown"), default="text", help="what to print (default: text)")
+    p = command("prove", _prove, "prove a cell's gradients, or check a certificate; exit code 1 where that fails")
+    p.add_argument("cell", metavar="CELL", nargs="?", help=what)
+    p.add_argument("--check", metavar="FILE", help="verify a certificate without the engine")
+    p.add_argument("-o", "--output", metavar="FILE", help="write a certificate (JSON)")
+    p.add_argument("--size", metavar="NAME=N", action="append", default=[], help="a size of the cell, such as h=16")
+    p.add_argument("--steps", type=int, help="steps of the proof in the field")
+    p.add_argument("--batch", type=int, help="rows of the proof in the field")
+    e = command("equivalent", _equivalent, "compare two cells as functions; exit code 0 only where they are equal")
+    e.add_argument("a", metavar="CELL", help=what)
+    e.add_argument("b", metavar="CELL", help="the other one")
+    e.add_argument("--map", metavar="W=EXPR", action="append", default=[],
+                   help="a parameter of the first cell in terms of the second's: W_z=-W_z")
+    for sub in (p, e):
+        sub.add_argument("--seed", type=int, default=0, help="of the random points (default: 0)")
+    b = command("published", _published, "run BPTT formulas as printed in the literature against the derivative")
+    b.add_argument("names", nargs="*", metavar="NAME", help=", ".join(published.names()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,6 +170,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         result: int = args.run(args)
+    except ProofError as error:
+        print(f"tinyrnn: {error}", file=sys.stderr)
+        return 1
     except (TinyRNNError, OSError, UnicodeDecodeError) as error:
         print(f"tinyrnn: {error}", file=sys.stderr)
         return 2

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from .backends import available
-from .errors import BackendError
+from .errors import ArgumentError, BackendError
 from .ir import Graph, check
 from .ir.check import ENABLED
 from .ir.ops.leaves import input_node
 from .passes import save
+from .symbolic.prove import Proof, equal_graphs
 from .tensor import Tensor
 
 PIPELINE: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (("save", save),)
@@ -30,20 +33,32 @@ class Program:
                                f"available: {', '.join(available())}")
         self.function, self.backend = function, backend
         self.graphs: dict[Hashable, Graph] = {}
+        self.stages: dict[Hashable, list[tuple[str, Graph]]] = {}
 
     def graph(self, values: Mapping[str, Any], key: Hashable = None) -> Graph:
         """The graph for arrays of these shapes and dtypes; `key` tells apart whatever else the function depends on."""
         signature = (key, tuple((k, v.shape, v.dtype.str) for k, v in values.items()))
         if signature not in self.graphs:
-            self.graphs[signature] = self._trace(values)
+            self.stages[signature] = self._trace(values)
+            self.graphs[signature] = self.stages[signature][-1][1]
         return self.graphs[signature]
 
-    def _trace(self, values: Mapping[str, Any]) -> Graph:
+    def _trace(self, values: Mapping[str, Any]) -> list[tuple[str, Graph]]:
+        """The traced graph and what each pass makes of it."""
         tensors = {k: Tensor(input_node(k, v.shape, v.dtype)) for k, v in values.items()}
-        graph = Graph(self.function(**tensors))
-        for _, transform in PIPELINE:
-            graph = check(transform(graph)) if ENABLED else transform(graph)
-        return graph
+        stages = [("trace", Graph(self.function(**tensors)))]
+        for name, transform in PIPELINE:
+            graph = transform(stages[-1][1])
+            stages.append((name, check(graph) if ENABLED else graph))
+        return stages
+
+    def prove(self, *, rng: int = 0) -> Proof:
+        """Every pass kept every value, in each signature that was traced; raises `ProofError` where one did not."""
+        if not self.stages:
+            raise ArgumentError("nothing was traced yet: call the program once, then prove it")
+        pairs = [(f"{name} {i}", before, after) for i, stages in enumerate(self.stages.values(), 1)
+                 for (_, before), (name, after) in pairwise(stages)]
+        return equal_graphs("program", pairs, rng, time.perf_counter())
 
     def __call__(self, key: Hashable = None, /, **values: Any) -> dict[str, Any]:
         arrays = {k: np.asarray(v) for k, v in values.items()}

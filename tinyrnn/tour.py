@@ -1,4 +1,4 @@
-"""`tinyrnn tour`: draws, checks, trains, and writes it all to a folder with an index page."""
+"""`tinyrnn tour`: draws, checks, proves, derives, trains, and writes it all to a folder with an index page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import Any
 from . import nn, optim
 from .cells import Cell, get
 from .datasets import ALPHABET, decode_name, encode_names, first_names, ngram_nats, split_names
+from .errors import ProofError
 from .files import atomic_write
+from .symbolic.derive import derive
+from .symbolic.equivalent import equivalent
+from .symbolic.prove import prove
 from .testing import GradientCheck, check_gradients, random_values
 from .viz import draw
 
@@ -55,6 +59,7 @@ def run(folder: Path, short: bool = False) -> int:
     print("tinyrnn tour")
     pictures(tour)
     gradients(tour)
+    proofs(tour)
     names(tour, epochs=2 if short else 14)
     write_index(tour, time.perf_counter() - began)
     return int(tour.failed)
@@ -80,9 +85,29 @@ def gradients(tour: Tour) -> None:
         tour.say(f"{name.upper()}, 4 steps unrolled, {len(graph)} nodes: {check}: {'good' if check.holds else 'FAILED'}")
 
 
+def proofs(tour: Tour) -> None:
+    """Both cells proved, derived, and compared."""
+    tour.section("3. Gradients, proved and derived")
+    for name in ("lstm", "gru"):
+        cell = get(name)
+        try:
+            proof = prove(cell)
+        except ProofError as error:
+            tour.failed = True
+            tour.text(f"{name.upper()}: FAILED\n{error}")
+            continue
+        tour.failed |= not proof.holds
+        tour.text(str(proof))
+        proof.save(tour.folder / f"{name}_proof.json")
+        tour.link(f"{name}_proof.json", f"the certificate; `tinyrnn prove --check {name}_proof.json` verifies it without the engine")
+        derive(cell).save(tour.folder / f"{name}_derivation.html")
+        tour.link(f"{name}_derivation.html", f"every equation of the {name.upper()}'s backward pass, read from the engine's graph")
+    tour.text(str(equivalent(get("gru"), get("gru_lecture"))))
+
+
 def names(tour: Tour, epochs: int) -> None:
     """A character model of first names against n-gram counts."""
-    tour.section("3. A character LSTM learns first names")
+    tour.section("4. A character LSTM learns first names")
     train, test = split_names(first_names())
     tour.say(f"{len(train):,} names to learn from and {len(test)} held out, all distinct (US census 1990), "
              f"{len(ALPHABET)} characters with the end sign")

@@ -141,7 +141,8 @@ def _aligned(formula: str) -> str:
 
 
 def _shape(text: str) -> str:
-    return " \\times ".join("+".join(p if p.isdigit() else latex.name(p) for p in s.split("+")) for s in text.split(" × "))
+    sizes = [[p if p.isdigit() else latex.name(p) for p in s.split("+")] for s in text.split(" × ")]
+    return " \\times ".join(parts[0] if len(parts) == 1 else f"({' + '.join(parts)})" for parts in sizes)
 
 
 _TEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
@@ -173,7 +174,8 @@ def _md(text: str) -> str:
 
 
 _STYLE = ("body{font:17px/1.6 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
-          "math{font-size:1.1em}.formula{margin:.7rem 0;overflow-x:auto}td{padding:.1rem 1rem .1rem 0}")
+          "math{font-size:1.1em}.formula{margin:.7rem 0;overflow-x:auto}.formula math{display:inline math}"
+          "td{padding:.1rem 1rem .1rem 0}")
 
 
 def as_html(d: Derivation) -> str:
@@ -184,7 +186,7 @@ def as_html(d: Derivation) -> str:
         if s.rows:
             rows = "".join(f"<tr><td>{escape(k)}</td><td>{mathml(n)}</td><td>{mathml(_shape(shape))}</td></tr>" for k, n, shape in s.rows)
             body.append(f"<table>{rows}</table>")
-        body += [f'<div class="formula">{mathml(x, "block")}</div>' for _, x in s.formulas]
+        body += [mathml_lines(x) for _, x in s.formulas]
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(d.cell.title)}</title>'
             f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
@@ -196,6 +198,12 @@ def mathml(formula: str, display: str = "inline") -> str:
     from latex2mathml.converter import convert
 
     return str(convert(formula, display=display))
+
+
+def mathml_lines(formula: str) -> str:
+    """A display formula as HTML; the lines of `aligned` one below the other."""
+    lines = re.sub(r"\\(begin|end)\{aligned\}", "", formula).strip().split(r" \\" + "\n")
+    return "".join(f'<div class="formula">{mathml(line.replace("&", "", 1), "block")}</div>' for line in lines)
 
 
 def as_notebook(d: Derivation) -> str:

@@ -53,10 +53,12 @@ class Report:
     def verdict(self) -> str:
         if self.agrees:
             return "agrees with the derivative as printed"
-        n = len(self.necessary)
-        return (f"does not agree as printed ({', '.join(self.wrong)}); agrees after {n} correction{'s' * (n > 1)}, "
-                f"{'each of which is necessary' if all(self.necessary) else 'not all of which are necessary'}"
-                if self.corrected else f"does not agree as printed ({', '.join(self.wrong)})")
+        n, wrong = len(self.necessary), f"does not agree as printed (gradients of {', '.join(self.wrong)})"
+        if not self.corrected:
+            return wrong
+        needed = "not all of which are necessary" if not all(self.necessary) else (
+            "each of which is necessary" if n > 1 else "which is necessary")
+        return f"{wrong}; agrees after {n} correction{'s' * (n > 1)}, {needed}"
 
 
 def names() -> list[str]:
