@@ -48,7 +48,7 @@ def _derive(args: argparse.Namespace) -> int:
         derivation.save(args.output)
         print(args.output)
     else:
-        print({"text": str, "latex": lambda d: d.latex(), "markdown": lambda d: d.markdown()}[args.form](derivation))
+        print(derivation if args.form == "text" else derivation.latex() if args.form == "latex" else derivation.markdown())
     return 0
 
 

@@ -99,9 +99,9 @@ def proofs(tour: Tour) -> None:
         tour.failed |= not proof.holds
         tour.text(str(proof))
         proof.save(tour.folder / f"{name}_proof.json")
-        tour.link(f"{name}_proof.json", f"the certificate; `tinyrnn prove --check {name}_proof.json` verifies it without the engine")
+        tour.link(f"{name}_proof.json", f"the certificate; `tinyrnn prove --check {name}_proof.json` verifies it again")
         derive(cell).save(tour.folder / f"{name}_derivation.html")
-        tour.link(f"{name}_derivation.html", f"every equation of the {name.upper()}'s backward pass, read from the engine's graph")
+        tour.link(f"{name}_derivation.html", f"the backward pass of the {name.upper()} as equations, read from the graph")
     tour.text(str(equivalent(get("gru"), get("gru_lecture"))))
 
 

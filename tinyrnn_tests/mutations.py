@@ -105,7 +105,7 @@ def random_cell(rng):
         if kind == 1:
             return rng.choice(past + here)
         if kind == 2:
-            return f"{linear(rng.choice(past + here))}"
+            return f"({linear(rng.choice(past + here))})"
         if kind == 3:
             return f"{function()}({expression(depth - 1)})" if rng.random() < 0.7 else f"(1 - {expression(depth - 1)})"
         if kind == 4:

@@ -223,7 +223,9 @@ class Exact(Domain):
 
     def reciprocal(self, x: Element) -> Element:
         """1/x: a number where x is known, a free element elsewhere."""
-        return Element(self, 1 / x.near, self.ring.reciprocal(x.value), None, True) if x.fixed else self.function("reciprocal", x)
+        if not x.fixed:
+            return self.function("reciprocal", x)
+        return Element(self, 1 / x.near, self.ring.reciprocal(x.value), None, True)
 
     def tanh(self, x: Element) -> Element:
         return self.function("tanh", x)
@@ -312,7 +314,7 @@ class Exact(Domain):
         return np.not_equal(self._decides(a), self._decides(b))
 
     def argmax(self, x: Any, axis: int) -> Array:
-        return np.argmax(self._decides(x), axis=axis)
+        return np.asarray(np.argmax(self._decides(x), axis=axis))
 
     def sign(self, x: Any) -> Any:
         return self._constant(np.sign(self._decides(x))) if isinstance(x, Element) else np.sign(x)

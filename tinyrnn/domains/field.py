@@ -56,13 +56,13 @@ class Field:
 
     def add(self, a: Array, b: Array) -> Array:
         s = np.asarray(np.add(a, b))
-        return s - _P * (s >= _P)
+        return np.asarray(s - _P * (s >= _P))
 
     def sub(self, a: Array, b: Array) -> Array:
         return self.add(a, self.neg(b))
 
     def neg(self, a: Array) -> Array:
-        return (_P - a) * (a != 0)
+        return np.asarray((_P - a) * (a != 0))
 
     def mul(self, a: Array, b: Array) -> Array:
         """Schoolbook on halves of 30 and 31 bits: no product leaves 64 bits."""
@@ -82,7 +82,7 @@ class Field:
         def plain(x: Array) -> Array:
             return _folded(np.asarray(np.sum(x, axis=axes, keepdims=keepdims, dtype=np.uint64)))
 
-        return self.add(plain(a & _LOW31), self.mul(plain(a >> _31), np.uint64(2**31)))
+        return self.add(plain(a & _LOW31), _shifted(plain(a >> _31), 31))
 
     def reciprocal(self, a: Array) -> Array:
         return self._map(lambda v: pow(v, -1, PRIME), a)
@@ -126,7 +126,7 @@ def _limbs(a: Array) -> Array:
 
 def _shifted(x: Array, k: int) -> Array:
     """x 2^k modulo p: a rotation of 61 bits."""
-    return ((x << np.uint64(k)) & _P) | (x >> np.uint64(61 - k))
+    return np.asarray(((x << np.uint64(k)) & _P) | (x >> np.uint64(61 - k)))
 
 
 class Degrees:

@@ -104,7 +104,7 @@ class Polynomial:
         return self + -self._lift(other)
 
     def __rsub__(self, other: Any) -> Polynomial:
-        return -self + other
+        return self._lift(other) + -self
 
     def __mul__(self, other: Any) -> Polynomial:
         b = self._lift(other)
@@ -192,7 +192,7 @@ class Polynomials(Objects):
         if key not in self._outputs:
             self._outputs[key] = self.generator(f"{name}#{len(self._outputs)}")
         y = self._outputs[key]
-        return MIRROR[name](y) if mirrored else y  # type: ignore[no-any-return]
+        return MIRROR[name](y) if mirrored else y
 
     def expression(self, p: Polynomial) -> sympy.Expr:
         """The polynomial as a SymPy expression in symbols named like the generators."""

@@ -155,7 +155,7 @@ class Derivation:
 
     @cached_property
     def _reader(self) -> Reader:
-        parts = {}
+        parts: dict[str, list[tuple[int, int, str]]] = {}
         for p, shape in self.cell.parameters.items():
             if len(shape) == 2 and "+" in shape[1]:
                 start, parts[p] = 0, []
@@ -265,8 +265,9 @@ class Derivation:
     def jacobian(self) -> dict[tuple[str, str], JacobianBlock]:
         """Blocks `d state[t] / d state[t-1]`; a longer lag k is under (state, "name[t-k]")."""
         names: dict[Node, Term] = {}
-        slots = {(n, k): input_node(f"{n}[t-{k}]", (BATCH, *self.cell.signal_shape(n, self._sizes))) for n, k in self.cell.slots}
-        inputs = [input_node(f"{n}[t]", (BATCH, *self.cell.signal_shape(n, self._sizes))) for n in self.cell.inputs]
+        shapes = {n: (BATCH, *self.cell.signal_shape(n, self._sizes)) for n in (*self.cell.states, *self.cell.inputs)}
+        slots = {(n, k): input_node(f"{n}[t-{k}]", shapes[n]) for n, k in self.cell.slots}
+        inputs = [input_node(f"{n}[t]", shapes[n]) for n in self.cell.inputs]
         weights = {p: input_node(p, s) for p, s in self.cell.shapes(self._sizes).items()}
         names.update({n: Term("signal", slot) for slot, n in slots.items()})
         names.update({n: Term("signal", (k, 0)) for k, n in zip(self.cell.inputs, inputs, strict=True)})
@@ -293,7 +294,8 @@ class Derivation:
     @cached_property
     def norms(self) -> dict[tuple[str, str], str]:
         """An upper bound of the norm of each block, in LaTeX (after Pascanu, Mikolov & Bengio 2013)."""
-        return {k: bound(paths(b.applied, Term("parameter", "v")), self.functions) for k, b in self.jacobian.items() if b.chains}
+        v = Term("parameter", "v")
+        return {k: bound(paths(b.applied, v), self.functions) for k, b in self.jacobian.items() if b.chains}
 
     # ---- forms
 
@@ -365,8 +367,8 @@ def _local(cell: Cell, e: Equation, mark: str, sizes: Mapping[str, int]) -> dict
     """The derivatives of one equation by what it reads at this step or earlier, where they are elementwise."""
     read = dict.fromkeys(t.value for t in e.term.walk() if t.kind == "signal")
     sized = [t.value for t in e.term.walk() if t.kind == "size"]
-    shape = lambda n: (BATCH, *cell.signal_shape(n, sizes))
-    signals = {key: input_node(show(Term("signal", key)), shape(key[0])) for key in [*read, *((n, 0) for n in sized)]}
+    signals = {key: input_node(show(Term("signal", key)), (BATCH, *cell.signal_shape(key[0], sizes)))
+               for key in [*read, *((n, 0) for n in sized)]}
     if not signals:
         return {}
     weights = {p: input_node(p, s) for p, s in cell.shapes(sizes).items()}

@@ -13,7 +13,7 @@ from ..cells import latex
 from ..cells.equations import show
 
 if TYPE_CHECKING:
-    from .derive import Derivation
+    from .derive import Derivation, JacobianBlock
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,15 @@ def _shapes(d: Derivation) -> Section:
              ("output", tuple(o for o in cell.outputs if o not in cell.states))]
     rows = [(kind, latex.name(n, "t"), cell.signals[n]) for kind, names in kinds for n in names]
     rows += [("parameter", latex.name(p), s) for p, s in cell.parameters.items() if p not in cell.learned]
-    rows += [("learned initial state", latex.name(n.split("[")[0], "0"), s) for n, s in cell.parameters.items() if n in cell.learned]
-    return Section("Shapes", "Sizes are named after the quantities: a vector h has h entries, a matrix over [h, x] has h + x columns.",
-                   tuple((kind, name, " × ".join(shape) or "1") for kind, name, shape in rows))
+    rows += [("learned initial state", latex.name(n.split("[")[0], n.split("[")[1][:-1]), s)
+             for n, s in cell.parameters.items() if n in cell.learned]
+    words = "Sizes are named after the quantities: a vector h has h entries, a matrix over [h, x] has h + x columns."
+    return Section("Shapes", words, tuple((kind, name, " × ".join(shape) or "1") for kind, name, shape in rows))
 
 
 def _forward(d: Derivation) -> Section:
-    lines = [(f"{e.name}[t] = {show(e.term)}", f"{latex.name(e.name, 't')} = {latex.term(e.term)}") for e in d.cell.system.equations]
+    lines = [(f"{e.name}[t] = {show(e.term)}", f"{latex.name(e.name, 't')} = {latex.term(e.term)}")
+             for e in d.cell.system.equations]
     return Section("Forward", "The equations of one step; ⊙ is the product entry by entry.", formulas=tuple(lines))
 
 
@@ -75,26 +77,26 @@ def _gradients(d: Derivation) -> Section:
 
 
 def _jacobian(d: Derivation) -> Section:
-    lines = []
-    for b in d.jacobian.values():
-        before = f"{b.by}[t-{b.lag}]"
-        lines.append((f"d{b.state}[t]/d{before} = {b.text}",
-                      rf"\frac{{\partial {latex.name(b.state, 't')}}}{{\partial {latex.name(b.by, f't-{b.lag}')}}} = {b.latex}"))
-    return Section("Jacobian of one step", "The blocks of the derivative of the state by the earlier state.", formulas=tuple(lines))
+    lines = [(f"d{b.state}[t]/d{b.by}[t-{b.lag}] = {b.text}", f"{_fraction(b)} = {b.latex}") for b in d.jacobian.values()]
+    words = "The blocks of the derivative of the state by the earlier state."
+    return Section("Jacobian of one step", words, formulas=tuple(lines))
+
+
+def _fraction(b: JacobianBlock) -> str:
+    return rf"\frac{{\partial {latex.name(b.state, 't')}}}{{\partial {latex.name(b.by, f't-{b.lag}')}}}"
 
 
 def _product(d: Derivation) -> Section:
-    words = "Over many steps Jacobians multiply, so their norms bound how fast a gradient can grow, and a product of norms below " \
-            "one makes it vanish (Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks, 2013).  " \
-            "Norms of matrices are spectral; a sigmoid lies in (0, 1), its slope is at most 1/4, that of tanh at most 1."
+    words = "Over many steps Jacobians multiply, so their norms bound how fast a gradient can grow, and a product of norms " \
+            "below one makes it vanish (Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks, " \
+            "2013).  Norms of matrices are spectral; a sigmoid lies in (0, 1), its slope is at most 1/4, that of tanh 1."
     product = (r"\frac{\partial s_T}{\partial s_k} = \prod_{t=k+1}^{T} \frac{\partial s_t}{\partial s_{t-1}}, \qquad "
                r"\left\|\frac{\partial s_T}{\partial s_k}\right\| \le \prod_{t=k+1}^{T} "
                r"\left\|\frac{\partial s_t}{\partial s_{t-1}}\right\|")
     lines = [("ds[T]/ds[k] = product over t = k+1 .. T of ds[t]/ds[t-1]", product)]
     for key, norm in d.norms.items():
         b = d.jacobian[key]
-        left = rf"\left\|\frac{{\partial {latex.name(b.state, 't')}}}{{\partial {latex.name(b.by, f't-{b.lag}')}}}\right\|"
-        lines.append((f"norm of d{b.state}[t]/d{b.by}[t-{b.lag}]", rf"{left} \le {norm}"))
+        lines.append((f"norm of d{b.state}[t]/d{b.by}[t-{b.lag}]", rf"\left\|{_fraction(b)}\right\| \le {norm}"))
     return Section("Product over time and its norm", words, formulas=tuple(lines))
 
 
@@ -162,7 +164,8 @@ def as_markdown(d: Derivation, extra: Iterable[str] = ()) -> str:
         out.append(f"## {s.title}")
         out.append(s.words)
         if s.rows:
-            out.append("\n".join(["| | | |", "| --- | --- | --- |", *(f"| {k} | ${n}$ | ${_shape(shape)}$ |" for k, n, shape in s.rows)]))
+            rows = [f"| {k} | ${n}$ | ${_shape(shape)}$ |" for k, n, shape in s.rows]
+            out.append("\n".join(["| | | |", "| --- | --- | --- |", *rows]))
         if s.formulas:
             out.append("$$\n\\begin{aligned}\n" + " \\\\\n".join(_aligned(x) for _, x in s.formulas) + "\n\\end{aligned}\n$$")
     return "\n\n".join(line for line in out if line) + "\n"
@@ -184,7 +187,8 @@ def as_html(d: Derivation) -> str:
     for s in sections(d):
         body += [f"<h2>{escape(s.title)}</h2>", f"<p>{escape(s.words)}</p>"]
         if s.rows:
-            rows = "".join(f"<tr><td>{escape(k)}</td><td>{mathml(n)}</td><td>{mathml(_shape(shape))}</td></tr>" for k, n, shape in s.rows)
+            rows = "".join(f"<tr><td>{escape(k)}</td><td>{mathml(n)}</td><td>{mathml(_shape(shape))}</td></tr>"
+                           for k, n, shape in s.rows)
             body.append(f"<table>{rows}</table>")
         body += [mathml_lines(x) for _, x in s.formulas]
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(d.cell.title)}</title>'

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def _prove_cell(cell: Cell, sizes: Mapping[str, int] | None, steps: int | None, 
     cases += [_in_field(problem) for problem in problems]
     check = [cell_problem(cell, form, min(steps, longest + 2), min(batch, 2), _smaller(given), seed)
              for form in ("unrolled", "rolled")]
-    return tuple(cases), tuple(notes), [lambda p=p: program(p) for p in check]  # type: ignore[misc]
+    return tuple(cases), tuple(notes), [partial(program, p) for p in check]
 
 
 def _smaller(sizes: Mapping[str, int]) -> dict[str, int]:
@@ -249,7 +250,7 @@ def _prove_graph(graph: Graph, values: Mapping[str, Any] | None, limit: int, see
         notes.append(f"no exact proof: {error}; the field decides")
     cases.append(_in_field(problem))
     return Proof(f"graph {graph.fingerprint}", "every claimed gradient is the derivative", tuple(cases), axioms(),
-                 time.perf_counter() - began, "", tuple(notes), [lambda: program(problem)])
+                 time.perf_counter() - began, "", tuple(notes), [partial(program, problem)])
 
 
 # ---- passes
@@ -269,9 +270,13 @@ def prove_pass(transform: Pass, graphs: Iterable[tuple[str, Graph]] | None = Non
 def equal_graphs(subject: str, pairs: Sequence[tuple[str, Graph, Graph]], seed: int, began: float) -> Proof:
     """Every pair of graphs has equal outputs."""
     cases = [_equal(subject, what, before, after, seed) for what, before, after in pairs]
-    programs = [lambda a=a, b=b: {"before": program(a), "after": program(b)} for _, a, b in pairs[:4]]  # type: ignore[misc]
+    programs = [partial(_both, before, after) for _, before, after in pairs[:4]]
     return Proof(subject, "the graph after it computes what the graph before it computes", tuple(cases), 0,
                  time.perf_counter() - began, "", (), programs)
+
+
+def _both(before: Graph, after: Graph) -> dict[str, Any]:
+    return {"before": program(before), "after": program(after)}
 
 
 def _equal(subject: str, what: str, before: Graph, after: Graph, seed: int) -> Case:

@@ -53,8 +53,9 @@ class Reader:
             return Term("compare", _COMPARE[name], tuple(self.term(s) for s in n.src))
         special: dict[str, Callable[[Node], Term]] = {
             "add_n": lambda n: total([self.term(s) for s in n.src]), "neg": lambda n: negated(self.term(n.src[0])),
-            "full": lambda n: self._number(float(n.at[0])), "powk": self._power, "matmul": self._product, "transpose": self._turned,
-            "reshape": lambda n: self.term(n.src[0]), "sum": self._sum, "slice": self._slice, "concat": self._join,
+            "full": lambda n: self._number(float(n.at[0])), "powk": self._power, "matmul": self._product,
+            "transpose": self._turned, "reshape": lambda n: self.term(n.src[0]),
+            "sum": self._sum, "slice": self._slice, "concat": self._join,
             "input": lambda n: Term("parameter", n.at[0])}
         if name in special:
             return special[name](n)

@@ -26,7 +26,8 @@ def scalar(t: Term) -> Any:
         case "call":
             return _function(t.value)(*args)
         case "compare":
-            return {"<": sympy.Lt, "<=": sympy.Le, ">": sympy.Gt, ">=": sympy.Ge, "==": sympy.Eq, "!=": sympy.Ne}[t.value](*args)
+            return {"<": sympy.Lt, "<=": sympy.Le, ">": sympy.Gt, ">=": sympy.Ge, "==": sympy.Eq,
+                    "!=": sympy.Ne}[t.value](*args)
     a, b = args
     return {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "/": lambda: a / b, "**": lambda: a**b}[t.value]()
 
@@ -34,12 +35,15 @@ def scalar(t: Term) -> Any:
 def _function(name: str) -> Callable[..., Any]:
     import sympy
 
-    known = {"maximum": sympy.Max, "minimum": sympy.Min, "abs": sympy.Abs,
-             "where": lambda c, a, b: sympy.Piecewise((a, c), (b, True))}
-    if name in known:
-        return known[name]
-    own = getattr(sympy, name, None) if name in ("tanh", "exp", "log", "sqrt", "sin", "cos", "sign") else None
-    return own or sympy.Function(name)  # type: ignore[no-any-return]
+    known: dict[str, Callable[..., Any]] = {
+        "maximum": sympy.Max, "minimum": sympy.Min, "abs": sympy.Abs,
+        "where": lambda c, a, b: sympy.Piecewise((a, c), (b, True)),
+        **{f: getattr(sympy, f) for f in ("tanh", "exp", "log", "sqrt", "sin", "cos", "sign")}}
+    return known[name] if name in known else sympy.Function(name)
+
+
+def _is_matrix(x: Any) -> bool:
+    return bool(getattr(x, "is_Matrix", False))
 
 
 def matrix(t: Term, cell: Cell) -> Any:
@@ -78,7 +82,7 @@ class _Matrices:
         """One symbol for an entrywise function of several matrices, or for a condition (1 where it holds)."""
         import sympy
 
-        like = next((a for a in args if getattr(a, "is_Matrix", False)), None)
+        like = next((a for a in args if _is_matrix(a)), None)
         return sympy.Symbol(show(t), real=True) if like is None else sympy.MatrixSymbol(show(t), *like.shape)
 
     def _symbol(self, name: str, shape: tuple[str, ...]) -> Any:
@@ -103,23 +107,19 @@ class _Matrices:
     def _binary(self, op: str, a: Any, b: Any) -> Any:
         import sympy
 
-        both = getattr(a, "is_Matrix", False) and getattr(b, "is_Matrix", False)
-        one = lambda x, like: x if getattr(x, "is_Matrix", False) else x * sympy.OneMatrix(*like.shape)
-        if op in "+-" and (getattr(a, "is_Matrix", False) or getattr(b, "is_Matrix", False)):
-            a, b = one(a, b), one(b, a)
-        if op == "**" and getattr(a, "is_Matrix", False):
+        if op in ("+", "-", "/") and _is_matrix(a) != _is_matrix(b):
+            a, b = (x if _is_matrix(x) else x * sympy.OneMatrix(*y.shape) for x, y in ((a, b), (b, a)))
+        if op == "**" and _is_matrix(a):
             return sympy.HadamardPower(a, b)
-        if op == "/" and both:
-            return sympy.HadamardProduct(a, sympy.HadamardPower(b, -1))
-        if op == "*" and both:
-            return sympy.HadamardProduct(a, b)
+        if op in ("*", "/") and _is_matrix(a) and _is_matrix(b):
+            return sympy.HadamardProduct(a, b if op == "*" else sympy.HadamardPower(b, -1))
         return {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "@": lambda: a * b, "/": lambda: a / b,
                 "**": lambda: a**b}[op]()
 
     def _call(self, t: Term, args: list[Any]) -> Any:
         import sympy
 
-        name, matrices = t.value, [a for a in args if getattr(a, "is_Matrix", False)]
+        name, matrices = t.value, [a for a in args if _is_matrix(a)]
         if name == "outer":
             return args[0] * args[1].T
         if name == "where" and matrices:

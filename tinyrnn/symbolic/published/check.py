@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ...cells.equations import Equation, parse, parse_line
-from ..checker import P, Array, Equations, Point, each, filled, summed
+from ..checker.meaning import Equations
+from ..checker.numbers import Array, Point, each, filled, summed
 
 FOLDER = Path(__file__).parent
 WIDTH = 3
@@ -97,7 +98,8 @@ def _holds(printed: Printed, lines: Mapping[str, str], gradient: str, seed: int)
         share = run.term(parse_line(lines.get(gradient, printed.gradients[gradient])), t)
         moved = run.moving[f"{gradient}[{t}]" if f"{gradient}[1]" in run.moving else gradient]
         direction = each(lambda n: point.number(0) + _residue(point, n.tangent), moved)
-        total = total + summed(each(lambda a, b: a.steady() * b, share, direction), tuple(range(np.ndim(share))), False, point).item()
+        inner = each(lambda a, b: a.steady() * b, share, direction)
+        total = total + summed(inner, tuple(range(np.ndim(share))), False, point).item()
     return total.value == run.loss.tangent
 
 

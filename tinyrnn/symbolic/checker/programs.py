@@ -1,0 +1,147 @@
+"""The interpreter of programs: instructions [op, sources, attributes] on arrays of the checker's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from ...errors import LoadError
+from .numbers import Array, Number, Point, clipped, each, extreme, filled, near, nears, summed, truths
+
+Rule = Callable[..., Any]
+
+
+def arithmetic(m: Point) -> dict[str, Rule]:
+    """Functions of numbers, entry by entry, and sums and products."""
+    def call(name: str) -> Rule:
+        return lambda x: each(lambda a: m.call(name, a), x)
+
+    return {
+        **{f: call(f) for f in ("tanh", "sigmoid", "softplus", "exp", "log", "sqrt", "sin", "cos")},
+        "add": np.add, "sub": np.subtract, "mul": np.multiply, "scale": np.multiply, "neg": np.negative,
+        "div": lambda a, b: each(lambda u, v: m.number(u) / m.number(v), a, b),
+        "expm1": lambda x: each(lambda a: m.call("exp", a) - 1, x), "log1p": lambda x: each(lambda a: m.call("log", 1 + a), x),
+        "power": lambda a, b: each(lambda u, v: m.general_power(m.number(u), m.number(v)), a, b),
+        "powk": lambda x, k: each(lambda a: m.power(a, k), x), "add_n": lambda *x: reduce(np.add, x),
+        "sum": lambda x, axes, keep: summed(x, tuple(axes), keep, m), "matmul": np.matmul,
+        "cumsum": lambda x, axis: np.asarray(np.cumsum(x, axis=axis), x.dtype),
+        "stop_gradient": lambda x: each(lambda a: a.steady() if isinstance(a, Number) else a, x)}
+
+
+def branches(m: Point) -> dict[str, Rule]:
+    """Whatever looks at the floats."""
+    zero = m.number(0)
+    return {
+        "less": lambda a, b: truths(lambda u, v: near(u) < near(v), a, b),
+        "less_equal": lambda a, b: truths(lambda u, v: near(u) <= near(v), a, b),
+        "equal": lambda a, b: truths(lambda u, v: near(u) == near(v), a, b),
+        "not_equal": lambda a, b: truths(lambda u, v: near(u) != near(v), a, b),
+        "both": np.logical_and, "either": np.logical_or, "negate": np.logical_not,
+        "where": lambda c, a, b: np.where(c, np.asarray(a, object), np.asarray(b, object)),
+        "sign": lambda x: each(lambda a: m.number(np.sign(near(a))), x),
+        "abs": lambda x: each(lambda a: -a if near(a) < 0 else a, x),
+        "relu": lambda x: each(lambda a: a if near(a) > 0 else zero, x),
+        "maximum": lambda a, b: each(lambda u, v: u if near(u) > near(v) else v, a, b),
+        "minimum": lambda a, b: each(lambda u, v: u if near(u) < near(v) else v, a, b),
+        "clip": lambda x, low, high: each(lambda a: clipped(m, a, low, high), x),
+        "amax": lambda x, axes, keep: extreme(np.max, x, tuple(axes), keep, m),
+        "amin": lambda x, axes, keep: extreme(np.min, x, tuple(axes), keep, m),
+        "argmax": lambda x, axis: np.argmax(nears(x), axis=axis)}
+
+
+def positions() -> dict[str, Rule]:
+    """Moves of numbers."""
+    return {
+        "tag": lambda x, *at: x, "reshape": np.reshape, "transpose": np.transpose, "broadcast_to": np.broadcast_to,
+        "slice": lambda x, parts: x[_slices(parts)], "take": lambda x, t: x[t],
+        "concat": lambda *x: np.concatenate(x[:-1], x[-1]), "stack": lambda *x: np.stack(x),
+        "gather": lambda table, index: table[index],
+        "pick": lambda x, index: np.take_along_axis(x, index[..., None], -1)[..., 0]}
+
+
+class Interpreter:
+    """Runs instructions [op, sources, attributes] at a point."""
+
+    def __init__(self, point: Point) -> None:
+        self.point = point
+        self.rules: dict[str, Rule] = {
+            **arithmetic(point), **branches(point), **positions(),
+            "astype": self._cast, "einsum": self._einsum, "place": self._place, "scatter_add": self._scatter,
+            "put": lambda x, t, n: self._place(x[None], [[t, 1, 1], *([0, k, 1] for k in x.shape)], (n, *x.shape)),
+            "one_hot": lambda index, n, dtype: self._cast((index[..., None] == np.arange(n)).astype(int), dtype),
+            "full": lambda v, shape, dtype: np.broadcast_to(self._cast(np.asarray(v), dtype), shape),
+            "literal": self._literal, "iota": lambda shape, dtype: self._cast(np.arange(shape[0]), dtype),
+            "scan": self._scan, "region": lambda *x: self._body(x[-1], list(x[:-1])), "read": lambda outs, i: outs[i]}
+
+    def _literal(self, value: Any, shape: Any, dtype: str) -> Any:
+        return self._cast(value, dtype)
+
+    def _cast(self, x: Any, dtype: str) -> Any:
+        x = np.asarray(x)
+        if np.dtype(dtype).kind != "f":
+            return nears(x).astype(dtype) if x.dtype == object else x.astype(dtype)
+        return x if x.dtype == object else each(self.point.number, x)
+
+    def _place(self, x: Array, parts: Any, shape: Any) -> Array:
+        out = filled(shape, lambda: self.point.number(0)) if x.dtype == object else np.zeros(shape, x.dtype)
+        out[_slices(parts)] = x
+        return out
+
+    def _scatter(self, x: Array, index: Array, n: int) -> Array:
+        out = filled((n, *x.shape[index.ndim:]), lambda: self.point.number(0))
+        for i in np.ndindex(index.shape):
+            out[index[i]] = out[index[i]] + x[i]
+        return out
+
+    def _einsum(self, *x: Any) -> Array:
+        *operands, spec = x
+        inputs, out = spec.split("->")
+        letters = sorted(set(inputs) - {","})
+        product: Any = None
+        for o, part in zip(operands, inputs.split(","), strict=True):
+            order = sorted(range(len(part)), key=lambda i: part[i])
+            sizes = dict(zip(part, o.shape, strict=True))
+            term = o.transpose(order).reshape([sizes.get(c, 1) for c in letters])
+            product = term if product is None else product * term
+        lost = tuple(i for i, c in enumerate(letters) if c not in out)
+        kept = [c for c in letters if c in out]
+        return summed(product, lost, False, self.point).transpose([kept.index(c) for c in out])
+
+    def _body(self, body: Mapping[str, Any], values: list[Any]) -> list[Any]:
+        self.run(body["code"], values)
+        return [values[i] for i in body["outs"]]
+
+    def _scan(self, *x: Any) -> list[Any]:
+        *sources, body = x
+        k, n = body["states"], body["sequences"]
+        state, xs, constants = list(sources[:k]), sources[k:k + n], list(sources[k + n:])
+        steps = range(body["steps"])
+        traced: dict[int, list[Any]] = {}
+        for t in reversed(steps) if body["reverse"] else steps:
+            out = self._body(body, [*state, *(s[t] for s in xs), *constants])
+            state, traced[t] = out[:k], out[k:]
+        count = len(body["outs"]) - k
+        return [*state, *(np.stack([traced[t][i] for t in steps]) if steps else np.empty(0, object) for i in range(count))]
+
+    def run(self, code: Iterable[Any], values: list[Any]) -> None:
+        """Append the value of every instruction."""
+        for name, sources, attributes in code:
+            if name not in self.rules:
+                raise LoadError(f"the certificate holds the instruction {name!r}, which the checker does not know")
+            result = self.rules[name](*(values[i] for i in sources), *(_attribute(a) for a in attributes))
+            values.append(result if isinstance(result, (np.ndarray, list)) else np.asarray(result))
+
+
+def _slices(parts: Iterable[Sequence[int]]) -> tuple[slice, ...]:
+    return tuple(slice(a, end if (end := a + n * step) >= 0 else None, step) for a, n, step in parts)
+
+
+def _attribute(a: Any) -> Any:
+    if isinstance(a, dict) and "float" in a:
+        return float(a["float"])
+    if isinstance(a, dict) and "array" in a:
+        return np.array([_attribute(v) for v in a["array"]]).reshape(a["shape"])
+    return tuple(_attribute(v) for v in a) if isinstance(a, list) else a
