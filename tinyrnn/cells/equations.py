@@ -62,7 +62,7 @@ class Place:
 class Term:
     """An expression: its kind, what it is (a number, a name, an operator), and its operands."""
 
-    kind: str  # number signal parameter transpose size call binary compare negate join; in derivations also adjoint
+    kind: str  # number signal parameter transpose size call binary compare negate join; in derivations also adjoint, variable
     value: Any
     args: tuple[Term, ...] = ()
     place: Place = field(default=Place(0, 0, ""), compare=False)
@@ -436,7 +436,7 @@ def show(term: Term, level: int = 0) -> str:
         case "adjoint":
             name, lag = term.value
             return f"dL/d{name}[{when(lag)}]" if not name.startswith("loss ") else f"dl/d{name[5:]}[{when(lag)}]"
-        case "parameter":
+        case "parameter" | "variable":
             return str(term.value)
         case "transpose":
             return f"{term.value}.T" if not term.args else f"{show(term.args[0], 5)}.T"

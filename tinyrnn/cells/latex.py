@@ -14,14 +14,16 @@ _LEVEL = {"+": 1, "-": 1, "*": 2, "@": 2, "<": 0, "<=": 0, ">": 0, ">=": 0}
 def name(text: str, step: str = "") -> str:
     """`W_f` as W_{f}, `h_new` at t as h^{\\mathrm{new}}_{t}, a Greek letter as its command."""
     stem, _, rest = text.partition("_")
+    primes = r"\prime" * (len(text) - len(text.rstrip("_")))
     rest = rest.strip("_")
     if not stem:
         stem, rest = rest or "x", ""
     body = _letters(stem)
     below = _letters(rest.replace("_", ",")) if rest else ""
     if not step:
-        return f"{body}_{{{below}}}" if below else body
-    return (f"{body}^{{({below})}}" if below else body) + f"_{{{step}}}"
+        return body + (f"_{{{below}}}" if below else "") + (f"^{{{primes}}}" if primes else "")
+    above = (f"({below})" if below else "") + primes
+    return body + (f"^{{{above}}}" if above else "") + f"_{{{step}}}"
 
 
 def adjoint(text: str, step: str = "") -> str:
@@ -50,7 +52,9 @@ def term(t: Term, level: int = 0) -> str:
     """An expression in LaTeX, with parentheses where `level` needs them."""
     match t.kind:
         case "number":
-            return show(t)
+            return _number(show(t))
+        case "variable":
+            return str(t.value)
         case "signal":
             who, lag = t.value
             return name(who, when(lag))
@@ -68,16 +72,17 @@ def term(t: Term, level: int = 0) -> str:
         case "negate":
             return _bracket("-" + term(t.args[0], 2), level > 1)
         case "call":
-            return _call(t)
+            return _bracket(_call(t), t.value == "outer" and level > 1)
     if t.value == "/":
         return rf"\frac{{{term(t.args[0])}}}{{{term(t.args[1])}}}"
     if t.value == "**":
-        return rf"{term(t.args[0], 4)}^{{{term(t.args[1])}}}"
+        base = term(t.args[0])
+        return rf"{_bracket(base, True) if t.args[0].args else f'{{{base}}}'}^{{{term(t.args[1])}}}"
     own = _LEVEL[t.value]
     left, right = term(t.args[0], own), term(t.args[1], own + 1)
     operator = _OPERATORS[t.value]
     if t.value == "*" and (t.args[0].kind == "number" or t.args[1].kind == "number"):
-        operator = r"\,"
+        operator = r"\cdot" if t.args[1].kind == "number" else r"\,"
     return _bracket(f"{left} {operator} {right}", own < level)
 
 
@@ -90,6 +95,11 @@ def _call(t: Term) -> str:
         return f"{term(t.args[0], 3)} \\otimes {term(t.args[1], 3)}"
     function: str = _FUNCTIONS.get(t.value, r"\operatorname{" + t.value.replace("_", r"\_") + "}")
     return function + r"\left(" + ",\\; ".join(map(term, t.args)) + r"\right)"
+
+
+def _number(text: str) -> str:
+    mantissa, _, exponent = text.partition("e")
+    return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else text
 
 
 def _bracket(text: str, needed: bool) -> str:

@@ -153,8 +153,9 @@ class Polynomials(Objects):
 
     name = "polynomials"
 
-    def __init__(self, limit: int = 400_000) -> None:
+    def __init__(self, limit: int = 400_000, one_sigmoid: bool = False) -> None:
         self.budget = Budget(limit)
+        self.one_sigmoid = one_sigmoid  # tanh(a) is 2 sigmoid(2 a) - 1, not a function of its own
         self.names: list[str] = []
         self._outputs: dict[tuple[str, Polynomial], Polynomial] = {}
 
@@ -181,6 +182,8 @@ class Polynomials(Objects):
         return self._map(lambda p: self.number(1 / Fraction(p.terms[0])), a)
 
     def function(self, name: str, a: Array) -> Array:
+        if name == "tanh" and self.one_sigmoid:
+            return np.asarray(2 * self.function("sigmoid", a + a) - 1, object)
         return self._map(lambda p: self._function(name, p), a)
 
     def _function(self, name: str, p: Polynomial) -> Polynomial:

@@ -24,7 +24,7 @@ from ..passes.tangent import forward
 from . import pages, scalars
 from .linear import Chain, NotLinearError, bound, chains, paths
 from .prove import weighted
-from .reading import BATCH, Reader, shifted, total
+from .reading import BATCH, Reader, block_name, shifted, total
 
 SHARED = 6
 """An expression of at least so many operations gets a name when it is used twice."""
@@ -38,7 +38,7 @@ class Formula:
 
     name: Term
     term: Term
-    cell: Cell = field(repr=False)
+    shapes: Mapping[str, tuple[str, ...]] = field(repr=False)
     over_time: bool = False
 
     @property
@@ -55,7 +55,7 @@ class Formula:
     @property
     def sympy(self) -> Any:
         """The right side as a SymPy matrix expression."""
-        return scalars.matrix(self.term, self.cell)
+        return scalars.matrix(self.term, self.shapes)
 
     def __str__(self) -> str:
         return self.text
@@ -99,6 +99,8 @@ class Derivation:
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
+        self._shared_shapes: dict[str, tuple[str, ...]] = {}
+        self._read_shapes: dict[str, tuple[str, ...]] = {}
         self._marks = {e.name: _fresh(f"a_{e.name}", cell) for e in cell.system.equations}
 
     def __repr__(self) -> str:
@@ -151,19 +153,12 @@ class Derivation:
             return Term("parameter", name)
         who, step = name.rstrip("]").split("[")
         lag = self._middle - int(step)
-        return Term("adjoint", (f"loss {who[2:]}", lag)) if who.startswith("r_") else Term("signal", (who, lag))
+        own = who.removeprefix("weight of ")
+        return Term("adjoint", (f"loss {own}", lag)) if own != who else Term("signal", (who, lag))
 
     @cached_property
     def _reader(self) -> Reader:
-        parts: dict[str, list[tuple[int, int, str]]] = {}
-        for p, shape in self.cell.parameters.items():
-            if len(shape) == 2 and "+" in shape[1]:
-                start, parts[p] = 0, []
-                for label in shape[1].split("+"):
-                    n = int(label) if label.isdigit() else self._sizes[label]
-                    parts[p].append((start, n, label))
-                    start += n
-        return Reader(self._names, parts, {n: s for s, n in self._sizes.items()})
+        return Reader(self._names, self.cell, self._sizes)
 
     @cached_property
     def _shared(self) -> dict[str, Term]:
@@ -182,9 +177,17 @@ class Derivation:
             term = self._reader.term(n)
             if sum(1 for t in term.walk() if t.args) >= SHARED:
                 name = known.setdefault(shifted(term, step - self._middle), f"u{len(known) + 1}")
+                self._shared_shapes[f" {name}"] = self._symbolic(n)
                 names[n] = Term("signal", (f" {name}", self._middle - step))  # no cell has a name with a space
                 self._reader.memory.clear()
         return {f" {name}": term for term, name in known.items()}
+
+    def _symbolic(self, n: Node) -> tuple[str, ...]:
+        """The shape of one example's value in the names of sizes."""
+        joins = {sum(self._sizes.get(p) or int(p) for p in s.split("+")): s
+                 for shape in (*self.cell.signals.values(), *self.cell.parameters.values()) for s in shape}
+        own = n.shape[1:] if n.shape and n.shape[0] == BATCH else n.shape
+        return tuple(joins.get(k, str(k)) for k in own if k != 1)
 
     # ---- what is printed
 
@@ -201,26 +204,36 @@ class Derivation:
                     used[x.value[0]] = None
                     stack.append(shared[x.value[0]])
         order = [k for k in shared if k in used]
+        self._read_shapes = {_fresh(f"u{i}", self.cell): self._shared_shapes[k] for i, k in enumerate(order, 1)}
         new = {k: _fresh(f"u{i}", self.cell) for i, k in enumerate(order, 1)}
         renamed = {kind: {k: _with_names(t, new) for k, t in terms.items()} for kind, terms in found.items()}
         return {"shared": {new[k]: _with_names(shared[k], new) for k in order}, **renamed}
 
     @cached_property
+    def shapes(self) -> dict[str, tuple[str, ...]]:
+        """The symbolic shape of every name that a formula may hold."""
+        cell = self.cell
+        blocks = {block_name(cell, p, k): (s[0], part) for p, s in cell.parameters.items() if len(s) == 2 and "+" in s[1]
+                  for k, part in enumerate(s[1].split("+"))}
+        marks = {mark: cell.signals[n] for n, mark in self._marks.items()}
+        return {**blocks, **cell.parameters, **cell.signals, **marks, **self._read_shapes}
+
+    @cached_property
     def recurrence(self) -> dict[str, Formula]:
         """dL/ds[t] of every quantity and of every gate's argument, in the order of the backward pass; before them what
         they share, as u1, u2, ..."""
-        shared = {k: Formula(Term("signal", (k, 0)), t, self.cell) for k, t in self._read["shared"].items()}
-        return {**shared, **{k: Formula(Term("adjoint", (k, 0)), t, self.cell) for k, t in self._read["adjoint"].items()}}
+        shared = {k: Formula(Term("signal", (k, 0)), t, self.shapes) for k, t in self._read["shared"].items()}
+        return {**shared, **{k: Formula(Term("adjoint", (k, 0)), t, self.shapes) for k, t in self._read["adjoint"].items()}}
 
     @cached_property
     def parameters(self) -> dict[str, Formula]:
         """dL/dW of every parameter as a sum over the steps."""
-        return {p: Formula(Term("parameter", p), t, self.cell, over_time=True) for p, t in self._read["parameter"].items()}
+        return {p: Formula(Term("parameter", p), t, self.shapes, over_time=True) for p, t in self._read["parameter"].items()}
 
     @cached_property
     def inputs(self) -> dict[str, Formula]:
         """dL/dx[t] of every input."""
-        return {n: Formula(Term("adjoint", (n, 0)), t, self.cell) for n, t in self._read["input"].items()}
+        return {n: Formula(Term("adjoint", (n, 0)), t, self.shapes) for n, t in self._read["input"].items()}
 
     def _adjoints(self) -> dict[str, Term]:
         found: dict[str, Term] = {}
@@ -278,13 +291,28 @@ class Derivation:
         found = {}
         for (by, lag), slot in slots.items():
             if by in self.cell.states:
-                v = input_node("v", slot.shape)
+                v = input_node("the tangent", slot.shape)
+                reader = Reader({**names, v: self._variable}, self.cell, self._sizes)
                 for state in self.cell.states:
                     moved = forward([signals[state]], {slot: v})[0]
-                    reader = Reader({**names, v: Term("parameter", "v")}, self._reader.parts, self._reader.sizes)
                     key = (state, by if lag == 1 else f"{by}[t-{lag}]")
-                    found[key] = _block(state, by, lag, reader.term(moved))
+                    found[key] = self._block(state, by, lag, reader.term(moved))
         return found
+
+    @cached_property
+    def _variable(self) -> Term:
+        return Term("variable", _fresh("v", self.cell))
+
+    def _block(self, state: str, by: str, lag: int, moved: Term) -> JacobianBlock:
+        """A sum of chains, where state and earlier state are alike enough for diagonals and matrices to say it."""
+        try:
+            found = () if moved == Term("number", 0.0) else tuple(chains(moved, self._variable))
+        except NotLinearError:
+            return JacobianBlock(state, by, lag, None, moved)
+        ranks = [len(self.cell.signals[n]) for n in (state, by)]
+        only_diagonals = all(f.diagonal for c in found for f in c.factors)
+        alike = ranks == [1, 1] or (ranks[0] == ranks[1] and only_diagonals)
+        return JacobianBlock(state, by, lag, found if alike or not found else None, moved)
 
     @cached_property
     def functions(self) -> dict[str, str]:
@@ -294,8 +322,7 @@ class Derivation:
     @cached_property
     def norms(self) -> dict[tuple[str, str], str]:
         """An upper bound of the norm of each block, in LaTeX (after Pascanu, Mikolov & Bengio 2013)."""
-        v = Term("parameter", "v")
-        return {k: bound(paths(b.applied, v), self.functions) for k, b in self.jacobian.items() if b.chains}
+        return {k: bound(paths(b.applied, self._variable), self.functions) for k, b in self.jacobian.items() if b.chains}
 
     # ---- forms
 
@@ -378,32 +405,25 @@ def _local(cell: Cell, e: Equation, mark: str, sizes: Mapping[str, int]) -> dict
     if y.op.name in GATES:
         wrt, names = {mark: y.src[0], **wrt}, {y.src[0]: Term("signal", (mark, 0)), **names}
     names[y] = Term("signal", (e.name, 0))
-    g = input_node("g", y.shape)
-    reader = Reader({**names, g: Term("parameter", "g")}, {}, {n: s for s, n in sizes.items()})
+    g, variable = input_node("the adjoint", y.shape), Term("variable", "g")
+    reader = Reader({**names, g: variable}, cell, sizes)
     found = {}
     adjoints = backward({y: g}, wrt.values())
     for name, n in wrt.items():
-        term = _diagonal(reader.term(adjoints[n])) if n in adjoints else None
+        alike = n in adjoints and n.shape == y.shape
+        term = _diagonal(reader.term(adjoints[n]), variable) if alike else None
         if term is not None:
             found[e.name, name] = term
     return found
 
 
-def _diagonal(t: Term) -> Term | None:
+def _diagonal(t: Term, g: Term) -> Term | None:
     """e where t is e ⊙ g, or a sum of such; None where matrices stand between."""
     try:
-        found = chains(t, Term("parameter", "g"))
+        found = chains(t, g)
     except NotLinearError:
         return None
     if any(not f.diagonal for c in found for f in c.factors):
         return None
     one = Term("number", 1.0)
     return total([c.factors[0].term if c.factors else one for c in found])
-
-
-def _block(state: str, by: str, lag: int, moved: Term) -> JacobianBlock:
-    try:
-        found = None if moved == Term("number", 0.0) else tuple(chains(moved, Term("parameter", "v")))
-        return JacobianBlock(state, by, lag, () if found is None else found, moved)
-    except NotLinearError:
-        return JacobianBlock(state, by, lag, None, moved)

@@ -14,6 +14,7 @@ from functools import cache, reduce
 from ..cells import latex
 from ..cells.cell import Cell
 from ..cells.equations import Term, show
+from .reading import block_name
 
 Sum = list[tuple[int, Term]]
 
@@ -70,12 +71,6 @@ class Residual:
 def _signed(parts: Iterable[tuple[int, str]]) -> str:
     text = " ".join(("- " if n < 0 else "+ ") + part for n, part in parts)
     return f"-{text[2:]}" if text.startswith("- ") else text.removeprefix("+ ") or "0"
-
-
-def block_name(cell: Cell, parameter: str, part: int) -> str:
-    """The columns of a matrix over [h, x] that belong to one part."""
-    columns = cell.parameters[parameter][-1].split("+")
-    return parameter if len(columns) == 1 else f"{parameter}_{columns[part]}"
 
 
 def _equation(cell: Cell, name: str) -> Term | None:

@@ -7,16 +7,17 @@ states and outputs for all inputs and all earlier states.  Equality of one step 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from ..cells.cell import Cell
 from ..cells.equations import Term as Expression
-from ..cells.equations import parse
+from ..cells.equations import parse_line
 from ..domains import Exact, Field, Polynomials
 from ..errors import ArgumentError, ShapeError, TermLimitError
 from ..ir.graph import Graph
@@ -25,9 +26,10 @@ from ..ir.ops.leaves import full, input_node
 from ..ir.ops.linear import swap_last
 from ..ir.ops.structure import concat
 from ..shapes import Shape
-from .differences import Residual, block_name, mirrored, residual
+from .differences import Residual, mirrored, residual
 from .identity import degrees_of, error_bound, field_inputs
 from .matching import Block, Blocks, Match, Search, Term, block_mapping, block_of, pairings, profile
+from .reading import block_name
 
 Nodes = dict[str, Node]
 Sizes = Mapping[str, int]
@@ -157,20 +159,16 @@ def _included(a: Cell, b: Cell, seed: int) -> tuple[_Map, str, float] | None:
     return None
 
 
-def _maps(a: Cell, b: Cell, slack: int) -> list[_Map]:
+def _maps(a: Cell, b: Cell, slack: int) -> Iterator[_Map]:
     """Candidate mappings: those without absent parameters first, at most a few of each kind."""
-    ours, theirs = profile(a), profile(b)
-    found = []
-    for absent in (False, True):
+    for cut, absent in product((False, True), (False, True)):
+        ours, theirs = profile(a, cut), profile(b, cut)
         for signals in pairings(a, b):
             search = Search(ours, theirs, slack, absent)
             for match, _ in zip(search.matches(signals), range(8), strict=False):
                 blocks = block_mapping(match, a, b)
                 if blocks is not None:
-                    found.append(_Map(match, blocks, _shown(a, b, blocks), signals))
-        if found:
-            return found
-    return found
+                    yield _Map(match, blocks, _shown(a, b, blocks), signals)
 
 
 def _one_sided(a: Cell, b: Cell, forth: tuple[_Map, str, float] | None, back: tuple[_Map, str, float] | None,
@@ -200,8 +198,9 @@ def _constraint(big: Cell, found: _Map) -> str:
 def _nearest(a: Cell, b: Cell, seed: int) -> dict[str, Any]:
     """The mapping with the fewest places that differ, the residual there, and numbers."""
     for slack in range(1, SLACK + 1):
-        candidates = [m for m in _maps(a, b, slack) if m.match.mismatches]
-        for found in candidates:
+        for found in _maps(a, b, slack):
+            if not found.match.mismatches:
+                continue
             numbers = _counterexample(a, b, found, seed)
             if numbers is not None:
                 place = found.match.mismatches[0]
@@ -336,6 +335,10 @@ class _Pair:
         ga, gb = self.a.graph(own, batch=batch), self.b.graph(sizes, batch=batch)
         theirs = {p: gb.inputs.get(p, input_node(p, s)) for p, s in self.b.shapes(sizes).items()}
         parameters = self.mapped(theirs, own, sizes)
+        for p, shape in self.a.shapes(own).items():
+            if parameters[p].shape != shape:
+                raise ShapeError(f"{p} of {self.a.name} has shape {shape} at {dict(own)}, but the mapping gives it "
+                                 f"{parameters[p].shape}")
         new: dict[Node, Node] = {}
         for name, n in ga.inputs.items():
             new[n] = parameters[name] if name in self.a.parameters else gb.inputs.get(
@@ -403,7 +406,7 @@ def _field_equal(graph: Graph, seed: int) -> float | None:
 
 
 def _exactly_equal(graph: Graph, seed: int) -> bool:
-    ring = Polynomials()
+    ring = Polynomials(one_sigmoid=True)
     domain = Exact(ring)
     near = _near(graph, np.random.default_rng(seed))
     run = graph.run({k: domain.given(near[k], ring.generators(k, n.shape)) for k, n in graph.inputs.items()}, domain=domain)
@@ -508,7 +511,7 @@ def _parsed(parameter: str, text: str, a: Cell, b: Cell) -> Expression:
     if text == parameter and parameter not in b.parameters:
         raise ArgumentError(f"the mapping says nothing of {parameter}, and {b.name} has no parameter of that name; "
                             f"give it in terms of {', '.join(b.parameters)}, or as 0")
-    term = parse(f"m[t] = {text} + 0 * x[t]").equations[0].term.args[0]
+    term = parse_line(text).term
     for t in term.walk():
         if t.kind not in ("parameter", "transpose", "negate", "join", "number", "binary") or t.value in ("*", "/", "@", "**"):
             raise ArgumentError(f"the mapping of {parameter} is {text!r}; it may hold parameters of {b.name}, sums, signs, "

@@ -34,7 +34,8 @@ class Chain:
     def term(self) -> Term:
         """A product; `diag(e)` is a call of its own."""
         parts = [Term("call", "diag", (f.term,)) if f.diagonal else f.term for f in self.factors]
-        return reduce(lambda x, y: Term("binary", "@", (x, y)), parts) if parts else Term("parameter", "I")
+        return reduce(lambda x, y: Term("binary", "@", (x, y)), parts) if parts else Term(
+            "call", "diag", (number(1),))
 
 
 def chains(t: Term, variable: Term) -> list[Chain]:
@@ -118,15 +119,17 @@ def _fraction(k: float) -> str:
 
 def _largest(t: Term, functions: dict[str, str]) -> tuple[float, list[Term]]:
     """The largest absolute value of an elementwise factor: a number, and what it cannot say."""
-    factors = _factors(t)
-    scale, unknown = 1.0, list[Term]()
-    for f in factors:
+    left, scale, unknown = _factors(t), 1.0, list[Term]()
+    while left:
+        f = left.pop(0)
         if f.kind == "number":
             scale *= f.value
-        elif f.kind == "signal" and _complement(f) in factors and functions.get(f.value[0]) == "sigmoid":
-            scale *= 0.5                                       # y (1 - y) <= 1/4, half of it for each factor
-        elif _one_minus(f) in factors and functions.get(_name(_one_minus(f))) == "sigmoid":
-            scale *= 0.5
+        elif functions.get(_now(f)) == "sigmoid" and _complement(f) in left:
+            left.remove(_complement(f))
+            scale *= 0.25                                      # y (1 - y) <= 1/4
+        elif functions.get(_now(_one_minus(f))) == "sigmoid" and _one_minus(f) in left:
+            left.remove(_one_minus(f))  # type: ignore[arg-type]  # it is in the list, hence a term
+            scale *= 0.25
         elif not _within_one(f, functions):
             unknown.append(f)
     return scale, unknown
@@ -147,14 +150,15 @@ def _one_minus(t: Term) -> Term | None:
     return t.args[1] if t.kind == "binary" and t.value == "-" and is_number(t.args[0], 1) else None
 
 
-def _name(t: Term | None) -> str:
-    return t.value[0] if t is not None and t.kind == "signal" else ""
+def _now(t: Term | None) -> str:
+    """The name of a quantity of this step; an earlier one may be an initial state, which can be anything."""
+    return t.value[0] if t is not None and t.kind == "signal" and t.value[1] <= 0 else ""
 
 
 def _within_one(t: Term, functions: dict[str, str]) -> bool:
     """|t| <= 1: a gate, 1 - a sigmoid, 1 - the square of a tanh, tanh or sigmoid of anything."""
     if t.kind == "signal":
-        return functions.get(t.value[0]) in ("sigmoid", "tanh", "sin", "cos")
+        return functions.get(_now(t)) in ("sigmoid", "tanh", "sin", "cos")
     if t.kind == "call":
         return t.value in ("sigmoid", "tanh", "sin", "cos")
     if t.kind == "binary" and t.value == "**" and is_number(t.args[1], 2):
@@ -163,5 +167,5 @@ def _within_one(t: Term, functions: dict[str, str]) -> bool:
     if rest is None:
         return False
     square = rest.kind == "binary" and rest.value == "**" and is_number(rest.args[1], 2)
-    return _within_one(rest, functions) and (square or functions.get(_name(rest)) == "sigmoid" or rest.value == "sigmoid")
+    return _within_one(rest, functions) and (square or functions.get(_now(rest)) == "sigmoid" or rest.value == "sigmoid")
 

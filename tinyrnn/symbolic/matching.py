@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, permutations
+from itertools import accumulate, permutations, product
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,28 @@ BUDGET = 20_000
 
 
 class _Recording(Polynomials):
-    """Polynomials that note every application of a function: its canonical arguments and output generators."""
+    """Polynomials that note every application of a function: its canonical arguments and output generators.
 
-    def __init__(self) -> None:
-        super().__init__()
+    With `cut`, a product of matrices is such a function as well, so that what multiplies it (a gain behind a
+    normalisation) stands beside one parameter only.
+    """
+
+    def __init__(self, cut: bool) -> None:
+        super().__init__(one_sigmoid=True)
+        self.cut, self.odd = cut, False
         self.calls: list[Call] = []
 
+    def matmul(self, a: Array, b: Array) -> Array:
+        product = super().matmul(a, b)
+        return self.function("matmul", product) if self.cut else product
+
     def function(self, name: str, a: Array) -> Array:
-        before = len(self.names)
+        if name == "tanh":
+            self.odd = True
+            out = super().function(name, a)
+            self.odd = False
+            return out
+        before, odd = len(self.names), self.odd
         out = super().function(name, a)
         units = []
         for p, y in zip(a.ravel(), out.ravel(), strict=True):
@@ -44,7 +58,7 @@ class _Recording(Polynomials):
             if len(base.terms) == 1 and base.degree == 1:
                 units.append((-p if mirrored else p, _generator(base)))
         if len(units) == a.size and len(self.names) > before:
-            self.calls.append(Call(name, tuple(a.shape[1:]), tuple(units)))
+            self.calls.append(Call(name, tuple(a.shape[1:]), tuple(units), odd))
         return out
 
 
@@ -55,6 +69,7 @@ class Call:
     name: str
     shape: tuple[int, ...]
     units: tuple[tuple[Polynomial, int], ...]
+    odd: bool                       # a tanh, written as 2 sigmoid - 1
 
 
 def _generator(p: Polynomial) -> int:
@@ -77,9 +92,9 @@ class Profile:
         return self.ring.calls
 
 
-def profile(cell: Cell) -> Profile:
+def profile(cell: Cell, cut: bool = False) -> Profile:
     """Run one step at sizes of two."""
-    ring = _Recording()
+    ring = _Recording(cut)
     domain = Exact(ring)
     sizes = dict.fromkeys(cell.sizes, 2)
     graph = cell.graph(sizes, batch=1)
@@ -225,7 +240,7 @@ class Search:
             where = (self.a.gates.get(k, call.name), self.b.gates.get(j, other.name))
             if self._compare(ours, theirs, sign, nxt, where):
                 nxt.used[k], nxt.signs[k] = j, sign
-                mirror = MIRROR.get(call.name, lambda y: -y) if sign < 0 else lambda y: y
+                mirror = MIRROR[call.name] if sign < 0 else lambda y: y
                 for (_, mine), (_, yours) in zip(call.units, other.units, strict=True):
                     nxt.table[mine] = mirror(self._b(yours))
                 yield from self._extend(k + 1, nxt, signals)
@@ -235,7 +250,7 @@ class Search:
                if (c.name, c.shape, len(c.units)) == (call.name, call.shape, len(call.units))]
         name = self.a.gates.get(k)
         fit.sort(key=lambda j: (j in state.used.values(), self.b.gates.get(j) != name, abs(j - k)))
-        signs = (1, -1) if call.name in MIRROR or call.name == "tanh" else (1,)
+        signs = (1, -1) if call.name in MIRROR else (1,)
         return [(j, s) for s in signs for j in fit]
 
     def _compare(self, ours: Form, theirs: Form, sign: int, state: _State, where: tuple[str, str]) -> bool:
@@ -285,7 +300,8 @@ class Search:
                     form(a, self.a.parameters), form(b, self.b.parameters), 1, last, (ours, theirs)):
                 return
         gates = {self.a.gates[k]: self.b.gates[j] for k, j in last.used.items() if k in self.a.gates and j in self.b.gates}
-        negated = {self.a.gates[k]: self.a.calls[k].name for k, s in last.signs.items() if s < 0 and k in self.a.gates}
+        negated = {self.a.gates[k]: "tanh" if self.a.calls[k].odd else self.a.calls[k].name
+                   for k, s in last.signs.items() if s < 0 and k in self.a.gates}
         yield Match(last.slots, last.mismatches, {**gates, **pairs}, negated)
 
 
@@ -371,6 +387,10 @@ def block_mapping(match: Match, a: Cell, b: Cell) -> Blocks | None:
                 found[block] = terms if previous is None or len(set(local)) > 1 else previous
             else:
                 return None
+    for p in a.parameters:  # what occurs in no linear place keeps its name
+        if not any(block.parameter == p for block in found) and a.parameters[p] == b.parameters.get(p):
+            for parts in product(*(range(len(s.split("+"))) for s in a.parameters[p])):
+                found[Block(p, parts)] = (Term(Block(p, parts), 1, False),)
     return found
 
 

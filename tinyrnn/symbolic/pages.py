@@ -66,7 +66,7 @@ def _signal(text: str) -> str:
 
 def _backward(d: Derivation) -> Section:
     words = "From the last step to the first.  L is the sum of the losses of all steps; a term with ℓ is what the loss of " \
-            "this step contributes itself.  Beyond the last step everything is 0."
+            "this step contributes itself.  Terms of steps beyond the last are left out."
     return Section("Backward recurrences", words, formulas=tuple((f.text, f.latex) for f in
                                                                  (*d.recurrence.values(), *d.inputs.values())))
 
@@ -173,7 +173,8 @@ def as_markdown(d: Derivation, extra: Iterable[str] = ()) -> str:
 
 def _md(text: str) -> str:
     """Text that Markdown and HTML show as it is."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|$~])", r"\\\1", escape(text, quote=False))
+    shown = re.sub(r"([\\`*_{}\[\]()#+!|$~])", r"\\\1", escape(text, quote=False))
+    return re.sub(r"^(\s*)(\d+)\.", r"\1\2\\.", re.sub(r"^(\s*)([-=])", r"\1\\\2", shown))
 
 
 _STYLE = ("body{font:17px/1.6 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"

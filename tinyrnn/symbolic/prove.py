@@ -138,7 +138,7 @@ def weighted(cell: Cell) -> Callable[[list[Any]], Node]:
     """The loss `Σ <r[t], y[t]>` with inputs r: a gradient that holds for it holds for every loss behind the cell."""
     def loss(steps: list[Any]) -> Node:
         per_step = [s if isinstance(s, dict) else {cell.outputs[0]: s} for s in steps]
-        terms = [(f"r_{n}[{t}]", node_of(y)) for t, d in enumerate(per_step, 1) for n, y in d.items()]
+        terms = [(f"weight of {n}[{t}]", node_of(y)) for t, d in enumerate(per_step, 1) for n, y in d.items()]
         total = [sum_(input_node(name, y.shape) * y) for name, y in terms]
         return sum(total[1:], start=total[0])
     return loss
@@ -232,7 +232,7 @@ def gradient_problem(graph: Graph, what: str, sizes: dict[str, int], seed: int,
 def with_gradients(graph: Graph) -> Graph:
     """The graph with a loss `Σ <r, output>` and the engine's gradient by every floating input."""
     wrt = {k: n for k, n in sources(graph).items() if n.floating}
-    terms = [sum_(input_node(f"r_{k}", y.shape, y.dtype) * y) for k, y in graph.outputs.items() if y.floating]
+    terms = [sum_(input_node(f"weight of {k}", y.shape, y.dtype) * y) for k, y in graph.outputs.items() if y.floating]
     if not terms or not wrt:
         raise ArgumentError("the graph has no floating-point input or output, so there is no gradient to prove")
     loss = sum(terms[1:], start=terms[0])

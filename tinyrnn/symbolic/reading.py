@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import reduce
 
+from ..cells.cell import Cell
 from ..cells.equations import Term
 from ..ir.node import Node
 
@@ -25,9 +26,13 @@ class Reader:
     """Terms of nodes; `names` says what is printed by its name, `parts` how the columns of a matrix are divided, `sizes`
     which numbers are sizes."""
 
-    def __init__(self, names: Mapping[Node, Term], parts: Mapping[str, list[tuple[int, int, str]]],
-                 sizes: Mapping[int, str]) -> None:
-        self.names, self.parts, self.sizes = names, parts, sizes
+    def __init__(self, names: Mapping[Node, Term], cell: Cell, sizes: Mapping[str, int]) -> None:
+        self.names, self.sizes = names, {n: s for s, n in sizes.items()}
+        self.parts = {p: _pieces([block_name(cell, p, k) for k in range(len(shape[-1].split("+")))], shape[-1], sizes)
+                      for p, shape in cell.parameters.items() if len(shape) == 2 and "+" in shape[1]}
+        joined = {s[-1] for s in (*cell.signals.values(), *cell.parameters.values()) if s and "+" in s[-1]}
+        self.joins = {sum(sizes.get(x) or int(x) for x in s.split("+")): _pieces(_distinct(s.split("+")), s, sizes)
+                      for s in joined}
         self.memory: dict[Node, Term] = {}
 
     def root(self, n: Node) -> Term:
@@ -49,6 +54,8 @@ class Reader:
             return self.term(n.src[0])
         if name in _BINARY:
             return self._arithmetic(_BINARY[name], n)
+        if name == "expm1":
+            return difference(Term("call", "exp", (self.term(n.src[0]),)), number(1))
         if name in _COMPARE:
             return Term("compare", _COMPARE[name], tuple(self.term(s) for s in n.src))
         special: dict[str, Callable[[Node], Term]] = {
@@ -60,7 +67,7 @@ class Reader:
         if name in special:
             return special[name](n)
         bounds = tuple(self._number(float(a)) for a in n.at if isinstance(a, float))
-        return Term("call", name, (*(self.term(s) for s in n.src), *bounds))
+        return Term("call", CALLED.get(name, name), (*(self.term(s) for s in n.src), *bounds))
 
     def _number(self, value: float) -> Term:
         """A size by its name; other numbers as they were written (1.3 - 1 is printed 0.3)."""
@@ -75,13 +82,21 @@ class Reader:
         if op == "-" and b.op.name == "mul" and b.src == (a, a):  # y - y² is read y (1 - y)
             return product(self.term(a), difference(number(1), self.term(a)))
         x, y = self.term(a), self.term(b)
-        if op == "*" and _outer(a, b):
-            return Term("call", "outer", (x, y) if a.shape[-1] == 1 else (y, x))
+        if op == "*" and {"column", "row"} <= {_direction(a), _direction(b)}:
+            return Term("call", "outer", (x, y) if _direction(a) == "column" else (y, x))
+        if op == "*" and {_direction(a), _direction(b)} & {"column", "row"} and n.ndim == 3:
+            return self._scaled(x, y, _direction(a), _direction(b))
         if op == "+":
             return total([x, y])
         if op == "-":
             return difference(x, y)
         return product(x, y) if op == "*" else Term("binary", op, (x, y))
+
+    def _scaled(self, x: Term, y: Term, a: str, b: str) -> Term:
+        """The rows or the columns of a matrix, each times its own number."""
+        vector, matrix, which = (x, y, a) if a in ("column", "row") else (y, x, b)
+        diagonal = Term("call", "diag", (vector,))
+        return Term("binary", "@", (diagonal, matrix) if which == "column" else (matrix, diagonal))
 
     def _power(self, n: Node) -> Term:
         return Term("binary", "**", (self.term(n.src[0]), self._number(float(n.at[0]))))
@@ -101,34 +116,38 @@ class Reader:
 
     def _product(self, n: Node) -> Term:
         a, b = n.src
-        if a.op.name == "transpose" and batched(a.src[0]) and batched(b) and a.ndim == 2:  # Σ over the batch of δ xᵀ
-            return Term("call", "outer", (self.term(a.src[0]), self.term(b)))
-        if batched(a) and not batched(b):
-            return self._applied(turned(self.term(b)), self.term(a))
         x, y = self.term(a), self.term(b)
-        if a.ndim == 3 and a.shape[1] == 1:                       # a row times a matrix is the matrix turned
-            return Term("binary", "@", (turned(y), x))
-        if b.ndim == 3 and b.shape[1] == 1 and b.shape[2] > 1 and a.shape[2] == 1:
+        if a.shape[-1] == 1 or (a.ndim == 2 and a.shape[-1] == BATCH):     # a column times a row, or Σ over the batch of δ xᵀ
             return Term("call", "outer", (x, y))
-        return Term("binary", "@", (x, y))
+        if a.ndim == 2 and batched(a):                                     # rows of a batch: v Wᵀ is W v
+            return self._applied(turned(y), x)
+        if a.ndim == 3 and a.shape[1] == 1:                                # a row times a matrix is the matrix turned
+            return Term("binary", "@", (turned(y), x))
+        return self._applied(x, y)
 
     def _applied(self, matrix: Term, vector: Term) -> Term:
         """W [v, 0] is W_h v."""
         labels = self.parts.get(str(matrix.value), []) if matrix.kind == "parameter" else []
-        if vector.kind == "join" and len(labels) == len(vector.args) and any(is_number(x, 0) for x in vector.args):
-            return total([Term("binary", "@", (Term("parameter", f"{matrix.value}_{label}"), x))
-                          for (_, _, label), x in zip(labels, vector.args, strict=True) if not is_number(x, 0)])
+        if vector.kind == "join" and len(labels) == len(vector.args) and any(x.value == "zeros" for x in vector.args):
+            return total([Term("binary", "@", (Term("parameter", label), x))
+                          for (_, _, label), x in zip(labels, vector.args, strict=True) if x.value != "zeros"])
         return Term("binary", "@", (matrix, vector))
 
     def _turned(self, n: Node) -> Term:
         x = n.src[0]
-        vector = batched(x) and (x.ndim == 2 or 1 in x.shape[1:])
+        vector = (x.ndim == 2 and BATCH in x.shape) or 1 in x.shape[1:]
         return self.term(x) if vector else turned(self.term(x))
 
     # ---- parts
 
     def _join(self, n: Node) -> Term:
-        return Term("join", None, tuple(self.term(s) for s in n.src))
+        parts = [self.term(s) for s in n.src]
+        sized = [Term("call", "zeros", (self._size(s.shape[-1]),)) if is_number(x, 0) and s.op.name == "full" else x
+                 for s, x in zip(n.src, parts, strict=True)]
+        return Term("join", None, tuple(sized))
+
+    def _size(self, n: int) -> Term:
+        return Term("variable", self.sizes.get(n, str(n)))
 
     def _slice(self, n: Node) -> Term:
         """Rows of (Wᵀ δ) that belong to one part of W's columns: W_partᵀ δ; sums are sliced term by term."""
@@ -136,7 +155,7 @@ class Reader:
         start, count, step = parts[-1]
         if step == 1 and all(p == (0, k, 1) for p, k in zip(parts[:-1], x.shape[:-1], strict=True)):
             return self._columns(x, start, count)
-        return Term("call", "slice", (self.term(x),))
+        return Term("call", "slice", (self.term(x), *(self._size(k) for p in parts for k in p)))
 
     def _columns(self, x: Node, start: int, count: int) -> Term:
         if x.op.name == "add_n" and x not in self.names:
@@ -145,21 +164,55 @@ class Reader:
             return total([self._columns(s, start, count) for s in x.src])
         if x.op.name == "matmul" and x not in self.names:
             parameter = self.term(x.src[1])
-            for first, n, label in self.parts.get(str(parameter.value), []) if parameter.kind == "parameter" else []:
-                if (first, n) == (start, count):
-                    piece = Term("parameter", f"{parameter.value}_{label}")
-                    return Term("binary", "@", (turned(piece), self.term(x.src[0])))
-        return Term("call", "slice", (self.term(x), number(start), number(start + count)))
+            label = _piece(self.parts.get(str(parameter.value), []) if parameter.kind == "parameter" else [], start, count)
+            if label is not None:
+                return Term("binary", "@", (turned(Term("parameter", label)), self.term(x.src[0])))
+        label = _piece(self.joins.get(x.shape[-1], []), start, count)
+        if label is not None:
+            return Term("call", "part", (self.term(x), Term("variable", label)))
+        return Term("call", "slice", (self.term(x), self._size(start), self._size(count)))
+
+
+CALLED = {"amax": "max", "amin": "min", "both": "and", "either": "or", "negate": "not"}
+"""What an op is called in print, where the language has no name for it."""
+
+
+def block_name(cell: Cell, parameter: str, part: int) -> str:
+    """The columns of a matrix over [h, x] that belong to one part: W_h, or W_1, W_2 where that would be ambiguous."""
+    columns = cell.parameters[parameter][-1].split("+")
+    if len(columns) == 1:
+        return parameter
+    name = f"{parameter}_{_distinct(columns)[part]}"
+    while name in cell.parameters or name in cell.signals:
+        name += "_"
+    return name
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, or their numbers from 1 where two are the same."""
+    return names if len(set(names)) == len(names) else [str(k) for k in range(1, len(names) + 1)]
+
+
+def _pieces(labels: list[str], shape: str, sizes: Mapping[str, int]) -> list[tuple[int, int, str]]:
+    widths = [sizes.get(s) or int(s) for s in shape.split("+")]
+    return [(sum(widths[:k]), n, label) for k, (n, label) in enumerate(zip(widths, labels, strict=True))]
+
+
+def _piece(pieces: list[tuple[int, int, str]], start: int, count: int) -> str | None:
+    return next((label for first, n, label in pieces if (first, n) == (start, count)), None)
+
+
+def _direction(n: Node) -> str:
+    """Whether a batched [B, n, 1] or [B, 1, n] stands for a vector that lies along one axis of a matrix."""
+    while n.op.name == "broadcast_to":
+        n = n.src[0]
+    if n.ndim != 3 or n.shape[1:] == (1, 1):
+        return ""
+    return "column" if n.shape[2] == 1 else "row" if n.shape[1] == 1 else ""
 
 
 def batched(n: Node) -> bool:
     return bool(n.shape) and n.shape[0] == BATCH
-
-
-def _outer(a: Node, b: Node) -> bool:
-    """[B, n, 1] times [B, 1, m]."""
-    return a.ndim == b.ndim >= 2 and a.shape[-2:] != b.shape[-2:] and {a.shape[-1], a.shape[-2]} & {1} != set() and (
-        (a.shape[-1] == 1 and b.shape[-2] == 1 and a.ndim == 3) or (a.shape[-2] == 1 and b.shape[-1] == 1 and a.ndim == 3))
 
 
 # ---- terms, made as one would write them

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..cells.cell import Cell
 from ..cells.equations import Term, show
 
 
@@ -19,7 +18,7 @@ def scalar(t: Term) -> Any:
     match t.kind:
         case "number":
             return sympy.Rational(repr(t.value)) if not t.value.is_integer() else sympy.Integer(int(t.value))
-        case "signal" | "adjoint" | "parameter" | "size":
+        case "signal" | "adjoint" | "parameter" | "size" | "variable":
             return sympy.Symbol(show(t), real=True)
         case "negate":
             return -args[0]
@@ -46,14 +45,17 @@ def _is_matrix(x: Any) -> bool:
     return bool(getattr(x, "is_Matrix", False))
 
 
-def matrix(t: Term, cell: Cell) -> Any:
+Shapes = Mapping[str, tuple[str, ...]]
+
+
+def matrix(t: Term, shapes: Shapes) -> Any:
     """A term as a SymPy matrix expression: vectors are n by 1, ⊙ is `HadamardProduct`, f(v) is `v.applyfunc(f)`."""
-    return _Matrices(cell).of(t)
+    return _Matrices(shapes).of(t)
 
 
 class _Matrices:
-    def __init__(self, cell: Cell) -> None:
-        self.cell = cell
+    def __init__(self, shapes: Shapes) -> None:
+        self.shapes = shapes
 
     def of(self, t: Term) -> Any:
         import sympy
@@ -63,15 +65,15 @@ class _Matrices:
             case "number":
                 return sympy.Rational(repr(t.value)) if not t.value.is_integer() else sympy.Integer(int(t.value))
             case "signal" | "adjoint":
-                return self._symbol(show(t), self._signal_shape(t))
-            case "parameter":
-                return self._symbol(t.value, self._parameter_shape(t.value))
+                return self._symbol(show(t), self.shapes.get(t.value[0].removeprefix("loss "), ()))
+            case "parameter" | "variable":
+                return self._symbol(t.value, self.shapes.get(t.value, ()))
             case "transpose":
-                return args[0].T if args else self._symbol(t.value, self._parameter_shape(t.value)).T
+                return args[0].T if args else self._symbol(t.value, self.shapes.get(t.value, ())).T
             case "negate":
                 return -args[0]
             case "join":
-                return sympy.BlockMatrix([[a] for a in args])
+                return sympy.BlockMatrix([[a if _is_matrix(a) else a * sympy.OneMatrix(1, 1)] for a in args])
             case "call":
                 return self._call(t, args)
             case "binary":
@@ -94,23 +96,13 @@ class _Matrices:
                       for p in s.split("+")), start=sympy.Integer(0)) for s in shape]
         return sympy.MatrixSymbol(name, sizes[0], sizes[1] if len(sizes) == 2 else 1)
 
-    def _signal_shape(self, t: Term) -> tuple[str, ...]:
-        name = t.value[0].removeprefix("loss ")
-        return self.cell.signals.get(name) or self.cell.signals.get(name.removeprefix("a_"), ())
-
-    def _parameter_shape(self, name: str) -> tuple[str, ...]:
-        if name in self.cell.parameters:
-            return self.cell.parameters[name]
-        whole, _, part = name.rpartition("_")
-        return (self.cell.parameters[whole][0], part) if whole in self.cell.parameters else ()
-
     def _binary(self, op: str, a: Any, b: Any) -> Any:
         import sympy
 
         if op in ("+", "-", "/") and _is_matrix(a) != _is_matrix(b):
             a, b = (x if _is_matrix(x) else x * sympy.OneMatrix(*y.shape) for x, y in ((a, b), (b, a)))
-        if op == "**" and _is_matrix(a):
-            return sympy.HadamardPower(a, b)
+        if op == "**" and (_is_matrix(a) or _is_matrix(b)):
+            return sympy.HadamardPower(a if _is_matrix(a) else a * sympy.OneMatrix(*b.shape), b)
         if op in ("*", "/") and _is_matrix(a) and _is_matrix(b):
             return sympy.HadamardProduct(a, b if op == "*" else sympy.HadamardPower(b, -1))
         return {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "@": lambda: a * b, "/": lambda: a / b,
@@ -122,6 +114,10 @@ class _Matrices:
         name, matrices = t.value, [a for a in args if _is_matrix(a)]
         if name == "outer":
             return args[0] * args[1].T
+        if name == "zeros":
+            return sympy.ZeroMatrix(args[0], 1)
+        if name == "diag" and matrices:
+            return sympy.DiagMatrix(args[0])
         if name == "where" and matrices:
             yes, no = (self._binary("*", args[0], x) for x in args[1:])
             return yes + (self._binary("-", args[2], no) if args[2] != 0 else no)

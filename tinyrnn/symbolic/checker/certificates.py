@@ -19,6 +19,7 @@ from .programs import Interpreter
 
 FORMAT = "tinyrnn proof 1"
 CONVINCING = 2.0**-20
+WEIGHT = "weight of "
 
 @dataclass(frozen=True)
 class Verdict:
@@ -131,8 +132,8 @@ def _loss_of(system: System, program: Mapping[str, Any], inputs: Mapping[str, Ar
     total = point.number(0)
     for b in range(program["sizes"]["batch"]):
         values = _history(equations, inputs, b, program["sizes"]["steps"])
-        for name in (k for k in inputs if k.startswith("r_")):
-            output, t = name[2:].rstrip("]").split("[")
+        for name in (k for k in inputs if k.startswith(WEIGHT)):
+            output, t = name.removeprefix(WEIGHT).rstrip("]").split("[")
             inner = each(lambda r, y: r * y, inputs[name][b], values[int(t)][output])
             total = total + summed(inner, tuple(range(inner.ndim)), False, point).item()
     return total
@@ -152,6 +153,6 @@ def _history(equations: Equations, inputs: Mapping[str, Array], b: int, steps: i
         return filled(inputs[f"{name}[1]"].shape[1:], lambda: equations.point.number(0))  # a delayed input, not yet given
 
     for t in range(1, steps + 1):
-        now = {k.split("[")[0]: v[b] for k, v in inputs.items() if k.endswith(f"[{t}]") and not k.startswith("r_")}
+        now = {k.split("[")[0]: v[b] for k, v in inputs.items() if k.endswith(f"[{t}]") and not k.startswith(WEIGHT)}
         found[t] = equations.step(lambda name, lag, t=t: at(name, t - lag), now)  # type: ignore[misc]
     return found

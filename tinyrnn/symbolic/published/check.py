@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...cells.equations import Equation, parse, parse_line
+from ...errors import ArgumentError
 from ..checker.meaning import Equations
 from ..checker.numbers import Array, Point, each, filled, summed
 
@@ -69,6 +70,8 @@ def names() -> list[str]:
 
 def read(name: str) -> Printed:
     """One formulation by its name."""
+    if name not in names():
+        raise ArgumentError(f"there is no published formulation {name!r}; there are {', '.join(names())}")
     data = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
     corrections = tuple((c["what"], dict(c["lines"])) for c in data.pop("corrections", []))
     return Printed(name, corrections=corrections, **data)
