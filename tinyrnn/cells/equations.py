@@ -336,6 +336,8 @@ class _Line:
             case ast.Attribute(value=ast.Name(id=name), attr="T"):
                 _check_name(name, place)
                 return Term("transpose", name, (), place)
+            case ast.BinOp(op=ast.MatMult(), left=ast.UnaryOp(op=ast.USub(), operand=a), right=b):  # -W @ v is -(W @ v)
+                return Term("negate", None, (Term("binary", "@", (self.term(a), self.term(b)), place),), place)
             case ast.BinOp(op=op, left=a, right=b) if type(op) in _BINARY:
                 return self._folded(Term("binary", _BINARY[type(op)], (self.term(a), self.term(b)), place), node)
             case ast.UnaryOp(op=ast.USub(), operand=a):

@@ -225,6 +225,8 @@ class Exact(Domain):
         """1/x: a number where x is known, a free element elsewhere."""
         if not x.fixed:
             return self.function("reciprocal", x)
+        if not np.all(x.near):
+            raise BackendError("a division by a known zero")
         return Element(self, 1 / x.near, self.ring.reciprocal(x.value), None, True)
 
     def tanh(self, x: Element) -> Element:
@@ -258,25 +260,62 @@ class Exact(Domain):
         return self.function("log", 1 + x)
 
     def power(self, a: Any, b: Any) -> Element:
-        """exp(b log a), and a^b = a^(b+1) / a where a^(b+1) was met before (a gradient asks for it)."""
+        """a^b with d(a^b) = b a^(b-1) da + a^b log a db.
+
+        Powers whose exponents differ by one are a factor of a apart; of two such, whichever is met first is free.
+        """
         a, b = self.lift(a), self.lift(b)
-        higher = self._powers.get((self._key(a), self._key(b + 1)))
-        y = higher * self.reciprocal(a) if higher is not None else self.exp(b * self.log(a))
-        y.near = np.asarray(np.power(a.near, b.near))
-        self._powers[self._key(a), self._key(b)] = y
-        return y
+        y = self._free_power(a.steady(), b.steady())
+        moving = []
+        if a.tangent is not None:
+            moving.append(self.ring.mul((b.steady() * self._free_power(a.steady(), b.steady() - 1)).value, a.tangent))
+        if b.tangent is not None:
+            moving.append(self.ring.mul((y * self.log(a.steady())).value, b.tangent))
+        return Element(self, y.near, y.value, reduce(self.ring.add, moving) if moving else None)
+
+    def _free_power(self, a: Element, b: Element) -> Element:
+        key = self._key(a)
+        known = self._powers.get((key, self._key(b)))
+        if known is None:
+            higher, lower = (self._powers.get((key, self._key(b + k))) for k in (1, -1))
+            near = np.asarray(np.power(a.near, b.near))
+            known = (higher * self.reciprocal(a) if higher is not None else lower * a if lower is not None else
+                     self.exp(b * self.log(a)))
+            known.near = near
+            self._powers[key, self._key(b)] = known
+        return known
 
     def _key(self, x: Element) -> Hashable:
         return x.shape, tuple(x.value.ravel().tolist())
 
     def powk(self, x: Any, k: float) -> Any:
-        """Whole powers are products, and the reciprocal of one is a product of reciprocals.
+        """x^k for a known k, with d(x^k) = k x^(k-1) dx; the reciprocal of a whole power is a product of reciprocals.
 
         The exponent k - 1 of a gradient was rounded in floating point (1.3 - 1 is not 0.3), hence the 12 digits.
         """
         k = float(f"{k:.12g}")
+        still = x.steady()
+        y = Element(self, *self._known_power(still, k))
+        if x.tangent is not None:
+            slope = self._known_power(still, k - 1)[1] if k != 1 else self.lift(np.ones(x.shape)).value
+            y.tangent = self.ring.mul(self.ring.mul(self.lift(k).value, slope), x.tangent)
+        return y
+
+    def _known_power(self, x: Element, k: float) -> tuple[Array, Array]:
+        if k == 0:
+            one = self.lift(np.ones(x.shape))
+            return one.near, one.value
         whole = k.is_integer() and -64 <= k < 0
-        return self._repeated_product(self.reciprocal(x), int(-k)) if whole else super().powk(x, k)
+        y = self._repeated_product(self.reciprocal(x), int(-k)) if whole else self._halves(x, k)
+        return y.near, y.value
+
+    def _halves(self, x: Element, k: float) -> Element:
+        if k.is_integer() and k <= 64:
+            return self._repeated_product(x, int(k))  # type: ignore[no-any-return]
+        if (2 * k).is_integer() and abs(k) <= 32:
+            root = self.sqrt(x)
+            return self._repeated_product(root if k > 0 else self.reciprocal(root), abs(int(2 * k)))  # type: ignore[no-any-return]
+        return self._free_power(x, self.lift(float(f"{k:.12g}")))
 
     def scale(self, g: Element, d: Element) -> Element:
         return g * d

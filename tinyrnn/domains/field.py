@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import BackendError
 from .exact import Array
 
 PRIME = 2**61 - 1
@@ -36,7 +37,8 @@ class Field:
     name = "GF(2^61-1)"
     dtype = np.uint64
 
-    def __init__(self, key: int = 0) -> None:
+    def __init__(self, key: int = 0, modular: bool = False) -> None:
+        self.modular = modular  # 1/x is the inverse of x, not a free element: more identities hold, of higher degree
         self.key = key.to_bytes(16, "little", signed=False)
         self._seen: dict[tuple[str, int], int] = {}
 
@@ -85,7 +87,12 @@ class Field:
         return self.add(plain(a & _LOW31), _shifted(plain(a >> _31), 31))
 
     def reciprocal(self, a: Array) -> Array:
-        return self._map(lambda v: pow(v, -1, PRIME), a)
+        return self._map(self._inverse, a)
+
+    def _inverse(self, v: int) -> int:
+        if v == 0:
+            raise BackendError("the reciprocal of an expression that is zero")
+        return pow(v, -1, PRIME)
 
     def function(self, name: str, a: Array) -> Array:
         return self._map(lambda v: self._function(name, v), a)
@@ -96,6 +103,8 @@ class Field:
     def _function(self, name: str, v: int) -> int:
         """One free element for v and -v together: tanh is odd, cos even, sigmoid(-v) = 1 - sigmoid(v); and
         tanh(v) = 2 sigmoid(2 v) - 1, so that both are one function."""
+        if name == "reciprocal" and (self.modular or v == 0):
+            return self._inverse(v)
         if name == "tanh":
             return (2 * self._function("sigmoid", 2 * v % PRIME) - 1) % PRIME
         if v == 0 and name in AT_ZERO:
@@ -135,7 +144,8 @@ class Degrees:
     name = "degrees"
     dtype = np.float64
 
-    def __init__(self) -> None:
+    def __init__(self, rational: bool = False) -> None:
+        self.rational = rational  # numbers are quotients: bounds of numerator and denominator, which add in every operation
         self.of_arguments = 1.0
 
     def number(self, value: Fraction) -> float:
@@ -145,9 +155,10 @@ class Degrees:
         return 1.0
 
     def add(self, a: Array, b: Array) -> Array:
-        return np.maximum(a, b)
+        return np.asarray(np.add(a, b) if self.rational else np.maximum(a, b))
 
-    sub = add
+    def sub(self, a: Array, b: Array) -> Array:
+        return self.add(a, b)
 
     def neg(self, a: Array) -> Array:
         return a
@@ -157,14 +168,15 @@ class Degrees:
 
     def matmul(self, a: Array, b: Array) -> Array:
         shape = np.matmul(np.empty(a.shape, bool), np.empty(b.shape, bool)).shape
-        return np.full(shape, a.max(initial=0.0) + b.max(initial=0.0))
+        terms = a.shape[-1] if self.rational else 1
+        return np.full(shape, terms * (a.max(initial=0.0) + b.max(initial=0.0)))
 
     def sum(self, a: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
-        return np.asarray(np.max(a, axis=axes, keepdims=keepdims, initial=0.0))
+        return np.asarray((np.sum if self.rational else np.max)(a, axis=axes, keepdims=keepdims, initial=0.0))
 
     def reciprocal(self, a: Array) -> Array:
         return np.zeros_like(a)
 
     def function(self, name: str, a: Array) -> Array:
         self.of_arguments = max(self.of_arguments, float(a.max(initial=1.0)))
-        return np.ones_like(a)
+        return a if name == "reciprocal" and self.rational else np.ones_like(a)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import TermLimitError
+from ..errors import BackendError, TermLimitError
 from .exact import Array
 from .field import AT_ZERO, MIRROR
 
@@ -189,8 +189,10 @@ class Polynomials(Objects):
     def _function(self, name: str, p: Polynomial) -> Polynomial:
         if not p and name in AT_ZERO:
             return self.number(AT_ZERO[name])
+        if not p and name in ("reciprocal", "log"):
+            raise BackendError(f"the {name} of an expression that is zero")
         self.budget.spend(len(p.terms), 0)
-        mirrored = name in MIRROR and p.terms[max(p.terms)] < 0
+        mirrored = name in MIRROR and bool(p) and p.terms[max(p.terms)] < 0
         key = (name, -p if mirrored else p)
         if key not in self._outputs:
             self._outputs[key] = self.generator(f"{name}#{len(self._outputs)}")

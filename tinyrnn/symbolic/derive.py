@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..cells import latex
 from ..cells.cell import Cell
 from ..cells.equations import Equation, Term, show
 from ..cells.lower import Step
@@ -22,7 +20,8 @@ from ..ir.ops.leaves import input_node
 from ..passes.adjoint import backward
 from ..passes.tangent import forward
 from . import pages, scalars
-from .linear import Chain, NotLinearError, bound, chains, paths
+from .formulas import Formula, JacobianBlock
+from .linear import NotLinearError, bound, chains, paths
 from .prove import weighted
 from .reading import BATCH, Reader, block_name, shifted, total
 
@@ -30,64 +29,6 @@ SHARED = 6
 """An expression of at least so many operations gets a name when it is used twice."""
 
 GATES = ("tanh", "sigmoid", "relu", "softplus", "sin", "cos", "exp")
-
-
-@dataclass(frozen=True)
-class Formula:
-    """One printed equation; `over_time` where the right side is one term of a sum over all steps."""
-
-    name: Term
-    term: Term
-    shapes: Mapping[str, tuple[str, ...]] = field(repr=False)
-    over_time: bool = False
-
-    @property
-    def text(self) -> str:
-        left = f"dL/d{self.name.value}" if self.over_time else show(self.name)
-        return f"{left} = {'sum over t of ' if self.over_time else ''}{show(self.term)}"
-
-    @property
-    def latex(self) -> str:
-        left = latex.adjoint(self.name.value) if self.over_time else latex.term(self.name)
-        right = latex.term(self.term, 2 if self.over_time else 0)
-        return rf"{left} = \sum_t {right}" if self.over_time else f"{left} = {right}"
-
-    @property
-    def sympy(self) -> Any:
-        """The right side as a SymPy matrix expression."""
-        return scalars.matrix(self.term, self.shapes)
-
-    def __str__(self) -> str:
-        return self.text
-
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex}$"
-
-
-@dataclass(frozen=True)
-class JacobianBlock:
-    """`d state[t] / d state[t-k]` as a sum of products of diagonals and matrices; None where it is no such sum."""
-
-    state: str
-    by: str
-    lag: int
-    chains: tuple[Chain, ...] | None
-    applied: Term                   # the product of the block with a vector v
-
-    @property
-    def text(self) -> str:
-        if self.chains is None:
-            return f"v -> {show(self.applied)}"
-        return show(total([c.term() for c in self.chains])) if self.chains else "0"
-
-    @property
-    def latex(self) -> str:
-        if self.chains is None:
-            return rf"v \mapsto {latex.term(self.applied)}"
-        return latex.term(total([c.term() for c in self.chains])) if self.chains else "0"
-
-    def __str__(self) -> str:
-        return self.text
 
 
 class Derivation:
@@ -368,7 +309,7 @@ def derive(cell: Cell) -> Derivation:
     >>> d.local["h", "o"], d.local["f", "a_f"]
     (tanh(c[t]), f[t]*(1 - f[t]))
     >>> print(d.recurrence["c"])
-    dL/dc[t] = dL/dh[t] * o[t] * (1 - tanh(c[t]) ** 2) + dL/dc[t+1] * f[t+1]
+    dL/dc[t] = dL/dc[t+1] * f[t+1] + dL/dh[t] * o[t] * (1 - tanh(c[t]) ** 2)
     >>> print(d.parameters["W_hf"])
     dL/dW_hf = sum over t of outer(dL/da_f[t], h[t-1])
     """

@@ -60,8 +60,11 @@ class Residual:
 
     @property
     def text(self) -> str:
-        """An expression of the language."""
-        return _signed((n, (f"{abs(n)} * " if abs(n) > 1 else "") + show(t, 2)) for n, t in self.terms)
+        """An expression of the language (where -W @ x would mean (-W) @ x)."""
+        shown = [(n, (f"{abs(n)} * " if abs(n) > 1 else "") + show(t, 2)) for n, t in self.terms]
+        if shown and shown[0][0] < 0 and self.terms[0][1].value == "@":
+            shown[0] = (shown[0][0], f"({shown[0][1]})")
+        return _signed(shown)
 
     @property
     def latex(self) -> str:
@@ -80,6 +83,8 @@ def _equation(cell: Cell, name: str) -> Term | None:
 def _split(t: Term, cell: Cell) -> Term:
     """W @ [h, x] as W_h @ h + W_x @ x."""
     args = tuple(_split(x, cell) for x in t.args)
+    if t.kind == "parameter" and t.value in cell.constants:
+        return Term("number", cell.constants[t.value])
     if t.kind == "binary" and t.value == "@" and args[0].kind == "parameter" and args[1].kind == "join":
         pieces = [Term("binary", "@", (Term("parameter", block_name(cell, args[0].value, k)), x))
                   for k, x in enumerate(args[1].args)]

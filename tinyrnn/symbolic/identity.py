@@ -10,20 +10,21 @@ entry of every gradient.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..domains import Degrees, Exact, Field, Polynomials
 from ..domains.exact import Array, Element
 from ..domains.field import PRIME
-from ..errors import GraphError
+from ..errors import BackendError, GraphError
 from ..ir.graph import Graph
 from ..ir.node import Node
 
+Result = TypeVar("Result")
 CONVINCING = 2.0**-20
 """A false identity may pass with at most this probability; otherwise nothing was proved."""
 
@@ -45,13 +46,16 @@ class Case:
     points: int = 1                 # float runs whose branches were taken
     seconds: float = 0.0
 
+    undecided: bool = False         # equal in numbers, but not by the rules of the ring
+
     @property
     def proved(self) -> bool:
-        return self.error_bound <= CONVINCING
+        return self.error_bound <= CONVINCING and not self.undecided
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{k}={v}" for k, v in self.sizes.items())
-        sure = (f"{self.terms:,} terms, all equal" if self.method == "exact" else
+        sure = ("NOT PROVED: equal in numbers, but not by the rules of the field" if self.undecided else
+                f"{self.terms:,} terms, all equal" if self.method == "exact" else
                 f"degree {self.degree:.3g}, error bound {self.error_bound:.1e}{'' if self.proved else ': NOT PROVED'}")
         which = "on this branch" if self.points == 1 else f"on the branches of {self.points} float runs"
         branch = f", {which} ({self.branches} decisions)" if self.branches else ""
@@ -72,11 +76,13 @@ class Problem:
     sizes: dict[str, int]
     seed: int
     values: Mapping[str, Any] | None = None
+    positive: bool = False
+    narrow: bool = False
 
     @cached_property
     def near(self) -> dict[str, Array]:
         """Ordinary numbers for every input: they decide branches."""
-        return near_values(self.graph, np.random.default_rng(self.seed), self.values)
+        return near_values(self.graph, self.seed, self.values, positive=self.positive, narrow=self.narrow)
 
     def only(self, names: Iterable[str]) -> Graph:
         return Graph({k: self.graph.outputs[k] for k in names})
@@ -96,18 +102,43 @@ def sources(graph: Graph) -> dict[str, Node]:
     return {**graph.inputs, **graph.leaves}
 
 
-def near_values(graph: Graph, rng: np.random.Generator, values: Mapping[str, Any] | None = None) -> dict[str, Array]:
-    """Ordinary numbers for every input: given ones, else random floats away from 0, and 0 or 1 for integers and bools."""
+FINITE: tuple[dict[str, bool], ...] = ({}, {"positive": True}, {"narrow": True}, {"positive": True, "narrow": True})
+"""Ways to draw floats, one after the other until no branch meets a NaN: logarithms want positive numbers, exponentials
+small ones."""
+
+
+def near_values(graph: Graph, seed: int, values: Mapping[str, Any] | None = None, *, positive: bool = False,
+                narrow: bool = False) -> dict[str, Array]:
+    """Ordinary numbers for every input: given ones, else random floats away from 0, and 0 or 1 for integers and bools.
+
+    Every other seed draws numbers of many magnitudes, so that bounds such as clip(x, -5, 5) are met from both sides.
+    """
+    rng = np.random.default_rng(seed)
     unknown = set(values or {}) - set(sources(graph))
     if unknown:
         raise GraphError(f"no input is called {', '.join(map(repr, sorted(unknown)))}; the inputs are "
                          f"{', '.join(sources(graph)) or 'none'}")
-    return {k: np.asarray(values[k], n.dtype) if values and k in values else _near(n, rng) for k, n in sources(graph).items()}
+    wide = bool(seed % 2) and not narrow
+    return {k: np.asarray(values[k], n.dtype) if values and k in values else near(n, rng, wide, positive)
+            for k, n in sources(graph).items()}
 
 
-def _near(n: Node, rng: np.random.Generator) -> Array:
+def with_finite_floats(run: Callable[..., Result]) -> Result:
+    """`run(positive=..., narrow=...)` in the first way of drawing floats in which no branch meets a NaN."""
+    for way in FINITE[:-1]:
+        try:
+            return run(**way)
+        except BackendError as error:
+            if "NaN" not in str(error):
+                raise
+    return run(**FINITE[-1])
+
+
+def near(n: Node, rng: np.random.Generator, wide: bool, positive: bool = False) -> Array:
+    """A random float for every entry, of magnitude about 1, or (wide) from 0.1 to 1000."""
     if n.dtype.kind == "f":
-        return np.asarray(rng.uniform(0.2, 1.2, n.shape) * rng.choice([-1, 1], n.shape))
+        size = 10.0 ** rng.uniform(-1, 3, n.shape) if wide else rng.uniform(0.2, 1.2, n.shape)
+        return np.asarray(size * (1 if positive else rng.choice([-1, 1], n.shape)))
     return rng.integers(0, 2, n.shape).astype(n.dtype)
 
 
@@ -183,10 +214,11 @@ def field_inputs(graph: Graph, near: Mapping[str, Array], domain: Exact, ring: F
             for k, n in sources(graph).items()}
 
 
-def run_field(problem: Problem, seed: int, moving: Mapping[str, Array] | None = None) -> tuple[int, Field, Exact]:
+def run_field(problem: Problem, seed: int, moving: Mapping[str, Array] | None = None,
+              modular: bool = False) -> tuple[int, Field, Exact]:
     """Left side minus right side at one random point, for random tangents or the given ones."""
     rng = np.random.default_rng(seed)
-    ring = Field(int(rng.integers(1 << 62)))
+    ring = Field(int(rng.integers(1 << 62)), modular)
     domain = Exact(ring)
     given = field_inputs(problem.graph, problem.near, domain, ring, rng)
     v = {k: ring.random(rng, n.shape) for k, n in problem.moving.items()}
@@ -199,9 +231,10 @@ def run_field(problem: Problem, seed: int, moving: Mapping[str, Array] | None = 
     return (inner - int(slope)) % PRIME, ring, domain
 
 
-def degrees_of(graph: Graph, near: Mapping[str, Array], moving: Iterable[str] = ()) -> tuple[dict[str, Any], Degrees]:
+def degrees_of(graph: Graph, near: Mapping[str, Array], moving: Iterable[str] = (),
+               rational: bool = False) -> tuple[dict[str, Any], Degrees]:
     """Degree bounds of every output and its tangent, in the same domain's rules."""
-    ring = Degrees()
+    ring = Degrees(rational)
     domain = Exact(ring)
     ones = {k: np.ones(n.shape) for k, n in sources(graph).items()}
     given = {k: domain.given(near[k], ones[k], ones[k] if k in set(moving) else None) if n.floating else near[k]
@@ -211,12 +244,13 @@ def degrees_of(graph: Graph, near: Mapping[str, Array], moving: Iterable[str] = 
 
 def field_case(problem: Problem, ring: Field, domain: Exact, began: float) -> Case:
     """The record of a field run that left no residual, with its error bound."""
-    forward, a = degrees_of(problem.only([problem.loss]), problem.near, problem.claims.values())
-    claimed, b = degrees_of(problem.only(problem.claims), problem.near)
+    forward, a = degrees_of(problem.only([problem.loss]), problem.near, problem.claims.values(), ring.modular)
+    claimed, b = degrees_of(problem.only(problem.claims), problem.near, (), ring.modular)
     loss = forward[problem.loss]
     slope = 0.0 if loss.tangent is None else float(loss.tangent)
     gradients = [float(x.value.max(initial=0.0)) for x in claimed.values() if isinstance(x, Element)]
-    degree = max([slope, *(1 + d for d in gradients)])
+    together = sum(1 + d for d in gradients) + slope  # one quotient: the degrees of its parts add
+    degree = together if ring.modular else max([slope, *(1 + d for d in gradients)])
     argument = max(a.of_arguments, b.of_arguments)
     entries = sum(int(np.prod(n.shape)) for n in problem.moving.values())
     return Case("field", problem.what, problem.sizes, entries, degree=degree, argument_degree=argument,

@@ -85,6 +85,38 @@ def _in_numbers(problem: Problem, output: str, name: str, entry: Entry) -> tuple
     return float(engine), float(forward.run({**values, name: at}, domain=COMPLEX_STEP)[problem.loss].imag / STEP)
 
 
+def agrees_in_numbers(problem: Problem) -> bool:
+    """Whether every claimed gradient equals complex step, at several float points, to rounding."""
+    forward = problem.only([problem.loss])
+    claimed = problem.only(problem.claims)
+    for seed in range(problem.seed, problem.seed + 3):
+        for positive in (False, True):
+            at = replace(problem, seed=2 * seed, positive=positive).near  # even seeds: numbers of magnitude 1
+            found = claimed.run({k: at[k] for k in sources(claimed)})
+            if all(np.isfinite(v).all() for v in found.values()):
+                break
+        else:
+            return False
+        for output, name in problem.claims.items():
+            if name not in sources(forward):
+                continue
+            truth = _gradient_in_numbers(forward, {k: at[k] for k in sources(forward)}, name, problem.loss)
+            largest = np.abs(truth).max(initial=1e-300)
+            if not (np.abs(found[output] - truth) <= 1e-11 * largest).all():
+                return False
+    return True
+
+
+def _gradient_in_numbers(graph: Graph, values: Mapping[str, Any], name: str, loss: str) -> Any:
+    at = np.asarray(values[name], np.complex128)
+    truth = np.zeros(at.shape)
+    for i in np.ndindex(at.shape):
+        moved = at.copy()
+        moved[i] += 1j * STEP
+        truth[i] = graph.run({**values, name: moved}, domain=COMPLEX_STEP)[loss].imag / STEP
+    return truth
+
+
 # ---- steps: a parameter that is used at every step gets one copy for each
 
 def per_step(graph: Graph, loss: Node, parameter: Node) -> tuple[Node, dict[int, Node]]:

@@ -9,8 +9,10 @@ merged or split, matrices joined or apart, transposed, or absent.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import accumulate, permutations, product
 from typing import Any
 
@@ -19,12 +21,13 @@ import numpy as np
 from ..cells.cell import Cell
 from ..cells.sizes import concrete
 from ..domains import Exact, Polynomials
-from ..domains.exact import Array
+from ..domains.exact import Array, Element
 from ..domains.field import MIRROR
 from ..domains.objects import BITS, Polynomial
 
 Entry = tuple[str, tuple[int, ...]]
-BUDGET = 20_000
+BUDGET = 2_000
+LIMIT = 4_000_000
 
 
 class _Recording(Polynomials):
@@ -35,7 +38,7 @@ class _Recording(Polynomials):
     """
 
     def __init__(self, cut: bool) -> None:
-        super().__init__(one_sigmoid=True)
+        super().__init__(LIMIT, one_sigmoid=True)
         self.cut, self.odd = cut, False
         self.calls: list[Call] = []
 
@@ -60,6 +63,26 @@ class _Recording(Polynomials):
         if len(units) == a.size and len(self.names) > before:
             self.calls.append(Call(name, tuple(a.shape[1:]), tuple(units), odd))
         return out
+
+
+class _Opaque(Exact):
+    """Kinks are functions as well, whatever the branch: max(a, b) = b + relu(a - b), |x| = relu(x) + relu(-x)."""
+
+    def relu(self, x: Any) -> Any:
+        x = self.lift(x)
+        return Element(self, np.maximum(x.near, 0), self.ring.function("relu", x.value))
+
+    def abs(self, x: Any) -> Any:
+        return self.relu(x) + self.relu(-x)
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        return self.relu(self.lift(a) - b) + b
+
+    def minimum(self, a: Any, b: Any) -> Any:
+        return self.lift(a) - self.relu(self.lift(a) - b)
+
+    def clip(self, x: Any, low: float, high: float) -> Any:
+        return self.minimum(self.maximum(x, float(low)), float(high))
 
 
 @dataclass(frozen=True)
@@ -95,7 +118,7 @@ class Profile:
 def profile(cell: Cell, cut: bool = False) -> Profile:
     """Run one step at sizes of two."""
     ring = _Recording(cut)
-    domain = Exact(ring)
+    domain = _Opaque(ring)
     sizes = dict.fromkeys(cell.sizes, 2)
     graph = cell.graph(sizes, batch=1)
     nodes = {**graph.inputs}
@@ -119,11 +142,14 @@ def profile(cell: Cell, cut: bool = False) -> Profile:
 
 # ---- one polynomial in terms of parameters
 
+Weighted = tuple[tuple[Entry, Fraction], ...]
+
+
 @dataclass(frozen=True)
 class Form:
-    """A polynomial as Σ entry × multiplier + rest."""
+    """A polynomial as Σ (Σ coefficient × entry) × multiplier + rest; multipliers have leading coefficient 1."""
 
-    slots: dict[Polynomial, tuple[Entry, ...]]
+    slots: dict[Polynomial, Weighted]
     rest: Polynomial
 
 
@@ -137,10 +163,21 @@ def form(p: Polynomial, parameters: Mapping[int, Entry]) -> Form:
             linear.setdefault(parameters[own[0][0]], {})[m - (1 << BITS * own[0][0])] = c
         else:
             rest[m] = c
-    slots: dict[Polynomial, list[Entry]] = {}
+    slots: dict[Polynomial, list[tuple[Entry, Fraction]]] = {}
     for entry, terms in linear.items():
-        slots.setdefault(Polynomial(terms, p.degree, p.budget), []).append(entry)
+        scale, multiplier = monic(Polynomial(terms, p.degree, p.budget))
+        slots.setdefault(multiplier, []).append((entry, scale))
     return Form({k: tuple(v) for k, v in slots.items()}, Polynomial(rest, p.degree, p.budget))
+
+
+def monic(p: Polynomial) -> tuple[Fraction, Polynomial]:
+    """A polynomial as a number times one whose leading coefficient is 1."""
+    lead = Fraction(p.terms[max(p.terms)])
+    return lead, p if lead == 1 else Polynomial({m: _plain(c / lead) for m, c in p.terms.items()}, p.degree, p.budget)
+
+
+def _plain(c: Fraction) -> int | Fraction:
+    return c.numerator if c.denominator == 1 else c
 
 
 def translated(p: Polynomial, table: Mapping[int, Polynomial], zero: Polynomial) -> Polynomial | None:
@@ -161,11 +198,11 @@ def translated(p: Polynomial, table: Mapping[int, Polynomial], zero: Polynomial)
 
 @dataclass(frozen=True)
 class Link:
-    """Entries of `a` with one multiplier, and those of `b` with the same: Σ a = sign Σ b."""
+    """The entry of `a` that stands for what `b` has in one slot: ours = Σ coefficient × theirs; `idle` ones are 0."""
 
-    ours: tuple[Entry, ...]
-    theirs: tuple[Entry, ...]
-    sign: int
+    ours: Entry | None
+    theirs: Weighted
+    idle: tuple[Entry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,7 +226,7 @@ class Match:
 @dataclass
 class _State:
     table: dict[int, Polynomial]
-    links: dict[Entry, tuple[frozenset[Entry], int]] = field(default_factory=dict)
+    links: dict[Entry, frozenset[tuple[Entry, Fraction]]] = field(default_factory=dict)
     slots: list[Link] = field(default_factory=list)
     mismatches: list[Mismatch] = field(default_factory=list)
     used: dict[int, int] = field(default_factory=dict)
@@ -200,12 +237,21 @@ class _State:
                       dict(self.signs))
 
 
+@dataclass
+class Effort:
+    """Whether a search was cut off before it had seen all there is."""
+
+    exhausted: bool = False
+
+
 class Search:
     """All ways to see `b` as an instance of `a`; `slack` places may differ."""
 
-    def __init__(self, a: Profile, b: Profile, slack: int = 0, absent: bool = True) -> None:
-        self.a, self.b, self.slack, self.absent = a, b, slack, absent
+    def __init__(self, a: Profile, b: Profile, slack: int, absent: bool, effort: Effort) -> None:
+        self.a, self.b, self.slack, self.absent, self.effort = a, b, slack, absent, effort
         self.visited = 0
+        slots = [s for call in a.calls for s in form(call.units[0][0], a.parameters).slots.values()]
+        self.uses = Counter(entry for slot in slots for entry, _ in slot)
         zero = next(iter(b.ring.generators("zero", (1,))))
         self.zero = zero - zero
 
@@ -227,6 +273,7 @@ class Search:
     def _extend(self, k: int, state: _State, signals: Mapping[str, str]) -> Iterator[Match]:
         self.visited += 1
         if self.visited > BUDGET:
+            self.effort.exhausted = True
             return
         if k == len(self.a.calls):
             yield from self._finish(state, signals)
@@ -255,58 +302,66 @@ class Search:
 
     def _compare(self, ours: Form, theirs: Form, sign: int, state: _State, where: tuple[str, str]) -> bool:
         """Link the slots of two arguments; what does not fit is a mismatch, as far as the slack allows."""
-        mine: dict[Polynomial, tuple[Entry, ...]] = {}
+        mine: dict[Polynomial, Weighted] = {}
         for multiplier, entries in ours.slots.items():
             moved = translated(multiplier, state.table, self.zero)
-            if moved is None:
+            if not moved:
                 return False
-            mine[moved] = (*mine.get(moved, ()), *entries)
+            scale, key = monic(moved)
+            mine[key] = (*mine.get(key, ()), *((e, c * scale) for e, c in entries))
         rest = translated(ours.rest, state.table, self.zero)
         if rest is None:
             return False
         wrong = (rest - theirs.rest * sign) != 0
         for multiplier, entries in theirs.slots.items():
-            turned = 1 if multiplier in mine else -1
-            found = mine.pop(multiplier if turned == 1 else -multiplier, None)
-            wrong |= found is None or not self._link(found, entries, sign * turned, state)
+            found = mine.pop(multiplier, None)
+            wrong |= found is None or not self._link(found, tuple((e, sign * c) for e, c in entries), state)
         for entries in mine.values():
-            wrong |= not self.absent or not self._link(entries, (), 1, state)
+            wrong |= not self.absent or not self._link(entries, (), state)
         if wrong:
             state.mismatches.append(Mismatch(*where))
         return len(state.mismatches) <= self.slack
 
-    def _link(self, ours: tuple[Entry, ...], theirs: tuple[Entry, ...], sign: int, state: _State) -> bool:
-        value = (frozenset(theirs), sign if theirs else 1)
-        for i, entry in enumerate(ours):
-            wanted = value if i == 0 else (frozenset[Entry](), 1)
-            if state.links.setdefault(entry, wanted) != wanted:
-                return False
-        state.slots.append(Link(ours, theirs, sign))
-        return True
+    def _link(self, ours: Weighted, theirs: Weighted, state: _State) -> bool:
+        """One entry of `a` takes the whole value, the one that is used least elsewhere; the others are 0."""
+        nothing: frozenset[tuple[Entry, Fraction]] = frozenset()
+        for chosen, scale in sorted(ours, key=lambda e: self.uses[e[0]]):
+            value = tuple((e, c / scale) for e, c in theirs)
+            wanted = {e: frozenset(value) if e == chosen else nothing for e, _ in ours}
+            if all(state.links.get(e, w) == w for e, w in wanted.items()):
+                state.links.update(wanted)
+                idle = tuple(e for e, _ in ours if e != chosen) if theirs else tuple(e for e, _ in ours)
+                state.slots.append(Link(chosen if theirs else None, value, idle))
+                return True
+        return False
 
     def _finish(self, state: _State, signals: Mapping[str, str]) -> Iterator[Match]:
+        """Every output and state of `a` against its counterpart."""
         states = {k.split("[")[0]: v.split("[")[0] for k, v in signals.items()}
-        pairs = dict(states)
-        free = [o for o in self.b.cell.outputs if o not in pairs.values()]
-        for o in self.a.cell.outputs:
-            if o not in pairs and free:
-                pairs[o] = free.pop(free.index(o) if o in free else 0)
-        last = state.copy()
-        for ours, theirs in pairs.items():
-            a, b = self.a.results.get(f"{ours}[t]"), self.b.results.get(f"{theirs}[t]")
-            if (a is None) != (b is None):
-                return
-            if a is not None and b is not None and not self._compare(
-                    form(a, self.a.parameters), form(b, self.b.parameters), 1, last, (ours, theirs)):
-                return
-        gates = {self.a.gates[k]: self.b.gates[j] for k, j in last.used.items() if k in self.a.gates and j in self.b.gates}
-        negated = {self.a.gates[k]: "tanh" if self.a.calls[k].odd else self.a.calls[k].name
-                   for k, s in last.signs.items() if s < 0 and k in self.a.gates}
-        yield Match(last.slots, last.mismatches, {**gates, **pairs}, negated)
+        for outputs in _outputs(self.a.cell, self.b.cell, states):
+            pairs = {**states, **outputs}
+            last = state.copy()
+            fits = all(self._compare(form(self.a.results[f"{x}[t]"], self.a.parameters),
+                                     form(self.b.results[f"{y}[t]"], self.b.parameters), 1, last, (x, y))
+                       for x, y in pairs.items() if f"{x}[t]" in self.a.results)
+            if fits:
+                gates = {self.a.gates[k]: self.b.gates[j] for k, j in last.used.items()
+                         if k in self.a.gates and j in self.b.gates}
+                negated = {self.a.gates[k]: "tanh" if self.a.calls[k].odd else self.a.calls[k].name
+                           for k, s in last.signs.items() if s < 0 and k in self.a.gates}
+                yield Match(last.slots, last.mismatches, {**gates, **pairs}, negated)
+
+
+def _outputs(a: Cell, b: Cell, states: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Outputs that are no states, paired: equal names first."""
+    ours, theirs = ([o for o in c.outputs if o not in c.states] for c in (a, b))
+    yield from _orders(a, b, ours, theirs)
 
 
 def pairings(a: Cell, b: Cell) -> Iterator[dict[str, str]]:
     """Inputs with inputs and states with states of the same shape and lags; equal names first."""
+    if len(a.outputs) != len(b.outputs):
+        return
     for inputs in _orders(a, b, a.inputs, b.inputs):
         for states in _orders(a, b, a.states, b.states):
             pairs = {**inputs, **states}
@@ -365,10 +420,10 @@ def block_of(cell: Cell, entry: Entry) -> tuple[Block, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Term:
-    """± a block, transposed or not."""
+    """A number times a block, transposed or not."""
 
     block: Block
-    sign: int
+    scale: Fraction
     transposed: bool
 
 
@@ -376,30 +431,42 @@ Blocks = dict[Block, tuple[Term, ...]]
 
 
 def block_mapping(match: Match, a: Cell, b: Cell) -> Blocks | None:
-    """Every block of `a` as a signed sum of blocks of `b`; None where entries of one block disagree."""
+    """Every block of `a` as a sum of multiples of blocks of `b`; None where entries of one block disagree."""
     found: Blocks = {}
     for link in match.links:
-        for i, entry in enumerate(link.ours):
+        values: list[tuple[Entry, Weighted]] = [(e, ()) for e in link.idle]
+        for entry, value in [*values, *([(link.ours, link.theirs)] if link.ours is not None else [])]:
             block, local = block_of(a, entry)
-            terms = tuple(_term(b, other, local, link.sign) for other in link.theirs) if i == 0 else ()
+            terms = tuple(_term(b, other, local, scale) for other, scale in value)
             previous = found.get(block)
-            if previous is None or _agree(previous, terms, local):
-                found[block] = terms if previous is None or len(set(local)) > 1 else previous
-            else:
+            if previous is not None and not _agree(previous, terms):
                 return None
+            if previous is None or len(set(local)) > 1:
+                found[block] = terms
     for p in a.parameters:  # what occurs in no linear place keeps its name
-        if not any(block.parameter == p for block in found) and a.parameters[p] == b.parameters.get(p):
+        if p not in a.learned and not any(block.parameter == p for block in found) and a.parameters[p] == b.parameters.get(p):
             for parts in product(*(range(len(s.split("+"))) for s in a.parameters[p])):
-                found[Block(p, parts)] = (Term(Block(p, parts), 1, False),)
-    return found
+                found[Block(p, parts)] = (Term(Block(p, parts), Fraction(1), False),)
+    return found if _keeps_data(found, a, b) else None
 
 
-def _term(cell: Cell, entry: Entry, local: tuple[int, ...], sign: int) -> Term:
+def _keeps_data(found: Blocks, a: Cell, b: Cell) -> bool:
+    """Fixed arrays are data: each is one fixed array of the other cell, as it is."""
+    for block, terms in found.items():
+        fixed = [t.block.parameter in b.fixed for t in terms]
+        if block.parameter in a.fixed:
+            if fixed != [True] or terms[0].scale != 1 or terms[0].transposed:
+                return False
+        elif any(fixed):
+            return False
+    return True
+
+
+def _term(cell: Cell, entry: Entry, local: tuple[int, ...], scale: Fraction) -> Term:
     block, other = block_of(cell, entry)
-    return Term(block, sign, len(other) == 2 and other != local and other == local[::-1])
+    return Term(block, scale, len(other) == 2 and other != local and other == local[::-1])
 
 
-def _agree(p: tuple[Term, ...], q: tuple[Term, ...], local: tuple[int, ...]) -> bool:
+def _agree(p: tuple[Term, ...], q: tuple[Term, ...]) -> bool:
     """Equal up to transposition, which a diagonal entry does not show."""
-    return {(t.block, t.sign) for t in p} == {(t.block, t.sign) for t in q}
-
+    return {(t.block, t.scale) for t in p} == {(t.block, t.scale) for t in q}

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..cells import latex
-from ..cells.equations import show
+from ..cells.cell import Cell
+from ..cells.equations import Term, show
+from .formulas import Formula, JacobianBlock
 
-if TYPE_CHECKING:
-    from .derive import Derivation, JacobianBlock
+
+class Derivation(Protocol):
+    """What a page reads."""
+
+    cell: Cell
+
+    @property
+    def local_terms(self) -> Mapping[tuple[str, str], Term]: ...
+    @property
+    def recurrence(self) -> Mapping[str, Formula]: ...
+    @property
+    def inputs(self) -> Mapping[str, Formula]: ...
+    @property
+    def parameters(self) -> Mapping[str, Formula]: ...
+    @property
+    def jacobian(self) -> Mapping[tuple[str, str], JacobianBlock]: ...
+    @property
+    def norms(self) -> Mapping[tuple[str, str], str]: ...
 
 
 @dataclass(frozen=True)

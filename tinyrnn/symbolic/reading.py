@@ -179,8 +179,8 @@ CALLED = {"amax": "max", "amin": "min", "both": "and", "either": "or", "negate":
 
 def block_name(cell: Cell, parameter: str, part: int) -> str:
     """The columns of a matrix over [h, x] that belong to one part: W_h, or W_1, W_2 where that would be ambiguous."""
-    columns = cell.parameters[parameter][-1].split("+")
-    if len(columns) == 1:
+    columns = cell.parameters[parameter][-1].split("+") if cell.parameters[parameter] else []
+    if len(columns) < 2:
         return parameter
     name = f"{parameter}_{_distinct(columns)[part]}"
     while name in cell.parameters or name in cell.signals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,14 +13,16 @@ from typing import Any
 import numpy as np
 
 from ...cells.equations import System, parse
+from ...cells.roles import find_roles
 from ...errors import LoadError, ProofError
 from .meaning import Equations
-from .numbers import Array, Number, P, Point, each, filled, summed
+from .numbers import Array, NearError, Number, P, Point, each, filled, summed
 from .programs import Interpreter
 
 FORMAT = "tinyrnn proof 1"
 CONVINCING = 2.0**-20
 WEIGHT = "weight of "
+LARGEST = 1_000_000
 
 @dataclass(frozen=True)
 class Verdict:
@@ -51,11 +54,51 @@ def check(certificate: Mapping[str, Any], seed: int | None = None) -> list[Verdi
         raise LoadError("the certificate holds no program, so there is nothing to check")
     text = certificate.get("text") or ""
     try:
-        return [_pair(p, seed) if "before" in p else _gradients(p, text, seed) for p in programs]
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError, RecursionError) as error:
-        if isinstance(error, (ProofError, LoadError)):
-            raise
+        _whole(programs, text)
+        with np.errstate(all="ignore"):
+            return [_verified(p, text, seed) for p in programs]
+    except (ProofError, LoadError):
+        raise
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
         raise LoadError(f"the certificate is damaged: {type(error).__name__}: {error}") from error
+
+
+def _whole(programs: list[Any], text: str) -> None:
+    """A cell's certificate holds both graphs, every gradient of each, and every weight of the loss."""
+    for p in programs:
+        for side in ([p["before"], p["after"]] if "before" in p else [p]):
+            if any(not _sensible(shape) for _, shape in side["inputs"].values()):
+                raise LoadError("the certificate is damaged: an input is too large")
+    if not text:
+        return
+    system = parse(text)
+    missing = {"unrolled", "rolled"} - {p["what"] for p in programs}
+    if missing:
+        raise LoadError(f"the certificate lacks the {missing.pop()} program")
+    outputs = find_roles(system).outputs
+    for p in programs:
+        weights = {f"{WEIGHT}{o}[{t}]" for o in outputs for t in range(1, p["sizes"]["steps"] + 1)}
+        given = {k for k in p["inputs"] if k.startswith(WEIGHT)}
+        unclaimed = set(p["inputs"]) - given - set(p["claims"].values())
+        if given != weights or unclaimed:
+            raise LoadError(f"the {p['what']} program does not claim every gradient: "
+                            f"{', '.join(sorted(unclaimed or weights ^ given))}")
+
+
+def _sensible(shape: list[int]) -> bool:
+    return math.prod(shape) <= LARGEST
+
+
+def _verified(program: Mapping[str, Any], text: str, seed: int | None) -> Verdict:
+    """One program; once more with positive floats where a branch met a NaN."""
+    for positive in (False, True):
+        point = Point(secrets.randbits(62) if seed is None else seed, positive)
+        try:
+            return _pair(program, point) if "before" in program else _gradients(program, text, point)
+        except NearError:
+            if positive:
+                raise
+    raise AssertionError
 
 
 def _inputs(program: Mapping[str, Any], point: Point, moving: Iterable[str]) -> dict[str, Array]:
@@ -77,8 +120,7 @@ def _still(x: Array) -> Array:
     return each(lambda a: a.steady(), x) if x.dtype == object else x
 
 
-def _gradients(program: Mapping[str, Any], text: str, seed: int | None) -> Verdict:
-    point = Point(secrets.randbits(62) if seed is None else seed)
+def _gradients(program: Mapping[str, Any], text: str, point: Point) -> Verdict:
     claims = dict(program["claims"])
     if not claims:
         raise LoadError("the program claims no gradient")
@@ -98,11 +140,11 @@ def _gradients(program: Mapping[str, Any], text: str, seed: int | None) -> Verdi
     if total != loss.tangent:
         raise ProofError(f"the gradients of the {program['what']} program are not the derivatives of its loss")
     sizes = ", ".join(f"{k}={v}" for k, v in program["sizes"].items())
-    return _verdict(f"{program['what']} gradients{' ' + sizes if sizes else ''}", entries, degree, point)
+    against = "the equations" if text else "its own forward program"
+    return _verdict(f"{program['what']} gradients against {against}{', ' + sizes if sizes else ''}", entries, degree, point)
 
 
-def _pair(program: Mapping[str, Any], seed: int | None) -> Verdict:
-    point = Point(secrets.randbits(62) if seed is None else seed)
+def _pair(program: Mapping[str, Any], point: Point) -> Verdict:
     before, after = program["before"], program["after"]
     inputs = _inputs(before, point, ())
     if dict(after["inputs"]) != {k: before["inputs"][k] for k in after["inputs"]}:

@@ -10,9 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import ProofError
+from ...errors import LoadError
 
 P = 2**61 - 1
+
+
+class NearError(LoadError):
+    """The floats that decide branches are not finite."""
+
+
 Array = Any
 
 
@@ -60,7 +66,8 @@ class Number:
 def _near(f: Callable[[float], float]) -> Callable[[float], float]:
     def safe(x: float) -> float:
         try:
-            return f(x)
+            y = f(x)
+            return y if isinstance(y, float) else float("nan")
         except (ValueError, OverflowError, ZeroDivisionError):
             return float("nan")
     return safe
@@ -90,7 +97,8 @@ FUNCTIONS: dict[str, Function] = {
 class Point:
     """A random point of the field: inputs drawn once, one free element for each argument of a function."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, positive: bool = False) -> None:
+        self.positive = positive
         self.rng = np.random.default_rng(seed)
         self.key = self.rng.bytes(16)
         self.seen: dict[tuple[str, int], int] = {}
@@ -98,8 +106,11 @@ class Point:
         self.powers: dict[tuple[int, int], Number] = {}
 
     def draw(self, shape: Sequence[int], moves: bool) -> Array:
-        return filled(shape, lambda: Number(self, float(self.rng.uniform(0.2, 1.2) * self.rng.choice([-1, 1])), self._any(),
+        return filled(shape, lambda: Number(self, self._float(), self._any(),
                                             self._any() if moves else 0, 1.0, 1.0 if moves else 0.0))
+
+    def _float(self) -> float:
+        return float(self.rng.uniform(0.2, 1.2) * (1 if self.positive else self.rng.choice([-1, 1])))
 
     def _any(self) -> int:
         return int(self.rng.integers(P))
@@ -145,25 +156,53 @@ class Point:
         return self.seen[name, v]
 
     def power(self, a: Number, k: float) -> Number:
-        """Whole powers and halves by products; others by exp and log, one step down by a division.
+        """x^k for a known k, with d(x^k) = k x^(k-1) dx.
 
         A gradient's exponent k - 1 was rounded in floating point, hence the 12 digits.
         """
         k = float(f"{k:.12g}")
+        y = self._known_power(a.steady(), k)
+        return self._moving(y, [(self.number(k) * self._known_power(a.steady(), k - 1), a)])
+
+    def _known_power(self, a: Number, k: float) -> Number:
+        """Whole powers and halves by products; others are free."""
+        k = float(f"{k:.12g}")
         if k.is_integer() and abs(k) <= 64:
-            base, y = (a if k > 0 else self.reciprocal(a)), self.number(1)
-            for _ in range(abs(int(k))):
-                y = y * base
-            return y
+            return self._product(a if k > 0 else self.reciprocal(a), abs(int(k)))
         if (2 * k).is_integer() and abs(k) <= 32:
-            return self.power(self.call("sqrt", a), 2 * k)
-        return self.general_power(a, self.number(k))
+            root = self.call("sqrt", a)
+            return self._product(root if k > 0 else self.reciprocal(root), abs(int(2 * k)))
+        return self._free_power(a, self.number(k))
+
+    def _product(self, a: Number, n: int) -> Number:
+        y = self.number(1)
+        for _ in range(n):
+            y = y * a
+        return y
 
     def general_power(self, a: Number, b: Number) -> Number:
-        higher = self.powers.get((a.value, (b.value + 1) % P))
-        y = higher * self.reciprocal(a) if higher is not None else self.call("exp", b * self.call("log", a))
-        self.powers[a.value, b.value] = y
-        return y
+        """d(a^b) = b a^(b-1) da + a^b log a db."""
+        u, v = a.steady(), b.steady()
+        y = self._free_power(u, v)
+        terms = [(v * self._free_power(u, v - 1), a)] if a.tangent else []
+        return self._moving(y, [*terms, (y * self.call("log", u), b)] if b.tangent else terms)
+
+    def _free_power(self, a: Number, b: Number) -> Number:
+        """Powers whose exponents differ by one are a factor of a apart; of two such, the first one met is free."""
+        known = self.powers.get((a.value, b.value))
+        if known is None:
+            higher, lower = (self.powers.get((a.value, (b.value + k) % P)) for k in (1, -1))
+            known = (higher * self.reciprocal(a) if higher is not None else lower * a if lower is not None else
+                     self.call("exp", b * self.call("log", a)))
+            known.near = _near(lambda x: x ** b.near)(a.near)
+            self.powers[a.value, b.value] = known
+        return known
+
+    def _moving(self, y: Number, terms: Sequence[tuple[Number, Number]]) -> Number:
+        """The number with the tangent Σ slope × tangent."""
+        found = Number(self, y.near, y.value, sum(s.value * x.tangent for s, x in terms), y.degree)
+        found.slope_degree = max((s.degree + x.slope_degree for s, x in terms), default=0.0)
+        return found
 
 
 # ---- arrays of numbers
@@ -187,7 +226,7 @@ def truths(f: Callable[..., bool], *x: Any) -> Array:
 def near(x: Any) -> float:
     v = x.near if isinstance(x, Number) else float(x)
     if isnan(v):
-        raise ProofError("a branch of the program depends on NaN")
+        raise NearError("a branch of the program depends on a NaN of the float run")
     return float(v)
 
 
