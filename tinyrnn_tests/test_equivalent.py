@@ -161,6 +161,16 @@ def test_every_cell_equals_itself_under_other_names(cell):
     ("h[t] = tanh(W @ [x[t], h[t-1]])", "h[t] = tanh(W @ [h[t-1], x[t]])"),
     ("h[t] = layer_norm(W @ x[t] + U @ h[t-1]) * g", "h[t] = g * layer_norm(U @ h[t-1] + W @ x[t])"),
     ("y[t] = V @ h[t] + d\nh[t] = tanh(U @ y[t-1] + W @ x[t])", "y[t] = A @ s[t] + e\ns[t] = tanh(B @ x[t] + C @ y[t-1])"),
+    ("h[t] = tanh(W @ x[t] + b - c)", "h[t] = tanh(W @ x[t] + b)"),
+    ("h[t] = relu(W @ x[t] + U @ h[t-1] + b)", "h[t] = relu(b - W @ x[t] - U @ h[t-1])"),
+    ("M[t] = M[t-1] + outer(V @ x[t], K @ x[t])\ny[t] = M[t] @ (Q @ x[t])", "M[t] = M[t-1] + outer(A @ x[t], B @ x[t])\ny[t] = M[t] @ (D @ x[t])"),
+    ("i[t] = sigmoid(s + b1 + V @ x[t])\nf[t] = sigmoid(s + b2 + W @ x[t])\nh[t] = i[t] * h[t-1] + f[t] * f[t]",
+     "i[t] = sigmoid(b1 + V @ x[t])\nf[t] = sigmoid(b2 + W @ x[t])\nh[t] = i[t] * h[t-1] + f[t] * f[t]"),
+    ("h[t] = tanh(W @ x[t] + b + 2 * c)", "h[t] = tanh(W @ x[t] + b)"),
+    ("h[t] = tanh(U @ h[t-1] + U @ h[t-1] + x[t])", "h[t] = tanh(U @ h[t-1] + x[t])"),
+    ("A: (h, h) fixed\nh[t] = tanh(A @ h[t-1] + x[t])", "B: (h, h) fixed\nh[t] = tanh(x[t] + B @ h[t-1])"),
+    ("h[t] = tanh(W @ x[t] + U @ h[t-1])\nh[0]: learned", "h[t] = tanh(U @ h[t-1] + W @ x[t])\nh[0]: learned"),
+    ("h[t] = tanh(-W @ x[t] + U @ h[t-1])", "h[t] = tanh(U @ h[t-1] - W @ x[t])"),
 ])
 def test_equal_cells(a, b):
     e = tr.equivalent(tr.Cell(a, "a"), tr.Cell(b, "b"))
@@ -174,12 +184,46 @@ def test_equal_cells(a, b):
     ("h[t] = tanh(W @ x[t] + U @ h[t-1])", "h[t] = tanh(W @ x[t] + U @ h[t-2])"),
     ("h[t] = relu(W @ x[t] + U @ h[t-1])", "h[t] = abs(W @ x[t] + U @ h[t-1])"),
     ("h[t] = softmax(W @ x[t] + U @ h[t-1])", "h[t] = layer_norm(W @ x[t] + U @ h[t-1])"),
+    ("h[t] = tanh(W @ x[t] + U @ clip(h[t-1], -5, 5))", "h[t] = tanh(W @ x[t] + U @ h[t-1])"),
+    ("h[t] = tanh(W @ x[t] + U @ h[t-1])", "h[t] = tanh(W @ x[t] + U @ minimum(h[t-1], 3))"),
+    ("h[t] = relu(x[t] + 5) + h[t-1] * a", "h[t] = x[t] + 5 + h[t-1] * a"),
+    ("h[t] = where(x[t] < 100, h[t-1], x[t])", "h[t] = h[t-1] + 0 * x[t]"),
+    ("outputs: h, y\nh[t] = tanh(W @ x[t] + h[t-1])\ny[t] = V @ h[t]", "h[t] = tanh(W @ x[t] + h[t-1])"),
+    ("h[t] = tanh(W @ x[t] + U @ h[t-1]) / size(x[t])", "h[t] = tanh(W @ x[t] + U @ h[t-1]) / 2"),
+    ("h[t] = mean(x[t]) * a + h[t-1]", "h[t] = 0.5 * sum(x[t]) * a + h[t-1]"),
+    ("A: (h, h) fixed\nh[t] = tanh(A @ h[t-1] + x[t])", "h[t] = tanh(A @ h[t-1] + x[t])"),
+    ("A: (h, h) fixed\nh[t] = tanh(A @ h[t-1] + x[t])", "A: (h, h) fixed\nh[t] = tanh(A.T @ h[t-1] + x[t])"),
+    ("alpha: scalar\nh[t] = alpha * h[t-1] + x[t]", "h[t] = alpha * h[t-1] + x[t]"),
+    ("h[t] = tanh(U @ h[t-1] + x[t])", "h[t] = tanh(U * h[t-1] + x[t])"),
+    ("dt = 0.5\nh[t] = h[t-1] + dt * tanh(W @ x[t])", "dt = 0.25\nh[t] = h[t-1] + dt * tanh(W @ x[t])"),
 ])
 def test_cells_that_are_not_equal_are_never_called_so(a, b):
     e = tr.equivalent(tr.Cell(a, "a"), tr.Cell(b, "b"))
     assert e.verdict in ("different", "unknown"), e
     if e.verdict == "different":
         check_counterexample(e)
+
+
+@pytest.mark.parametrize(("a", "b"), [
+    ("h[t] = layer_norm(W @ x[t] + U @ h[t-1] + b)", "h[t] = layer_norm(W @ x[t] - U @ h[t-1] - b)"),
+    ("h[t] = a / ((1 + x[t] * x[t]) * (1 + h[t-1] * h[t-1]))", "h[t] = a / (1 + x[t] * x[t]) / (1 + h[t-1] * h[t-1])"),
+    ("h[t] = exp(10 * x[t] + 10 * h[t-1]) * a", "h[t] = exp(10 * x[t]) * exp(10 * h[t-1]) * a"),
+    ("".join(f"g{i}[t] = sigmoid(W{i} @ x[t] + b{i})\n" for i in range(9)) + "h[t] = " + " + ".join(f"{i + 1} * g{i}[t] * h[t-1]" for i in range(9)),
+     "".join(f"g{i}[t] = sigmoid(W{i} @ x[t] + b{i})\n" for i in range(9)) + "h[t] = " + " + ".join(f"{9 - i} * g{i}[t] * h[t-1]" for i in range(9))),
+])
+def test_equal_cells_beyond_the_search_are_not_called_different(a, b):
+    assert tr.equivalent(tr.Cell(a, "a"), tr.Cell(b, "b")).verdict != "different"
+
+
+def test_packed_weights_of_layers():
+    e = tr.equivalent(JOINT, tr.nn.LSTM(2, 3))
+    assert e.holds
+    assert e.mapping["W_f"] == "[weight_hh_l0[3:6], weight_ih_l0[3:6]]"
+    assert e.mapping["b_o"] == "bias_ih_l0[9:12] + bias_hh_l0[9:12]"
+    back = tr.equivalent(tr.nn.GRU(2, 3), tr.nn.Recurrent(tr.cells.GRU, x=2, h=3))
+    assert back.mapping["weight_ih_l0[6:9]"] == "W_in"
+    with pytest.raises(tr.TinyRNNError, match="no weights for b_ii"):
+        tr.equivalent(tr.nn.LSTM(2, 3, bias=False), JOINT)
 
 
 # ---- mistakes
@@ -194,7 +238,7 @@ def test_mappings_that_make_no_sense(mapping, message):
 
 
 def test_bad_use():
-    with pytest.raises(tr.TinyRNNError, match="equivalent compares two cells, got str"):
+    with pytest.raises(tr.TinyRNNError, match="equivalent compares cells, or layers that run one; got str"):
         tr.equivalent(GRU, "gru")
     with pytest.raises(tr.TinyRNNError, match="says nothing of W_ir"):
         tr.equivalent(tr.cells.GRU, GRU, {})

@@ -6,6 +6,7 @@ states and outputs for all inputs and all earlier states.  Equality of one step 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,9 +22,9 @@ from ..cells.equations import Term as Expression
 from ..cells.equations import parse_line
 from ..errors import ArgumentError, EquationError, TermLimitError
 from ..ir.node import Node
-from ..ir.ops.leaves import full
+from ..ir.ops.leaves import LEAF, full
 from ..ir.ops.linear import swap_last
-from ..ir.ops.structure import concat
+from ..ir.ops.structure import SLICE, concat
 from ..shapes import Shape
 from .differences import Residual, mirrored, residual
 from .mapping import (
@@ -88,16 +89,17 @@ class Equivalence:
         return f"$\\displaystyle {self.residual_latex}$" if self.residual_latex else f"$\\text{{{self.verdict}}}$"
 
 
-def equivalent(a: Cell, b: Cell, mapping: Mapping[str, str] | None = None, *, rng: int = 0) -> Equivalence:
-    """Compare two cells as functions.
+def equivalent(a: Any, b: Any, mapping: Mapping[str, str] | None = None, *, rng: int = 0) -> Equivalence:
+    """Compare two cells, or layers that run a cell, as functions.
 
     Without `mapping` the parameters of `a` are sought in terms of those of `b`, and the other way round: identity,
-    gates permuted or negated (z -> 1 - z), biases merged or split, matrices over [h, x] apart or joined, transposed.
+    gates permuted or negated (z -> 1 - z), biases merged or split, multiples, matrices over [h, x] apart or joined,
+    transposed.  A layer's packed weights appear as their rows: `weight_ih_l0[0:128]`.
     With `mapping`, e.g. `{"W_i": "-W_f"}`, that one is checked (parameters not named keep their names).
 
-    Verdicts: "equal" (proved in GF(2^61-1), and exactly at small sizes); "different" (with a residual and numbers that
-    show it: under the best mapping, or because one cell needs a constraint to become the other); "unknown" (no mapping
-    was found, which is no proof of difference).
+    Verdicts: "equal" (proved in GF(2^61-1), and exactly at small sizes, where branches look at data on those of some
+    float runs); "different" (with a residual and numbers that show it: under the closest mapping, or because one cell
+    needs a constraint to become the other); "unknown" (no mapping was found, which is no proof of difference).
 
     >>> import tinyrnn as tr
     >>> e = tr.equivalent(tr.cells["gru_lecture"], tr.cells["gru"])
@@ -105,11 +107,31 @@ def equivalent(a: Cell, b: Cell, mapping: Mapping[str, str] | None = None, *, rn
     ('different', '-r[t] * b_hn')
     """
     began = time.perf_counter()
-    for cell in (a, b):
-        if not isinstance(cell, Cell):
-            raise ArgumentError(f"equivalent compares two cells, got {type(cell).__name__}; a layer's equations are layer.cell")
-    found = _with_mapping(a, b, mapping, rng) if mapping is not None else _search(a, b, rng)
-    return Equivalence(**{**found, "a": a, "b": b, "seconds": time.perf_counter() - began})
+    (ours, our_rows), (theirs, their_rows) = _cell_of(a), _cell_of(b)
+    found = _with_mapping(ours, theirs, mapping, rng) if mapping is not None else _search(ours, theirs, rng)
+    shown = {our_rows.get(k, k): _with_rows(v, their_rows) for k, v in found.get("mapping", {}).items()}
+    return Equivalence(**{**found, "mapping": shown, "a": ours, "b": theirs, "seconds": time.perf_counter() - began})
+
+
+def _cell_of(x: Any) -> tuple[Cell, dict[str, str]]:
+    """The cell of a cell or a layer; for packed weights also the rows that each parameter of the cell is."""
+    cell = x if isinstance(x, Cell) else getattr(x, "cell", None)
+    if not isinstance(cell, Cell):
+        raise ArgumentError(f"equivalent compares cells, or layers that run one; got {type(x).__name__}")
+    weights = getattr(x, "cell_weights", None)
+    return cell, {} if weights is None else {p: _rows(p, n) for p, n in weights("l0").items()}
+
+
+def _rows(parameter: str, n: Node) -> str:
+    """The rows of a packed leaf that a parameter reads, from the layer's own graph."""
+    if n.op is not SLICE or n.src[0].op is not LEAF:
+        raise ArgumentError(f"the layer has no weights for {parameter} (bias=False); compare a cell without it")
+    start, count, _ = n.at[0][0]
+    return f"{n.src[0].at[0].name}[{start}:{start + count}]"
+
+
+def _with_rows(text: str, rows: Mapping[str, str]) -> str:
+    return re.sub(r"[^\W\d]\w*", lambda m: rows.get(m[0], m[0]), text)
 
 
 def _search(a: Cell, b: Cell, seed: int) -> dict[str, Any]:
