@@ -111,6 +111,25 @@ def against_torch(batch=32, steps=32, size=128, pairs=15):
             "B": batch, "T": steps, "H": size}
 
 
+def proofs():
+    """Proofs at the sizes that were asked for, in seconds (the axioms were compared before)."""
+    from tinyrnn.symbolic.prove import _exactly, _in_field, axioms, cell_problem
+
+    axioms()
+
+    def field(cell, form):
+        return seconds(lambda: _in_field(cell_problem(cell, form, 50, 1, {"x": 16, "h": 16}, 0)), 3)
+
+    def exact(cell):
+        return seconds(lambda: _exactly(cell_problem(cell, "unrolled", 2, 1, {"x": 2, "h": 2}, 0), 400_000), 3)
+
+    found = {name: {"field_s": {form: field(tr.cells[name], form) for form in ("unrolled", "rolled")},
+                    "exact_s": exact(tr.cells[name])} for name in ("lstm", "gru", "gru_reset_before")}
+    found["zoo_s"] = seconds(lambda: [tr.prove(tr.cells[n]) for n in tr.cells.names()])
+    found["pages_s"] = seconds(lambda: [tr.derive(tr.cells[n]).markdown() for n in tr.cells.names()])
+    return found
+
+
 def table(d):
     """The figures as the table of docs/status.md."""
     u, t, loads = d["unrolled_lstm"], d["training_step_against_torch_eager_cell"], d["import_s"]
@@ -122,6 +141,12 @@ def table(d):
     rows.append(("running it at T = 1,000: planned and run, run again",
                  f"{u[1000]['first_run_s']:.2f} s, {u[1000]['next_run_s']:.2f} s", ""))
     rows.append(("slowest answer to a hostile text", f"{1e3 * d['slowest_hostile_text']['s']:.0f} ms", "1 s"))
+    p = d["proofs"]
+    for name, what in (("lstm", "LSTM"), ("gru", "GRU, reset after"), ("gru_reset_before", "GRU, reset before")):
+        f = p[name]
+        rows.append((f"proof of every gradient of {what} in the field, H = 16, T = 50: unrolled, rolled; exact, H = D = T = 2",
+                     f"{f['field_s']['unrolled']:.2f} s, {f['field_s']['rolled']:.2f} s; {f['exact_s']:.2f} s", "2 s; 5 s"))
+    rows.append(("proofs of the whole zoo; derivations of the whole zoo", f"{p['zoo_s']:.1f} s; {p['pages_s']:.1f} s", "60 s"))
     if t:
         low, middle, high = t["ratio_quartiles"]
         rows.append((f"LSTM training step (float32, B = T = {t['T']}, H = {t['H']}) against PyTorch's eager loop over the cell, "
@@ -140,7 +165,7 @@ def main(file=None):
     name, slowest = hostile()
     figures = {"machine": platform.machine(), "python": platform.python_version(), "numpy": np.__version__,
                "import_s": import_time(), "unrolled_lstm": {t: unrolled(t) for t in (100, 1000, 2000)}, "slowest_hostile_text": {"name": name, "s": slowest},
-               "training_step_against_torch_eager_cell": against_torch()}
+               "proofs": proofs(), "training_step_against_torch_eager_cell": against_torch()}
     text = json.dumps(figures, indent=1)
     print(text)
     if file:
