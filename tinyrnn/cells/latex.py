@@ -76,8 +76,8 @@ def term(t: Term, level: int = 0) -> str:
     if t.value == "/":
         return rf"\frac{{{term(t.args[0])}}}{{{term(t.args[1])}}}"
     if t.value == "**":
-        base = term(t.args[0])
-        return rf"{_bracket(base, True) if t.args[0].args else f'{{{base}}}'}^{{{term(t.args[1])}}}"
+        base, plain = term(t.args[0]), not t.args[0].args or (t.args[0].kind == "call" and t.args[0].value != "outer")
+        return f"{{{base}}}^{{{term(t.args[1])}}}" if plain else rf"{_bracket(base, True)}^{{{term(t.args[1])}}}"
     own = _LEVEL[t.value]
     left, right = term(t.args[0], own), term(t.args[1], own + 1)
     operator = _OPERATORS[t.value]
