@@ -171,6 +171,10 @@ def test_every_cell_equals_itself_under_other_names(cell):
     ("A: (h, h) fixed\nh[t] = tanh(A @ h[t-1] + x[t])", "B: (h, h) fixed\nh[t] = tanh(x[t] + B @ h[t-1])"),
     ("h[t] = tanh(W @ x[t] + U @ h[t-1])\nh[0]: learned", "h[t] = tanh(U @ h[t-1] + W @ x[t])\nh[0]: learned"),
     ("h[t] = tanh(-W @ x[t] + U @ h[t-1])", "h[t] = tanh(U @ h[t-1] - W @ x[t])"),
+    ("h[t] = (W @ x[t] + U @ h[t-1]) ** 2", "h[t] = (U @ h[t-1] - W @ x[t]) ** 2"),
+    ("h[t] = minimum(W @ x[t], U @ h[t-1])", "h[t] = -maximum(W @ x[t], U @ h[t-1])"),
+    ("h[t] = relu(W @ x[t] + U @ h[t-1])", "h[t] = 0.5 * relu(W @ x[t] + U @ h[t-1])"),
+    ("h[t] = tanh(0.3333333 * (W @ x[t]) + U @ h[t-1])", "h[t] = tanh(W @ x[t] + U @ h[t-1])"),
 ])
 def test_equal_cells(a, b):
     e = tr.equivalent(tr.Cell(a, "a"), tr.Cell(b, "b"))
@@ -195,6 +199,8 @@ def test_equal_cells(a, b):
     ("A: (h, h) fixed\nh[t] = tanh(A @ h[t-1] + x[t])", "A: (h, h) fixed\nh[t] = tanh(A.T @ h[t-1] + x[t])"),
     ("alpha: scalar\nh[t] = alpha * h[t-1] + x[t]", "h[t] = alpha * h[t-1] + x[t]"),
     ("h[t] = tanh(U @ h[t-1] + x[t])", "h[t] = tanh(U * h[t-1] + x[t])"),
+    ("h[t] = where(h[t-1] < 5000, tanh(W @ x[t] + U @ h[t-1]), 0 * h[t-1])", "h[t] = tanh(W @ x[t] + U @ h[t-1])"),
+    ("h[t] = where(abs(h[t-1]) < 0.0001, 0 * h[t-1], tanh(W @ x[t] + U @ h[t-1]))", "h[t] = tanh(W @ x[t] + U @ h[t-1])"),
     ("dt = 0.5\nh[t] = h[t-1] + dt * tanh(W @ x[t])", "dt = 0.25\nh[t] = h[t-1] + dt * tanh(W @ x[t])"),
 ])
 def test_cells_that_are_not_equal_are_never_called_so(a, b):
@@ -207,6 +213,8 @@ def test_cells_that_are_not_equal_are_never_called_so(a, b):
 @pytest.mark.parametrize(("a", "b"), [
     ("h[t] = layer_norm(W @ x[t] + U @ h[t-1] + b)", "h[t] = layer_norm(W @ x[t] - U @ h[t-1] - b)"),
     ("h[t] = a / ((1 + x[t] * x[t]) * (1 + h[t-1] * h[t-1]))", "h[t] = a / (1 + x[t] * x[t]) / (1 + h[t-1] * h[t-1])"),
+    ("h[t] = where(x[t] < x[t], h[t-1], tanh(W @ x[t] + U @ h[t-1]))", "h[t] = tanh(W @ x[t] + U @ h[t-1])"),
+    ("h[t] = hard_sigmoid(W @ x[t] + U @ h[t-1])", "h[t] = clip(0.2 * (W @ x[t] + U @ h[t-1]) + 0.5, 0, 1)"),
     ("h[t] = exp(10 * x[t] + 10 * h[t-1]) * a", "h[t] = exp(10 * x[t]) * exp(10 * h[t-1]) * a"),
     ("".join(f"g{i}[t] = sigmoid(W{i} @ x[t] + b{i})\n" for i in range(9)) + "h[t] = " + " + ".join(f"{i + 1} * g{i}[t] * h[t-1]" for i in range(9)),
      "".join(f"g{i}[t] = sigmoid(W{i} @ x[t] + b{i})\n" for i in range(9)) + "h[t] = " + " + ".join(f"{9 - i} * g{i}[t] * h[t-1]" for i in range(9))),

@@ -242,6 +242,28 @@ def test_gradients_written_another_way():
         assert proved or "equal in numbers, but not by the rules" in str(proof)
     with pytest.raises(ProofError):
         tr.prove(tr.Graph({"loss": (1 / x).sum(), "dloss/dx": -(1 + 1e-9) / (x * x)}))
+    third = tr.Graph({"loss": ((x * x) ** (1 / 3)).sum()})
+    assert tr.prove(third).holds
+
+
+def test_a_gradient_that_is_wrong_on_one_branch_only():
+    x, c = tr.input("x", (3,)), tr.tensor(np.array([1.0, 2.0, 3.0]))
+    for bound in (2.0, 500.0, 0.05):
+        right = tr.where(x > bound, 2 * x * c, c)
+        loss = (tr.where(x > bound, x * x, x) * c).sum()
+        assert tr.prove(tr.Graph({"loss": loss, "dloss/dx": right})).holds
+        with pytest.raises(ProofError):
+            tr.prove(tr.Graph({"loss": loss, "dloss/dx": c + 0 * x}))
+    with pytest.raises(ProofError):
+        tr.prove(tr.Graph({"loss": (tr.relu(x) * c).sum(), "dloss/dx": tr.where(x > 0.05, c, 0 * c)}))
+
+
+def test_empty_and_large_graphs():
+    q = tr.input("q", (0,))
+    assert tr.prove(tr.Graph({"loss": (tr.sin(q) * q).sum(), "dloss/dq": tr.cos(q) * q + tr.sin(q)})).holds
+    A, v = tr.input("A", (60, 60)), tr.input("v", (60,))
+    proof = tr.prove(tr.Graph({"y": tr.tanh(A @ v).sum()}))
+    assert (proof.holds, proof.method) == (True, "field")
 
 
 def test_division_by_zero():

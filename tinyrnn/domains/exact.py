@@ -293,12 +293,12 @@ class Exact(Domain):
 
         The exponent k - 1 of a gradient was rounded in floating point (1.3 - 1 is not 0.3), hence the 12 digits.
         """
-        k = float(f"{k:.12g}")
+        factor, k = self.lift(k), float(f"{k:.12g}")
         still = x.steady()
         y = Element(self, *self._known_power(still, k))
         if x.tangent is not None:
             slope = self._known_power(still, k - 1)[1] if k != 1 else self.lift(np.ones(x.shape)).value
-            y.tangent = self.ring.mul(self.ring.mul(self.lift(k).value, slope), x.tangent)
+            y.tangent = self.ring.mul(self.ring.mul(factor.value, slope), x.tangent)
         return y
 
     def _known_power(self, x: Element, k: float) -> tuple[Array, Array]:

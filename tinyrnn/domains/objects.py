@@ -42,7 +42,11 @@ class Objects:
         return np.asarray(np.matmul(a, b), object)
 
     def sum(self, a: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
-        return np.asarray(np.sum(a, axis=axes, keepdims=keepdims), object)
+        total = np.asarray(np.sum(a, axis=axes, keepdims=keepdims), object)
+        return total if a.size else self._map(lambda _: self.number(Fraction(0)), total)
+
+    def number(self, value: Fraction) -> Any:
+        raise NotImplementedError
 
     def _map(self, f: Any, a: Array) -> Array:
         out = np.empty(a.shape, object)
@@ -167,8 +171,9 @@ class Polynomials(Objects):
         return self.function(what, np.array(self.number(Fraction(0)), object)).item()  # type: ignore[no-any-return]
 
     def generator(self, name: str) -> Polynomial:
-        """A new free element."""
+        """A new free element; every one makes all monomials longer, so it counts as work."""
         self.names.append(name)
+        self.budget.spend(len(self.names) >> 4, 0)
         return Polynomial({1 << BITS * (len(self.names) - 1): 1}, 1, self.budget)
 
     def generators(self, name: str, shape: tuple[int, ...]) -> Array:

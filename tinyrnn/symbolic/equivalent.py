@@ -146,7 +146,25 @@ def _search(a: Cell, b: Cell, seed: int) -> dict[str, Any]:
                 "error_bound": max(bound, back[2]), "branches": branches}
     if effort.exhausted:
         return {"verdict": "unknown", "reason": "there are too many ways to pair their gates; the search was cut off"}
-    return _one_sided(a, b, forth, back, seed) if forth or back else _nearest(a, b, seed, effort)
+    if forth or back:
+        return _one_sided(a, b, forth, back, seed)
+    return _with_signs(a, b, seed) or _nearest(a, b, seed, effort)
+
+
+def _with_signs(a: Cell, b: Cell, seed: int) -> dict[str, Any] | None:
+    """Equal names with signs and doubles: what stands inside a kink, a square or an outer product is found by trying."""
+    free = [p for p in a.parameters if p not in a.learned and p not in a.fixed]
+    if a.parameters != b.parameters or a.fixed != b.fixed or not list(pairings(a, b)):
+        return None
+    scales = ("", "-", "2 * ", "0.5 * ") if len(free) <= 3 else ("", "-") if len(free) <= 8 else ("",)
+    for signs in product(scales, repeat=len(free)):
+        mapping = {p: f"{s}{p}" for p, s in zip(free, signs, strict=True)}
+        pair = next(iter(_pairs(a, b, mapping)), None)
+        if pair is not None and differing(pair, seed, tries=1) is None:
+            found = _with_mapping(a, b, mapping, seed)
+            if found["verdict"] == "equal":
+                return {**found, "reason": _proved(found["method"], found["branches"])}
+    return None
 
 
 def _proved(method: str, branches: int) -> str:
@@ -192,9 +210,13 @@ def _one_sided(a: Cell, b: Cell, forth: tuple[Map, str, float, int] | None, back
     one = found[0]
     shown = one.shown if forth else shown_mapping(small, big, turned_back(one))
     reason = f"{small.name} is {big.name} with {_constraint(big, one)}; no mapping was found the other way"
+    numbers = counterexample(a, b, one, seed, turned=not forth)
+    if numbers is None:
+        return {"verdict": "unknown", "reason": f"{small.name} is {big.name} with {_constraint(big, one)}, the other way "
+                "is not proved, and no numbers were found at which they differ", "mapping": shown}
     where, left = _first_residual(big, small, _substitution(big, small, one), one.match)
     return {"verdict": "different", "reason": reason, "mapping": shown, **_residual_fields(where, left, turned=not forth),
-            "counterexample": counterexample(a, b, one, seed, turned=not forth)}
+            "counterexample": numbers}
 
 
 def _constraint(big: Cell, found: Map) -> str:
@@ -285,7 +307,30 @@ def _with_mapping(a: Cell, b: Cell, mapping: Mapping[str, str], seed: int) -> di
     unknown = [k for k in mapping if k not in a.parameters]
     if unknown:
         raise ArgumentError(f"the mapping names {unknown[0]!r}; the parameters of {a.name} are {', '.join(a.parameters)}")
-    terms = {p: _parsed(p, str(mapping.get(p, p)), a, b) for p in a.parameters if p not in a.learned}
+    terms = _terms(a, b, mapping)
+    shown = {p: str(mapping.get(p, p)) for p in terms}
+    for pair in _pairs(a, b, mapping):
+        pair.graph({s: 2 + i for i, s in enumerate(b.sizes)}, 1)  # sizes that do not fit are an error, not a verdict
+        method, bound, branches = pair.prove(seed)
+        if method:
+            return {"verdict": "equal", "reason": f"{_proved(method, branches)}, under the given mapping", "mapping": shown,
+                    "method": method, "error_bound": bound, "branches": branches}
+        numbers = differing(pair, seed)
+        if numbers is not None:
+            where, left = _first_residual(a, b, _blocks_of_terms(a, b, terms), Match([], [], dict(pair.names), {}))
+            return {"verdict": "different", "reason": "they differ under the given mapping", "mapping": shown,
+                    "counterexample": numbers, **_residual_fields(where, left)}
+        return {"verdict": "unknown", "reason": "equal in numbers, but not by the rules of the finite field", "mapping": shown}
+    return {"verdict": "unknown", "reason": f"inputs, states and outputs do not correspond: {a!r}, {b!r}"}
+
+
+def _terms(a: Cell, b: Cell, mapping: Mapping[str, str]) -> dict[str, Expression]:
+    return {p: _parsed(p, str(mapping.get(p, p)), a, b) for p in a.parameters if p not in a.learned}
+
+
+def _pairs(a: Cell, b: Cell, mapping: Mapping[str, str]) -> Iterator[Pair]:
+    """Both cells with parameters as the mapping says, for every pairing of inputs and states."""
+    terms = _terms(a, b, mapping)
 
     def mapped(theirs: Nodes, ours_sizes: Sizes, sizes: Sizes) -> Nodes:
         shapes = {p: tuple(sum(size_of(x, ours_sizes) for x in s.split("+")) for s in a.parameters[p]) for p in terms}
@@ -293,22 +338,9 @@ def _with_mapping(a: Cell, b: Cell, mapping: Mapping[str, str], seed: int) -> di
 
     for signals in pairings(a, b):
         names = {k.split("[")[0]: v.split("[")[0] for k, v in signals.items()}
-        for name in a.outputs:
-            names.setdefault(name, name if name in b.outputs else b.outputs[0])
-        pair = Pair(a, b, signals, names, mapped)
-        pair.graph({s: 2 + i for i, s in enumerate(b.sizes)}, 1)  # sizes that do not fit are an error, not a verdict
-        method, bound, branches = pair.prove(seed)
-        shown = {p: str(mapping.get(p, p)) for p in terms}
-        if method:
-            return {"verdict": "equal", "reason": f"{_proved(method, branches)}, under the given mapping", "mapping": shown,
-                    "method": method, "error_bound": bound, "branches": branches}
-        numbers = differing(pair, seed)
-        if numbers is not None:
-            where, left = _first_residual(a, b, _blocks_of_terms(a, b, terms), Match([], [], names, {}))
-            return {"verdict": "different", "reason": "they differ under the given mapping", "mapping": shown,
-                    "counterexample": numbers, **_residual_fields(where, left)}
-        return {"verdict": "unknown", "reason": "equal in numbers, but not by the rules of the finite field", "mapping": shown}
-    return {"verdict": "unknown", "reason": f"inputs, states and outputs do not correspond: {a!r}, {b!r}"}
+        for name, other in zip(a.outputs, b.outputs, strict=True):
+            names.setdefault(name, name if name in b.outputs else other)
+        yield Pair(a, b, signals, names, mapped)
 
 
 def _blocks_of_terms(a: Cell, b: Cell, terms: Mapping[str, Expression]) -> dict[str, Expression]:
@@ -338,8 +370,10 @@ def _parsed(parameter: str, text: str, a: Cell, b: Cell) -> Expression:
     except EquationError as error:
         raise ArgumentError(f"the mapping of {parameter} is {text!r}, which is no expression: {error}") from None
     for t in term.walk():
-        if t.kind not in ("parameter", "transpose", "negate", "join", "number", "binary") or t.value in ("*", "/", "@", "**"):
-            raise ArgumentError(f"the mapping of {parameter} is {text!r}; it may hold parameters of {b.name}, sums, signs, "
+        scaled = t.value == "*" and any(x.kind == "number" for x in t.args)
+        known = t.kind in ("parameter", "transpose", "negate", "join", "number", "binary")
+        if not known or (t.value in ("*", "/", "@", "**") and not scaled):
+            raise ArgumentError(f"the mapping of {parameter} is {text!r}; it may hold parameters of {b.name}, sums, multiples, "
                                 "[joined, columns], .T and 0")
         if t.kind in ("parameter", "transpose") and t.value not in b.parameters:
             raise ArgumentError(f"the mapping of {parameter} names {t.value!r}; the parameters of {b.name} are "
@@ -359,5 +393,7 @@ def _evaluate(t: Expression, theirs: Nodes, shape: Shape) -> Node:
             return concat([_evaluate(x, theirs, shape) for x in t.args], -1)
         case "number":
             return full(t.value, shape, np.float64)
-    x, y = (_evaluate(s, theirs, shape) for s in t.args)
+    x, y = (_evaluate(s, theirs, () if s.kind == "number" and t.value == "*" else shape) for s in t.args)
+    if t.value == "*":
+        return x * y
     return x + y if t.value == "+" else x - y

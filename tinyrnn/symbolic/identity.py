@@ -22,7 +22,8 @@ from ..domains.exact import Array, Element
 from ..domains.field import PRIME
 from ..errors import BackendError, GraphError
 from ..ir.graph import Graph
-from ..ir.node import Node
+from ..ir.node import Node, walk
+from ..ir.scan import Body
 
 Result = TypeVar("Result")
 CONVINCING = 2.0**-20
@@ -118,9 +119,21 @@ def near_values(graph: Graph, seed: int, values: Mapping[str, Any] | None = None
     if unknown:
         raise GraphError(f"no input is called {', '.join(map(repr, sorted(unknown)))}; the inputs are "
                          f"{', '.join(sources(graph)) or 'none'}")
-    wide = bool(seed % 2) and not narrow
-    return {k: np.asarray(values[k], n.dtype) if values and k in values else near(n, rng, wide, positive)
+    sizes = constants(graph) if seed % 2 and not narrow else []
+    return {k: np.asarray(values[k], n.dtype) if values and k in values else near(n, rng, sizes, positive)
             for k, n in sources(graph).items()}
+
+
+def constants(graph: Graph) -> list[float]:
+    """Magnitudes from 0.001 to 1000, and those of the numbers in a graph: something may be compared with them."""
+    found = {10.0**k for k in range(-3, 4)}
+    bodies = [graph.nodes]
+    while bodies:
+        for n in bodies.pop():
+            if n.op.kind == "control" and n.at and isinstance(n.at[0], Body):
+                bodies.append(walk(n.at[0].outs))
+            found |= {abs(float(a)) for a in n.at if isinstance(a, float) and 0 < abs(a) < 1e6}
+    return sorted(found)
 
 
 def with_finite_floats(run: Callable[..., Result]) -> Result:
@@ -134,10 +147,11 @@ def with_finite_floats(run: Callable[..., Result]) -> Result:
     return run(**FINITE[-1])
 
 
-def near(n: Node, rng: np.random.Generator, wide: bool, positive: bool = False) -> Array:
-    """A random float for every entry, of magnitude about 1, or (wide) from 0.1 to 1000."""
+def near(n: Node, rng: np.random.Generator, sizes: list[float], positive: bool = False) -> Array:
+    """A random float for every entry, of magnitude about 1, or about one of the given sizes."""
     if n.dtype.kind == "f":
-        size = 10.0 ** rng.uniform(-1, 3, n.shape) if wide else rng.uniform(0.2, 1.2, n.shape)
+        size = rng.uniform(0.2, 1.2, n.shape)
+        size = size * 2 * rng.choice(sizes, n.shape) if sizes else size
         return np.asarray(size * (1 if positive else rng.choice([-1, 1], n.shape)))
     return rng.integers(0, 2, n.shape).astype(n.dtype)
 

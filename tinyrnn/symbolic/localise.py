@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -86,12 +86,12 @@ def _in_numbers(problem: Problem, output: str, name: str, entry: Entry) -> tuple
 
 
 def agrees_in_numbers(problem: Problem) -> bool:
-    """Whether every claimed gradient equals complex step, at several float points, to rounding."""
+    """Whether every claimed gradient equals complex step to rounding: at the problem's own floats, and at others."""
     forward = problem.only([problem.loss])
     claimed = problem.only(problem.claims)
-    for seed in range(problem.seed, problem.seed + 3):
-        for positive in (False, True):
-            at = replace(problem, seed=2 * seed, positive=positive).near  # even seeds: numbers of magnitude 1
+    usual = [replace(problem, seed=2 * seed) for seed in range(problem.seed, problem.seed + 3)]  # even: of magnitude 1
+    for point in [problem, *usual]:
+        for at in (point.near, replace(point, positive=True).near):
             found = claimed.run({k: at[k] for k in sources(claimed)})
             if all(np.isfinite(v).all() for v in found.values()):
                 break
@@ -105,6 +105,23 @@ def agrees_in_numbers(problem: Problem) -> bool:
             if not (np.abs(found[output] - truth) <= 1e-11 * largest).all():
                 return False
     return True
+
+
+def first_doubt(problem: Problem, seeds: Iterable[int]) -> list[int]:
+    """The first seed, if any, at whose floats the claimed gradients differ from complex step along a random direction."""
+    forward, claimed = problem.only([problem.loss]), problem.only(problem.claims)
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        at = replace(problem, seed=seed).near
+        v = {k: rng.normal(size=n.shape) for k, n in problem.moving.items()}
+        found = claimed.run({k: at[k] for k in sources(claimed)})
+        terms = [found[o] * v[k] for o, k in problem.claims.items()]
+        moved = {k: at[k] + 1j * STEP * v[k] if k in v else at[k] for k in sources(forward)}
+        truth = float(forward.run(moved, domain=COMPLEX_STEP)[problem.loss].imag / STEP)
+        scale = sum(float(np.abs(t).sum()) for t in terms) + abs(truth)
+        if np.isfinite(scale) and abs(sum(float(t.sum()) for t in terms) - truth) > 1e-8 * scale:
+            return [seed]
+    return []
 
 
 def _gradient_in_numbers(graph: Graph, values: Mapping[str, Any], name: str, loss: str) -> Any:

@@ -24,6 +24,7 @@ from ..ir.ops.leaves import input_node, is_number
 from ..ir.ops.linear import sum_
 from ..passes.derivatives import grad
 from .axioms import axioms
+from .checker.certificates import CELL_CLAIM
 from .identity import (
     Case,
     Problem,
@@ -38,11 +39,13 @@ from .identity import (
     sources,
     with_finite_floats,
 )
-from .localise import agrees_in_numbers, fail
+from .localise import agrees_in_numbers, fail, first_doubt
 from .record import FORMAT, program
 
 MAX_TERMS = 400_000
-BRANCH_RUNS = 4
+BRANCH_RUNS = 6
+FLOAT_RUNS = 70
+"""Branches are also looked for in so many runs in floats; one that looks wrong is then decided exactly."""
 Pass = Callable[[Graph], Graph]
 
 
@@ -125,7 +128,7 @@ def prove(subject: Cell | Graph | Pass, /, sizes: Mapping[str, int] | None = Non
     began = time.perf_counter()
     if isinstance(subject, Cell):
         cases, notes, programs = _prove_cell(subject, sizes, steps, batch, max_terms, rng, named)
-        return Proof(subject.name, "every gradient of the unrolled and the rolled graph is the derivative", cases, axioms(),
+        return Proof(subject.name, CELL_CLAIM, cases, axioms(),
                      time.perf_counter() - began, subject.canonical_text(), notes, programs)
     if sizes or steps or batch or named:
         raise ArgumentError("sizes, steps and batch are asked for with a cell; a graph has its own")
@@ -200,9 +203,16 @@ def _in_field(problem: Problem) -> Case:
     case = _at_a_point(problem, began)
     if not case.branches:
         return case
-    others = [_at_a_point(replace(problem, seed=problem.seed + i), began) for i in range(1, BRANCH_RUNS)]
-    return replace(others[-1], branches=case.branches + sum(c.branches for c in others), points=BRANCH_RUNS,
-                   error_bound=max(c.error_bound for c in (case, *others)))
+    doubtful = first_doubt(problem, range(problem.seed + BRANCH_RUNS, problem.seed + FLOAT_RUNS))
+    seeds = [*range(problem.seed + 1, problem.seed + BRANCH_RUNS), *doubtful]
+    others = [_at_a_point(replace(problem, seed=seed), began) for seed in seeds]
+    return _together([case, *others])
+
+
+def _together(cases: list[Case]) -> Case:
+    """One case for the float runs of one graph."""
+    return replace(cases[-1], branches=sum(c.branches for c in cases), points=len(cases),
+                   error_bound=max(c.error_bound for c in cases), undecided=any(c.undecided for c in cases))
 
 
 def _at_a_point(problem: Problem, began: float) -> Case:
@@ -308,8 +318,7 @@ def _equal(subject: str, what: str, before: Graph, after: Graph, seed: int) -> C
     if not case.branches:
         return case
     others = [at(seed + i) for i in range(1, BRANCH_RUNS)]
-    return replace(others[-1], branches=case.branches + sum(c.branches for c in others), points=BRANCH_RUNS,
-                   error_bound=max(c.error_bound for c in (case, *others)))
+    return _together([case, *others])
 
 
 def _equal_at_a_point(subject: str, what: str, before: Graph, after: Graph, seed: int, way: Mapping[str, bool]) -> Case:

@@ -21,6 +21,7 @@ from .programs import Interpreter
 
 FORMAT = "tinyrnn proof 1"
 CONVINCING = 2.0**-20
+CELL_CLAIM = "every gradient of the unrolled and the rolled graph is the derivative"
 WEIGHT = "weight of "
 LARGEST = 1_000_000
 
@@ -55,6 +56,8 @@ def check(certificate: Mapping[str, Any], seed: int | None = None) -> list[Verdi
     text = certificate.get("text") or ""
     try:
         _whole(programs, text)
+        if (certificate.get("claim") == CELL_CLAIM) != bool(text):
+            raise LoadError("the claim and the text do not go together: a cell's certificate holds its equations")
         with np.errstate(all="ignore"):
             return [_verified(p, text, seed) for p in programs]
     except (ProofError, LoadError):

@@ -160,9 +160,9 @@ class Point:
 
         A gradient's exponent k - 1 was rounded in floating point, hence the 12 digits.
         """
-        k = float(f"{k:.12g}")
+        factor, k = self.number(k), float(f"{k:.12g}")
         y = self._known_power(a.steady(), k)
-        return self._moving(y, [(self.number(k) * self._known_power(a.steady(), k - 1), a)])
+        return self._moving(y, [(factor * self._known_power(a.steady(), k - 1), a)])
 
     def _known_power(self, a: Number, k: float) -> Number:
         """Whole powers and halves by products; others are free."""
