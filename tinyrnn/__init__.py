@@ -3,6 +3,9 @@
 Write a recurrent cell as equations; tinyrnn proves its gradients, draws its unrolled graph, and trains it.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import backends, cells, domains, io, nn, optim, train
 from .cells import Cell
 from .errors import EquationError, ProofError, StaleError, TinyRNNError
@@ -71,10 +74,26 @@ from .functional import (
 )
 from .ir import Graph
 from .nn import load
-from .symbolic.derive import Derivation, derive
-from .symbolic.equivalent import Equivalence, equivalent
-from .symbolic.prove import Proof, prove
 from .tensor import Tensor
 from .viz import Drawing, draw
 
+if TYPE_CHECKING:
+    from .symbolic.derive import Derivation, derive
+    from .symbolic.equivalent import Equivalence, equivalent
+    from .symbolic.prove import Proof, prove
+
 __version__ = "0.1.0"
+
+_ON_FIRST_USE = {"derive": "derive", "Derivation": "derive", "equivalent": "equivalent", "Equivalence": "equivalent",
+                 "prove": "prove", "Proof": "prove"}
+
+
+def __getattr__(name: str) -> Any:
+    """Proofs and derivations are loaded when they are first asked for; `import tinyrnn` stays quick."""
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module 'tinyrnn' has no attribute {name!r}")
+    return getattr(import_module(f".symbolic.{_ON_FIRST_USE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_FIRST_USE})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping
+from importlib import import_module
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +16,10 @@ from .ir import Graph, check
 from .ir.check import ENABLED
 from .ir.ops.leaves import input_node
 from .passes import save
-from .symbolic.prove import Proof, equal_graphs
 from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from .symbolic.prove import Proof
 
 PIPELINE: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (("save", save),)
 
@@ -58,7 +61,9 @@ class Program:
             raise ArgumentError("nothing was traced yet: call the program once, then prove it")
         pairs = [(f"{name} {i}", before, after) for i, stages in enumerate(self.stages.values(), 1)
                  for (_, before), (name, after) in pairwise(stages)]
-        return equal_graphs("program", pairs, rng, time.perf_counter())
+        prover = import_module("tinyrnn.symbolic.prove")  # loaded on first use: most programs are never proved
+        proof: Proof = prover.equal_graphs("program", pairs, rng, time.perf_counter())
+        return proof
 
     def __call__(self, key: Hashable = None, /, **values: Any) -> dict[str, Any]:
         arrays = {k: np.asarray(v) for k, v in values.items()}

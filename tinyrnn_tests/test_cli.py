@@ -67,3 +67,63 @@ def test_names_are_real_and_split_by_name():
     assert lengths.tolist() == [4]
     assert datasets.decode_name(y[0]) == "ann"
     assert datasets.ngram_nats(["a"], ["a"], 2) == pytest.approx(-sum(map(__import__("math").log, (2 / 28, 2 / 28))) / 2)
+
+
+def test_prove_writes_a_certificate_and_checks_it(tmp_path, capsys):
+    file = tmp_path / "gru.json"
+    assert main(["prove", "gru", "--size", "x=2", "--size", "h=3", "--steps", "4", "--batch", "2", "-o", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "proved" in printed
+    assert "steps=4, batch=2, x=2, h=3" in printed
+    assert main(["prove", "--check", str(file)]) == 0
+    assert capsys.readouterr().out.count("good: ") == 2
+    text = file.read_text()
+    file.write_text(text.replace('["sigmoid"', '["tanh"', 1))
+    assert main(["prove", "--check", str(file)]) == 1
+    assert "is not the loss of the equations" in capsys.readouterr().err
+    file.write_text(text[:-100])
+    assert main(["prove", "--check", str(file)]) == 2
+    assert "is not a certificate" in capsys.readouterr().err
+
+
+def test_what_is_not_proved_returns_one(tmp_path, capsys):
+    cell = tmp_path / "squares.cell"
+    cell.write_text("h[t] = h[t-1] ** 2 + x[t]\n")
+    assert main(["prove", str(cell), "--steps", "70", "--batch", "1"]) == 1
+    assert "NOT PROVED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["prove"], ["prove", "rnn", "--size", "h"], ["prove", "rnn", "--size", "q=3"], ["prove", "none"],
+                                       ["prove", "--check", "none.json"], ["derive", "none"], ["derive", "rnn", "-o", "x.pdf"],
+                                       ["equivalent", "rnn", "none"], ["equivalent", "gru", "gru", "--map", "W"],
+                                       ["equivalent", "gru", "gru", "--map", "q=W_ir"], ["published", "none"]])
+def test_bad_use_of_the_new_commands_returns_two(arguments, capsys):
+    assert main(arguments) == 2
+    assert "tinyrnn: " in capsys.readouterr().err
+
+
+def test_equivalent(capsys):
+    assert main(["equivalent", "gru", "gru"]) == 0
+    assert "equal" in capsys.readouterr().out
+    assert main(["equivalent", "gru", "gru_lecture"]) == 1
+    printed = capsys.readouterr().out
+    assert "r[t] * b_hn" in printed
+    assert "counterexample: after one step" in printed
+    maps = [x for p in ("W_iz", "b_iz", "W_hz", "b_hz") for x in ("--map", f"{p}=-{p}")]
+    assert main(["equivalent", "gru", "gru", *maps]) == 1
+    assert "they differ under the given mapping" in capsys.readouterr().out
+
+
+def test_derive_and_published(tmp_path, capsys):
+    assert main(["derive", "rnn"]) == 0
+    assert "dL/da_h[t] = dL/dh[t] * (1 - h[t] ** 2)" in capsys.readouterr().out
+    assert main(["derive", "rnn", "--form", "latex"]) == 0
+    assert r"\begin{align*}" in capsys.readouterr().out
+    for ending in ("md", "tex", "html", "ipynb"):
+        assert main(["derive", "lstm", "-o", str(tmp_path / f"lstm.{ending}")]) == 0
+    assert len(list(tmp_path.iterdir())) == 4
+    capsys.readouterr()
+    assert main(["published", "r_rnn_rnn", "greff_2017"]) == 0
+    printed = capsys.readouterr().out
+    assert "agrees with the derivative as printed" in printed
+    assert "agrees after 1 correction, which is necessary" in printed

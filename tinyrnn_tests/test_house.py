@@ -86,7 +86,8 @@ def test_public_names():
     for name in ("tensor parameter input grad value_and_grad jvp jacobian hessian remat stop_gradient Graph StaleError exp log "
                  "log1p expm1 sqrt abs tanh sigmoid relu softplus sin cos maximum minimum softmax log_softmax logsumexp where "
                  "outer einsum gather one_hot argmax cumsum clip broadcast_to pad flip var astype layer_norm concat stack split "
-                 "scan sum mean max min reshape transpose Cell cells TinyRNNError EquationError load draw").split():
+                 "scan sum mean max min reshape transpose Cell cells TinyRNNError EquationError ProofError load draw derive prove equivalent "
+                 "Derivation Proof Equivalence").split():
         assert hasattr(tinyrnn, name), name
     for name in ("Module Embedding RNN LSTM GRU Recurrent Linear Dropout Sequential cross_entropy init").split():
         assert hasattr(tinyrnn.nn, name), name
