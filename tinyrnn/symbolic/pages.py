@@ -13,6 +13,7 @@ from ..cells import latex
 from ..cells.cell import Cell
 from ..cells.equations import Term, show
 from .formulas import Formula, JacobianBlock
+from .reading import block_name
 
 
 class Derivation(Protocol):
@@ -55,7 +56,12 @@ def _shapes(d: Derivation) -> Section:
     kinds = [("input", cell.inputs), ("state", cell.states), ("gate", cell.gates),
              ("output", tuple(o for o in cell.outputs if o not in cell.states))]
     rows = [(kind, latex.name(n, "t"), cell.signals[n]) for kind, names in kinds for n in names]
-    rows += [("parameter", latex.name(p), s) for p, s in cell.parameters.items() if p not in cell.learned]
+    for p, s in cell.parameters.items():
+        if p not in cell.learned:
+            parts = s[1].split("+") if len(s) == 2 else []
+            rows.append(("parameter", latex.name(p), s))
+            rows += [("its columns", latex.name(block_name(cell, p, k)), (s[0], part)) for k, part in enumerate(parts)
+                     if len(parts) > 1]
     rows += [("learned initial state", latex.name(n.split("[")[0], n.split("[")[1][:-1]), s)
              for n, s in cell.parameters.items() if n in cell.learned]
     words = "Sizes are named after the quantities: a vector h has h entries, a matrix over [h, x] has h + x columns."
@@ -90,7 +96,7 @@ def _backward(d: Derivation) -> Section:
 
 
 def _gradients(d: Derivation) -> Section:
-    words = "Every step adds its share; u ⊗ v is the matrix u vᵀ.  A matrix over [h, x] is written in parts where one is meant."
+    words = "Every step adds its share; u ⊗ v is the matrix u vᵀ.  Columns stand where a part of W is meant."
     return Section("Parameter gradients", words, formulas=tuple((f.text, f.latex) for f in d.parameters.values()))
 
 
