@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .domains import COMPLEX_STEP
-from .domains.complex_step import STEP
+from .domains.complex_step import complex_step_gradient
 from .ir import Graph
 
 
@@ -58,17 +57,6 @@ def check_gradients(graph: Graph, values: Mapping[str, Any], loss: str = "loss",
             if np.isnan(deviation):
                 break
     return GradientCheck(entries, worst, where)
-
-
-def complex_step_gradient(graph: Graph, values: Mapping[str, Any], name: str, loss: str = "loss") -> Any:
-    """`dloss/dname`, one run of the graph for each entry."""
-    at = np.asarray(values[name], np.complex128)
-    gradient = np.zeros(at.shape)
-    for i in np.ndindex(at.shape):
-        moved = at.copy()
-        moved[i] += 1j * STEP
-        gradient[i] = graph.run({**values, name: moved}, domain=COMPLEX_STEP)[loss].imag / STEP
-    return gradient
 
 
 def random_values(graph: Graph, rng: Any = None, scale: float = 0.7) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Predicates and `stop_gradient` look at the real part, so kinks follow the branch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -79,3 +80,14 @@ class ComplexStep(Float):
 
 
 COMPLEX_STEP = ComplexStep()
+
+
+def complex_step_gradient(graph: Any, values: Mapping[str, Any], name: str, loss: str = "loss") -> Any:
+    """`dloss/dname` of a graph, one run for each entry."""
+    at = np.asarray(values[name], np.complex128)
+    gradient = np.zeros(at.shape)
+    for i in np.ndindex(at.shape):
+        moved = at.copy()
+        moved[i] += 1j * STEP
+        gradient[i] = graph.run({**values, name: moved}, domain=COMPLEX_STEP)[loss].imag / STEP
+    return gradient

@@ -160,6 +160,11 @@ _NEAR: dict[str, Callable[[Array], Array]] = {
     "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "reciprocal": np.reciprocal}
 
 
+def _free(name: str) -> Callable[[Exact, Element], Element]:
+    """A domain's method that gives a function a free output."""
+    return lambda self, x: self.function(name, x)
+
+
 class Exact(Domain):
     """Elements over a ring.  `branches` counts the entries of predicates that looked at data."""
 
@@ -229,29 +234,14 @@ class Exact(Domain):
             raise BackendError("a division by a known zero")
         return Element(self, 1 / x.near, self.ring.reciprocal(x.value), None, True)
 
-    def tanh(self, x: Element) -> Element:
-        return self.function("tanh", x)
-
-    def sigmoid(self, x: Element) -> Element:
-        return self.function("sigmoid", x)
-
-    def softplus(self, x: Element) -> Element:
-        return self.function("softplus", x)
-
-    def exp(self, x: Element) -> Element:
-        return self.function("exp", x)
-
-    def log(self, x: Element) -> Element:
-        return self.function("log", x)
-
-    def sqrt(self, x: Element) -> Element:
-        return self.function("sqrt", x)
-
-    def sin(self, x: Element) -> Element:
-        return self.function("sin", x)
-
-    def cos(self, x: Element) -> Element:
-        return self.function("cos", x)
+    tanh: Any = _free("tanh")
+    sigmoid: Any = _free("sigmoid")
+    softplus: Any = _free("softplus")
+    exp: Any = _free("exp")
+    log: Any = _free("log")
+    sqrt: Any = _free("sqrt")
+    sin: Any = _free("sin")
+    cos: Any = _free("cos")
 
     def expm1(self, x: Element) -> Element:
         return self.function("exp", x) - 1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..domains import COMPLEX_STEP, Exact, Field
-from ..domains.complex_step import STEP
+from ..domains.complex_step import STEP, complex_step_gradient
 from ..domains.field import PRIME
 from ..errors import ProofError, TermLimitError
 from ..ir.graph import Graph
@@ -100,7 +100,7 @@ def agrees_in_numbers(problem: Problem) -> bool:
         for output, name in problem.claims.items():
             if name not in sources(forward):
                 continue
-            truth = _gradient_in_numbers(forward, {k: at[k] for k in sources(forward)}, name, problem.loss)
+            truth = complex_step_gradient(forward, {k: at[k] for k in sources(forward)}, name, problem.loss)
             largest = np.abs(truth).max(initial=1e-300)
             if not (np.abs(found[output] - truth) <= 1e-11 * largest).all():
                 return False
@@ -122,16 +122,6 @@ def first_doubt(problem: Problem, seeds: Iterable[int]) -> list[int]:
         if np.isfinite(scale) and abs(sum(float(t.sum()) for t in terms) - truth) > 1e-8 * scale:
             return [seed]
     return []
-
-
-def _gradient_in_numbers(graph: Graph, values: Mapping[str, Any], name: str, loss: str) -> Any:
-    at = np.asarray(values[name], np.complex128)
-    truth = np.zeros(at.shape)
-    for i in np.ndindex(at.shape):
-        moved = at.copy()
-        moved[i] += 1j * STEP
-        truth[i] = graph.run({**values, name: moved}, domain=COMPLEX_STEP)[loss].imag / STEP
-    return truth
 
 
 # ---- steps: a parameter that is used at every step gets one copy for each
