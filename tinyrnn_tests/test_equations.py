@@ -242,3 +242,10 @@ def test_latex_escapes_names():
     assert r"\beta" in text
     assert r"h^{(\mathrm{new})}_{t}" in text
     assert cell._repr_latex_().startswith("$")
+
+
+def test_a_minus_before_a_product_belongs_to_the_product():
+    cell = tr.Cell("h[t] = tanh(-W @ x[t] + U @ h[t-1])")
+    assert cell.parameters["W"] == ("h", "x")
+    assert cell == tr.Cell(cell.canonical_text())
+    assert "-(W @ x[t])" in cell.canonical_text()
