@@ -15,6 +15,8 @@ from tinyrnn.domains.field import PRIME
 from tinyrnn.errors import LoadError, ProofError, TermLimitError
 from tinyrnn.ir import Graph
 from tinyrnn.ir.op import CATALOGUE
+from tinyrnn.ir.ops.elementwise import power
+from tinyrnn.ir.ops.leaves import input_node
 from tinyrnn.ir.ops.linear import sum_
 from tinyrnn.ir.ops.structure import flip
 from tinyrnn.passes import unroll
@@ -64,6 +66,14 @@ def test_the_field_is_arithmetic_modulo_a_prime():
     assert (exact(field.sub(a, a[::-1])) == (exact(a) - exact(a[::-1])) % PRIME).all()
     assert (exact(field.sum(a, (0, 2), False)) == exact(a).sum((0, 2)) % PRIME).all()
     assert (exact(field.mul(a, field.reciprocal(a))) == 1).all()
+
+
+@pytest.mark.parametrize("k", [-100.0, -65.0, -64.0, -32.5, -2.5, -1.0, 0.5, 1.0, 1.3, 2.0, 32.5, 64.0, 65.0])
+def test_every_known_exponent(k, tmp_path):
+    proof = tr.prove(Graph({"y": sum_(power(input_node("x", (3,)), k))}))
+    assert proof.holds
+    proof.save(tmp_path / "proof.json")
+    assert checker.check_file(tmp_path / "proof.json")
 
 
 def test_functions_of_the_field_keep_their_symmetries():

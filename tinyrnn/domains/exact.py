@@ -160,6 +160,11 @@ _NEAR: dict[str, Callable[[Array], Array]] = {
     "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "reciprocal": np.reciprocal}
 
 
+def _rounded(k: float) -> float:
+    """12 digits of an exponent: that of a gradient, k - 1, was rounded in floating point (1.3 - 1 is not 0.3)."""
+    return float(f"{k:.12g}")
+
+
 def _free(name: str) -> Callable[[Exact, Element], Element]:
     """A domain's method that gives a function a free output."""
     return lambda self, x: self.function(name, x)
@@ -279,33 +284,27 @@ class Exact(Domain):
         return x.shape, tuple(x.value.ravel().tolist())
 
     def powk(self, x: Any, k: float) -> Any:
-        """x^k for a known k, with d(x^k) = k x^(k-1) dx; the reciprocal of a whole power is a product of reciprocals.
-
-        The exponent k - 1 of a gradient was rounded in floating point (1.3 - 1 is not 0.3), hence the 12 digits.
-        """
-        factor, k = self.lift(k), float(f"{k:.12g}")
-        still = x.steady()
-        y = Element(self, *self._known_power(still, k))
+        """x^k for a known k, with d(x^k) = k x^(k-1) dx; the reciprocal of a whole power is a product of reciprocals."""
+        factor, k = self.lift(k), _rounded(k)
+        still, tangent = x.steady(), None
+        y = self._known_power(still, k)
         if x.tangent is not None:
-            slope = self._known_power(still, k - 1)[1] if k != 1 else self.lift(np.ones(x.shape)).value
-            y.tangent = self.ring.mul(self.ring.mul(factor.value, slope), x.tangent)
-        return y
+            slope = self._known_power(still, _rounded(k - 1)).value
+            tangent = self.ring.mul(self.ring.mul(factor.value, slope), x.tangent)
+        return Element(self, y.near, y.value, tangent)
 
-    def _known_power(self, x: Element, k: float) -> tuple[Array, Array]:
+    def _known_power(self, x: Element, k: float) -> Element:
+        """Products where k is a small whole number or half of one, else a free function of x and k."""
         if k == 0:
-            one = self.lift(np.ones(x.shape))
-            return one.near, one.value
-        whole = k.is_integer() and -64 <= k < 0
-        y = self._repeated_product(self.reciprocal(x), int(-k)) if whole else self._halves(x, k)
-        return y.near, y.value
-
-    def _halves(self, x: Element, k: float) -> Element:
-        if k.is_integer() and k <= 64:
-            return self._repeated_product(x, int(k))  # type: ignore[no-any-return]
-        if (2 * k).is_integer() and abs(k) <= 32:
-            root = self.sqrt(x)
-            return self._repeated_product(root if k > 0 else self.reciprocal(root), abs(int(2 * k)))  # type: ignore[no-any-return]
-        return self._free_power(x, self.lift(float(f"{k:.12g}")))
+            return self.lift(np.ones(x.shape))
+        if k.is_integer() and abs(k) <= 64:
+            base, n = x, int(k)
+        elif (2 * k).is_integer() and abs(k) <= 32:
+            base, n = self.sqrt(x), int(2 * k)
+        else:
+            return self._free_power(x, self.lift(k))
+        y: Element = self._repeated_product(base if n > 0 else self.reciprocal(base), abs(n))
+        return y
 
     def scale(self, g: Element, d: Element) -> Element:
         return g * d
