@@ -27,7 +27,7 @@ def embedded_renderer() -> None:
 embedded_renderer()
 
 import tinyrnn as tr  # noqa: E402  (after the renderer is chosen)
-from tinyrnn.symbolic import pages, published  # noqa: E402
+from tinyrnn.symbolic import pages, published  # noqa: E402  (likewise)
 
 
 def badge(proof: tr.Proof, name: str) -> list[str]:

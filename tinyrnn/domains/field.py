@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import reduce
 from hashlib import blake2b
 from typing import Any
 
@@ -77,8 +78,7 @@ class Field:
         part = _folded(np.matmul(_limbs(a)[:, None], _limbs(b)[None]))
         digits = [part[0, 0], part[0, 1] + part[1, 0], part[0, 2] + part[1, 1] + part[2, 0], part[1, 2] + part[2, 1],
                   part[2, 2]]
-        total: Array = sum(_shifted(_folded(d), 21 * k % 61) for k, d in enumerate(digits))  # type: ignore[assignment]
-        return _folded(total)
+        return _folded(reduce(np.add, (_shifted(_folded(d), 21 * k % 61) for k, d in enumerate(digits))))
 
     def sum(self, a: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
         def plain(x: Array) -> Array:

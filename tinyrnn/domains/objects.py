@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ BITS = 16
 HIGHEST = 2**BITS - 1
 
 
-class Objects:
+class Objects(ABC):
     """Arithmetic on object arrays, by the operators of their elements."""
 
     name = "objects"
@@ -45,8 +46,9 @@ class Objects:
         total = np.asarray(np.sum(a, axis=axes, keepdims=keepdims), object)
         return total if a.size else self._map(lambda _: self.number(Fraction(0)), total)
 
+    @abstractmethod
     def number(self, value: Fraction) -> Any:
-        raise NotImplementedError
+        """A constant of the ring."""
 
     def _map(self, f: Any, a: Array) -> Array:
         out = np.empty(a.shape, object)
@@ -168,7 +170,8 @@ class Polynomials(Objects):
         return Polynomial({0: c} if c else {}, 0, self.budget)
 
     def unknown(self, what: str) -> Polynomial:
-        return self.function(what, np.array(self.number(Fraction(0)), object)).item()  # type: ignore[no-any-return]
+        generator: Polynomial = self.function(what, np.array(self.number(Fraction(0)), object)).item()
+        return generator
 
     def generator(self, name: str) -> Polynomial:
         """A new free element; every one makes all monomials longer, so it counts as work."""

@@ -118,13 +118,14 @@ def _ops(y: Node) -> set[Op]:
 
 
 def _symbols(inputs: Mapping[str, Node]) -> dict[str, Any]:
-    domain = Exact(Symbols())
+    ring = Symbols()
+    domain = Exact(ring)
     floats = iter([0.3 + 0.17 * i for i in range(100)])
     given = {}
     for name, node in inputs.items():
         near = np.array([next(floats) for _ in range(int(np.prod(node.shape)))]).reshape(node.shape)
         near = near if name == "p" else near * (-1) ** np.arange(near.size).reshape(near.shape)
-        given[name] = domain.given(near, domain.ring.symbols(name, node.shape))  # type: ignore[attr-defined]
+        given[name] = domain.given(near, ring.symbols(name, node.shape))
     return given
 
 
@@ -143,8 +144,9 @@ def _compare_jvp(op: Op, found: Mapping[str, Any], x: Mapping[str, Any], v: Mapp
 
 @cache
 def _check_slope(name: str, rule: Any) -> None:
-    domain = Exact(Symbols())
-    x, v = (domain.ring.symbols(k, ()) for k in "xv")  # type: ignore[attr-defined]
+    ring = Symbols()
+    domain = Exact(ring)
+    x, v = (ring.symbols(k, ()) for k in "xv")
     y = domain.function(name, domain.given(np.array(0.6), x, v))
     assert y.tangent is not None
     _must_vanish(y.tangent.item() - y.value.item().diff(x.item()) * v.item(), f"the slope of {name!r}")

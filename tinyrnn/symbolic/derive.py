@@ -20,6 +20,7 @@ from ..ir.ops.leaves import input_node
 from ..passes.adjoint import backward
 from ..passes.tangent import forward
 from . import pages, scalars
+from .checker.certificates import WEIGHT
 from .formulas import Formula, JacobianBlock
 from .linear import NotLinearError, bound, chains, paths
 from .prove import weighted
@@ -94,7 +95,7 @@ class Derivation:
             return Term("parameter", name)
         who, step = name.rstrip("]").split("[")
         lag = self._middle - int(step)
-        own = who.removeprefix("weight of ")
+        own = who.removeprefix(WEIGHT)
         return Term("adjoint", (f"loss {own}", lag)) if own != who else Term("signal", (who, lag))
 
     @cached_property
@@ -145,8 +146,8 @@ class Derivation:
                     used[x.value[0]] = None
                     stack.append(shared[x.value[0]])
         order = [k for k in shared if k in used]
-        self._read_shapes = {_fresh(f"u{i}", self.cell): self._shared_shapes[k] for i, k in enumerate(order, 1)}
         new = {k: _fresh(f"u{i}", self.cell) for i, k in enumerate(order, 1)}
+        self._read_shapes = {u: self._shared_shapes[k] for k, u in new.items()}
         renamed = {kind: {k: _with_names(t, new) for k, t in terms.items()} for kind, terms in found.items()}
         return {"shared": {new[k]: _with_names(shared[k], new) for k in order}, **renamed}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -46,7 +46,6 @@ class Case:
     branches: int = 0               # entries of predicates that looked at data: a proof on these branches
     points: int = 1                 # float runs whose branches were taken
     seconds: float = 0.0
-
     undecided: bool = False         # equal in numbers, but not by the rules of the ring
 
     @property
@@ -61,9 +60,6 @@ class Case:
         which = "on this branch" if self.points == 1 else f"on the branches of {self.points} float runs"
         branch = f", {which} ({self.branches} decisions)" if self.branches else ""
         return f"{self.method:<6} {self.what:<9} {sizes:<34} {self.entries:>6} entries  {sure}{branch}, {self.seconds:.2f} s"
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

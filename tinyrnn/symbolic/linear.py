@@ -127,8 +127,8 @@ def _largest(t: Term, functions: dict[str, str]) -> tuple[float, list[Term]]:
         elif functions.get(_now(f)) == "sigmoid" and _complement(f) in left:
             left.remove(_complement(f))
             scale *= 0.25                                      # y (1 - y) <= 1/4
-        elif functions.get(_now(_one_minus(f))) == "sigmoid" and _one_minus(f) in left:
-            left.remove(_one_minus(f))  # type: ignore[arg-type]  # it is in the list, hence a term
+        elif (y := _one_minus(f)) in left and y is not None and functions.get(_now(y)) == "sigmoid":
+            left.remove(y)
             scale *= 0.25
         elif not _within_one(f, functions):
             unknown.append(f)

@@ -179,6 +179,7 @@ class Pair:
             for x, y in zip(self.a.signals[ours.split("[")[0]], self.b.signals[theirs.split("[")[0]], strict=True):
                 if "+" not in x and not x.isdigit():
                     found[x] = size_of(y, sizes) if "+" not in y else sum(size_of(p, sizes) for p in y.split("+"))
+        # A size that only parameters have (a rank, a width) stands in no signal: by its name, else what is left over.
         spare = [n for s, n in sizes.items() if n not in found.values()]
         return {s: found[s] if s in found else sizes.get(s) or (spare.pop(0) if spare else 2) for s in self.a.sizes}
 

@@ -4,7 +4,7 @@ One step of each cell is run in polynomials at sizes of two.  Every function tha
 memory) is then known by its argument: a sum of `parameter entry × multiplier`, e.g. W_f[0,1] × h[t-1][1], and a rest
 without parameters.  Two functions correspond when their multipliers and rests do; parameters correspond when they
 have the same multiplier in corresponding functions.  So gates may be permuted or negated (σ(-a) = 1 - σ(a)), biases
-merged or split, matrices joined or apart, transposed, or absent.
+merged, split or scaled, matrices joined or apart, transposed, or absent.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ..domains import Exact, Polynomials
 from ..domains.exact import Array, Element
 from ..domains.field import MIRROR
 from ..domains.objects import BITS, Polynomial
+from ..ir.graph import Graph
 
 Entry = tuple[str, tuple[int, ...]]
 BUDGET = 2_000
@@ -121,14 +122,13 @@ def profile(cell: Cell, cut: bool = False) -> Profile:
     domain = _Opaque(ring)
     sizes = dict.fromkeys(cell.sizes, 2)
     graph = cell.graph(sizes, batch=1)
-    nodes = {**graph.inputs}
     rng = np.random.default_rng(0)
-    given = {k: domain.given(rng.uniform(0.2, 1.2, n.shape), ring.generators(k, n.shape)) for k, n in nodes.items()}
+    given = {k: domain.given(rng.uniform(0.2, 1.2, n.shape), ring.generators(k, n.shape)) for k, n in graph.inputs.items()}
     parameters = {_generator(p): (k, i) for k, x in given.items() if k in cell.parameters for i, p in np.ndenumerate(x.value)}
     signals = {k: x.value for k, x in given.items() if k not in cell.parameters}
     run = graph.run(given, domain=domain)
     results = {k: domain.lift(v).value.ravel()[0] for k, v in run.items()}
-    labelled = type(graph)({label.name: n for label, n in graph.labels.items() if n.floating})
+    labelled = Graph({label.name: n for label, n in graph.labels.items() if n.floating})
     values = labelled.run({k: given[k] for k in labelled.inputs}, domain=domain)
     first = {call.units[0][1]: i for i, call in enumerate(ring.calls)}
     gates = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ..ir.ops.leaves import input_node, is_number
 from ..ir.ops.linear import sum_
 from ..passes.derivatives import grad
 from .axioms import axioms
-from .checker.certificates import CELL_CLAIM
+from .checker.certificates import CELL_CLAIM, FORMAT, WEIGHT
 from .identity import (
     Case,
     Problem,
@@ -40,7 +40,7 @@ from .identity import (
     with_finite_floats,
 )
 from .localise import agrees_in_numbers, fail, first_doubt
-from .record import FORMAT, program
+from .record import program
 
 MAX_TERMS = 400_000
 BRANCH_RUNS = 6
@@ -91,7 +91,7 @@ class Proof:
         why = "equal in numbers, but not by the rules of the field" if any(c.undecided for c in self.cases) else (
             "the degree is too high for the field")
         verdict = "proved" if self.holds else f"NOT PROVED ({why})"
-        branch = " on the branches of a float run" if self.branches else ""
+        branch = " on the branches of the float runs" if self.branches else ""
         rest = [f"  {c}" for c in self.cases] + [f"  note: {n}" for n in self.notes]
         rules = f"  axioms {self.axioms} rules of ops and functions equal SymPy's derivatives\n" if self.axioms else ""
         return f"{self.subject}: {self.claim}: {verdict}{branch}, {self.seconds:.2f} s\n{rules}" + "\n".join(rest)
@@ -100,7 +100,7 @@ class Proof:
         """The claim, its cases, and the programs it speaks of, as JSON that `tinyrnn prove --check` verifies anew."""
         return json.dumps({"format": FORMAT, "subject": self.subject, "claim": self.claim, "text": self.text,
                            "method": self.method, "error_bound": self.error_bound, "notes": list(self.notes),
-                           "cases": [c.to_dict() for c in self.cases], "programs": [p() for p in self.programs]},
+                           "cases": [asdict(c) for c in self.cases], "programs": [p() for p in self.programs]},
                           ensure_ascii=False) + "\n"
 
     def save(self, file: PathLike) -> None:
@@ -145,7 +145,7 @@ def weighted(cell: Cell) -> Callable[[list[Any]], Node]:
     """The loss `Σ <r[t], y[t]>` with inputs r: a gradient that holds for it holds for every loss behind the cell."""
     def loss(steps: list[Any]) -> Node:
         per_step = [s if isinstance(s, dict) else {cell.outputs[0]: s} for s in steps]
-        terms = [(f"weight of {n}[{t}]", node_of(y)) for t, d in enumerate(per_step, 1) for n, y in d.items()]
+        terms = [(f"{WEIGHT}{n}[{t}]", node_of(y)) for t, d in enumerate(per_step, 1) for n, y in d.items()]
         total = [sum_(input_node(name, y.shape) * y) for name, y in terms]
         return sum(total[1:], start=total[0])
     return loss
@@ -262,7 +262,7 @@ def gradient_problem(graph: Graph, what: str, sizes: dict[str, int], seed: int,
 def with_gradients(graph: Graph) -> Graph:
     """The graph with a loss `Σ <r, output>` and the engine's gradient by every floating input."""
     wrt = {k: n for k, n in sources(graph).items() if n.floating}
-    terms = [sum_(input_node(f"weight of {k}", y.shape, y.dtype) * y) for k, y in graph.outputs.items() if y.floating]
+    terms = [sum_(input_node(f"{WEIGHT}{k}", y.shape, y.dtype) * y) for k, y in graph.outputs.items() if y.floating]
     if not terms or not wrt:
         raise ArgumentError("the graph has no floating-point input or output, so there is no gradient to prove")
     loss = sum(terms[1:], start=terms[0])
@@ -369,4 +369,3 @@ def training_graphs() -> list[tuple[str, Graph]]:
     w = next(n for k, n in twice.inputs.items() if "[" not in k)
     again = grad(sum_(twice.outputs[f"dloss/d{w.at[0]}"] * input_node("v", w.shape)), [w])[0]
     return [*found, (f"{found[0][0]}, second derivative", Graph({**twice.outputs, "hessian": again}))]
-

@@ -158,9 +158,7 @@ class Reader:
         return Term("call", "slice", (self.term(x), *(self._size(k) for p in parts for k in p)))
 
     def _columns(self, x: Node, start: int, count: int) -> Term:
-        if x.op.name == "add_n" and x not in self.names:
-            return total([self._columns(s, start, count) for s in x.src])
-        if x.op.name == "add" and x not in self.names:
+        if x.op.name in ("add", "add_n") and x not in self.names:
             return total([self._columns(s, start, count) for s in x.src])
         if x.op.name == "matmul" and x not in self.names:
             parameter = self.term(x.src[1])

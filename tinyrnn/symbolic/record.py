@@ -12,8 +12,6 @@ from ..ir.ops.leaves import Array
 from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView
 from .identity import Problem, sources
 
-FORMAT = "tinyrnn proof 1"
-
 
 def program(subject: Problem | Graph) -> dict[str, Any]:
     """A straight-line program over the inputs; a scan holds the program of its body."""

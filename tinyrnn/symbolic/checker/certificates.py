@@ -7,6 +7,7 @@ import math
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ from ...cells.equations import System, parse
 from ...cells.roles import find_roles
 from ...errors import LoadError, ProofError
 from .meaning import Equations
-from .numbers import Array, NearError, Number, P, Point, each, filled, summed
+from .numbers import Array, NearError, Number, P, Point, each, filled, still, summed
 from .programs import Interpreter
 
 FORMAT = "tinyrnn proof 1"
+# This bound and the formula of the error are the checker's own, as is its prime: it takes nothing from the engine.
 CONVINCING = 2.0**-20
 CELL_CLAIM = "every gradient of the unrolled and the rolled graph is the derivative"
 WEIGHT = "weight of "
 LARGEST = 1_000_000
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -114,13 +117,9 @@ def _inputs(program: Mapping[str, Any], point: Point, moving: Iterable[str]) -> 
 
 
 def _run(program: Mapping[str, Any], inputs: Mapping[str, Array], point: Point, steady: bool) -> dict[str, Any]:
-    values = [_still(inputs[k]) if steady else inputs[k] for k in program["inputs"]]
+    values = [still(inputs[k]) if steady else inputs[k] for k in program["inputs"]]
     Interpreter(point).run(program["code"], values)
     return {k: values[i] for k, i in program["outputs"].items()}
-
-
-def _still(x: Array) -> Array:
-    return each(lambda a: a.steady(), x) if x.dtype == object else x
 
 
 def _gradients(program: Mapping[str, Any], text: str, point: Point) -> Verdict:
@@ -189,7 +188,8 @@ def _history(equations: Equations, inputs: Mapping[str, Array], b: int, steps: i
     learned = {f"{n}[{k}]" for n, k in equations.system.learned}
     found: dict[int, dict[str, Array]] = {}
 
-    def at(name: str, step: int) -> Array:
+    def at(t: int, name: str, lag: int) -> Array:
+        step = t - lag
         if step >= 1:
             return found[step][name]
         start = f"{name}[{step}]"
@@ -199,5 +199,5 @@ def _history(equations: Equations, inputs: Mapping[str, Array], b: int, steps: i
 
     for t in range(1, steps + 1):
         now = {k.split("[")[0]: v[b] for k, v in inputs.items() if k.endswith(f"[{t}]") and not k.startswith(WEIGHT)}
-        found[t] = equations.step(lambda name, lag, t=t: at(name, t - lag), now)  # type: ignore[misc]
+        found[t] = equations.step(partial(at, t), now)
     return found

@@ -219,6 +219,11 @@ def each(f: Callable[..., Any], *x: Any) -> Array:
     return np.asarray(np.frompyfunc(f, len(x), 1)(*x), object)
 
 
+def still(x: Array) -> Array:
+    """The same numbers, none of which moves."""
+    return each(lambda a: a.steady(), x) if x.dtype == object else x
+
+
 def truths(f: Callable[..., bool], *x: Any) -> Array:
     return np.asarray(np.frompyfunc(f, len(x), 1)(*x), bool)
 

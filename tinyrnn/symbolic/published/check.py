@@ -10,6 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from ...cells.equations import Equation, parse, parse_line
 from ...errors import ArgumentError
 from ..checker.meaning import Equations
-from ..checker.numbers import Array, Point, each, filled, summed
+from ..checker.numbers import Array, Number, Point, each, filled, still, summed
 
 FOLDER = Path(__file__).parent
 WIDTH = 3
@@ -100,16 +101,10 @@ def _holds(printed: Printed, lines: Mapping[str, str], gradient: str, seed: int)
     for t in range(1, printed.steps + 1):
         share = run.term(parse_line(lines.get(gradient, printed.gradients[gradient])), t)
         moved = run.moving[f"{gradient}[{t}]" if f"{gradient}[1]" in run.moving else gradient]
-        direction = each(lambda n: point.number(0) + _residue(point, n.tangent), moved)
+        direction = each(lambda n: Number(point, 0.0, n.tangent), moved)
         inner = each(lambda a, b: a.steady() * b, share, direction)
         total = total + summed(inner, tuple(range(np.ndim(share))), False, point).item()
     return total.value == run.loss.tangent
-
-
-def _residue(point: Point, value: int) -> object:
-    number = point.number(0)
-    number.value = value
-    return number
 
 
 class _Run:
@@ -122,7 +117,7 @@ class _Run:
         shapes = _shapes(printed)
         parameters = {p: point.draw(s, p == gradient) for p, s in shapes.items()}
         self.moving = dict(parameters)
-        self.equations = Equations(system, point, {p: _still(v) for p, v in parameters.items()})
+        self.equations = Equations(system, point, {p: still(v) for p, v in parameters.items()})
         forward = Equations(system, point, parameters)
         states = {t.value[0] for e in system.equations for t in e.term.walk() if t.kind == "signal" and t.value[1]}
         before = {s: point.draw((WIDTH,), False) for s in states}
@@ -130,16 +125,20 @@ class _Run:
                    if t.kind == "signal" and t.value[0].startswith("loss_")}
         self.loss = point.number(0)
         history: dict[int, dict[str, Array]] = {0: before}
+
+        def earlier(t: int, name: str, lag: int) -> Array:
+            return history[t - lag][name]
+
         for t in range(1, printed.steps + 1):
             x = self.moving[f"x[{t}]"] = point.draw((WIDTH,), gradient == "x")
-            history[t] = forward.step(lambda n, lag, t=t: history[t - lag][n], {"x": x})  # type: ignore[misc]
+            history[t] = forward.step(partial(earlier, t), {"x": x})
             for o in outputs:
                 weight = point.draw((WIDTH,), False)
                 self.loss = self.loss + summed(each(lambda r, y: r * y, weight, history[t][o]), (0,), False, point).item()
                 self.values.setdefault(f"loss_{o}", {})[t] = weight
         for t, values in history.items():
             for n, v in values.items():
-                self.values.setdefault(n, {})[t] = _still(v)
+                self.values.setdefault(n, {})[t] = still(v)
         for t in range(printed.steps, 0, -1):
             for e in self._lines(lines)[: len(printed.backward.strip().splitlines())]:
                 self.values.setdefault(e.name, {})[t] = self.term(e, t)
@@ -158,10 +157,6 @@ class _Run:
         zero = filled((WIDTH,), lambda: self.point.number(0))
         return self.equations.value(e.term, lambda n: self.values[n][t], lambda n, lag: (
             zero if t - lag > self.printed.steps else self.values[n][t - lag]))
-
-
-def _still(x: Array) -> Array:
-    return each(lambda a: a.steady(), x)
 
 
 def _shapes(printed: Printed) -> dict[str, tuple[int, ...]]:
