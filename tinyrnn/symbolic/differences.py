@@ -60,7 +60,7 @@ class Residual:
 
     @property
     def text(self) -> str:
-        """An expression of the language (where -W @ x would mean (-W) @ x)."""
+        """An expression of the language; a minus before a matrix product is written outside parentheses."""
         shown = [(n, (f"{abs(n)} * " if abs(n) > 1 else "") + show(t, 2)) for n, t in self.terms]
         if shown and shown[0][0] < 0 and self.terms[0][1].value == "@":
             shown[0] = (shown[0][0], f"({shown[0][1]})")
