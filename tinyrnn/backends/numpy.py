@@ -151,18 +151,23 @@ def run(graph: Graph, values: Mapping[str, Any], domain: Domain | None = None) -
     if not isinstance(domain, Domain):
         raise BackendError(f"domain={domain!r}: expected an object such as tr.domains.FLOAT or tr.domains.COMPLEX_STEP")
     plan, _ = plan_of(graph)
+    given = list(admitted(graph, values, domain).values())
+    with np.errstate(all="ignore"), _one_blas_thread().limit(limits=1, user_api="blas"):
+        results = plan(domain, given)
+    return {k: _own(y, domain) for k, y in zip(graph.outputs, results, strict=True)}
+
+
+def admitted(graph: Graph, values: Mapping[str, Any], domain: Domain = FLOAT) -> dict[str, Any]:
+    """Every input and every leaf of a graph as the array it stands for, checked."""
     unknown = set(values) - set(graph.inputs) - set(graph.leaves)
     missing = [k for k in graph.inputs if k not in values]
     if missing or unknown:
         raise GraphError((f"no value for input {', '.join(map(repr, missing))}" if missing else
                           f"no input is called {', '.join(map(repr, sorted(unknown)))}")
                          + f"; the inputs are {', '.join(graph.inputs) or 'none'}")
-    given = [_admit(k, n, values[k], domain) for k, n in graph.inputs.items()]
-    given += [_admit(k, n, values[k], domain) if k in values else domain.enter(n.at[0].data, n.dtype)
-              for k, n in graph.leaves.items()]
-    with np.errstate(all="ignore"), _one_blas_thread().limit(limits=1, user_api="blas"):
-        results = plan(domain, given)
-    return {k: _own(y, domain) for k, y in zip(graph.outputs, results, strict=True)}
+    given = {k: _admit(k, n, values[k], domain) for k, n in graph.inputs.items()}
+    return given | {k: _admit(k, n, values[k], domain) if k in values else domain.enter(n.at[0].data, n.dtype)
+                    for k, n in graph.leaves.items()}
 
 
 @cache

@@ -1,0 +1,169 @@
+"""The calls of kernels that belong to no region: copies, products, reductions, lookups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..ir.node import DType, Node
+from ..ir.op import Op
+from ..ir.ops.random import RANDOM_BITS
+from ..ir.ops.reduce import ARGMAX
+from ..ir.ops.structure import CUMSUM, GATHER, ONE_HOT, PICK, SCATTER
+from .plan import Call, View
+from .rowprogram import Load, RowProgram, Step, Store
+
+TALL_ROWS, TALL_COLUMNS = 256, 384  # of the left operand that a tall product packs at a time
+TILE_ROWS = 6
+
+
+def panel_columns(columns: int, dtype: DType) -> int:
+    """The width of packed panels: whole vectors of any machine."""
+    return -(-columns // 16) * 16
+
+
+def copy(source: View, target: View, *, batched: bool) -> Call:
+    """`target = source`, entry by entry, cast where the dtypes differ."""
+    spread = source.broadcast(target.shape)
+    shape = target.shape or (1,)
+    strides = [v.strides or (0,) for v in (spread, target)]
+    access = ["0" if strides[0][-1] == 0 else "1" if strides[0][-1] == 1 else "s",
+              "1" if strides[1][-1] == 1 or not target.shape else "s"]
+    loads = (Load(source.dtype.str, access[0]),)  # type: ignore[arg-type]
+    stores = (Store(0, target.dtype.str, access[1]),)  # type: ignore[arg-type]
+    *outer, inner = shape
+    sizes = [*outer[1:], inner] if outer else []
+    for a, s in zip(access, strides, strict=True):
+        sizes += [*s[: len(outer)], *([s[-1]] if a == "s" else [])]
+    if outer:
+        splits, extent, grain = tuple(s[0] for s in strides), outer[0], 1
+    else:
+        splits, extent, grain = tuple({"0": 0, "1": 1}.get(a, s[-1]) for a, s in zip(access, strides, strict=True)), inner, 64
+    program = RowProgram(len(outer), loads, (), stores)
+    return Call("rows", (program,), (spread, target), frozenset([1]), tuple(sizes), extent, splits, grain, 0,
+                f"{target} = {source}")
+
+
+def reduce_rows(op: str, x: View, y: View) -> Call:
+    """`y[i] = op over j of x[i, j]`."""
+    access = "1" if x.strides[1] == 1 else "0" if x.strides[1] == 0 else "s"
+    program = RowProgram(1, (Load(x.dtype.str, access),), (Step(op, (), (0,), y.dtype.str, "row", True),),  # type: ignore[arg-type]
+                         (Store(1, y.dtype.str, "r"),))
+    sizes = [x.shape[1], x.strides[0], *([x.strides[1]] if access == "s" else []), y.strides[0]]
+    return Call("rows", (program,), (x, y), frozenset([1]), tuple(sizes), x.shape[0], (x.strides[0], y.strides[0]), 1,
+                prod(x.shape), f"{y} = {op}({x}, axis=-1)")
+
+
+def sum_columns(x: View, y: View) -> Call:
+    """`y[j] = Σ_i x[i, j]`."""
+    program = RowProgram(1, (Load(x.dtype.str, "1"),), (), (Store(0, y.dtype.str, "1"),), True)
+    return Call("rows", (program,), (x, y), frozenset([1]), (x.shape[0], x.strides[0]), x.shape[1], (1, 1), 64, prod(x.shape),
+                f"{y} = sum({x}, axis=0)")
+
+
+# ---- products
+
+def pack(b: View, panels: View) -> Call:
+    """The right operand of a product, copied into panels that a tile reads from end to end."""
+    rows, columns = b.shape
+    return Call("pack", (b.dtype.str,), (b, panels), frozenset([1]), (columns, b.strides[0], b.strides[1]), rows, (0, 0), 0,
+                0, f"{panels} = panels of {b}")
+
+
+def product(a: View, panels: View, columns: int, c: View) -> Call:
+    """`c = a @ b` for a packed b."""
+    rows, inner = a.shape
+    return Call("product", (a.dtype.str,), (a, panels, c), frozenset([2]), (columns, inner, *a.strides, c.strides[0]), rows,
+                (a.strides[0], 0, c.strides[0]), 1, 2 * rows * inner * columns, f"{c} = {a} @ {panels}")
+
+
+def tall(a: View, b: View, c: View) -> Call:
+    """`c = a @ b` for a transposed a, summed over many rows: the gradient of a weight."""
+    rows, inner = a.shape
+    columns = b.shape[1]
+    room = (TALL_ROWS * panel_columns(columns, a.dtype) + (TALL_COLUMNS // TILE_ROWS + 1) * (TALL_ROWS * TILE_ROWS + 64))
+    return Call("tall", (a.dtype.str,), (a, b, c), frozenset([2]),
+                (columns, inner, a.strides[1], b.strides[0], c.strides[0]), rows, (1, 0, c.strides[0]), TILE_ROWS,
+                2 * rows * inner * columns, f"{c} = {a} @ {b}", room * a.dtype.itemsize)
+
+
+def batch_product(a: View, b: View, c: View) -> Call:
+    """`c[i] = a[i] @ b[i]`, small matrices that differ from row to row."""
+    batch, m, k = a.shape
+    n = b.shape[2]
+    dot = n == 1 and a.strides[2] == 1 and b.strides[1] == 1
+    kind = "dot" if dot else "1" if b.strides[2] == 1 else "0" if b.strides[2] == 0 else "s"
+    return Call("batch", (a.dtype.str, kind), (a, b, c), frozenset([2]),
+                (m, k, n, *a.strides, *b.strides, *c.strides), batch, (a.strides[0], b.strides[0], c.strides[0]), 1,
+                2 * batch * m * k * n, f"{c} = {a} @ {b} for each row")
+
+
+# ---- lookups: views without gaps
+
+def _check(index: View, size: int, scope: Any) -> list[Call]:
+    """Every index lies within an axis: otherwise a note is left, on which the run stops."""
+    note: View = scope.planner.note
+    return [Call("check", (index.dtype.str,), (index, note), frozenset([1]), (size,), prod(index.shape), (1, 0), 0, 0,
+                 f"check 0 <= {index} < {size}")]
+
+
+def _gather(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+    table, index = src
+    width, count = prod(table.shape[1:]), prod(index.shape)
+    check = _check(index, table.shape[0], scope)
+    if not table.shape[0]:
+        return check
+    return [*check, Call("gather", (table.dtype.itemsize, index.dtype.str), (table, index, y), frozenset([2]),
+                 (width, table.shape[0]), count, (0, 1, width), 1, 0, f"{y} = {table}[{index}]")]
+
+
+def _scatter(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+    x, index = src
+    count, width = prod(index.shape), prod(y.shape[1:])
+    scope.copy(scope.planner.number(0, y.dtype).broadcast(y.shape), y)
+    return [Call("scatter", (x.dtype.str, index.dtype.str), (x, index, y), frozenset([2]), (width, y.shape[0], count), 1,
+                 (0, 0, 0), 0, count * width, f"{y}[{index}] += {x}")]
+
+
+def _pick(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+    x, index = src
+    classes = x.shape[-1]
+    check = _check(index, classes, scope)
+    if not classes:
+        return check
+    return [*check, Call("pick", (x.dtype.itemsize, index.dtype.str), (x, index, y), frozenset([2]), (classes,),
+                         prod(index.shape), (classes, 1, 1), 1, 0, f"{y} = {x}[..., {index}]")]
+
+
+def _one_hot(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+    classes = n.at[0]
+    scope.copy(scope.planner.number(0, y.dtype).broadcast(y.shape), y)
+    return [Call("one_hot", (y.dtype.str, src[0].dtype.str), (src[0], y), frozenset([1]), (classes,), prod(src[0].shape),
+                 (1, classes), 1, 0, f"{y} = one_hot({src[0]})")]
+
+
+def _argmax(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+    (x,), axis = src, n.at[0]
+    inner = prod(x.shape[axis + 1 :])
+    return [Call("argmax", (x.dtype.str,), (x, y), frozenset([1]), (x.shape[axis], inner), prod(x.shape[:axis]),
+                 (x.shape[axis] * inner, inner), 1, prod(x.shape), f"{y} = argmax({x}, axis={axis})")]
+
+
+def _cumsum(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+    (x,), axis = src, n.at[0]
+    inner = prod(x.shape[axis + 1 :])
+    return [Call("cumsum", (x.dtype.str, y.dtype.str), (x, y), frozenset([1]), (x.shape[axis], inner), prod(x.shape[:axis]),
+                 (x.shape[axis] * inner, x.shape[axis] * inner), 1, prod(x.shape), f"{y} = cumsum({x}, axis={axis})")]
+
+
+def _random(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+    site = scope.planner.array("site", np.asarray([n.at[0] & 0xFFFFFFFF], np.uint32))
+    return [Call("random", (), (src[0], site, y, y), frozenset([2]), (), prod(y.shape), (0, 0, 1, 0), 1024, 60 * prod(y.shape),
+                 f"{y} = random bits of ({src[0]}, {n.at[0]})")]
+
+
+LOOKUPS: dict[Op, Callable[[Node, Sequence[View], View, Any], list[Call]]] = {
+    GATHER: _gather, SCATTER: _scatter, PICK: _pick, ONE_HOT: _one_hot, ARGMAX: _argmax, CUMSUM: _cumsum, RANDOM_BITS: _random}

@@ -1,0 +1,356 @@
+"""Matrix products: packed panels, register tiles, and the kernels built from them.
+
+A tile computes `C[rows, vectors] (+)= A[rows, K] @ panel[K, vectors]` with all of C in registers over the loop in k.
+Panels hold K blocks of `DEPTH` rows: one block stays in the second-level cache while all row tiles pass.  An entry of C
+is the sum over a block in ascending k, block after block, whichever tile or thread computes it: results do not depend
+on how rows are shared out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+
+from ...ir.node import DType
+from ..calls import TALL_COLUMNS, TALL_ROWS, TILE_ROWS
+from .emit import Emit
+from .engine import Target
+from .machine import I64, POINTER, Lanes, Machine, memory_type
+
+DEPTH = 256
+TILE = ir.FunctionType(ir.VoidType(), [POINTER] * 3 + [I64] * 8)
+
+
+class Shape(NamedTuple):
+    """The register tile of a target: rows, vectors, and numbers in a vector."""
+
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def width(self) -> int:
+        return self.vectors * self.lanes
+
+
+def tile_shape(target: Target, dtype: DType) -> Shape:
+    return Shape(TILE_ROWS, 4 if target.registers == 32 else 2, target.vector_bytes // dtype.itemsize)
+
+
+class Tiles:
+    """The tile functions of one dtype; those of a module are declared once."""
+
+    def __init__(self, module: Any, target: Target, dtype: DType) -> None:
+        self.module, self.dtype, self.shape = module, dtype, tile_shape(target, dtype)
+        self.kind = memory_type(dtype)
+        self.prefix = f"tile_{dtype.str[1:]}_"
+
+    def table(self) -> Any:
+        """A table of all tiles: entry `(rows - 1) * vectors + vectors - 1`."""
+        name = f"{self.prefix}table"
+        found = self.module.globals.get(name)
+        if found is not None:
+            return found
+        functions = [self._tile(r, v) for r in range(1, self.shape.rows + 1) for v in range(1, self.shape.vectors + 1)]
+        table = ir.GlobalVariable(self.module, ir.ArrayType(POINTER, len(functions)), name)
+        table.global_constant, table.linkage = True, "internal"
+        table.initializer = ir.Constant(table.value_type, [f.bitcast(POINTER) for f in functions])
+        return table
+
+    def _tile(self, rows: int, vectors: int) -> Any:
+        """`count` tiles below each other: C[r, v] (+)= Σ_k A[r, k] P[k, v]; `width` columns of C exist."""
+        e = Emit(self.module, f"{self.prefix}{rows}_{vectors}", TILE, internal=True)
+        m = Machine(e.b, self.shape.lanes)
+        a, panel, c, next_a, row_a, step_a, row_c, depth, width, count, add = e.function.args
+        last = e.mask(m, e.sub(width, (vectors - 1) * self.shape.lanes))
+        masks = [None] * (vectors - 1) + [last]
+
+        def tile(t: Any) -> None:
+            first = e.mul(t, rows)
+            a0, c0 = e.at(a, e.mul(t, next_a), self.kind), e.at(c, e.mul(first, row_c), self.kind)
+            sums = self._accumulate(e, m, (a0, panel, row_a, step_a, depth), rows, vectors)
+            with e.b.if_else(e.is_(add, "!=", 0)) as (more, anew):
+                for branch, adds in ((more, True), (anew, False)):
+                    with branch:
+                        self._write(e, m, sums, c0, row_c, vectors, masks, adds)
+
+        e.loop(0, count, 1, tile)
+        e.b.ret_void()
+        return e.function
+
+    def _accumulate(self, e: Emit, m: Machine, given: Any, rows: int, vectors: int) -> list[Any]:
+        a, panel, row_a, step_a, depth = given
+        # one pointer for every three rows: the row stride is the index register that reaches all three
+        pointers = [e.at(a, e.mul(row_a, r), self.kind) for r in range(0, rows, 3)]
+        zero = m.constant(0, self.dtype).value
+
+        def advance(_: Any, state: list[Any]) -> list[Any]:
+            p, ps, acc = state[0], state[1 : 1 + len(pointers)], state[1 + len(pointers) :]
+            right = [e.load(m, e.at(p, v * self.shape.lanes, self.kind), self.dtype) for v in range(vectors)]
+            new = []
+            for r in range(rows):
+                x = m.splat(e.read(e.at(ps[r // 3], e.mul(row_a, r % 3), self.kind), self.kind), self.dtype)
+                new += [m.fma(x, right[v], Lanes(m, acc[r * vectors + v], self.dtype)).value for v in range(vectors)]
+            return [e.at(p, vectors * self.shape.lanes, self.kind), *(e.at(q, step_a, self.kind) for q in ps), *new]
+
+        state = e.carry(0, depth, 1, [panel, *pointers, *[zero] * (rows * vectors)], advance)
+        return state[1 + len(pointers) :]
+
+    def _write(self, e: Emit, m: Machine, sums: list[Any], c: Any, row_c: Any, vectors: int, masks: list[Any],
+               adds: bool) -> None:
+        for i, value in enumerate(sums):
+            r, v = divmod(i, vectors)
+            at = e.at(c, e.add(e.mul(row_c, r), v * self.shape.lanes), self.kind)
+            x = Lanes(m, value, self.dtype)
+            e.store(m, x + e.load(m, at, self.dtype, masks[v]) if adds else x, at, masks[v])
+
+    def call(self, e: Emit, rows: Any, vectors: Any, arguments: list[Any]) -> None:
+        """One of the tiles, chosen at run time."""
+        index = e.add(e.mul(e.sub(rows, 1), self.shape.vectors), e.sub(vectors, 1))
+        table = self.table()
+        at = e.b.gep(table, [e.whole(0), index], source_etype=table.value_type)
+        e.b.call(e.b.load(at, typ=TILE.as_pointer()), arguments)
+
+
+def emit_pack(module: Any, name: str, target: Target, dtype: DType) -> None:
+    """Panels of `B[n rows, columns]`: K block by K block, panel by panel, row by row; zeros fill the last vector."""
+    e = Emit(module, name)
+    pointers, sizes, rows, _ = e.function.args
+    _emit_pack_body(e, target, dtype, e.entry(pointers, 0, POINTER), e.entry(pointers, 1, POINTER), rows,
+                    e.entry(sizes, 0), e.entry(sizes, 1), e.entry(sizes, 2))
+    e.b.ret_void()
+
+
+def _emit_pack_body(e: Emit, target: Target, dtype: DType, b: Any, panels: Any, rows: Any, columns: Any, by_row: Any,
+                    by_column: Any) -> None:
+    shape, kind = tile_shape(target, dtype), memory_type(dtype)
+    m = Machine(e.b, shape.lanes)
+    padded = e.up(columns, shape.lanes)
+
+    def block(k0: Any) -> None:
+        depth = e.least(e.sub(rows, k0), DEPTH)
+
+        def panel(n0: Any) -> None:
+            width = e.least(e.sub(padded, n0), shape.width)
+            p = e.at(panels, e.add(e.mul(k0, padded), e.mul(n0, depth)), kind)
+            s = e.at(b, e.add(e.mul(k0, by_row), e.mul(n0, by_column)), kind)
+            with e.b.if_else(e.is_(by_column, "==", 1)) as (side_by_side, strided):
+                with side_by_side:
+                    _copy_rows(e, m, dtype, s, p, by_row, depth, width, e.sub(columns, n0))
+                with strided:
+                    _copy_columns(e, kind, s, p, by_row, by_column, depth, width, e.sub(columns, n0))
+
+        e.loop(0, columns, shape.width, panel)
+
+    e.loop(0, rows, DEPTH, block)
+
+
+def _copy_rows(e: Emit, m: Machine, dtype: DType, s: Any, p: Any, by_row: Any, depth: Any, width: Any, there: Any) -> None:
+    kind = memory_type(dtype)
+
+    def vector(j: Any) -> None:
+        mask = e.mask(m, e.sub(there, j))
+        e.loop(0, depth, 1, lambda k: e.store(
+            m, e.load(m, e.at(s, e.add(e.mul(k, by_row), j), kind), dtype, mask),
+            e.at(p, e.add(e.mul(k, width), j), kind)))
+
+    e.loop(0, width, m.lanes, vector)
+
+
+def _copy_columns(e: Emit, kind: Any, s: Any, p: Any, by_row: Any, by_column: Any, depth: Any, width: Any,
+                  there: Any) -> None:
+    """The same for a transposed matrix; its columns lie in memory like rows."""
+    full = e.least(there, width)
+
+    def target(k: Any, j: Any) -> Any:
+        return e.at(p, e.add(e.mul(k, width), j), kind)
+
+    def source(k: Any, j: Any) -> Any:
+        return e.read(e.at(s, e.add(e.mul(k, by_row), e.mul(j, by_column)), kind), kind)
+
+    e.loop(0, full, 1, lambda j: e.loop(0, depth, 1, lambda k: e.write(source(k, j), target(k, j))))
+    e.loop(full, width, 1, lambda j: e.loop(0, depth, 1, lambda k: e.write(ir.Constant(kind, 0), target(k, j))))
+
+
+def emit_product(module: Any, name: str, target: Target, dtype: DType) -> None:
+    """`C[n, columns] = A[n, inner] @ panels`: rows are shared out evenly over tiles (16 are 6 + 5 + 5)."""
+    e = Emit(module, name)
+    pointers, sizes, n, _ = e.function.args
+    a, panels, c = (e.entry(pointers, i, POINTER) for i in range(3))
+    columns, inner, row_a, step_a, row_c = (e.entry(sizes, i) for i in range(5))
+    tiles = Tiles(module, target, dtype)
+    most = tiles.shape.rows
+    groups = e.div(e.add(n, most - 1), most)
+    few, more = e.div(n, groups), e.rem(n, groups)
+
+    def rows(k0: Any, n0: Any, panel: Any, depth: Any, width: Any, vectors: Any) -> None:
+        def run(first: Any, each: Any, count: Any) -> None:
+            at_a = e.at(a, e.add(e.mul(first, row_a), e.mul(k0, step_a)), tiles.kind)
+            at_c = e.at(c, e.add(e.mul(first, row_c), n0), tiles.kind)
+            e.when(e.is_(count, ">", 0), lambda: tiles.call(e, each, vectors, [
+                at_a, panel, at_c, e.mul(each, row_a), row_a, step_a, row_c, depth, width, count, k0]))
+
+        run(e.whole(0), e.add(few, 1), more)
+        run(e.mul(more, e.add(few, 1)), few, e.sub(groups, more))
+
+    e.when(e.is_(n, ">", 0), lambda: _blocks(e, tiles.shape, panels, tiles.kind, columns, inner, rows))
+    e.b.ret_void()
+
+
+def _blocks(e: Emit, shape: Shape, panels: Any, kind: Any, columns: Any, inner: Any,
+            rows: Callable[[Any, Any, Any, Any, Any, Any], None]) -> None:
+    """`rows(k0, n0, panel, depth, width, vectors)` for every K block and panel."""
+    padded = e.up(columns, shape.lanes)
+
+    def block(k0: Any) -> None:
+        depth = e.least(e.sub(inner, k0), DEPTH)
+
+        def panel(n0: Any) -> None:
+            width = e.least(e.sub(columns, n0), shape.width)
+            vectors = e.div(e.add(width, shape.lanes - 1), shape.lanes)
+            at = e.at(panels, e.add(e.mul(k0, padded), e.mul(n0, depth)), kind)
+            rows(k0, n0, at, depth, width, vectors)
+
+        e.loop(0, columns, shape.width, panel)
+
+    e.loop(0, inner, DEPTH, block)
+
+
+def emit_tall(module: Any, name: str, target: Target, dtype: DType) -> None:
+    """`C[n, columns] = Aᵀ[n, inner] @ B[inner, columns]` where inner is long: blocks of both are packed into scratch.
+
+    The rows of C are shared out over threads; each packs the blocks of B for itself.
+    """
+    e = Emit(module, name)
+    pointers, sizes, n, scratch = e.function.args
+    a, b, c = (e.entry(pointers, i, POINTER) for i in range(3))
+    columns, inner, step_a, row_b, row_c = (e.entry(sizes, i) for i in range(5))
+    tiles = Tiles(module, target, dtype)
+    kind, shape = tiles.kind, tiles.shape
+    padded = e.up(columns, shape.lanes)
+    packed_a = e.at(scratch, e.mul(padded, TALL_ROWS), kind)
+
+    def block(k0: Any) -> None:
+        depth = e.least(e.sub(inner, k0), TALL_ROWS)
+        _emit_pack_body(e, target, dtype, e.at(b, e.mul(k0, row_b), kind), scratch, depth, columns, row_b, e.whole(1))
+
+        def part(m0: Any) -> None:
+            count = e.least(e.sub(n, m0), TALL_COLUMNS)
+            slot = e.mul(depth, shape.rows)
+            _pack_left(e, kind, e.at(a, e.add(m0, e.mul(k0, step_a)), kind), packed_a, step_a, depth, count, shape.rows)
+
+            def rows(_: Any, n0: Any, panel: Any, depth: Any, width: Any, vectors: Any) -> None:
+                full, rest = e.div(count, shape.rows), e.rem(count, shape.rows)
+                at_c = e.at(c, e.add(e.mul(m0, row_c), n0), kind)
+
+                def run(each: Any, number: Any, first: Any) -> None:
+                    to = e.at(at_c, e.mul(first, shape.rows, row_c), kind)
+                    e.when(e.b.and_(e.is_(each, ">", 0), e.is_(number, ">", 0)), lambda: tiles.call(e, each, vectors, [
+                        e.at(packed_a, e.mul(first, slot), kind), panel, to, slot, e.whole(1), e.whole(shape.rows), row_c,
+                        depth, width, number, k0]))
+
+                run(e.whole(shape.rows), full, e.whole(0))
+                run(rest, e.whole(1), full)
+
+            _blocks(e, shape, scratch, kind, columns, depth, rows)
+
+        e.loop(0, n, TALL_COLUMNS, part)
+
+    e.loop(0, inner, TALL_ROWS, block)
+    e.b.ret_void()
+
+
+def _pack_left(e: Emit, kind: Any, a: Any, packed: Any, step_a: Any, depth: Any, count: Any, rows: int) -> None:
+    """Tiles of `rows` columns of A, k by k."""
+    def tile(t: Any) -> None:
+        there = e.least(e.sub(count, e.mul(t, rows)), rows)
+        to = e.at(packed, e.mul(t, rows, depth), kind)
+        source = e.at(a, e.mul(t, rows), kind)
+
+        def line(k: Any) -> None:
+            s, d = e.at(source, e.mul(k, step_a), kind), e.at(to, e.mul(k, rows), kind)
+            with e.b.if_else(e.is_(there, "==", rows)) as (whole, part):
+                with whole:
+                    values = [e.read(e.at(s, i, kind), kind) for i in range(rows)]
+                    for i, v in enumerate(values):
+                        e.write(v, e.at(d, i, kind))
+                with part:
+                    e.loop(0, there, 1, lambda i: e.write(e.read(e.at(s, i, kind), kind), e.at(d, i, kind)))
+
+        e.loop(0, depth, 1, line)
+
+    e.loop(0, e.div(e.add(count, rows - 1), rows), 1, tile)
+
+
+def emit_batch(module: Any, name: str, target: Target, dtype: DType, kind: str) -> None:
+    """`C[i] = A[i] @ B[i]` for i < n: matrices of their own for every row of a batch."""
+    e = Emit(module, name)
+    lanes = target.vector_bytes // dtype.itemsize
+    m, memory = Machine(e.b, lanes), memory_type(dtype)
+    pointers, sizes, n, _ = e.function.args
+    a, b, c = (e.entry(pointers, i, POINTER) for i in range(3))
+    rows, inner, columns = (e.entry(sizes, i) for i in range(3))
+    sa, sb, sc = ([e.entry(sizes, 3 + 3 * k + i) for i in range(3)] for k in range(3))
+
+    def cell(i: Any, r: Any) -> tuple[Any, Any, Any]:
+        return (e.at(a, e.add(e.mul(i, sa[0]), e.mul(r, sa[1])), memory), e.at(b, e.mul(i, sb[0]), memory),
+                e.at(c, e.add(e.mul(i, sc[0]), e.mul(r, sc[1])), memory))
+
+    def dot(i: Any) -> None:
+        def row(r: Any) -> None:
+            pa, pb, pc = cell(i, r)
+            e.store_first(m, _dot(e, m, dtype, pa, pb, inner), pc)
+        e.loop(0, rows, 1, row)
+
+    def outer(i: Any) -> None:
+        def row(r: Any) -> None:
+            pa, pb, pc = cell(i, r)
+            e.loop(0, columns, lanes, lambda j: _combination(e, m, dtype, kind, (pa, pb, pc), (sa[2], sb, sc[2]), inner,
+                                                             columns, j))
+        e.loop(0, rows, 1, row)
+
+    e.loop(0, n, 1, dot if kind == "dot" else outer)
+    e.b.ret_void()
+
+
+def _dot(e: Emit, m: Machine, dtype: DType, a: Any, b: Any, inner: Any) -> Lanes:
+    kind = memory_type(dtype)
+
+    def advance(j: Any, state: list[Any]) -> list[Any]:
+        mask = e.mask(m, e.sub(inner, j))
+        x, y = (e.load(m, e.at(p, j, kind), dtype, mask) for p in (a, b))
+        return [m.fma(x, y, Lanes(m, state[0], dtype)).value]
+
+    (total,) = e.carry(0, inner, m.lanes, [m.constant(0, dtype).value], advance)
+    return e.across(m, Lanes(m, total, dtype), lambda x, y: x + y)
+
+
+def _combination(e: Emit, m: Machine, dtype: DType, kind: str, rows: tuple[Any, Any, Any], steps: tuple[Any, Any, Any],
+                 inner: Any, columns: Any, j: Any) -> None:
+    """Lanes j of one row of C: the rows of B weighted by a row of A."""
+    (a, b, c), (step_a, sb, step_c) = rows, steps
+    memory = memory_type(dtype)
+    count = e.sub(columns, j)
+    mask = e.mask(m, count)
+
+    def advance(k: Any, state: list[Any]) -> list[Any]:
+        x = e.scalar(m, e.at(a, e.mul(k, step_a), memory), dtype)
+        at = e.at(b, e.add(e.mul(k, sb[1]), e.mul(j, sb[2])), memory)
+        if kind == "1":
+            y = e.load(m, at, dtype, mask)
+        elif kind == "0":
+            y = e.scalar(m, at, dtype)
+        else:
+            y = e.gather(m, at, sb[2], dtype, count)
+        return [m.fma(x, y, Lanes(m, state[0], dtype)).value]
+
+    (total,) = e.carry(0, inner, 1, [m.constant(0, dtype).value], advance)
+    with e.b.if_else(e.is_(step_c, "==", 1)) as (side_by_side, strided):
+        with side_by_side:
+            e.store(m, Lanes(m, total, dtype), e.at(c, j, memory), mask)
+        with strided:
+            e.scatter(m, Lanes(m, total, dtype), e.at(c, e.mul(j, step_c), memory), step_c, count)
+
+

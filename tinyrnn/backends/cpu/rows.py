@@ -1,0 +1,271 @@
+"""Row programs as LLVM vector code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...ir.op import CATALOGUE
+from ..rowprogram import RowProgram, Step
+from .emit import Emit
+from .machine import POINTER, Lanes, Machine, memory_type
+
+BLOCK = 256  # rows of a column sum that are added up in registers before they join the total
+
+
+def emit_rows(module: Any, name: str, program: RowProgram, vector_bytes: int) -> None:
+    """A function for one program."""
+    e = Emit(module, name)
+    lanes = max(2, min(vector_bytes // program.lanes_dtype.itemsize, 16))
+    (_Columns if program.columns else _Rows)(e, Machine(e.b, lanes), program).emit()
+    e.b.ret_void()
+
+
+class _Kernel:
+    """What both kinds share: operands, addresses, values."""
+
+    def __init__(self, e: Emit, m: Machine, program: RowProgram) -> None:
+        self.e, self.m, self.program = e, m, program
+        pointers, sizes, self.n, _ = e.function.args
+        self.dtypes = [np.dtype(d) for d in (*(x.dtype for x in program.loads), *(s.dtype for s in program.stores))]
+        self.accesses = program.accesses
+        self.base = [e.entry(pointers, i, POINTER) for i in range(len(self.dtypes))]
+        self._sizes, self._at = sizes, 0
+
+    def size(self) -> Any:
+        """The next whole number of the call."""
+        self._at += 1
+        return self.e.entry(self._sizes, self._at - 1)
+
+    def read_strides(self) -> None:
+        rank, loads = self.program.rank, len(self.program.loads)
+        self.outer_strides, self.inner_stride = [], []
+        for i, access in enumerate(self.accesses):
+            column = self.program.columns and i >= loads
+            self.outer_strides.append([] if column else [self.size() for _ in range(rank)])
+            self.inner_stride.append(self.size() if access == "s" else None)
+
+    def kind(self, i: int) -> Any:
+        return memory_type(self.dtypes[i])
+
+    def load(self, i: int, row: Any, j: Any, mask: Any) -> Lanes:
+        dtype, access = self.dtypes[i], self.accesses[i]
+        if access in "0r":
+            return self.e.scalar(self.m, row, dtype)
+        if access == "1":
+            return self.e.load(self.m, self.e.at(row, j, self.kind(i)), dtype, mask)
+        stride = self.inner_stride[i]
+        return self.e.gather(self.m, self.e.at(row, self.e.mul(j, stride), self.kind(i)), stride, dtype,
+                             self.e.sub(self.limit, j))
+
+    def store(self, i: int, x: Lanes, row: Any, j: Any, mask: Any) -> None:
+        k = len(self.program.loads) + i
+        x = self.m.cast(x, self.dtypes[k])
+        if self.accesses[k] == "1":
+            self.e.store(self.m, x, self.e.at(row, j, self.kind(k)), mask)
+        else:
+            stride = self.inner_stride[k]
+            self.e.scatter(self.m, x, self.e.at(row, self.e.mul(j, stride), self.kind(k)), stride, self.e.sub(self.limit, j))
+
+    def apply(self, step: Step, sources: Sequence[Lanes]) -> Lanes:
+        dtype = np.dtype(step.dtype)
+        if step.op == "number":
+            return self.m.constant(step.at[0], dtype)
+        at = tuple(np.dtype(a) for a in step.at) if step.op == "astype" else step.at
+        return self.m.cast(self.m.implementation(CATALOGUE[step.op])(*sources, *at), dtype)
+
+    limit: Any
+
+
+class _Rows(_Kernel):
+    """For each row, one pass over j for every generation of reductions."""
+
+    def emit(self) -> None:
+        e, rank = self.e, self.program.rank
+        outer = [self.n, *(self.size() for _ in range(rank - 1))] if rank else []
+        self.limit = self.size() if rank else self.n
+        self.read_strides()
+        self.stage = _stages(self.program)
+        self.whole = e.mul(e.div(self.limit, self.m.lanes), self.m.lanes)
+        self._nest(outer, self.base, 0)
+
+    def _nest(self, outer: Sequence[Any], rows: list[Any], depth: int) -> None:
+        if depth == len(outer):
+            self._row(rows)
+            return
+        e = self.e
+
+        def turn(i: Any) -> None:
+            moved = [e.at(p, e.mul(i, s[depth]), self.kind(k)) if s else p
+                     for k, (p, s) in enumerate(zip(rows, self.outer_strides, strict=True))]
+            self._nest(outer, moved, depth + 1)
+
+        e.loop(0, outer[depth], 1, turn)
+
+    def _row(self, rows: list[Any]) -> None:
+        known: dict[int, Lanes] = {i: self.load(i, rows[i], None, None)
+                                   for i, x in enumerate(self.program.loads) if x.access in "0r"}
+        for stage in range(max(self.stage, default=0) + 1):
+            self._stage(stage, rows, known)
+
+    def _stage(self, stage: int, rows: list[Any], known: dict[int, Lanes]) -> None:
+        """One pass over j: what is stored at this stage, and the reductions that the next one reads."""
+        p, loads = self.program, len(self.program.loads)
+        for i, step in enumerate(p.steps):  # numbers of the row that are known by now
+            k = loads + i
+            if self.stage[k] == stage and step.level == "row" and not step.reduces and all(s in known for s in step.sources):
+                known[k] = self.apply(step, [known[s] for s in step.sources])
+        reductions = [loads + i for i, s in enumerate(p.steps) if s.reduces and self.stage[loads + i] == stage]
+        full = [i for i, s in enumerate(p.stores) if s.access != "r" and self.stage[s.value] == stage
+                and s.value not in reductions]
+        start = [self._start(p.steps[k - loads]) for k in reductions]
+        if reductions or full:
+            found = self._pass(rows, known, reductions, full, start)
+            known.update(zip(reductions, found, strict=True))
+        for i, s in enumerate(p.stores):
+            if s.access == "r" and (s.value in reductions or (s.value in known and self.stage[s.value] == stage)):
+                self.e.store_first(self.m, self.m.cast(known[s.value], self.dtypes[loads + i]), rows[loads + i])
+
+    def _start(self, step: Step) -> Lanes:
+        dtype = np.dtype(step.dtype)
+        if step.op == "sum":
+            return self.m.constant(0, dtype)
+        if dtype.kind == "f":
+            return self.m.constant(-np.inf if step.op == "amax" else np.inf, dtype)
+        if dtype.kind == "b":
+            return self.m.constant(step.op != "amax", dtype)
+        info = np.iinfo(dtype)
+        return self.m.constant(info.min if step.op == "amax" else info.max, dtype)
+
+    def _join(self, step: Step) -> Callable[[Lanes, Lanes], Lanes]:
+        return {"sum": lambda a, b: a + b, "amax": self.m.maximum, "amin": self.m.minimum}[step.op]
+
+    def _pass(self, rows: list[Any], known: dict[int, Lanes], reductions: list[int], full: list[int],
+              start: list[Lanes]) -> list[Lanes]:
+        steps = [self.program.steps[k - len(self.program.loads)] for k in reductions]
+
+        def advance(j: Any, state: list[Any], mask: Any = None) -> list[Any]:
+            memo = dict(known)
+            for i in full:
+                value = self._value(self.program.stores[i].value, rows, j, mask, memo)
+                self._later.append((i, value))
+            joined = []
+            for step, old in zip(steps, state, strict=True):
+                x = self.m.cast(self._value(step.sources[0], rows, j, mask, memo), np.dtype(step.dtype))
+                before = Lanes(self.m, old, x.dtype)
+                new = self._join(step)(before, x)
+                joined.append((new if mask is None else self.m.select(_as_lanes(self.m, mask), new, before)).value)
+            for i, value in self._later:
+                self.store(i, value, rows[len(self.program.loads) + i], j, mask)
+            self._later.clear()
+            return joined
+
+        e = self.e
+        state = e.carry(0, self.whole, self.m.lanes, [s.value for s in start], advance)
+        state = e.carry(self.whole, self.limit, self.m.lanes, state,
+                        lambda j, s: advance(j, s, e.mask(self.m, e.sub(self.limit, j))))
+        return [e.across(self.m, Lanes(self.m, v, np.dtype(step.dtype)), self._join(step))
+                for step, v in zip(steps, state, strict=True)]
+
+    _later: list[tuple[int, Lanes]]
+
+    def __init__(self, e: Emit, m: Machine, program: RowProgram) -> None:
+        super().__init__(e, m, program)
+        self._later = []
+
+    def _value(self, k: int, rows: list[Any], j: Any, mask: Any, memo: dict[int, Lanes]) -> Lanes:
+        """Value k at lanes j, computed once for each pass; sources come before users, so no stack is needed."""
+        loads = len(self.program.loads)
+        for i in _needed(self.program, k, memo):
+            if i < loads:
+                memo[i] = self.load(i, rows[i], j, mask)
+            else:
+                step = self.program.steps[i - loads]
+                memo[i] = self.apply(step, [memo[s] for s in step.sources])
+        return memo[k]
+
+
+class _Columns(_Kernel):
+    """Column sums: blocks of rows are added in registers, then to the total in memory."""
+
+    def emit(self) -> None:
+        e, p = self.e, self.program
+        outer = [self.size() for _ in range(p.rank)]
+        self.limit = self.n
+        self.read_strides()
+        whole = e.mul(e.div(self.limit, self.m.lanes), self.m.lanes)
+        loads = len(p.loads)
+
+        def each(body: Callable[[Any, Any], None]) -> None:
+            e.loop(0, whole, self.m.lanes, lambda j: body(j, None))
+            e.loop(whole, self.limit, self.m.lanes, lambda j: body(j, e.mask(self.m, e.sub(self.limit, j))))
+
+        for i, s in enumerate(p.stores):
+            zero = self.m.constant(0, np.dtype(s.dtype))
+            each(lambda j, mask, i=i, zero=zero: self.store(i, zero, self.base[loads + i], j, mask))  # type: ignore[misc]
+
+        def rows(first: Any, count: Any, base: list[Any]) -> None:
+            each(lambda j, mask: self._block(first, count, base, j, mask))
+
+        self._blocks(outer, self.base[:loads], 0, rows)
+
+    def _blocks(self, outer: Sequence[Any], base: list[Any], depth: int, rows: Callable[[Any, Any, list[Any]], None]) -> None:
+        e = self.e
+        if depth == len(outer) - 1:
+            e.loop(0, outer[depth], BLOCK, lambda r: rows(r, e.least(e.sub(outer[depth], r), BLOCK), base))
+            return
+
+        def turn(i: Any) -> None:
+            moved = [e.at(p, e.mul(i, self.outer_strides[k][depth]), self.kind(k)) for k, p in enumerate(base)]
+            self._blocks(outer, moved, depth + 1, rows)
+
+        e.loop(0, outer[depth], 1, turn)
+
+    def _block(self, first: Any, count: Any, base: list[Any], j: Any, mask: Any) -> None:
+        e, p, loads = self.e, self.program, len(self.program.loads)
+
+        def advance(r: Any, state: list[Any]) -> list[Any]:
+            at = [e.at(q, e.mul(e.add(first, r), self.outer_strides[k][-1]), self.kind(k)) for k, q in enumerate(base)]
+            memo: dict[int, Lanes] = {}
+            for s in p.stores:
+                for i in _needed(p, s.value, memo):
+                    memo[i] = self.load(i, at[i], j, mask) if i < loads else self.apply(
+                        p.steps[i - loads], [memo[x] for x in p.steps[i - loads].sources])
+            return [(Lanes(self.m, old, np.dtype(s.dtype)) + memo[s.value]).value
+                    for old, s in zip(state, p.stores, strict=True)]
+
+        start = [self.m.constant(0, np.dtype(s.dtype)).value for s in p.stores]
+        for i, value in enumerate(e.carry(0, count, 1, start, advance)):
+            total = self.e.load(self.m, e.at(self.base[loads + i], j, self.kind(loads + i)), np.dtype(p.stores[i].dtype), mask)
+            self.store(i, total + Lanes(self.m, value, total.dtype), self.base[loads + i], j, mask)
+
+
+def _as_lanes(m: Machine, mask: Any) -> Lanes:
+    return Lanes(m, mask, np.dtype(bool))
+
+
+def _stages(p: RowProgram) -> list[int]:
+    """The pass over j in which each value is known: a reduction is there after the pass of what it reads."""
+    stage = [0] * len(p.loads)
+    reduces = [False] * len(p.loads)
+    for s in p.steps:
+        stage.append(max((stage[i] + reduces[i] for i in s.sources), default=0))
+        reduces.append(s.reduces)
+    return stage
+
+
+def _needed(p: RowProgram, k: int, known: dict[int, Lanes]) -> list[int]:
+    """What must be computed for value k, sources first."""
+    loads, order, stack = len(p.loads), list[int](), [(k, False)]
+    placed = set(known)
+    while stack:
+        i, ready = stack.pop()
+        if ready:
+            order.append(i)
+        elif i not in placed:
+            placed.add(i)
+            stack.append((i, True))
+            stack.extend((s, False) for s in (p.steps[i - loads].sources if i >= loads else ()))
+    return order

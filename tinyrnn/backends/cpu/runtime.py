@@ -1,0 +1,267 @@
+"""A plan bound to this machine: compiled kernels, memory, tables for the driver, threads."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import ArgumentError, IndexRangeError
+from ...ir.node import Node
+from ..memory import ALIGNMENT, arrange
+from ..plan import Buffer, Call, Loop, Plan, View
+from . import moves, products
+from .driver import CALL, ITEM, MORE, OPERAND, emit_driver
+from .engine import Target, host, library
+from .rows import emit_rows
+
+THREADS = "TINYRNN_THREADS"
+WORTHWHILE = 400_000       # operations below which an item is not shared among threads
+PATIENCE = 400_000_000     # operations after which a loop comes up for air, so that Ctrl-C is seen
+_DRIVE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
+                          *[ctypes.c_void_p] * 4)
+
+_FAMILIES: dict[str, Callable[..., None]] = {
+    "pack": products.emit_pack, "product": products.emit_product, "tall": products.emit_tall, "batch": products.emit_batch,
+    "gather": moves.emit_gather, "scatter": moves.emit_scatter, "pick": moves.emit_pick, "one_hot": moves.emit_one_hot,
+    "argmax": moves.emit_argmax, "cumsum": moves.emit_cumsum, "random": moves.emit_random, "check": moves.emit_check}
+
+
+def emitter(call: Call, target: Target) -> Callable[[Any, str], None]:
+    """The function that emits the code of a call into a module."""
+    if call.family == "rows":
+        return lambda module, name: emit_rows(module, name, call.key[0], target.vector_bytes)
+    if call.family in ("gather", "pick"):
+        itemsize, index = call.key
+        return lambda module, name: _FAMILIES[call.family](module, name, target, itemsize, np.dtype(index))
+    if call.family == "batch":
+        return lambda module, name: products.emit_batch(module, name, target, np.dtype(call.key[0]), call.key[1])
+    dtypes = [np.dtype(k) for k in call.key]
+    return lambda module, name: _FAMILIES[call.family](module, name, target, *dtypes)
+
+
+def default_threads() -> int:
+    """As many threads as there are processors for us, or as TINYRNN_THREADS says."""
+    named = os.environ.get(THREADS)
+    if named is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return checked_threads(int(named) if named.isdigit() else named)
+
+
+def checked_threads(threads: Any) -> int:
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1:
+        raise ArgumentError(f"threads={threads!r}: expected a whole number from 1 (or set {THREADS})")
+    return int(threads)
+
+
+class Executable:
+    """A plan that can be run again and again, from one thread at a time."""
+
+    def __init__(self, plan: Plan, target: Target | None = None, gap: int = 0) -> None:
+        self.plan, self.target = plan, target or host()
+        kernels = library(self.target)
+        wanted: dict[Hashable, Callable[[Any, str], None]] = {
+            (c.family, *c.key): emitter(c, self.target) for c in plan.calls()}
+        kernels.require({**wanted, "driver": emit_driver})
+        self._drive = _DRIVE(kernels.addresses["driver"])
+        self.offsets, self.bytes = arrange(plan, gap)
+        self.scratch = max((c.scratch for c in plan.calls()), default=0) + ALIGNMENT
+        self.literals = {b: np.ascontiguousarray(b.source) for b in plan.buffers if b.role == "literal"}
+        self.note = np.zeros(3, np.int64)
+        self._tables(kernels.addresses)
+        self._lock = threading.Lock()
+
+    # ---- tables
+
+    def _tables(self, kernels: Mapping[Hashable, int]) -> None:
+        """Everything that the driver reads; addresses of buffers are filled in by every run."""
+        slots = {b: i for i, b in enumerate(self.plan.buffers)}
+        operands: list[tuple[int, int, int, int]] = []
+        sizes: list[int] = []
+        calls: list[tuple[int, int, int, int, int]] = []
+        items: list[list[int]] = []
+        for item in self.plan.items:
+            inside = [item] if isinstance(item, Call) else item.calls
+            split = _split(item)
+            items.append([int(isinstance(item, Loop)), len(calls), len(inside), *_turns(item), split or 1, _grain(item), 0, 1,
+                          _quantum(item)])
+            for c in inside:
+                calls.append((kernels[c.family, *c.key], len(operands), len(c.operands), len(sizes),
+                              -1 if split else c.extent))
+                operands += [_operand(v, s, slots) for v, s in zip(c.operands, c.splits, strict=True)]
+                sizes += c.sizes
+        self._operands = np.array([(0, s, u) for _, _, s, u in operands], np.int64).reshape(-1, OPERAND)
+        self._slots = np.array([b for b, *_ in operands], np.intp)
+        self._offsets = np.array([o for _, o, *_ in operands], np.int64)
+        self._sizes = np.array([*sizes, 0], np.int64)
+        self._calls = np.array([(f, self._operands.ctypes.data + 24 * o, n, self._sizes.ctypes.data + 8 * s, x)
+                                for f, o, n, s, x in calls], np.int64).reshape(-1, CALL)
+        self._items = np.array(items, np.int64).reshape(-1, ITEM)
+        self._items[:, 1] = self._calls.ctypes.data + 8 * CALL * self._items[:, 1]
+        self._room = max((n for _, _, n, _, _ in calls), default=0) + 1
+        work = np.array([item.flops for item in self.plan.items])
+        splits = np.array([_split(item) or 0 for item in self.plan.items])
+        self._items[:, 7] = (work >= WORTHWHILE) & (splits > 1)
+        self.threads_worth = 1 + int(self._items[:, 7].any())
+        alone = self._items[:, 7] == 0
+        self._items[:-1, 8] = ~(alone[:-1] & alone[1:])
+
+    # ---- running
+
+    def run(self, given: Mapping[Node, npt.NDArray[Any]], outputs: Mapping[str, npt.NDArray[Any]], threads: int) -> None:
+        """Compute every output into its array from those of inputs and leaves, all C-ordered and of the plan's dtypes."""
+        with self._lock, ARENAS.borrow(self.bytes) as arena:
+            addresses = self._addresses(given, outputs, arena)
+            self._operands[:, 0] = addresses[self._slots] + self._offsets
+            self.note[:] = 0
+            if threads == 1 or self.threads_worth == 1 or not GANG.run(self._thread, threads):
+                self._thread(0, 1, np.zeros(2, np.int64))
+        if self.note[0]:
+            raise IndexRangeError(f"index {self.note[1]} is outside an axis of size {self.note[2]}: expected 0 to "
+                                  f"{self.note[2] - 1}")
+
+    def _addresses(self, given: Mapping[Node, Any], outputs: Mapping[str, Any], arena: Any) -> npt.NDArray[np.int64]:
+        named = {b: given[b.source] for b in self.plan.given} | {v.buffer: outputs[k] for k, v in self.plan.outputs.items()}
+        base = arena.ctypes.data
+        return np.array([base + self.offsets[b] if b in self.offsets else self.note.ctypes.data if b.role == "note" else
+                         (named[b] if b in named else self.literals[b]).ctypes.data if b in named or b in self.literals else 0
+                         for b in self.plan.buffers], np.int64)
+
+    def _thread(self, thread: int, threads: int, control: npt.NDArray[np.int64]) -> None:
+        """One thread's share."""
+        place, room = np.zeros(3, np.int64), np.zeros(self._room, np.int64)
+        scratch = aligned(self.scratch)
+        try:
+            while self._drive(self._items.ctypes.data, len(self._items), place.ctypes.data, thread, threads,
+                              control.ctypes.data, self.note.ctypes.data, scratch.ctypes.data, room.ctypes.data) == MORE:
+                pass
+        except BaseException:
+            control[1] = 1  # the others stop at their next barrier
+            raise
+
+
+def _operand(v: View, split: int, slots: Mapping[Buffer, int]) -> tuple[int, int, int, int]:
+    size = v.dtype.itemsize
+    return slots[v.buffer], v.offset * size, v.step * size, split * size
+
+
+def _turns(item: Call | Loop) -> tuple[int, int]:
+    return (item.steps, int(item.reverse)) if isinstance(item, Loop) else (1, 0)
+
+
+def _split(item: Call | Loop) -> int | None:
+    """The extent along which an item may be shared out."""
+    if isinstance(item, Loop):
+        return item.rows
+    return item.extent if item.grain else None
+
+
+def _grain(item: Call | Loop) -> int:
+    return item.grain if isinstance(item, Call) and item.grain else 1
+
+
+def _quantum(item: Call | Loop) -> int:
+    return max(1, PATIENCE // max(item.flops // max(item.steps, 1), 1)) if isinstance(item, Loop) else 1
+
+
+def aligned(size: int) -> npt.NDArray[np.uint8]:
+    """Bytes that start at a multiple of a cache line."""
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
+
+
+class _Arenas:
+    """Memory for temporaries, kept between runs; runs at the same time get different ones."""
+
+    def __init__(self) -> None:
+        self._free: list[npt.NDArray[np.uint8]] = []
+        self._lock = threading.Lock()
+
+    def borrow(self, size: int) -> _Borrowed:
+        with self._lock:
+            arena = self._free.pop() if self._free else aligned(0)
+        return _Borrowed(self, arena if arena.size >= size else aligned(size))
+
+    def give_back(self, arena: npt.NDArray[np.uint8]) -> None:
+        with self._lock:
+            self._free.append(arena)
+
+
+class _Borrowed:
+    def __init__(self, owner: _Arenas, arena: npt.NDArray[np.uint8]) -> None:
+        self.owner, self.arena = owner, arena
+
+    def __enter__(self) -> npt.NDArray[np.uint8]:
+        return self.arena
+
+    def __exit__(self, *_: object) -> None:
+        self.owner.give_back(self.arena)
+
+
+ARENAS = _Arenas()
+
+Share = Callable[[int, int, npt.NDArray[np.int64]], None]
+
+
+class _Gang:
+    """Helper threads that work on one run together; a second run at the same time does without them."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Threads do not survive a fork: the child starts its own."""
+        self._lock = threading.Lock()
+        self._queues: list[queue.SimpleQueue[tuple[Share, int, int, Any, Any]]] = []
+
+    def run(self, share: Share, threads: int) -> bool:
+        """`share(i, threads, control)` in every thread; False where others are using them."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            while len(self._queues) < threads - 1:
+                self._start()
+            control = np.zeros(2, np.int64)
+            done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+            for i in range(1, threads):
+                self._queues[i - 1].put((share, i, threads, control, done))
+            errors: list[BaseException | None] = []
+            try:
+                share(0, threads, control)
+            finally:
+                errors = [done.get() for _ in range(1, threads)]
+            for error in errors:
+                if error is not None:
+                    raise error
+        finally:
+            self._lock.release()
+        return True
+
+    def _start(self) -> None:
+        tasks: queue.SimpleQueue[tuple[Share, int, int, Any, Any]] = queue.SimpleQueue()
+        threading.Thread(target=_work, args=(tasks,), daemon=True, name=f"tinyrnn-{len(self._queues) + 1}").start()
+        self._queues.append(tasks)
+
+
+def _work(tasks: queue.SimpleQueue[tuple[Share, int, int, Any, Any]]) -> None:
+    while True:
+        share, i, threads, control, done = tasks.get()
+        try:
+            share(i, threads, control)
+            done.put(None)
+        except BaseException as error:
+            done.put(error)
+        del share, control, done
+
+
+GANG = _Gang()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=GANG.forget)
+

@@ -1,0 +1,181 @@
+"""A scan as a loop: where states and traces live, what is in place, what may be split among threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..errors import BackendError
+from ..ir.node import Node, walk
+from ..ir.ops.elementwise import TAG
+from ..ir.scan import FINAL, TRACE, ScanView, invariant
+from .plan import Buffer, Call, Loop, View
+
+
+class UnsupportedError(BackendError):
+    """A graph holds something for which no kernel exists; the message says what."""
+
+
+class ScanPlan:
+    """A loop over time.
+
+    A state whose history is read keeps it: turn t reads slot t and writes slot t + 1 of one buffer [T+1, ...].  Any other
+    state has one slot, and a second one that is copied into it at the end of a turn, unless it may be written in place.
+    """
+
+    def __init__(self, outer: Any, node: Node) -> None:
+        if outer.outer is not None:
+            raise UnsupportedError("a scan inside a scan has no compiled kernel")
+        self.outer, self.planner = outer, outer.planner
+        self.scan = ScanView.of(node)
+        self.projections = outer.readers[node]
+        self.body = outer.inside()
+        self.traced = {bare(p.at[0]): p for p in self.projections if p.op is TRACE}
+        self.slots: list[tuple[View, View, View]] = []  # of each state: read, written, where the final value is
+        self.single: list[int] = []
+        self.places: list[tuple[Node, View]] = []
+
+    def emit(self) -> None:
+        scan, body, outer = self.scan, self.body, self.outer
+        states, slices, constants = scan.split(scan.body.args)
+        init, xs, consts = (tuple(outer.env[s] for s in part) for part in scan.split(scan.node.src))
+        body.env.update(zip(constants, consts, strict=True))
+        body.env.update((a, x.turned()) for a, x in zip(slices, xs, strict=True))
+        for i, (a, start) in enumerate(zip(states, init, strict=True)):
+            self.remember(i, a, start)
+        for p in self.projections:
+            if p.op is TRACE:
+                self.trace(p)
+        self.steps(walk([*scan.body.outs, *(p.at[0] for p in self.projections if p.op is TRACE)]), constants)
+        loop = Loop(scan.steps, scan.reverse, body.items)
+        _in_place(loop, [(self.slots[i][0], self.slots[i][1]) for i in self.single])
+        loop.rows = _rows(loop)
+        outer.items.append(loop)
+        outer.written.update(body.written)
+        for p in self.projections:
+            if p.op is FINAL:
+                outer.env[p] = self.slots[p.at[0]][2]
+
+    def remember(self, i: int, a: Node, start: View) -> None:
+        """Room for one state."""
+        out, steps = bare(self.scan.body.outs[i]), self.scan.steps
+        if a in self.traced or out in self.traced:
+            whole = self.planner.temporary((steps + 1, *a.shape), a.dtype)
+            early, late = (whole.sliced([(k, steps, 1), *((0, n, 1) for n in a.shape)]) for k in (0, 1))
+            before, after = (late, early) if self.scan.reverse else (early, late)
+            first, last = (steps, 0) if self.scan.reverse else (0, steps)
+            self.outer.copy(start, whole.taken(first))
+            slot = before.turned(), after.turned(), whole.taken(last)
+            self.history(a, before)
+            self.history(out, after)
+        else:
+            now, following = self.planner.temporary(a.shape, a.dtype), self.planner.temporary(a.shape, a.dtype)
+            self.outer.copy(start, now)
+            slot = now, following, now
+            self.single.append(i)
+        self.slots.append(slot)
+        self.body.env[a] = slot[0]
+        self.body.written.update(v.buffer for v in slot)
+        self.body.wish(self.scan.body.outs[i], slot[1])
+
+    def history(self, e: Node, view: View) -> None:
+        """The trace of a state, or of its new value, is the buffer that holds it anyway."""
+        p = self.traced.get(e)
+        if p is not None and p not in self.outer.env:
+            self.outer.env[p] = view
+
+    def trace(self, p: Node) -> None:
+        """Room for the values of an expression, unless they are somewhere anyway."""
+        outer, (_, slices, constants) = self.outer, self.scan.split(self.scan.body.args)
+        _, xs, consts = self.scan.split(self.scan.node.src)
+        e = bare(p.at[0])
+        if e in slices:
+            outer.env[p] = outer.env[xs[slices.index(e)]]
+        elif e in constants:
+            outer.env[p] = outer.env[consts[constants.index(e)]].broadcast(p.shape)
+        else:
+            places = list(outer.homes[p])
+            if p not in outer.env:
+                places = places or [self.planner.temporary(p.shape, p.dtype)]
+                outer.env[p] = places[0]
+            outer.filled[p] = [outer.env[p], *places]
+            for view in places:
+                self.body.wish(e, view.turned())
+                self.body.written.add(view.buffer)
+                self.places.append((e, view.turned()))
+
+    def steps(self, order: Sequence[Node], constants: Sequence[Node]) -> None:
+        """The calls of one turn; what does not change from turn to turn is computed before the loop."""
+        scan, body, outer = self.scan, self.body, self.outer
+        fixed = invariant(order, constants)
+        before = outer.beside()
+        before.env.update((c, body.env[c]) for c in constants)
+        before.run([n for n in order if n in fixed])
+        body.env.update(before.env)
+        body.run(order)
+        for out, slot in zip(scan.body.outs, self.slots, strict=True):
+            body.deliver(out, slot[1])
+        for e, view in self.places:
+            body.deliver(e, view)
+        for i in self.single:
+            body.copy(self.slots[i][1], self.slots[i][0])
+
+
+def bare(n: Node) -> Node:
+    while n.op is TAG:
+        n = n.src[0]
+    return n
+
+
+def _in_place(loop: Loop, slots: Sequence[tuple[View, View]]) -> None:
+    """A state with one slot is written where it is read, when nothing reads the old value any more."""
+    for now, following in slots:
+        writers = [i for i, c in enumerate(loop.calls) if any(c.operands[k].buffer is following.buffer for k in c.writes)]
+        back = [i for i, c in enumerate(loop.calls) if any(c.operands[k].buffer is now.buffer for k in c.writes)]
+        readers = [i for i, c in enumerate(loop.calls)
+                   if any(v.buffer is now.buffer for k, v in enumerate(c.operands) if k not in c.writes)]
+        if len(writers) != 1 or len(back) != 1 or any(r > writers[0] for r in readers):
+            continue
+        w = loop.calls[writers[0]]
+        if writers[0] in readers and not _aligned(w, now, following):
+            continue
+        loop.calls[:] = [
+            replace(c, operands=tuple(replace(v, buffer=now.buffer) if v.buffer is following.buffer else v
+                                      for v in c.operands))
+            for i, c in enumerate(loop.calls) if i != back[0]]
+
+
+def _aligned(call: Call, now: View, following: View) -> bool:
+    """Whether a kernel reads each entry of one view just where it writes that entry of the other."""
+    if call.family != "rows" or call.key[0].reduces or call.key[0].columns:
+        return False
+    touching = [v for v in call.operands if v.buffer in (now.buffer, following.buffer)]
+    return all(v.strides == touching[0].strides and v.offset == touching[0].offset and v.shape == touching[0].shape
+               for v in touching)
+
+
+def _rows(loop: Loop) -> int | None:
+    """The extent along which every call of a loop may be split alike: all that is written in the loop is then read
+    within the same part."""
+    extents = {c.extent for c in loop.calls}
+    if len(extents) != 1 or any(not c.grain for c in loop.calls):
+        return None
+    (rows,) = extents
+    written = {c.operands[k].buffer for c in loop.calls for k in c.writes}
+    strides: dict[Buffer, int] = {}
+    for c in loop.calls:
+        for v, split in zip(c.operands, c.splits, strict=True):
+            if v.buffer in written and not _within(v, split, strides.setdefault(v.buffer, split), rows, loop.steps):
+                return None
+    return rows
+
+
+def _within(v: View, split: int, stride: int, rows: int, steps: int) -> bool:
+    """Whether unit i of the split touches nothing outside of row i of its buffer."""
+    if split != stride or split <= 0:
+        return False
+    period = rows * stride
+    turns = 0 if v.step % period == 0 else (steps - 1) * v.step
+    reach = sum((n - 1) * s for n, s in zip(v.shape, v.strides, strict=True) if s != split)
+    return v.offset % period + turns + reach < stride

@@ -1,0 +1,183 @@
+"""The kernel plan: a graph as calls of kernels over views of buffers, with loops over time.
+
+It is what a backend emits code from, and it prints as pseudo-code.  A kernel is named by its structure alone; every
+size, stride and number is an argument of its call, so that other lengths, batches and widths run the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any, Literal
+
+from ..ir.node import DType
+from ..shapes import Shape
+
+Role = Literal["input", "leaf", "output", "literal", "note", "temporary"]
+
+
+@dataclass(eq=False, slots=True)
+class Buffer:
+    """A row of numbers in memory."""
+
+    name: str
+    size: int
+    dtype: DType
+    role: Role
+    source: Any = None  # the array of a literal, the node of a leaf or an input
+
+    @property
+    def bytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class View:
+    """Entries of a buffer: entry i of axis a lies `i * strides[a]` after the offset; a loop's turn t adds `t * step`."""
+
+    buffer: Buffer
+    shape: Shape
+    strides: tuple[int, ...]
+    offset: int = 0
+    step: int = 0
+
+    @property
+    def dtype(self) -> DType:
+        return self.buffer.dtype
+
+    @property
+    def contiguous(self) -> bool:
+        return self.strides == row_major(self.shape) or 0 in self.shape
+
+    def transposed(self, order: Sequence[int]) -> View:
+        return replace(self, shape=tuple(self.shape[i] for i in order), strides=tuple(self.strides[i] for i in order))
+
+    def sliced(self, parts: Sequence[tuple[int, int, int]]) -> View:
+        start = sum(first * s for (first, _, _), s in zip(parts, self.strides, strict=True))
+        return replace(self, shape=tuple(n for _, n, _ in parts), offset=self.offset + start,
+                       strides=tuple(by * s for (_, _, by), s in zip(parts, self.strides, strict=True)))
+
+    def taken(self, t: int) -> View:
+        return replace(self, shape=self.shape[1:], strides=self.strides[1:], offset=self.offset + t * self.strides[0])
+
+    def turned(self) -> View:
+        """The first axis as the turns of a loop."""
+        return replace(self, shape=self.shape[1:], strides=self.strides[1:], step=self.strides[0])
+
+    def broadcast(self, to: Shape) -> View:
+        extra = len(to) - len(self.shape)
+        strides = tuple(0 if n == 1 != m else s for n, m, s in zip(self.shape, to[extra:], self.strides, strict=True))
+        return replace(self, shape=to, strides=(0,) * extra + strides)
+
+    def reshaped(self, to: Shape) -> View | None:
+        """The same entries under another shape, where their strides allow it."""
+        if 0 in to:
+            return replace(self, shape=to, strides=row_major(to))
+        groups = _groups(self.shape, self.strides)
+        strides: list[int] = []
+        rest = list(to)
+        for size, stride in groups:
+            taken: list[int] = []
+            while rest and prod(taken) < size:
+                taken.append(rest.pop(0))
+            if prod(taken) != size:
+                return None
+            strides += [stride * s for s in row_major(tuple(taken))]
+        strides += [0 if not strides else 1] * len(rest)
+        return replace(self, shape=to, strides=tuple(strides)) if all(n == 1 for n in rest) else None
+
+    def __str__(self) -> str:
+        turn = "[t]" if self.step else ""
+        return f"{self.buffer.name}{turn}"
+
+
+def row_major(shape: Shape) -> tuple[int, ...]:
+    """The strides of an array without gaps, last axis fastest."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(strides))
+
+
+def _groups(shape: Shape, strides: Sequence[int]) -> list[tuple[int, int]]:
+    """Runs of axes that lie in memory like one: (entries, stride of the last)."""
+    groups: list[tuple[int, int]] = []
+    for n, s in zip(shape, strides, strict=True):
+        if n == 1:
+            continue
+        if groups and groups[-1][1] == n * s:
+            groups[-1] = (groups[-1][0] * n, s)
+        else:
+            groups.append((n, s))
+    return groups
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Call:
+    """One kernel on given operands.
+
+    `family` and `key` say which code; `sizes` are its whole numbers; work may be split along `extent`, in multiples of
+    `grain`, where one unit moves operand i by `splits[i]` entries.  `writes` are the operands that it fills.
+    """
+
+    family: str
+    key: tuple[Any, ...]
+    operands: tuple[View, ...]
+    writes: frozenset[int]
+    sizes: tuple[int, ...]
+    extent: int
+    splits: tuple[int, ...]
+    grain: int = 1
+    flops: int = 0
+    text: str = ""
+    scratch: int = 0  # bytes that each thread needs for itself
+
+    @property
+    def bytes(self) -> int:
+        return sum(prod(v.shape) * v.dtype.itemsize for v in self.operands)
+
+    def lines(self, indent: str = "") -> Iterator[str]:
+        yield from (indent + line for line in self.text.splitlines())
+
+
+@dataclass(eq=False, slots=True)
+class Loop:
+    """Calls for every turn of time; `rows` is the extent along which all of them may be split alike, if they may."""
+
+    steps: int
+    reverse: bool
+    calls: list[Call] = field(default_factory=list)
+    rows: int | None = None
+
+    @property
+    def flops(self) -> int:
+        return self.steps * sum(c.flops for c in self.calls)
+
+    def lines(self, indent: str = "") -> Iterator[str]:
+        order = "T..1" if self.reverse else "1..T"
+        yield f"{indent}for t in {order}:" + ("" if self.rows is None else "   # batch rows in parallel")
+        for c in self.calls:
+            yield from c.lines(indent + "    ")
+
+
+@dataclass(eq=False, slots=True)
+class Plan:
+    """What to run, in order, and where the results lie."""
+
+    items: list[Call | Loop]
+    buffers: list[Buffer]
+    outputs: dict[str, View]
+    given: list[Buffer]
+
+    def calls(self) -> Iterator[Call]:
+        for item in self.items:
+            yield from item.calls if isinstance(item, Loop) else [item]
+
+    @property
+    def flops(self) -> int:
+        return sum(item.flops for item in self.items)
+
+    def __str__(self) -> str:
+        return "\n".join(line for item in self.items for line in item.lines())

@@ -1,0 +1,235 @@
+"""A kernel over rows: what one region computes, as a program of loads, steps and stores.
+
+    for each row:  for j:  load, compute, reduce, store
+
+The program is the kernel's structure and its key: hashable, free of sizes, readable.  Values are numbered, loads first.
+A value is `full` (one number for every j) or `row` (one number for the whole row).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+
+from ..ir.node import Bits, Node, walk
+from ..ir.ops.elementwise import TAG
+from ..ir.ops.leaves import ARG, FULL
+from ..ir.ops.linear import BROADCAST, RESHAPE
+from ..ir.ops.reduce import AMAX, AMIN
+from ..passes.fuse import ROW_REDUCTIONS, row_sum, space
+from ..shapes import Shape
+from .plan import Call, View, row_major
+
+Level = Literal["full", "row"]
+Access = Literal["1", "0", "s", "r"]  # neighbours in j; one number for all j; a stride in j; one number a row
+INLINE = {0.0, 1.0, -1.0, 0.5, 2.0}   # numbers that belong to the structure; all others are operands
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    dtype: str
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`op(*sources, *at)`, or a number where the op is `number`; `reduces` where j is summed or compared away."""
+
+    op: str
+    at: tuple[Any, ...]
+    sources: tuple[int, ...]
+    dtype: str
+    level: Level
+    reduces: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    value: int
+    dtype: str
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class RowProgram:
+    rank: int  # loops outside of j
+    loads: tuple[Load, ...]
+    steps: tuple[Step, ...]
+    stores: tuple[Store, ...]
+    columns: bool = False  # the stored values are summed over all rows
+
+    @property
+    def reduces(self) -> bool:
+        return any(s.reduces for s in self.steps)
+
+    @property
+    def accesses(self) -> list[Access]:
+        """Of every operand, loads first."""
+        return [*(x.access for x in self.loads), *(s.access for s in self.stores)]
+
+    @property
+    def lanes_dtype(self) -> np.dtype[Any]:
+        """The widest floating type that is computed with (or the widest type at all): it sets the number of lanes."""
+        found = [np.dtype(d) for d in (*(x.dtype for x in self.loads), *(s.dtype for s in self.steps),
+                                       *(s.dtype for s in self.stores))]
+        floats = [d for d in found if d.kind == "f"]
+        return max(floats or found, key=lambda d: d.itemsize)
+
+
+class Reader:
+    """Reads a region's body into a program and the views of its operands."""
+
+    def __init__(self, outs: Sequence[Node], args: Mapping[Node, View], number: Any) -> None:
+        self.shape: Shape = _space(outs)
+        self.args, self.number = args, number
+        self.loads: list[tuple[Load, View]] = []
+        self.steps: list[Step] = []
+        self.index: dict[Any, int] = {}
+        self.columns = any(n.op in ROW_REDUCTIONS and not row_sum(n) for n in outs)
+        self.values: dict[Node, Any] = {}
+        for n in walk(outs):
+            if n.op is not ARG and n.op is not FULL:
+                self.values[n] = self._value(n)
+
+    def level(self, n: Node) -> Level:
+        return "full" if n.shape == self.shape else "row"
+
+    def _value(self, n: Node) -> Any:
+        if n.op in (TAG, RESHAPE, BROADCAST):
+            return self._source(n.src[0], n)
+        if n.op in ROW_REDUCTIONS:
+            if not row_sum(n):
+                return self._source(n.src[0], n.src[0])
+            return self._step(Step(_reduction(n), (), (self._source(n.src[0], n.src[0]),), n.dtype.str, "row", True))
+        sources = tuple(self._source(s, n) for s in n.src)
+        at = tuple(float(a) if isinstance(a, Bits) else a.str if isinstance(a, np.dtype) else a for a in n.at)
+        return self._step(Step(n.op.name, at, sources, n.dtype.str, self.level(n)))
+
+    def _step(self, step: Step) -> int:
+        self.steps.append(step)
+        return -len(self.steps)  # steps are numbered after the loads, whose count is not known yet
+
+    def _source(self, s: Node, user: Node) -> int:
+        if s in self.values:
+            found: int = self.values[s]
+            return found
+        if s.op is FULL:
+            return self._literal(s)
+        return self._load(self.args[s], self.level(user), user.shape)
+
+    def _literal(self, s: Node) -> int:
+        value = s.at[0]
+        if s.dtype.kind != "f" or float(value) in INLINE:
+            key: Any = ("number", s.dtype.str, repr(value))
+            if key not in self.index:
+                self.index[key] = self._step(Step("number", (value if s.dtype.kind != "f" else float(value),), (), s.dtype.str,
+                                                  "row"))
+            return self.index[key]
+        view: View = self.number(value, s.dtype)
+        return self._load(view, "full", self.shape)
+
+    def _load(self, view: View, level: Level, shape: Shape) -> int:
+        if level == "full":
+            spread = view.broadcast(self.shape)
+        else:
+            spread = view.broadcast(shape)
+            if len(shape) == len(self.shape):
+                spread = spread.sliced([(0, n, 1) for n in shape[:-1]] + [(0, 1, 1)])
+                spread = spread.transposed([len(shape) - 1, *range(len(shape) - 1)]).taken(0)
+        key = (id(view.buffer), spread.offset, spread.strides, level, view.step)
+        if key not in self.index:
+            self.loads.append((Load(view.dtype.str, _access(spread, level)), spread))
+            self.index[key] = len(self.loads) - 1
+        return self.index[key]
+
+    def call(self, stores: Sequence[tuple[Node, View]], *, batched: bool, name: str, text: str) -> Call:
+        """The call that computes the region and fills the given views."""
+        count = len(self.loads)
+
+        def final(i: int) -> int:
+            return i if i >= 0 else count - 1 - i
+
+        written = []
+        for n, view in stores:
+            value = self.values[n] if n in self.values else self._source(n, n)
+            count = len(self.loads)
+            written.append((value, self._written(n, view, value < 0 and self.steps[-value - 1].reduces)))
+        views = [v for _, v in self.loads] + [v for _, (_, v) in written]
+        flat = not batched and not self.columns and _flat(self, [v for _, v in self.loads], written)
+        shape: Shape = self.shape or (1,)
+        if flat:
+            shape = (prod(shape),)
+        loads = tuple(Load(x.dtype, "1" if flat and v.strides == row_major(self.shape) and x.access != "0" else x.access)
+                      for x, v in self.loads)
+        program = RowProgram(
+            max(len(shape) - 1, 0), loads,
+            tuple(Step(s.op, s.at, tuple(map(final, s.sources)), s.dtype, s.level, s.reduces) for s in self.steps),
+            tuple(Store(final(value), v.dtype.str, access) for value, (access, v) in written), self.columns)
+        return _call(program, shape, views, len(self.loads), flat, name, text)
+
+    def _written(self, n: Node, view: View, reduced: bool) -> tuple[Access, View]:
+        if self.columns:
+            return "1", view
+        if n.shape == self.shape and not reduced:
+            return ("1" if not view.strides or view.strides[-1] == 1 else "s"), view
+        if len(n.shape) == len(self.shape):
+            view = view.transposed([len(n.shape) - 1, *range(len(n.shape) - 1)]).taken(0)
+        return "r", view
+
+
+def _space(outs: Sequence[Node]) -> Shape:
+    """The indices that the loops run over: the largest space of any op inside."""
+    return max((space(n) for n in walk(outs) if n.op.kind != "leaf" and n.op not in (TAG, RESHAPE)),
+               key=lambda shape: (len(shape), prod(shape)), default=outs[0].shape)
+
+
+def _reduction(n: Node) -> str:
+    return "amax" if n.op is AMAX else "amin" if n.op is AMIN else "sum"
+
+
+def _access(view: View, level: Level) -> Access:
+    if level == "row":
+        return "r"
+    if not view.strides or view.strides[-1] == 0:
+        return "0"
+    return "1" if view.strides[-1] == 1 else "s"
+
+
+def _flat(reader: Reader, loads: Sequence[View], written: Sequence[Any]) -> bool:
+    """Whether the whole space may be walked as one row: every operand is a full array without gaps, or one number."""
+    whole = row_major(reader.shape)
+    return (len(reader.shape) > 1 and not any(s.reduces for s in reader.steps)
+            and all(v.strides == whole or not any(v.strides) for v in loads)
+            and all(access != "r" and v.strides == whole for _, (access, v) in written))
+
+
+def _call(program: RowProgram, shape: Shape, views: Sequence[View], loads: int, flat: bool, name: str, text: str) -> Call:
+    *outer, inner = shape
+    accesses = program.accesses
+    strides = [((v.strides[-1],) if flat or len(v.strides) == 0 else v.strides) if v.strides else () for v in views]
+    sizes = [*outer[1:], inner] if outer else []
+    if program.columns:
+        sizes = list(outer)
+    for access, s, i in zip(accesses, strides, range(len(views)), strict=True):
+        column = program.columns and i >= loads
+        rows = [] if flat or column else list(s[: len(outer)]) if s else [0] * len(outer)
+        sizes += [*rows, *([s[-1]] if access == "s" else [])]
+    split, extent, grain = _split(program, outer, inner, strides, accesses, loads)
+    flops = prod(shape) * len(program.steps)
+    return Call("rows", (program,), tuple(views), frozenset(range(loads, len(views))), tuple(sizes), extent, split, grain,
+                flops, f"{name}: {text}" if text else name)
+
+
+def _split(program: RowProgram, outer: Sequence[int], inner: int, strides: Sequence[Any], accesses: Sequence[Access],
+           loads: int) -> tuple[tuple[int, ...], int, int]:
+    """What one unit of the split extent moves each operand by, the extent, and its grain (0: it cannot be split)."""
+    by_inner = tuple({"1": 1, "0": 0, "s": s[-1] if s else 0, "r": 0}[a] for a, s in zip(accesses, strides, strict=True))
+    if program.columns:
+        return by_inner, inner, 64
+    if outer:
+        return tuple(s[0] if s else 0 for s in strides), outer[0], 1
+    return by_inner, inner, 0 if program.reduces or "r" in accesses else 64

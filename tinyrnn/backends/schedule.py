@@ -1,0 +1,425 @@
+"""From a fused graph to a kernel plan: where every value lives, and which kernel fills it.
+
+A value that moves numbers only (reshape, transpose, slice, broadcast) is a view.  A value that is part of something
+larger (an operand of concat, a state, the trace of a scan) is written straight into its place there, its `home`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..ir.graph import Graph
+from ..ir.node import DType, Node, walk
+from ..ir.ops.elementwise import TAG
+from ..ir.ops.leaves import ARG, FULL, INPUT, IOTA, LEAF, LITERAL
+from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, SUM, TRANSPOSE
+from ..ir.ops.reduce import AMAX, AMIN
+from ..ir.ops.structure import CONCAT, PLACE, PUT, SLICE, STACK, TAKE
+from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE
+from ..passes.fuse import is_kernel
+from ..shapes import Shape
+from .calls import LOOKUPS, batch_product, copy, pack, panel_columns, product, reduce_rows, sum_columns, tall
+from .loops import ScanPlan, UnsupportedError
+from .plan import Buffer, Call, Plan, View, row_major
+from .rowprogram import Reader
+
+JOINS = (CONCAT, STACK)
+ALIASES = (RESHAPE, TRANSPOSE, SLICE, TAKE, BROADCAST, TAG)
+
+
+def plan_of(graph: Graph) -> Plan:
+    """The kernel plan of a graph whose elementwise ops are fused."""
+    return Planner(graph).plan
+
+
+class Planner:
+    """Makes one plan."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.buffers: list[Buffer] = []
+        self.numbers: dict[tuple[str, str], View] = {}
+        self.given: list[Buffer] = []
+        note = self.buffer("note", 3, np.dtype(np.int64), "note")
+        self.note = View(note, (3,), (1,))
+        top = Scope(self, None)
+        for name, n in [*graph.inputs.items(), *graph.leaves.items()]:
+            buffer = self.buffer(name, prod(n.shape), n.dtype, "leaf" if n.op is LEAF else "input", n)
+            self.given.append(buffer)
+            top.env[n] = View(buffer, n.shape, row_major(n.shape))
+        outputs = {}
+        for name, n in graph.outputs.items():
+            buffer = self.buffer(name, prod(n.shape), n.dtype, "output")
+            outputs[name] = View(buffer, n.shape, row_major(n.shape))
+            top.wish(n, outputs[name])
+        top.run(walk(graph.outputs.values()))
+        for name, n in graph.outputs.items():
+            top.deliver(n, outputs[name])
+        self.plan = Plan(top.items, self.buffers, outputs, self.given)
+
+    def buffer(self, name: str, size: int, dtype: DType, role: Any = "temporary", source: Any = None) -> Buffer:
+        if dtype.kind not in "fbiu" or (dtype.kind == "f" and dtype.itemsize not in (4, 8)):
+            raise UnsupportedError(f"{dtype} numbers have no compiled kernels: use float32 or float64")
+        self.buffers.append(Buffer(name, size, dtype, role, source))
+        return self.buffers[-1]
+
+    def temporary(self, shape: Shape, dtype: DType) -> View:
+        name = f"t{len(self.buffers)}"
+        return View(self.buffer(name, prod(shape), dtype), shape, row_major(shape))
+
+    def array(self, name: str, array: Any) -> View:
+        """Numbers that are part of the program."""
+        return View(self.buffer(name, array.size, array.dtype, "literal", array), array.shape, row_major(array.shape))
+
+    def number(self, value: Any, dtype: DType) -> View:
+        key = (repr(value), dtype.str)
+        if key not in self.numbers:
+            self.numbers[key] = self.array(f"{value:g}", np.asarray(value, dtype))
+        return self.numbers[key]
+
+
+class Scope:
+    """The top of a graph, or the body of a loop."""
+
+    def __init__(self, planner: Planner, outer: Scope | None) -> None:
+        self.planner, self.outer = planner, outer
+        self.env: dict[Node, View] = {}
+        self.homes: dict[Node, list[View]] = defaultdict(list)
+        self.items: list[Any] = []
+        self.packs: dict[Any, View] = {}
+        self.filled: dict[Node, list[View]] = defaultdict(list)   # every place in which a value stands
+        self.readers: dict[Node, list[Node]] = defaultdict(list)  # the projections of scans and regions
+        self.written: set[Buffer] = set()
+
+    def inside(self) -> Scope:
+        """The body of a loop in this scope."""
+        return Scope(self.planner, self)
+
+    def beside(self) -> Scope:
+        """A scope of its own names whose calls join this one's."""
+        other = Scope(self.planner, self.outer)
+        other.items, other.written, other.packs = self.items, self.written, self.packs
+        return other
+
+    # ---- homes
+
+    def wish(self, n: Node, view: View) -> None:
+        """A place in which the value of n should stand; it may have several."""
+        self.homes[n].append(view)
+        if n.op is TAG:
+            self.wish(n.src[0], view)
+        elif n.op is TRANSPOSE:
+            order = n.at[0]
+            self.wish(n.src[0], view.transposed([order.index(i) for i in range(len(order))]))
+        elif n.op is RESHAPE and n.src[0].op not in (ARG, INPUT, LEAF):
+            inner = view.reshaped(n.src[0].shape)
+            if inner is not None:
+                self.wish(n.src[0], inner)
+
+    def deliver(self, n: Node, view: View) -> None:
+        """See to it that a wish is fulfilled: a copy where the value was not written there in the first place."""
+        if n.op is TAG:
+            self.deliver(n.src[0], view)
+        elif n.op is TRANSPOSE:
+            order = n.at[0]
+            self.deliver(n.src[0], view.transposed([order.index(i) for i in range(len(order))]))
+        elif not any(_same(view, v) for v in (self.env[n], *self.filled[n])):
+            self.copy(self.env[n], view)
+
+    def place(self, n: Node, fits: Any = None) -> tuple[View, list[View]]:
+        """Where a kernel writes n, and where copies are wanted as well."""
+        homes = self.homes[n]
+        good = [v for v in homes if fits is None or fits(v)]
+        main = good[0] if good else self.planner.temporary(n.shape, n.dtype)
+        return main, [v for v in homes if v is not main]
+
+    def plan_joins(self, order: Sequence[Node]) -> None:
+        """The parts of every join are wished into their places in the whole."""
+        for n in reversed(order):
+            if n.op in JOINS:
+                whole = self.homes[n][0] if self.homes[n] else self.planner.temporary(n.shape, n.dtype)
+                if not self.homes[n]:
+                    self.homes[n].append(whole)
+                for part, view in _parts(n, whole):
+                    self.wish(part, view)
+
+    # ---- the walk
+
+    def run(self, order: Sequence[Node]) -> None:
+        for n in order:
+            if n.op in (ITEM, FINAL, TRACE):
+                self.readers[n.src[0]].append(n)
+        self.plan_joins([n for n in order if n not in self.env])
+        for n in order:
+            if n not in self.env:
+                self.visit(n)
+
+    def visit(self, n: Node) -> None:
+        if n.op is FULL:
+            view = self.planner.number(n.at[0], n.dtype)
+            self.env[n] = view.broadcast(n.shape)
+        elif n.op in (LITERAL, IOTA):
+            array = n.at[0].array if n.op is LITERAL else np.arange(n.shape[0], dtype=n.dtype)
+            self.env[n] = self.planner.array(n.op.label, np.ascontiguousarray(array))
+        elif n.op in ALIASES:
+            self.env[n] = self.alias(n)
+        elif n.op in JOINS:
+            self.join(n)
+        elif n.op in (PLACE, PUT):
+            self.embed(n)
+        elif n.op is SCAN:
+            ScanPlan(self, n).emit()
+        elif n.op is REGION:
+            self.region(n)
+        elif n.op in (FINAL, TRACE, ITEM):
+            raise AssertionError("projections are bound when their scan or region is planned")
+        elif n.op is MATMUL:
+            self.matmul(n)
+        elif n.op in (SUM, AMAX, AMIN):
+            self.reduction(n)
+        else:
+            self.lookup(n)
+
+    def alias(self, n: Node) -> View:
+        """A view of the source; a copy where no strides say it."""
+        x = self.env[n.src[0]]
+        if n.op is TAG:
+            return x
+        if n.op is TRANSPOSE:
+            return x.transposed(n.at[0])
+        if n.op is SLICE:
+            return x.sliced(n.at[0])
+        if n.op is TAKE:
+            return x.taken(n.at[0])
+        if n.op is BROADCAST:
+            return x.broadcast(n.shape)
+        found = x.reshaped(n.shape)
+        if found is not None:
+            return found
+        whole = self.contiguous(x)
+        result = whole.reshaped(n.shape)
+        assert result is not None
+        return result
+
+    def contiguous(self, x: View) -> View:
+        """The same numbers without gaps."""
+        if x.contiguous:
+            return x
+        key = ("copy", id(x.buffer), x.offset, x.shape, x.strides, x.step)
+        home = self.home_of(x)
+        if key not in home.packs:
+            home.packs[key] = home.planner.temporary(x.shape, x.dtype)
+            home.copy(x, home.packs[key])
+        return home.packs[key]
+
+    def home_of(self, x: View) -> Scope:
+        """The outermost scope in which a view is there and does not change."""
+        scope = self
+        while scope.outer is not None and not x.step and x.buffer not in scope.written:
+            scope = scope.outer
+        return scope
+
+    # ---- calls
+
+    def add(self, call: Call) -> None:
+        self.items.append(call)
+        self.written.update(call.operands[i].buffer for i in call.writes)
+
+    def copy(self, source: View, target: View) -> None:
+        """`target = source`, entry by entry."""
+        if 0 in target.shape:
+            return
+        self.add(copy(source, target, batched=self.outer is not None))
+
+    def join(self, n: Node) -> None:
+        whole = self.homes[n][0]
+        for part, view in _parts(n, whole):
+            self.deliver(part, view)
+        self.finish(n, whole, self.homes[n][1:])
+
+    def embed(self, n: Node) -> None:
+        """Zeros with one part filled."""
+        whole, others = self.place(n)
+        self.copy(self.planner.number(0, n.dtype).broadcast(n.shape), whole)
+        if n.op is PUT:
+            self.copy(self.env[n.src[0]], whole.taken(n.at[0]))
+        else:
+            self.copy(self.env[n.src[0]], whole.sliced(n.at[0]))
+        self.finish(n, whole, others)
+
+    def finish(self, n: Node, main: View, others: Iterable[View]) -> None:
+        """A value is there; copies for whoever wants it elsewhere too."""
+        self.env[n] = main
+        self.filled[n].append(main)
+        for view in others:
+            self.copy(main, view)
+            self.filled[n].append(view)
+
+    def region(self, n: Node) -> None:
+        """A kernel; or, for what `tr.remat` made, its body in place."""
+        items = self.items_of(n)
+        body = n.at[0]
+        args = dict(zip(body.args, (self.env[s] for s in n.src), strict=True))
+        if not is_kernel(n):
+            inner = self.beside()
+            inner.env = args
+            for i, item in items.items():
+                for view in self.homes[item]:
+                    inner.wish(body.outs[i], view)
+            inner.run(walk([body.outs[i] for i in items]))
+            for i, item in items.items():
+                for view in self.homes[item]:
+                    inner.deliver(body.outs[i], view)
+                self.env[item] = inner.env[body.outs[i]]
+                self.filled[item] = [self.env[item], *self.homes[item]]
+            return
+        reader = Reader([body.outs[i] for i in items], args, self.planner.number)
+        stores = []
+        for i, item in items.items():
+            main, others = self.place(item, (lambda v: v.contiguous) if reader.columns else None)
+            for view in [main] if reader.columns else [main, *others]:
+                stores.append((body.outs[i], view))
+            self.env[item], self.filled[item] = main, [main, *others]
+        self.add(reader.call(stores, batched=self.outer is not None, name="rows", text=_pseudo(n, items)))
+        if reader.columns:
+            for item in items.values():
+                for view in self.filled[item][1:]:
+                    self.copy(self.env[item], view)
+
+    def items_of(self, n: Node) -> dict[int, Node]:
+        """The outputs of a region that are read."""
+        return {item.at[0]: item for item in self.readers[n]}
+
+    # ---- reductions that no region took
+
+    def reduction(self, n: Node) -> None:
+        """Over any axes: those that stay come first, those that go are copied behind them."""
+        axes, _ = n.at
+        x = self.env[n.src[0]]
+        kept = [i for i in range(len(x.shape)) if i not in axes]
+        if n.op is SUM and n.dtype.kind == "f" and axes == tuple(range(len(axes))) and kept and self.columns(n, x):
+            return
+        moved = x.transposed([*kept, *axes])
+        rows, inner = prod(moved.shape[: len(kept)]), prod(moved.shape[len(kept):])
+        flat = moved.reshaped((rows, inner))
+        if flat is None:
+            flat = self.contiguous(moved).reshaped((rows, inner))
+            assert flat is not None
+        main, others = self.place(n, lambda v: v.contiguous)
+        target = main.reshaped((rows,))
+        assert target is not None
+        self.add(reduce_rows({SUM: "sum", AMAX: "amax", AMIN: "amin"}[n.op], flat, target))
+        self.finish(n, main, others)
+
+    def columns(self, n: Node, x: View) -> bool:
+        """A sum over leading axes, where the others lie in memory like one."""
+        flat = x.reshaped((prod(x.shape[: len(n.at[0])]), prod(n.shape)))
+        if flat is None or flat.strides[1] != 1:
+            return False
+        main, others = self.place(n, lambda v: v.contiguous)
+        target = main.reshaped((prod(n.shape),))
+        assert target is not None
+        self.add(sum_columns(flat, target))
+        self.finish(n, main, others)
+        return True
+
+    # ---- products
+
+    def matmul(self, n: Node) -> None:
+        a, b = (self.env[s] for s in n.src)
+        if n.dtype.kind != "f":
+            raise UnsupportedError(f"products of {n.dtype} numbers have no compiled kernels: use float32 or float64")
+        a, b = self.converted(a, n.dtype), self.converted(b, n.dtype)
+        if len(n.shape) > 2:
+            self.batched(n, a, b)
+            return
+        c, others = self.place(n, lambda v: len(v.shape) == 2 and v.dtype == n.dtype and v.strides[1] == 1)
+        if not a.shape[1]:
+            self.copy(self.planner.number(0, n.dtype).broadcast(n.shape), c)
+        elif _is_transposed(n.src[0]) and a.strides[0] == 1:
+            self.add(tall(a, b if b.strides[1] == 1 else self.contiguous(b), c))
+        else:
+            self.add(product(a, self.packed(b), b.shape[1], c))
+        self.finish(n, c, others)
+
+    def converted(self, x: View, dtype: DType) -> View:
+        if x.dtype == dtype:
+            return x
+        home = self.home_of(x)
+        key = ("cast", id(x.buffer), x.offset, x.shape, x.strides, x.step, dtype.str)
+        if key not in home.packs:
+            home.packs[key] = home.planner.temporary(x.shape, dtype)
+            home.copy(x, home.packs[key])
+        return home.packs[key]
+
+    def packed(self, b: View) -> View:
+        """The right operand in panels, made where it is known: before the loop, if it does not change there."""
+        home = self.home_of(b)
+        key = ("pack", id(b.buffer), b.offset, b.shape, b.strides, b.step)
+        if key not in home.packs:
+            rows, columns = b.shape
+            home.packs[key] = home.planner.temporary((rows * panel_columns(columns, b.dtype),), b.dtype)
+            home.add(pack(b, home.packs[key]))
+        return home.packs[key]
+
+    def batched(self, n: Node, a: View, b: View) -> None:
+        """A product for every entry of the leading axes."""
+        lead = n.shape[:-2]
+        a, b = a.broadcast((*lead, *a.shape[-2:])), b.broadcast((*lead, *b.shape[-2:]))
+        c, others = self.place(n, lambda v: v.contiguous and v.dtype == n.dtype)
+        views = []
+        for v in (a, b, c):
+            flat = v if len(lead) == 1 else v.reshaped((prod(lead), *v.shape[-2:]))
+            if flat is None:
+                flat = self.contiguous(v).reshaped((prod(lead), *v.shape[-2:]))
+            assert flat is not None
+            views.append(flat)
+        self.add(batch_product(*views))
+        self.finish(n, c, others)
+
+    # ---- lookups
+
+    def lookup(self, n: Node) -> None:
+        make = LOOKUPS.get(n.op)
+        if make is None:
+            raise UnsupportedError(f"the op {n.op.name!r} has no compiled kernel")
+        whole = [self.contiguous(self.env[s]) for s in n.src]
+        main, others = self.place(n, lambda v: v.contiguous and v.dtype == n.dtype)
+        for call in make(n, whole, main, self):
+            self.add(call)
+        self.finish(n, main, others)
+
+
+# ---- what the planner asks of views
+
+def _same(a: View, b: View) -> bool:
+    return (a.buffer is b.buffer and a.offset == b.offset and a.step == b.step and a.shape == b.shape
+            and all(s == t or n == 1 for s, t, n in zip(a.strides, b.strides, a.shape, strict=True)))
+
+
+def _parts(n: Node, whole: View) -> list[tuple[Node, View]]:
+    """The operands of a join, each with its place in the whole."""
+    if n.op is STACK:
+        return [(s, whole.taken(i)) for i, s in enumerate(n.src)]
+    axis, start, parts = n.at[0], 0, []
+    for s in n.src:
+        cut = tuple((start, k, 1) if i == axis else (0, k, 1) for i, k in enumerate(s.shape))
+        parts.append((s, whole.sliced(cut)))
+        start += s.shape[axis]
+    return parts
+
+
+def _is_transposed(n: Node) -> bool:
+    while n.op in (TAG, RESHAPE):
+        n = n.src[0]
+    return n.op is TRANSPOSE
+
+
+def _pseudo(n: Node, items: Mapping[int, Node]) -> str:
+    return ""
+
+

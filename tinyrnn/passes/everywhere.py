@@ -1,0 +1,85 @@
+"""How a rewriting reaches every expression of a graph: the top, the bodies of scans, and the bodies inside those."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from ..ir.graph import Graph
+from ..ir.node import Node, apply, rebuild, walk, without_collector
+from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, body_of, final, make_scan, trace
+
+Local = Callable[[Sequence[Node]], list[Node]]
+"""Outputs of one scope to equal outputs; what lies inside a body is a scope of its own."""
+
+
+def everywhere(graph: Graph, local: Local) -> Graph:
+    """The graph with `local` applied to every scope, innermost first."""
+    with without_collector():
+        new = _scope(list(graph.outputs.values()), local)
+    return Graph(dict(zip(graph.outputs, new, strict=True)))
+
+
+def _scope(outputs: Sequence[Node], local: Local) -> list[Node]:
+    return local(map_scans(outputs, lambda scan, wanted: _inside(scan, wanted, local), lambda n: _region(n, local)))
+
+
+def _inside(scan: ScanView, wanted: Sequence[Node], local: Local) -> tuple[Node, dict[Node, Node]]:
+    """A scan whose body was rewritten; its sources and states are what they were."""
+    outs = _scope([*scan.body.outs, *wanted], local)
+    body = body_of(scan.body.args, tuple(outs[: scan.n_states]))
+    init, xs, consts = scan.split(scan.node.src)
+    node = make_scan(body, init, xs, consts, scan.reverse, scan.steps)
+    return node, {e: trace(node, t) for e, t in zip(wanted, outs[scan.n_states :], strict=True)}
+
+
+def _region(node: Node, local: Local) -> Node:
+    body = node.at[0]
+    return apply(REGION, node.src, (body_of(body.args, tuple(_scope(body.outs, local))),))
+
+
+def map_scans(outputs: Sequence[Node], change: Callable[[ScanView, Sequence[Node]], tuple[Node, dict[Node, Node]]],
+              region: Callable[[Node], Node] = lambda n: n) -> list[Node]:
+    """Rebuild what `outputs` need, with every scan changed.
+
+    `change(scan, wanted)` gets a scan over sources that were rebuilt already, and the expressions that are traced; it
+    returns a scan with as many finals, and for each expression the node that holds its values.
+    """
+    order = walk(outputs)
+    wanted: dict[Node, list[Node]] = defaultdict(list)
+    for n in order:
+        if n.op is TRACE:
+            wanted[n.src[0]].append(n.at[0])
+    new: dict[Node, Node] = {}
+    traced: dict[Node, dict[Node, Node]] = {}
+    for n in order:
+        if n.op is SCAN:
+            moved = apply(SCAN, tuple(new[s] for s in n.src), n.at)
+            new[n], traced[n] = change(ScanView.of(moved), list(dict.fromkeys(wanted[n])))
+        elif n.op is REGION:
+            new[n] = region(apply(REGION, tuple(new[s] for s in n.src), n.at))
+        elif n.op is TRACE:
+            new[n] = traced[n.src[0]][n.at[0]]
+        elif n.op is FINAL:
+            new[n] = final(new[n.src[0]], n.at[0])
+        elif n.op is ITEM:
+            new[n] = apply(ITEM, (new[n.src[0]],), n.at)
+        else:
+            rebuild([n], new)
+    return [new[o] for o in outputs]
+
+
+def users(order: Iterable[Node]) -> dict[Node, list[Node]]:
+    """Who reads each node, once per operand."""
+    found: dict[Node, list[Node]] = defaultdict(list)
+    for n in order:
+        for s in n.src:
+            found[s].append(n)
+    return found
+
+
+def replaced(outputs: Sequence[Node], table: Mapping[Node, Node]) -> list[Node]:
+    """The outputs with some nodes replaced by others, which are taken as they are."""
+    new = dict(table)
+    rebuild(walk(outputs, known=new.keys()), new)
+    return [new.get(o, o) for o in outputs]

@@ -1,0 +1,241 @@
+"""`fuse`: elementwise ops that share a space of indices become one region, i.e. one kernel.
+
+    t = a * b;  y = tanh(t + c)     becomes     y = region(a, b, c)
+
+A region holds ops of one shape S, reductions of its last axis, and what is computed from those for each row
+(shape S without its last axis, or with 1 there): softmax and layer_norm are one region.  A sum over all axes but the
+last closes a region of its own (a column sum).  Nodes are joined greedily in topological order where no path leaves a
+region and comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+
+from ..ir.graph import Graph
+from ..ir.node import Node, apply, rebuild, walk
+from ..ir.ops.elementwise import TAG
+from ..ir.ops.leaves import FULL, hole
+from ..ir.ops.linear import BROADCAST, RESHAPE, SUM
+from ..ir.ops.reduce import AMAX, AMIN
+from ..ir.scan import ITEM, REGION, close
+from ..shapes import Shape
+from .everywhere import everywhere, users
+
+ELEMENTWISE = frozenset("add sub mul div scale neg power powk exp expm1 log log1p sqrt sin cos tanh sigmoid softplus less "
+                        "less_equal equal not_equal both either negate sign where abs relu maximum minimum clip "
+                        "stop_gradient astype add_n".split())
+ROW_REDUCTIONS = (SUM, AMAX, AMIN)
+LIMIT = 96  # nodes in one region: more would not fit the registers of any machine
+
+
+def fuse(graph: Graph) -> Graph:
+    """The same graph, with every elementwise op inside a region."""
+    return everywhere(graph, _fused)
+
+
+def is_kernel(node: Node) -> bool:
+    """Whether a region is one that `fuse` made; others (of `tr.remat`) hold ops of any kind."""
+    return all(n.op.name in ELEMENTWISE or n.op.kind == "leaf" or n.op in (BROADCAST, RESHAPE, TAG) or reduces(n)
+               for n in walk(node.at[0].outs)) and any(n.op.kind != "leaf" for n in node.at[0].outs)
+
+
+def reduces(n: Node) -> bool:
+    """Whether a node reduces its last axis alone, or all others of a float: what a kernel can do."""
+    return n.op in ROW_REDUCTIONS and (row_sum(n) or column_sum(n))
+
+
+def row_sum(n: Node) -> bool:
+    return bool(n.at[0] == (n.src[0].ndim - 1,))
+
+
+def column_sum(n: Node) -> bool:
+    axes = n.at[0]
+    return n.op is SUM and n.src[0].dtype.kind == "f" and axes == tuple(range(n.src[0].ndim - 1)) != ()
+
+
+def space(n: Node) -> Shape:
+    """The indices over which a kernel's loops for this node run."""
+    return n.src[0].shape if n.op in ROW_REDUCTIONS else n.shape
+
+
+class _Cluster:
+    """Nodes that will be one kernel."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.members: dict[Node, None] = {}
+        self.closed = False
+
+    def rows(self, shape: Shape) -> bool:
+        """Whether a shape is that of one number for each row."""
+        return len(self.shape) > 0 and shape in (self.shape[:-1], (*self.shape[:-1], 1))
+
+
+def _fused(outputs: Sequence[Node]) -> list[Node]:
+    order = walk(outputs)
+    used = users(order)
+    for o in outputs:
+        used[o].append(o)
+    cluster: dict[Node, _Cluster] = {}
+    for n in order:
+        if n in cluster:
+            continue
+        if n.op in ROW_REDUCTIONS and not row_sum(n) and column_sum(n):
+            _take(_column(n, used, cluster), n, cluster)
+        elif _fusable(n):
+            _take(_home(n, cluster), n, cluster)
+    return _rebuilt(outputs, order, used, cluster)
+
+
+def _fusable(n: Node) -> bool:
+    if n.op in ROW_REDUCTIONS:
+        return row_sum(n) and _real(n.src[0])
+    return n.op.name in ELEMENTWISE and _real(n) and all(_real(s) for s in n.src)
+
+
+def _real(n: Node) -> bool:
+    return n.dtype.kind in "fbiu"
+
+
+def _take(c: _Cluster, n: Node, cluster: dict[Node, _Cluster]) -> None:
+    c.members[n] = None
+    cluster[n] = c
+
+
+def _home(n: Node, cluster: dict[Node, _Cluster]) -> _Cluster:
+    """The cluster that n joins: those of its sources, merged where they can be, or a new one."""
+    found = dict.fromkeys(cluster[s] for s in _through(n) if s in cluster)
+    home: _Cluster | None = None
+    for c in reversed(found):
+        if c.closed or len(c.members) >= LIMIT or not _fits(n, c) or _comes_back(n, c, cluster):
+            continue
+        if home is None:
+            home = c
+        elif c.shape == home.shape and len(c.members) + len(home.members) < LIMIT and not _entangled(c, home, cluster):
+            for m in c.members:
+                _take(home, m, cluster)
+    if home is None:
+        return _Cluster(space(n))
+    for s in n.src:
+        _absorb(s, home, cluster)
+    return home
+
+
+def _entangled(a: _Cluster, b: _Cluster, cluster: dict[Node, _Cluster]) -> bool:
+    """Whether one depends on the other through something outside both."""
+    both = {**a.members, **b.members}
+    outside = [s for m in both for s in m.src if s not in both]
+    return _reaches(outside, both, cluster)
+
+
+def _reaches(starts: Iterable[Node], targets: Container[Node], cluster: dict[Node, _Cluster]) -> bool:
+    """Whether any of `starts` depends on one of `targets`; a cluster depends on all that its members read."""
+    stack, seen = list(starts), set[Node]()
+    while stack:
+        s = stack.pop()
+        if s in targets:
+            return True
+        if s not in seen:
+            seen.add(s)
+            c = cluster.get(s)
+            stack.extend(s.src if c is None else (x for m in c.members for x in m.src if x not in c.members))
+    return False
+
+
+def _through(n: Node) -> list[Node]:
+    """The sources of n, seen through broadcasts and reshapes that a row's number passes."""
+    found = []
+    for s in n.src:
+        while s.op in (BROADCAST, RESHAPE):
+            found.append(s)
+            s = s.src[0]
+        found.append(s)
+    return found
+
+
+def _fits(n: Node, c: _Cluster) -> bool:
+    if space(n) == c.shape:
+        return True
+    return n.op not in ROW_REDUCTIONS and c.rows(n.shape) and any(
+        s in c.members and c.rows(s.shape) for s in _through(n))
+
+
+def _absorb(s: Node, c: _Cluster, cluster: dict[Node, _Cluster]) -> None:
+    """A broadcast or reshape between two members that only restates a row's number joins them."""
+    for m in _restated(s, c, cluster):
+        _take(c, m, cluster)
+
+
+def _restated(s: Node, c: _Cluster, cluster: dict[Node, _Cluster]) -> list[Node]:
+    """The broadcasts and reshapes that lead from a member of c, one number a row, to s."""
+    chain: list[Node] = []
+    while s.op in (BROADCAST, RESHAPE) and s not in cluster:
+        chain.insert(0, s)
+        s = s.src[0]
+    plain = s in c.members and s.shape != c.shape
+    return chain if plain and all(c.rows(m.shape) or (m.op is BROADCAST and m.shape == c.shape) for m in chain) else []
+
+
+def _comes_back(n: Node, c: _Cluster, cluster: dict[Node, _Cluster]) -> bool:
+    """Whether n reads something outside of c that itself depends on c."""
+    return _reaches([s for s in n.src if s not in c.members and not _restated(s, c, cluster)], c.members, cluster)
+
+
+def _column(n: Node, used: dict[Node, list[Node]], cluster: dict[Node, _Cluster]) -> _Cluster:
+    """The cluster of a column sum: the sum, and the elementwise ops that are there for it alone."""
+    c = _Cluster(space(n))
+    c.closed = True
+    stack = [n.src[0]]
+    while stack:
+        s = stack.pop()
+        alone = all(u is n or u in c.members for u in used[s])
+        old = cluster.get(s)
+        if s.op.name not in ELEMENTWISE or s.shape != c.shape or not alone or old is None:
+            continue
+        del old.members[s]
+        _take(c, s, cluster)
+        stack.extend(s.src)
+    return c
+
+
+def _rebuilt(outputs: Sequence[Node], order: Iterable[Node], used: dict[Node, list[Node]],
+             cluster: dict[Node, _Cluster]) -> list[Node]:
+    """The outputs with every cluster as a region: clusters are made when the first of their results is needed."""
+    new: dict[Node, Node] = {}
+    wanted = set(outputs)
+    results = {c: [m for m in c.members if m in wanted or any(cluster.get(u) is not c for u in used[m])]
+               for c in cluster.values()}
+    stack: list[Node] = [*outputs]
+    while stack:
+        n = stack[-1]
+        if n in new:
+            stack.pop()
+            continue
+        c = cluster.get(n)
+        reads = n.src if c is None else [s for m in c.members for s in m.src if s not in c.members]
+        missing = [s for s in reads if s not in new and s.op is not FULL]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
+        if c is None:
+            rebuild([n], new)
+        else:
+            _make_region(c, results[c], new)
+    return [new[o] for o in outputs]
+
+
+def _make_region(c: _Cluster, results: Sequence[Node], new: dict[Node, Node]) -> None:
+    inside = [m for m in walk(results, known=[s for m in c.members for s in m.src if s not in c.members]) if m in c.members]
+    reads = dict.fromkeys(s for m in inside for s in m.src if s not in c.members and s.op is not FULL)
+    stand_in = {s: hole(s.shape, s.dtype) for s in reads}
+    env: dict[Node, Node] = dict(stand_in)
+    for m in inside:
+        env[m] = apply(m.op, tuple(env.get(s, s) for s in m.src), m.at)
+    body, _ = close(list(stand_in.values()), [env[r] for r in results])
+    node = apply(REGION, tuple(new[s] for s in reads), (body,))
+    for i, r in enumerate(results):
+        new[r] = apply(ITEM, (node,), (i,))
+
+
