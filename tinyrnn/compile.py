@@ -15,13 +15,15 @@ from .errors import ArgumentError, BackendError
 from .ir import Graph, check
 from .ir.check import ENABLED
 from .ir.ops.leaves import input_node
-from .passes import save
+from .passes import concat, defer, fuse, gates, hoist, save, simplify
 from .tensor import Tensor
 
 if TYPE_CHECKING:
     from .symbolic.prove import Proof
 
-PIPELINE: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (("save", save),)
+PIPELINE: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
+    ("save", save), ("concat", concat), ("defer", defer), ("gates", gates), ("hoist", hoist), ("simplify", simplify),
+    ("fuse", fuse))
 
 
 class Program:

@@ -21,12 +21,15 @@ def everywhere(graph: Graph, local: Local) -> Graph:
 
 
 def _scope(outputs: Sequence[Node], local: Local) -> list[Node]:
-    return local(map_scans(outputs, lambda scan, wanted: _inside(scan, wanted, local), lambda n: _region(n, local)))
+    def inside(outs: Sequence[Node]) -> list[Node]:
+        return _scope(outs, local)
+
+    return local(map_scans(outputs, lambda scan, wanted: with_body(scan, wanted, inside), lambda n: _region(n, local)))
 
 
-def _inside(scan: ScanView, wanted: Sequence[Node], local: Local) -> tuple[Node, dict[Node, Node]]:
+def with_body(scan: ScanView, wanted: Sequence[Node], change: Local) -> tuple[Node, dict[Node, Node]]:
     """A scan whose body was rewritten; its sources and states are what they were."""
-    outs = _scope([*scan.body.outs, *wanted], local)
+    outs = change([*scan.body.outs, *wanted])
     body = body_of(scan.body.args, tuple(outs[: scan.n_states]))
     init, xs, consts = scan.split(scan.node.src)
     node = make_scan(body, init, xs, consts, scan.reverse, scan.steps)
@@ -83,3 +86,16 @@ def replaced(outputs: Sequence[Node], table: Mapping[Node, Node]) -> list[Node]:
     new = dict(table)
     rebuild(walk(outputs, known=new.keys()), new)
     return [new.get(o, o) for o in outputs]
+
+
+def rewritten(outputs: Sequence[Node], rule: Callable[[Node], Node | None]) -> list[Node]:
+    """The outputs with `rule` tried on every node, sources first, until it has no more to say."""
+    new: dict[Node, Node] = {}
+    for n in walk(outputs):
+        src = tuple(new[s] for s in n.src)
+        m = n if src == n.src else apply(n.op, src, n.at)
+        better = rule(m)
+        while better is not None:
+            m, better = better, rule(better)
+        new[n] = m
+    return [new[o] for o in outputs]

@@ -24,7 +24,7 @@ from .everywhere import everywhere, users
 
 ELEMENTWISE = frozenset("add sub mul div scale neg power powk exp expm1 log log1p sqrt sin cos tanh sigmoid softplus less "
                         "less_equal equal not_equal both either negate sign where abs relu maximum minimum clip "
-                        "stop_gradient astype add_n".split())
+                        "stop_gradient astype add_n tag".split())
 ROW_REDUCTIONS = (SUM, AMAX, AMIN)
 LIMIT = 96  # nodes in one region: more would not fit the registers of any machine
 

@@ -1,0 +1,48 @@
+"""`concat`: a product with a joined operand becomes a sum of products, or a join of them.
+
+    W [h, x] = W_h h + W_x x          dzᵀ [h, x] = [dzᵀ h, dzᵀ x]          (dz W)[:, part] = dz W[:, part]
+
+so that the part with x can leave the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..ir.graph import Graph
+from ..ir.node import Node, apply
+from ..ir.ops.elementwise import add_n
+from ..ir.ops.linear import MATMUL, TRANSPOSE, matmul, transpose
+from ..ir.ops.structure import CONCAT, SLICE, split_at
+from ..ir.ops.structure import concat as join
+from .everywhere import everywhere, rewritten
+
+
+def concat(graph: Graph) -> Graph:
+    """The same graph without products of joined operands."""
+    return everywhere(graph, _split)
+
+
+def _split(outputs: Sequence[Node]) -> list[Node]:
+    return rewritten(outputs, _rule)
+
+
+def _rule(n: Node) -> Node | None:
+    if n.op is MATMUL and n.ndim == 2:
+        a, b = n.src
+        if a.op is CONCAT and a.at[0] == 1:
+            widths = [s.shape[1] for s in a.src]
+            return add_n([matmul(s, w) for s, w in zip(a.src, _rows(b, widths), strict=True)])
+        if b.op is CONCAT and b.at[0] == 1:
+            return join([matmul(a, s) for s in b.src], 1)
+    if n.op is SLICE and n.src[0].op is MATMUL and n.ndim == 2 and n.at[0][0] == (0, n.shape[0], 1):
+        a, b = n.src[0].src
+        return matmul(a, apply(SLICE, (b,), (((0, b.shape[0], 1), n.at[0][1]),)))
+    return None
+
+
+def _rows(b: Node, sizes: Sequence[int]) -> list[Node]:
+    """The rows of a matrix in parts; those of a transpose are columns, which keeps weights recognisable."""
+    if b.op is TRANSPOSE:
+        return [transpose(s) for s in split_at(b.src[0], sizes, 1)]
+    return split_at(b, sizes, 0)

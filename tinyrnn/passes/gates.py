@@ -1,0 +1,192 @@
+"""`gates`: products that share an operand become one.
+
+    W_i h, W_f h, ...           one product with the stacked weights, and slices of it
+    dz_iᵀ x, dz_fᵀ x, ...       likewise for gradients of weights
+    dz_i W_i + dz_f W_f + ...   one product of the joined adjoints with the stacked weights
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+
+from ..ir.graph import Graph
+from ..ir.node import Node, apply, walk, without_collector
+from ..ir.ops.elementwise import TAG, add_n
+from ..ir.ops.leaves import ARG, INPUT, LEAF
+from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE, matmul, reshape, transpose
+from ..ir.ops.structure import CONCAT, SLICE, concat, split_at
+from ..ir.scan import LITERALS, REGION, TRACE, ScanView, body_of
+from .everywhere import map_scans, rewritten, with_body
+
+SHALLOW = (TRANSPOSE, RESHAPE, SLICE, CONCAT, TAG)
+
+
+Order = Mapping[Node, tuple[int, ...]]
+"""Where parameters, and the arguments that stand for them, come when weights are stacked."""
+
+
+def gates(graph: Graph) -> Graph:
+    """The same graph with as few, as large products as the shapes allow."""
+    order = {n: (i,) for i, n in enumerate(graph.nodes) if n.op.kind == "leaf"}
+    with without_collector():
+        new = _scope(list(graph.outputs.values()), order)
+    return Graph(dict(zip(graph.outputs, new, strict=True)))
+
+
+def _scope(outputs: Sequence[Node], order: Order) -> list[Node]:
+    def scan(view: ScanView, wanted: Sequence[Node]) -> tuple[Node, dict[Node, Node]]:
+        constants = zip(*(view.split(part)[2] for part in (view.body.args, view.node.src)), strict=True)
+        inside = {a: _place(s, order) for a, s in constants}
+        return with_body(view, wanted, lambda outs: _scope(outs, inside))
+
+    def region(n: Node) -> Node:
+        inside = {a: _place(s, order) for a, s in zip(n.at[0].args, n.src, strict=True)}
+        return apply(REGION, n.src, (body_of(n.at[0].args, tuple(_scope(n.at[0].outs, inside))),))
+
+    changed = map_scans(outputs, scan, region)
+    return _shared_right(_shared_left(rewritten(changed, lambda n: _sum_of_products(n, order)), order))
+
+
+def _weight(n: Node, order: Order) -> bool:
+    """Whether a matrix is there before the step: a parameter, or parts of parameters."""
+    return all(m.op in SHALLOW or m in order or m.op in LITERALS for m in walk([n]))
+
+
+def _shared_left(outputs: Sequence[Node], order: Order) -> list[Node]:
+    """`a B_i` for one a."""
+    groups: dict[Node, dict[Node, None]] = defaultdict(dict)
+    for n in walk(outputs):
+        if n.op is MATMUL and n.ndim == 2 and _weight(n.src[1], order):
+            groups[n.src[0]][n] = None
+    table: dict[Node, Node] = {}
+    for a, products in groups.items():
+        group = sorted(products, key=lambda n: _place(n.src[1], order))
+        if len(group) > 1:
+            whole = matmul(a, concat([n.src[1] for n in group], 1))
+            table.update(zip(group, split_at(whole, [n.shape[1] for n in group], 1), strict=True))
+    return _substituted(outputs, table)
+
+
+def _shared_right(outputs: Sequence[Node]) -> list[Node]:
+    """`A_iᵀ b` for one b."""
+    order = walk(outputs)
+    joins = _joins_inside(order)
+    groups: dict[Node, dict[Node, None]] = defaultdict(dict)
+    for n in order:
+        if n.op is MATMUL and n.ndim == 2 and n.src[0].op is TRANSPOSE:
+            groups[n.src[1]][n] = None
+    table: dict[Node, Node] = {}
+    for b, products in groups.items():
+        group = list(products)
+        depends = set(walk([n.src[0] for n in group]))
+        if len(group) > 1 and not any(n in depends for n in group):
+            group = _like_a_join(group, joins)
+            left = concat([n.src[0].src[0] for n in group], 1)
+            ends = list(accumulate(n.shape[0] for n in group))
+            whole = matmul(transpose(left), b)
+            for n, end in zip(group, ends, strict=True):
+                table[n] = apply(SLICE, (whole,), (((end - n.shape[0], n.shape[0], 1), (0, n.shape[1], 1)),))
+    return _substituted(outputs, table)
+
+
+def _substituted(outputs: Sequence[Node], table: dict[Node, Node]) -> list[Node]:
+    """Products replaced by slices of larger ones; what the larger ones read is replaced, too."""
+    new: dict[Node, Node] = {}
+    stack = list(reversed(outputs))
+    while stack:
+        n = stack[-1]
+        if n in new:
+            stack.pop()
+            continue
+        target = table.get(n)
+        reads = n.src if target is None else (target,)
+        missing = [s for s in reads if s not in new]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
+        if target is not None:
+            new[n] = new[target]
+        else:
+            src = tuple(new[s] for s in n.src)
+            new[n] = n if src == n.src else apply(n.op, src, n.at)
+    return [new[o] for o in outputs]
+
+
+def _place(weight: Node, order: Order) -> tuple[int, ...]:
+    """The place of a weight in a stack: that of its parameter, then of its rows in a packed one."""
+    n, rows = weight, tuple[int, ...]()
+    while n.op in SHALLOW:
+        if n.op is SLICE:
+            rows = (*(start for start, _, _ in n.at[0]), *rows)
+        n = n.src[0]
+    return (*order.get(n, ()), *rows)
+
+
+def _sum_of_products(n: Node, order: Order) -> Node | None:
+    """`Σ a_i B_i` in a sum of any terms, for a_i that are computed here."""
+    if n.op.name not in ("add", "add_n") or not n.floating:
+        return None
+    terms = _terms(n)
+    groups: dict[object, list[tuple[Node, Node]]] = defaultdict(list)
+    for t in terms:
+        m = _product(t, order)
+        if m is not None:
+            groups[t.shape, m.shape].append((m, t))
+    best = max(groups.values(), key=len, default=[])
+    if len(best) < 2:
+        return None
+    best.sort(key=lambda pair: _place(pair[0].src[1], order))
+    merged = [t for _, t in best]
+    left, right = [m.src[0] for m, _ in best], [m.src[1] for m, _ in best]
+    whole = reshape(matmul(concat(left, 1), concat(right, 0)), merged[0].shape)
+    return add_n([whole, *(t for t in terms if t not in merged)])
+
+
+def _terms(n: Node) -> list[Node]:
+    """The terms of a sum, sums inside it opened."""
+    found: list[Node] = []
+    stack = [n]
+    while stack:
+        m = stack.pop()
+        if m.op.name in ("add", "add_n") and m.shape == n.shape and m.dtype == n.dtype:
+            stack.extend(reversed(m.src))
+        else:
+            found.append(m)
+    return found
+
+
+def _product(t: Node, order: Order) -> Node | None:
+    """The product with a weight that a term is, if its left operand is computed here."""
+    m = t.src[0] if t.op is RESHAPE else t
+    if m.op is not MATMUL or m.ndim != 2 or not _weight(m.src[1], order):
+        return None
+    a = m.src[0]
+    while a.op in (RESHAPE, TAG):
+        a = a.src[0]
+    return None if a.op in (ARG, INPUT, LEAF, TRANSPOSE, CONCAT) or a.op.kind == "leaf" or (
+        a.op is TRACE and a.at[0].op is ARG) else m
+
+
+def _joins_inside(order: Sequence[Node]) -> list[tuple[Node, ...]]:
+    """What the loops join already, so that their traces are joined in the same order."""
+    bodies = {n.src[0].at[0] for n in order if n.op is TRACE}
+    return [m.src for body in bodies for m in walk(body.outs) if m.op is CONCAT]
+
+
+def _like_a_join(group: list[Node], joins: Sequence[tuple[Node, ...]]) -> list[Node]:
+    inside = {_traced(n.src[0].src[0]): n for n in group}
+    for join in joins:
+        if set(join) == set(inside):
+            return [inside[e] for e in join]
+    return group
+
+
+def _traced(n: Node) -> Node:
+    """The expression whose trace a matrix is."""
+    while n.op in (RESHAPE, TAG):
+        n = n.src[0]
+    return n.at[0] if n.op is TRACE else n
+

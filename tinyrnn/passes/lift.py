@@ -1,0 +1,153 @@
+"""An expression of a scan's body, computed for all steps at once: the ops over [T, ...] instead of [...].
+
+A value is `timed` (it has the axis of time in front) or the same in every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from ..ir.node import Node, apply, walk
+from ..ir.ops.elementwise import TAG, add_n
+from ..ir.ops.leaves import full
+from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, SUM, TRANSPOSE, broadcast_to, matmul, reshape, sum_, transpose
+from ..ir.ops.reduce import AMAX, AMIN
+from ..ir.ops.structure import CONCAT, GATHER, ONE_HOT, SLICE, concat, gather
+from ..ir.scan import LITERALS
+from .fuse import ELEMENTWISE
+
+
+class Lifted(NamedTuple):
+    node: Node
+    timed: bool
+
+
+Rule = Callable[[Node, Sequence[Lifted], int], Node | None]
+
+
+class Lift:
+    """Lifts expressions, given what some nodes of the body are outside."""
+
+    def __init__(self, given: Mapping[Node, Lifted], steps: int) -> None:
+        self.known: dict[Node, Lifted | None] = dict(given)
+        self.steps = steps
+
+    def __call__(self, n: Node) -> Lifted | None:
+        """The value outside; None where some op on the way cannot be lifted."""
+        for m in walk([n], known=self.known.keys()):
+            self.known[m] = self._one(m)
+        return self.known[n]
+
+    def timed(self, n: Node) -> Node | None:
+        """The value outside with the axis of time."""
+        x = self(n)
+        return None if x is None else x.node if x.timed else broadcast_to(x.node, (self.steps, *n.shape))
+
+    def _one(self, n: Node) -> Lifted | None:
+        if n.op in LITERALS:
+            return Lifted(n, False)
+        src = [self.known[s] for s in n.src]
+        sources = [s for s in src if s is not None]
+        if not src or len(sources) < len(src):
+            return None
+        if not any(s.timed for s in sources):
+            return Lifted(apply(n.op, tuple(s.node for s in sources), n.at), False)
+        rule = _elementwise if n.op.name in ELEMENTWISE else RULES.get(n.op)
+        y = None if rule is None else rule(n, sources, self.steps)
+        return None if y is None else Lifted(y, True)
+
+    # ---- sums over all steps
+
+    def total(self, n: Node) -> Node | None:
+        """`Σ_t n[t]`, where possible without a value for every step."""
+        n = _bare(n)
+        if n.op.name in ("add", "add_n"):
+            parts = [self.total(s) for s in n.src]
+            if any(p is None for p in parts):
+                return None
+            return broadcast_to(add_n([p for p in parts if p is not None]), n.shape)
+        if n.op in (TRANSPOSE, RESHAPE, CONCAT) or n.op.name == "neg":
+            parts = [self.total(s) for s in n.src]
+            return None if any(p is None for p in parts) else apply(n.op, tuple(p for p in parts if p is not None), n.at)
+        if n.op is MATMUL and n.ndim == 2:
+            return self._product(n)
+        x = self(n.src[0] if n.op is SUM else n)
+        if x is None:
+            return None
+        if not x.timed:
+            whole = x.node if n.op is not SUM else sum_(x.node, n.at[0], n.at[1])
+            return whole * full(self.steps, (), n.dtype)
+        if n.op is SUM:
+            y = sum_(x.node, (0, *(i + 1 for i in n.at[0])))
+            return reshape(y, n.shape)
+        return sum_(x.node, 0)
+
+    def _product(self, n: Node) -> Node | None:
+        """`Σ_t Aᵀ[t] B[t]` is one product over all steps and rows."""
+        a, b = n.src
+        left = self(a.src[0] if a.op is TRANSPOSE else a)
+        right = self(b)
+        if left is None or right is None:
+            return None
+        if not right.timed or not left.timed:
+            x, y = self.total(a) if left.timed else self(a), self.total(b) if right.timed else self(b)
+            if x is None or y is None or not (left.timed or right.timed):
+                return None
+            return matmul(x.node if isinstance(x, Lifted) else x, y.node if isinstance(y, Lifted) else y)
+        k = self.steps * b.shape[0]
+        rows = reshape(left.node, (k, n.shape[0])) if a.op is TRANSPOSE else reshape(
+            transpose(left.node, (0, 2, 1)), (k, n.shape[0]))
+        return matmul(transpose(rows), reshape(right.node, (k, n.shape[1])))
+
+
+def _bare(n: Node) -> Node:
+    while n.op is TAG:
+        n = n.src[0]
+    return n
+
+
+def _aligned(x: Lifted, rank: int) -> Node:
+    """A timed value with axes of size 1 behind time, so that it broadcasts like the value of one step did."""
+    if not x.timed or x.node.ndim == rank + 1:
+        return x.node
+    return reshape(x.node, (x.node.shape[0], *(1,) * (rank + 1 - x.node.ndim), *x.node.shape[1:]))
+
+
+def _elementwise(n: Node, src: Sequence[Lifted], steps: int) -> Node:
+    y = apply(n.op, tuple(_aligned(s, n.ndim) for s in src), n.at)
+    return y if y.shape == (steps, *n.shape) else broadcast_to(y, (steps, *n.shape))
+
+
+def _broadcast(n: Node, src: Sequence[Lifted], steps: int) -> Node:
+    return broadcast_to(_aligned(src[0], n.ndim), (steps, *n.shape))
+
+
+def _reduce(n: Node, src: Sequence[Lifted], steps: int) -> Node:
+    return apply(n.op, (src[0].node,), (tuple(i + 1 for i in n.at[0]), n.at[1]))
+
+
+def _concat(n: Node, src: Sequence[Lifted], steps: int) -> Node:
+    parts = [s.node if s.timed else broadcast_to(s.node, (steps, *s.node.shape)) for s in src]
+    return concat(parts, n.at[0] + 1)
+
+
+def _matmul(n: Node, src: Sequence[Lifted], steps: int) -> Node | None:
+    a, b = src
+    if a.timed and not b.timed and b.node.ndim == 2:
+        return matmul(a.node, b.node)
+    rank = max(s.node.ndim - s.timed for s in src)
+    return matmul(*(_aligned(s, rank) for s in src)) if rank > 2 or (a.timed and b.timed) else None
+
+
+def _gather(n: Node, src: Sequence[Lifted], steps: int) -> Node | None:
+    table, index = src
+    return None if table.timed else gather(table.node, index.node)
+
+
+RULES: dict[object, Rule] = {
+    RESHAPE: lambda n, src, steps: reshape(src[0].node, (steps, *n.shape)),
+    TRANSPOSE: lambda n, src, steps: transpose(src[0].node, (0, *(i + 1 for i in n.at[0]))),
+    SLICE: lambda n, src, steps: apply(SLICE, (src[0].node,), (((0, steps, 1), *n.at[0]),)),
+    ONE_HOT: lambda n, src, steps: apply(ONE_HOT, (src[0].node,), n.at),
+    BROADCAST: _broadcast, SUM: _reduce, AMAX: _reduce, AMIN: _reduce, CONCAT: _concat, MATMUL: _matmul, GATHER: _gather}

@@ -1,0 +1,144 @@
+"""`simplify`: moves that cancel, and sums in the order in which kernels add.
+
+    [x[:, :k], x[:, k:]] = x       [aᵀ, bᵀ] = [a; b]ᵀ       [trace(a), trace(b)] = trace([a, b])
+    Σ over all axes = Σ over the others of Σ over the last
+    einsum = transposed operands in a batched product
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from math import prod
+
+from ..ir.graph import Graph
+from ..ir.node import Node, apply, walk
+from ..ir.ops.linear import EINSUM, RESHAPE, SUM, TRANSPOSE, matmul, reshape, sum_, transpose
+from ..ir.ops.reduce import AMAX, AMIN
+from ..ir.ops.structure import CONCAT, SLICE, concat
+from ..ir.scan import TRACE, trace
+from .everywhere import everywhere, rewritten
+
+
+def simplify(graph: Graph) -> Graph:
+    """The same graph with fewer moves."""
+    return everywhere(graph, lambda outputs: _parts_of_joins(rewritten(outputs, _rule)))
+
+
+def _rule(n: Node) -> Node | None:
+    if n.op is CONCAT:
+        return next((m for rule in (_adjacent, _transposed, _traced) if (m := rule(n)) is not None), None)
+    if n.op is EINSUM:
+        return _product(n)
+    if n.op in (SUM, AMAX, AMIN) and len(n.at[0]) > 1 and n.src[0].ndim - 1 in n.at[0] and _stays(n):
+        last = n.src[0].ndim - 1
+        inner = apply(n.op, n.src, ((last,), True))
+        outer = apply(n.op, (inner,), (tuple(i for i in n.at[0] if i != last), True))
+        return reshape(outer, n.shape)
+    return None
+
+
+def _stays(n: Node) -> bool:
+    """A sum over booleans or small whole numbers changes the dtype; only its first part may."""
+    return n.src[0].dtype == n.dtype
+
+
+def _adjacent(n: Node) -> Node | None:
+    """Neighbouring slices of one array are one slice."""
+    axis, parts = n.at[0], n.src
+    if any(p.op is not SLICE or p.src[0] is not parts[0].src[0] for p in parts):
+        return None
+    cuts = [p.at[0] for p in parts]
+    for before, after in pairwise(cuts):
+        start, size, step = before[axis]
+        if step != 1 or after[axis][2] != 1 or after[axis][0] != start + size:
+            return None
+        if before[:axis] + before[axis + 1 :] != after[:axis] + after[axis + 1 :]:
+            return None
+    whole = (cuts[0][axis][0], n.shape[axis], 1)
+    return apply(SLICE, (parts[0].src[0],), ((*cuts[0][:axis], whole, *cuts[0][axis + 1 :]),))
+
+
+def _transposed(n: Node) -> Node | None:
+    if n.ndim != 2 or any(p.op is not TRANSPOSE for p in n.src):
+        return None
+    joined = concat([p.src[0] for p in n.src], 1 - n.at[0])
+    together = _adjacent(joined) if joined.op is CONCAT else None
+    return transpose(joined if together is None else together)
+
+
+def _traced(n: Node) -> Node | None:
+    """Traces of one scan, perhaps with time and batch as one axis, joined along a later axis."""
+    axis = n.at[0]
+    flat = all(p.op is RESHAPE for p in n.src)
+    traces = [p.src[0] if flat else p for p in n.src]
+    if any(t.op is not TRACE or t.src[0] is not traces[0].src[0] for t in traces):
+        return None
+    back = n.ndim - axis
+    if any(t.shape[t.ndim - back :] != p.shape[axis:] for t, p in zip(traces, n.src, strict=True)) or axis == 0:
+        return None
+    inner = [t.at[0] for t in traces]
+    if any(e.ndim < back or e.ndim != inner[0].ndim for e in inner):
+        return None
+    return reshape(trace(traces[0].src[0], concat(inner, inner[0].ndim - back)), n.shape)
+
+
+def _parts_of_joins(outputs: Sequence[Node]) -> list[Node]:
+    """The trace of a part is a part of the trace, where the whole is traced."""
+    wholes: dict[tuple[Node, Node], tuple[Node, int, int]] = {}
+    for n in walk(outputs):
+        if n.op is TRACE and n.at[0].op is CONCAT:
+            axis = n.at[0].at[0]
+            ends = accumulate(s.shape[axis] for s in n.at[0].src)
+            for s, end in zip(n.at[0].src, ends, strict=True):
+                wholes.setdefault((n.src[0], s), (n, axis + 1, end - s.shape[axis]))
+
+    def rule(n: Node) -> Node | None:
+        found = wholes.get((n.src[0], n.at[0])) if n.op is TRACE else None
+        if found is None:
+            return None
+        whole, axis, start = found
+        parts = tuple((start, n.shape[i], 1) if i == axis else (0, k, 1) for i, k in enumerate(whole.shape))
+        return apply(SLICE, (whole,), (parts,))
+
+    return rewritten(outputs, rule) if wholes else list(outputs)
+
+
+# ---- einsum
+
+def _product(n: Node) -> Node:
+    """Operands from left to right: each pair is one batched product, `[shared and kept, left, summed] @ [..., right]`."""
+    inputs, _, out = n.at[0].partition("->")
+    terms = list(zip(inputs.split(","), n.src, strict=True))
+    letters, value = terms[0]
+    for i, (other, right) in enumerate(terms[1:], 1):
+        later = set(out).union(*(t for t, _ in terms[i + 1 :]))
+        letters, value = _pair(letters, value, other, right, later)
+    lost = [i for i, c in enumerate(letters) if c not in out]
+    value, letters = sum_(value, lost) if lost else value, "".join(c for c in letters if c in out)
+    return transpose(value, [letters.index(c) for c in out])
+
+
+def _pair(a: str, x: Node, b: str, y: Node, later: set[str]) -> tuple[str, Node]:
+    sizes = dict(zip(a + b, x.shape + y.shape, strict=True))
+    x, a = _alone(x, a, b, later)
+    y, b = _alone(y, b, a, later)
+    batch = [c for c in a if c in b and c in later]
+    summed = [c for c in a if c in b and c not in later]
+    left, right = [c for c in a if c not in b], [c for c in b if c not in a]
+
+    def arranged(value: Node, letters: str, *groups: Sequence[str]) -> Node:
+        moved = transpose(value, [letters.index(c) for g in groups for c in g])
+        return reshape(moved, [prod(sizes[c] for c in g) for g in groups])
+
+    product = matmul(arranged(x, a, batch, left, summed), arranged(y, b, batch, summed, right))
+    order = [*batch, *left, *right]
+    return "".join(order), reshape(product, [sizes[c] for c in order])
+
+
+def _alone(x: Node, letters: str, others: str, later: set[str]) -> tuple[Node, str]:
+    """Summed over the axes that nobody else has."""
+    lost = [i for i, c in enumerate(letters) if c not in others and c not in later]
+    return (sum_(x, lost) if lost else x), "".join(c for i, c in enumerate(letters) if i not in lost)
+
+
