@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import backends, cells, domains, io, nn, optim, train
 from .cells import Cell
-from .errors import EquationError, ProofError, StaleError, TinyRNNError
+from .compile import compile
+from .errors import EquationError, FallbackWarning, ProofError, StaleError, TinyRNNError
 from .functional import (
     T,
     abs,

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Hashable, Mapping
 from importlib import import_module
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
+import numpy.typing as npt
 
-from .backends import available
-from .errors import ArgumentError, BackendError
+from .backends import UnsupportedError, available, checked_threads, compiled, default_threads
+from .backends.numpy import admitted
+from .errors import ArgumentError, BackendError, FallbackWarning
 from .ir import Graph, check
 from .ir.check import ENABLED
 from .ir.ops.leaves import input_node
 from .passes import concat, defer, fuse, gates, hoist, save, simplify
-from .tensor import Tensor
+from .tensor import Tensor, as_tensor, give
+from .tracing import Trace, tracing
+from .trees import flatten, is_array
 
 if TYPE_CHECKING:
     from .symbolic.prove import Proof
@@ -25,49 +30,227 @@ PIPELINE: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("save", save), ("concat", concat), ("defer", defer), ("gates", gates), ("hoist", hoist), ("simplify", simplify),
     ("fuse", fuse))
 
+MOST = 256  # signatures that one program remembers
+
+
+class Cost(NamedTuple):
+    """What one call takes: operations, bytes read and written by its kernels, bytes of memory for temporaries."""
+
+    flops: int
+    bytes: int
+    memory: int
+
+
+class Entry:
+    """A program for one signature: its graph after each pass, and how to run it."""
+
+    def __init__(self, stages: list[tuple[str, Graph]], form: Callable[[list[Any]], Any], trace: Trace, backend: str,
+                 strict: bool) -> None:
+        self.stages, self.form, self.trace, self.backend = stages, form, trace, backend
+        self.graph = stages[-1][1]
+        self.results = [k for k in self.graph.outputs if not k.startswith(_UPDATE)]
+        self.updates = {f"{_UPDATE}{i}": leaf for i, leaf in enumerate(trace.updates)}
+        self.executable = self._compiled(strict) if backend == "cpu" else None
+        self._nodes = {**self.graph.inputs, **self.graph.leaves}
+
+    def _compiled(self, strict: bool) -> Any:
+        try:
+            return compiled(self.graph)
+        except UnsupportedError as error:
+            if strict:
+                raise
+            self.backend = "numpy"
+            warnings.warn(f"this runs on the interpreter, many times slower: {error}", FallbackWarning, stacklevel=6)
+            return None
+
+    def run(self, values: Mapping[str, npt.NDArray[Any]], threads: int) -> Any:
+        for node, draw in self.trace.draws:
+            node.at[0].data = draw()
+        given = {k: values[k] for k in self.graph.inputs}
+        if self.executable is None:
+            outputs = self.graph.run(given)
+        else:
+            arrays = {self._nodes[k]: np.ascontiguousarray(v) for k, v in admitted(self.graph, given).items()}
+            outputs = {k: np.empty(n.shape, n.dtype) for k, n in self.graph.outputs.items()}
+            self.executable.run(arrays, outputs, threads)
+        give({leaf: outputs[k] for k, leaf in self.updates.items()})
+        return self.form([outputs[k] for k in self.results])
+
+
+_UPDATE = "new value "
+
 
 class Program:
-    """A function from named tensors to named tensors, traced once for each signature.
+    """A function of tensors, traced once for each signature and run by compiled kernels.
 
-    Parameters met while tracing stay parameters: their data are read at every call.
+    A signature is the shapes and dtypes of the arrays among the arguments, and the value of everything else; results
+    are arrays.  Parameters met while tracing stay parameters: their data are read at every call, and what is assigned
+    to them is assigned at every call.
     """
 
-    def __init__(self, function: Callable[..., Mapping[str, Tensor]], backend: str = "numpy") -> None:
+    def __init__(self, function: Callable[..., Any], backend: str = "cpu", *, threads: int | None = None,
+                 strict: bool = False) -> None:
         if backend not in available():
             raise BackendError(f"backend {backend!r} cannot run here: {available().reasons.get(backend, 'unknown name')}; "
                                f"available: {', '.join(available())}")
-        self.function, self.backend = function, backend
-        self.graphs: dict[Hashable, Graph] = {}
-        self.stages: dict[Hashable, list[tuple[str, Graph]]] = {}
+        self.function, self.backend, self.strict = function, backend, strict
+        self.threads = None if threads is None else checked_threads(threads)
+        self.entries: dict[Hashable, list[Entry]] = {}
+        self._latest: Entry | None = None
+        self.__doc__ = function.__doc__ or type(self).__doc__
+        self.__name__ = getattr(function, "__name__", "program")
 
-    def graph(self, values: Mapping[str, Any], key: Hashable = None) -> Graph:
-        """The graph for arrays of these shapes and dtypes; `key` tells apart whatever else the function depends on."""
-        signature = (key, tuple((k, v.shape, v.dtype.str) for k, v in values.items()))
-        if signature not in self.graphs:
-            self.stages[signature] = self._trace(values)
-            self.graphs[signature] = self.stages[signature][-1][1]
-        return self.graphs[signature]
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        values: dict[str, npt.NDArray[Any]] = {}
+        entry = self._entry(args, keywords, values)
+        threads = 1 if entry.executable is None else default_threads() if self.threads is None else self.threads
+        return entry.run(values, threads)
 
-    def _trace(self, values: Mapping[str, Any]) -> list[tuple[str, Graph]]:
-        """The traced graph and what each pass makes of it."""
-        tensors = {k: Tensor(input_node(k, v.shape, v.dtype)) for k, v in values.items()}
-        stages = [("trace", Graph(self.function(**tensors)))]
-        for name, transform in PIPELINE:
-            graph = transform(stages[-1][1])
-            stages.append((name, check(graph) if ENABLED else graph))
-        return stages
+    def trace(self, *args: Any, **keywords: Any) -> Program:
+        """Trace and compile for these arguments without running; returns the program."""
+        self._entry(args, keywords, {})
+        return self
+
+    # ---- what was made of it
+
+    @property
+    def stages(self) -> list[tuple[str, Graph]]:
+        """The graph as traced and after each pass, for the signature seen last."""
+        return self._seen().stages
+
+    @property
+    def source(self) -> str:
+        """The kernels and loops that run, as pseudo-code."""
+        entry = self._seen()
+        return str(entry.graph) if entry.executable is None else entry.executable.source
+
+    @property
+    def cost(self) -> Cost:
+        """What a call takes, for the signature seen last."""
+        entry = self._seen()
+        if entry.executable is not None:
+            return Cost(*entry.executable.cost)
+        sizes = [n.dtype.itemsize * int(np.prod(n.shape, dtype=np.int64)) for n in entry.graph.nodes]
+        return Cost(sum(n.op.flops(n) for n in entry.graph.nodes), 2 * sum(sizes), sum(sizes))
 
     def prove(self, *, rng: int = 0) -> Proof:
         """Every pass kept every value, in each signature that was traced; raises `ProofError` where one did not."""
-        if not self.stages:
+        entries = [e for found in self.entries.values() for e in found]
+        if not entries:
             raise ArgumentError("nothing was traced yet: call the program once, then prove it")
-        pairs = [(f"{name} {i}", before, after) for i, stages in enumerate(self.stages.values(), 1)
-                 for (_, before), (name, after) in pairwise(stages)]
+        pairs = [(f"{name} {i}", before, after) for i, entry in enumerate(entries, 1)
+                 for (_, before), (name, after) in pairwise(entry.stages)]
         prover = import_module("tinyrnn.symbolic.prove")  # loaded on first use: most programs are never proved
         proof: Proof = prover.equal_graphs("program", pairs, rng, time.perf_counter())
         return proof
 
-    def __call__(self, key: Hashable = None, /, **values: Any) -> dict[str, Any]:
-        arrays = {k: np.asarray(v) for k, v in values.items()}
-        graph = self.graph(arrays, key)
-        return graph.run({k: v for k, v in arrays.items() if k in graph.inputs}, backend=self.backend)
+    def _seen(self) -> Entry:
+        if self._latest is None:
+            raise ArgumentError("nothing was traced yet: call the program once, or program.trace(...) with arguments like "
+                                "those it will get")
+        return self._latest
+
+    # ---- tracing
+
+    def _entry(self, args: tuple[Any, ...], keywords: Mapping[str, Any], values: dict[str, npt.NDArray[Any]]) -> Entry:
+        key = (_read(args, "", values), _read(keywords, "", values))
+        found = next((e for e in self.entries.get(key, ()) if e.trace.holds()), None)
+        if found is None:
+            found = self._trace(args, keywords)
+            if len(self.entries) >= MOST:
+                self.entries.pop(next(iter(self.entries)))
+            self.entries.setdefault(key, []).append(found)
+        self._latest = found
+        return found
+
+    def _trace(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Entry:
+        """The traced graph and what each pass makes of it."""
+        trace = Trace()
+        with tracing(trace):
+            result = self.function(*_stand_ins(args, ""), **_stand_ins(keywords, ""))
+            leaves, form = flatten(result)
+            outputs = {_label(i, result): as_tensor(leaf).source() for i, leaf in enumerate(leaves)}
+        outputs |= {f"{_UPDATE}{i}": node for i, node in enumerate(trace.updates.values())}
+        stages = [("trace", Graph(outputs))]
+        for name, transform in PIPELINE:
+            graph = transform(stages[-1][1])
+            stages.append((name, check(graph) if ENABLED else graph))
+        return Entry(stages, form, trace, self.backend, self.strict)
+
+
+def _label(i: int, result: Any) -> str:
+    """The name of a result in the graph: its key, where the results are a flat dict."""
+    flat = isinstance(result, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in result.items())
+    return list(result)[i] if flat else f"result {i}"
+
+
+def _array(value: Any) -> npt.NDArray[Any] | None:
+    """The array behind an argument; None for what is not one."""
+    if isinstance(value, Tensor):
+        data: npt.NDArray[Any] = value.node.at[0].data if value.is_leaf else value.numpy()
+        return data
+    if isinstance(value, (np.ndarray, np.generic)) or (isinstance(value, list) and is_array(value)):
+        return np.asarray(value)
+    return None
+
+
+def _read(tree: Any, path: str, values: dict[str, npt.NDArray[Any]]) -> Hashable:
+    """The signature of an argument; its arrays are entered into `values` by their paths."""
+    array = _array(tree)
+    if array is not None:
+        values[path] = array
+        return array.shape, array.dtype.str
+    if isinstance(tree, Mapping):
+        return tuple((k, _read(v, f"{path}.{k}" if path else str(k), values)) for k, v in tree.items())
+    if isinstance(tree, (tuple, list)):
+        return type(tree).__name__, tuple(_read(v, f"{path}.{i}" if path else str(i), values) for i, v in enumerate(tree))
+    try:
+        hash(tree)
+    except TypeError:
+        raise ArgumentError(f"argument {path or tree!r} is {type(tree).__name__}: expected arrays, tensors, tuples, lists and "
+                            "dicts of them, or values that can be hashed") from None
+    return type(tree), tree
+
+
+def _stand_ins(tree: Any, path: str) -> Any:
+    """An argument with a placeholder for every array."""
+    array = _array(tree)
+    if array is not None:
+        return Tensor(input_node(path, array.shape, array.dtype))
+    if isinstance(tree, Mapping):
+        return {k: _stand_ins(v, f"{path}.{k}" if path else str(k)) for k, v in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(_stand_ins(v, f"{path}.{i}" if path else str(i)) for i, v in enumerate(tree))
+    return tree
+
+
+@overload
+def compile(function: Callable[..., Any], /, *, backend: str = ..., threads: int | None = ...,
+            strict: bool = ...) -> Program: ...
+@overload
+def compile(*, backend: str = ..., threads: int | None = ...,
+            strict: bool = ...) -> Callable[[Callable[..., Any]], Program]: ...
+def compile(function: Callable[..., Any] | None = None, /, *, backend: str = "cpu", threads: int | None = None,
+            strict: bool = False) -> Any:
+    """A function of tensors as a program of compiled kernels; a decorator, with or without options.
+
+    Inside the function its arrays are tensors: `tr.grad` works on them, and `assign` to a parameter happens at every
+    call.  It is traced once for each set of shapes, dtypes and other values among its arguments; kernels are shared
+    between all of them, so a new length, batch or width compiles nothing.  `threads` is the number of threads (all
+    processors, or what the environment variable TINYRNN_THREADS says); results do not depend on it.  Where no kernel
+    exists the interpreter runs instead, with a `FallbackWarning`; `strict=True` raises.
+
+    >>> import numpy as np, tinyrnn as tr
+    >>> W = tr.parameter(np.eye(2), name="W")
+    >>> @tr.compile
+    ... def step(x, lr=0.5):
+    ...     loss = ((x @ W) ** 2).sum()
+    ...     W.assign(W - lr * tr.grad(loss, W))
+    ...     return loss
+    >>> float(step(np.ones((1, 2)))), W.numpy()[0].tolist()
+    (2.0, [0.0, -1.0])
+    """
+    if function is None:
+        return lambda f: Program(f, backend, threads=threads, strict=strict)
+    return Program(function, backend, threads=threads, strict=strict)
+

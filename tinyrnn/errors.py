@@ -51,6 +51,10 @@ class BackendError(TinyRNNError, RuntimeError):
     """A backend or domain that cannot run what was asked."""
 
 
+class FallbackWarning(UserWarning):
+    """Something runs on the interpreter, more slowly, because no compiled kernel exists for it."""
+
+
 class NonFiniteError(TinyRNNError, FloatingPointError):
     """Training met NaN or infinity."""
 

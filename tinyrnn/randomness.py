@@ -13,6 +13,7 @@ import numpy as np
 from .ir.ops.leaves import leaf
 from .ir.ops.random import bernoulli
 from .tensor import Tensor
+from .tracing import current
 
 _source: ContextVar[tuple[Tensor, Iterator[int]] | None] = ContextVar("randomness", default=None)
 
@@ -36,6 +37,9 @@ def keep_mask(shape: tuple[int, ...], p: float, own: np.random.Generator) -> Ten
     """True with probability p, from the surrounding `randomness` or else from a generator of one's own."""
     source = _source.get()
     if source is None:
-        return Tensor(bernoulli(leaf(new_key(own)), 0, shape, p))
+        key_node, trace = leaf(new_key(own)), current()
+        if trace is not None:  # a compiled function draws anew in every call
+            trace.draws.append((key_node, lambda: new_key(own)))
+        return Tensor(bernoulli(key_node, 0, shape, p))
     key, sites = source
     return Tensor(bernoulli(key.source(), next(sites), shape, p))

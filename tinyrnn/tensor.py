@@ -7,7 +7,7 @@ data it was built on, and says so (`StaleError`) instead of quietly using the ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Union
 
@@ -25,6 +25,7 @@ from .ir.ops.linear import matmul, reshape, sum_, transpose
 from .ir.ops.structure import getitem
 from .passes.derivatives import grad
 from .shapes import Shape, show
+from .tracing import current
 
 TensorLike = Union["Tensor", npt.NDArray[Any], Sequence[Any], float]
 
@@ -123,6 +124,9 @@ class Tensor:
 
     def source(self) -> Node:
         """The node, for use in a new expression."""
+        trace = current()
+        if trace is not None and self.node in trace.updates:
+            return trace.updates[self.node]
         self._check_fresh("used in a new expression")
         return self.node
 
@@ -191,17 +195,27 @@ class Tensor:
         self._box.grad = None
 
     def assign(self, value: TensorLike) -> None:
-        """Give a leaf new data of the same shape; the only way data change."""
-        global _now
-        box = self._box
+        """Give a leaf new data of the same shape; the only way data change.
+
+        While a function is traced by `tr.compile`, the leaf gets the value in every call of the function.
+        """
+        box, trace = self._box, current()
+        if trace is not None:
+            trace.updates[self.node] = self._new_value(as_tensor(value)).source()
+            return
         array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
-        if array.shape != box.data.shape:
+        self._new_value(array)
+        give({self.node: np.array(array, box.data.dtype)})
+
+    def _new_value(self, value: Any) -> Any:
+        """A value that this leaf may be given, in its dtype where that is an expression."""
+        box = self._box
+        if value.shape != box.data.shape:
             raise ShapeError(f"{box.name or 'the leaf'} has shape {show(box.data.shape)}, "
-                             f"it cannot be assigned shape {show(array.shape)}")
-        if not np.can_cast(array.dtype, box.data.dtype, "same_kind"):
-            raise DTypeError(f"{box.name or 'the leaf'} is {box.data.dtype}, it cannot be assigned {array.dtype}")
-        box.data = np.array(array, box.data.dtype)
-        box.version = _now = next(_clock)
+                             f"it cannot be assigned shape {show(value.shape)}")
+        if not np.can_cast(value.dtype, box.data.dtype, "same_kind"):
+            raise DTypeError(f"{box.name or 'the leaf'} is {box.data.dtype}, it cannot be assigned {value.dtype}")
+        return value.astype(box.data.dtype) if isinstance(value, Tensor) and value.dtype != box.data.dtype else value
 
     def backward(self) -> None:
         """Evaluate this scalar and add its gradient to `.grad` of every parameter it depends on."""
@@ -347,6 +361,15 @@ class Tensor:
 
     def argmax(self, axis: int = -1) -> Tensor:
         return Tensor(r.argmax(self.source(), axis))
+
+
+def give(data: Mapping[Node, npt.NDArray[Any]]) -> None:
+    """New data for leaves, whose owners the arrays become."""
+    global _now
+    _now = next(_clock)
+    for leaf_node, array in data.items():
+        box = leaf_node.at[0]
+        box.data, box.version = array, _now
 
 
 def detached(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -14,7 +14,7 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
         keys = list(tree)
         leaves, form = flatten([tree[k] for k in keys])
         return leaves, lambda new: dict(zip(keys, form(new), strict=True))
-    if isinstance(tree, tuple) or (isinstance(tree, list) and not _is_array(tree)):
+    if isinstance(tree, tuple) or (isinstance(tree, list) and not is_array(tree)):
         parts = [flatten(t) for t in tree]
         sizes = [len(p[0]) for p in parts]
 
@@ -29,10 +29,10 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     return [tree], lambda new: new[0]
 
 
-def _is_array(tree: Any) -> bool:
+def is_array(tree: Any) -> bool:
     """Whether a list is an array written out: numbers, or lists of numbers."""
     numbers = (bool, int, float, complex)
-    return bool(tree) and all(isinstance(t, numbers) or (isinstance(t, list) and _is_array(t)) for t in tree)
+    return bool(tree) and all(isinstance(t, numbers) or (isinstance(t, list) and is_array(t)) for t in tree)
 
 
 def map_tree(fn: Callable[[Any], Any], tree: Any) -> Any:

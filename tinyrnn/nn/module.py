@@ -14,6 +14,7 @@ from ..files import PathLike
 from ..io.weights import write_weights
 from ..shapes import show
 from ..tensor import Tensor
+from ..tracing import current
 from ..train import History, evaluate, fit, generate, predict
 
 Array = npt.NDArray[Any]
@@ -41,7 +42,19 @@ class Module:
     ['factor']
     """
 
-    training: bool = True
+    _training: bool = True
+
+    @property
+    def training(self) -> bool:
+        """Whether dropout is on; a compiled function that looks is traced anew when it changes."""
+        trace = current()
+        if trace is not None:
+            trace.guards.append((self, "_training", self._training))
+        return self._training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self._training = mode
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no __call__")

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
+from ..functional import clip, where
+from ..functional import sqrt as sqrt_
 from ..tensor import Tensor
 
 Values = dict[str, Any]
@@ -22,6 +24,8 @@ class Optimiser:
     (Pascanu, Mikolov & Bengio, 2013).
     """
 
+    slots: tuple[str, ...] = ()  # what is remembered for every parameter; zeros at the start
+
     def __init__(self, lr: float, clip_norm: float | None = None, clip_value: float | None = None) -> None:
         for name, value in (("lr", lr), ("clip_norm", clip_norm), ("clip_value", clip_value)):
             if value is not None and not value > 0:
@@ -33,6 +37,7 @@ class Optimiser:
         """New parameters and new state; nothing is changed in place.  The first state is `{}`."""
         step = state.get("step", 0) + 1
         before = state.get("of", {})
+        numbers = self.numbers(step)
         new_params: Values = {}
         after: State = {}
         for name, g in self.clip(grads).items():
@@ -40,21 +45,30 @@ class Optimiser:
             if any(np.shape(v) != np.shape(g) for v in kept.values()):
                 raise ArgumentError(f"{self!r} remembers another {name} of shape {np.shape(next(iter(kept.values())))}; "
                                     "take a new optimiser for each model")
-            new_params[name], after[name] = self.rule(params[name], g, kept, step)
+            slots = {k: kept[k] if k in kept else np.zeros_like(g) for k in self.slots}
+            new_params[name], after[name] = self.rule(params[name], g, slots, numbers)
         return {**params, **new_params}, {"step": step, "of": {**before, **after}}
 
-    def rule(self, p: Any, g: Any, state: State, step: int) -> tuple[Any, State]:
-        """One parameter after one step."""
+    def numbers(self, step: int) -> dict[str, float]:
+        """What differs from step to step, the same for every parameter."""
+        return {"lr": self.lr}
+
+    def rule(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
+        """One parameter and its slots after one step: arithmetic on arrays or on tensors."""
         raise NotImplementedError
 
     def clip(self, grads: Mapping[str, Any]) -> Values:
-        """Gradients after clipping by value, then by their common norm."""
+        """Gradients after clipping by value, then by their common norm; arrays or tensors."""
         clipped = dict(grads)
         if self.clip_value is not None:
-            clipped = {k: np.clip(g, -self.clip_value, self.clip_value) for k, g in clipped.items()}
+            c = self.clip_value
+            clipped = {k: clip(g, -c, c) if isinstance(g, Tensor) else np.clip(g, -c, c) for k, g in clipped.items()}
         if self.clip_norm is not None:
             norm = gradient_norm(clipped)
-            if norm > self.clip_norm:
+            if isinstance(norm, Tensor):
+                factor = where(norm > self.clip_norm, self.clip_norm / norm, 1.0)
+                clipped = {k: g * factor.astype(g.dtype) for k, g in clipped.items()}
+            elif norm > self.clip_norm:
                 clipped = {k: g * np.asarray(self.clip_norm / norm, g.dtype) for k, g in clipped.items()}
         return clipped
 
@@ -71,8 +85,11 @@ class Optimiser:
         return f"{type(self).__name__}(lr={self.lr})"
 
 
-def gradient_norm(grads: Mapping[str, Any]) -> float:
-    """The Euclidean norm of all gradients together."""
+def gradient_norm(grads: Mapping[str, Any]) -> Any:
+    """The Euclidean norm of all gradients together, added in float64."""
+    if any(isinstance(g, Tensor) for g in grads.values()):
+        squares = [(g * g).sum().astype(np.float64) for g in grads.values()]
+        return sqrt_(sum(squares[1:], squares[0]))
     return sqrt(sum(float(np.vdot(g, g).real) for g in grads.values()))
 
 
@@ -94,11 +111,13 @@ class SGD(Optimiser):
             raise ArgumentError(f"momentum={momentum!r}: expected 0 <= momentum < 1, and more than 0 for Nesterov")
         self.momentum, self.nesterov = momentum, nesterov
 
-    def rule(self, p: Any, g: Any, state: State, step: int) -> tuple[Any, State]:
+        self.slots = ("v",) if momentum else ()
+
+    def rule(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
         if not self.momentum:
-            return p - self.lr * g, {}
-        v = self.momentum * state["v"] + g if "v" in state else g
-        return p - self.lr * (g + self.momentum * v if self.nesterov else v), {"v": v}
+            return p - numbers["lr"] * g, {}
+        v = self.momentum * slots["v"] + g
+        return p - numbers["lr"] * (g + self.momentum * v if self.nesterov else v), {"v": v}
 
 
 class Adam(Optimiser):
@@ -111,9 +130,15 @@ class Adam(Optimiser):
             raise ArgumentError(f"betas={betas!r}: expected two numbers from 0 up to but not 1")
         self.betas, self.eps = betas, eps
 
-    def rule(self, p: Any, g: Any, state: State, step: int) -> tuple[Any, State]:
+    slots = ("m", "v")
+
+    def numbers(self, step: int) -> dict[str, float]:
+        """The learning rate with m's correction, and v's correction under the root."""
         b1, b2 = self.betas
-        m = b1 * state.get("m", 0.0) + (1 - b1) * g
-        v = b2 * state.get("v", 0.0) + (1 - b2) * (g * g)
-        scale = self.lr / (1 - b1**step)
-        return p - scale * m / (v**0.5 / sqrt(1 - b2**step) + self.eps), {"m": m, "v": v}
+        return {"scale": self.lr / (1 - b1**step), "root": sqrt(1 - b2**step)}
+
+    def rule(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
+        b1, b2 = self.betas
+        m = b1 * slots["m"] + (1 - b1) * g
+        v = b2 * slots["v"] + (1 - b2) * (g * g)
+        return p - numbers["scale"] * m / (v**0.5 / numbers["root"] + self.eps), {"m": m, "v": v}

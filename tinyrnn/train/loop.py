@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,12 +14,12 @@ import numpy.typing as npt
 
 from ..compile import Program
 from ..errors import ArgumentError, NonFiniteError, ShapeError, TinyRNNError
-from ..functional import blank_padding, check_lengths, grad, row_mask
+from ..functional import blank_padding, check_lengths, grad, row_mask, where
 from ..ir.ops.leaves import input_node
 from ..optim import Optimiser
 from ..randomness import new_key, randomness
 from ..shapes import show
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
 from .history import History
 from .metrics import LOSSES, METRICS, Loss, named
 
@@ -27,14 +29,36 @@ Array = npt.NDArray[Any]
 class Task:
     """What is optimised: a model, its loss and its metrics, as programs over one batch."""
 
-    def __init__(self, model: Any, loss: str | Loss, metrics: Sequence[str | Loss], backend: str) -> None:
+    def __init__(self, model: Any, loss: str | Loss, metrics: Sequence[str | Loss], backend: str,
+                 optimizer: Optimiser | None = None) -> None:
         self.model = model
         self.loss = named(loss, LOSSES, "loss")[1]
         self.metrics = dict(named(m, METRICS, "metric") for m in metrics)
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
         self._grows: dict[Any, bool] = {}
+        self.optimizer = optimizer
+        self.slots = {} if optimizer is None else self._slots(optimizer)
         self.training = Program(self._training, backend)
         self.scoring = Program(self._scoring, backend)
+
+    def _slots(self, optimizer: Optimiser) -> dict[str, dict[str, Tensor]]:
+        """What the optimiser remembers, as tensors that the program updates."""
+        kept = optimizer.state.get("of", {})
+        found: dict[str, dict[str, Tensor]] = {}
+        for name, p in self.parameters.items():
+            before = kept.get(name, {})
+            if any(np.shape(v) != p.shape for v in before.values()):
+                raise ArgumentError(f"{optimizer!r} remembers another {name} of shape {np.shape(next(iter(before.values())))}; "
+                                    "take a new optimiser for each model")
+            found[name] = {k: as_tensor(before[k] if k in before else np.zeros(p.shape, p.dtype), p.dtype, f"{k} of {name}")
+                           for k in optimizer.slots}
+        return found
+
+    def remember(self) -> None:
+        """Hand what was learned about the gradients back to the optimiser."""
+        assert self.optimizer is not None
+        kept = {name: {k: t.numpy() for k, t in slots.items()} for name, slots in self.slots.items()}
+        self.optimizer.state = {**self.optimizer.state, "of": {**self.optimizer.state.get("of", {}), **kept}}
 
     def _scores(self, x: Tensor, y: Tensor, lengths: Tensor | None) -> dict[str, Tensor]:
         output = call(self.model, x, lengths)
@@ -65,14 +89,31 @@ class Task:
         except TinyRNNError:  # the model takes this one length only, so its targets are as long as they look
             return True
 
-    def _training(self, x: Tensor, y: Tensor, key: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
+    def _training(self, x: Tensor, y: Tensor, key: Tensor, numbers: Mapping[str, Tensor],
+                  lengths: Tensor | None = None) -> dict[str, Tensor]:
+        """Scores of a batch, and new parameters, unless a number on the way is not finite."""
+        assert self.optimizer is not None
         with randomness(key):
             scores = self._scores(x, y, lengths)
-        gradients = grad(scores["loss"], self.parameters)
-        return {**scores, **{f"gradient of {name}": g for name, g in gradients.items()}}
+        grads = grad(scores["loss"], self.parameters)
+        finite = {"the loss": _finite(scores["loss"]), **{f"the gradient of {k}": _finite(g) for k, g in grads.items()}}
+        good = functools.reduce(operator.and_, finite.values())
+        for name, g in self.optimizer.clip(grads).items():
+            p, slots = self.parameters[name], self.slots[name]
+            own = {k: v.astype(p.dtype) for k, v in numbers.items()}
+            new, after = self.optimizer.rule(p, g, slots, own)
+            p.assign(where(good, new, p))
+            for k, v in after.items():
+                slots[k].assign(where(good, v, slots[k]))
+        return {**scores, **{f"finite: {k}": f for k, f in finite.items()}}
 
     def _scoring(self, x: Tensor, y: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
         return self._scores(x, y, lengths)
+
+
+def _finite(x: Tensor) -> Tensor:
+    """Whether no entry is NaN or infinite."""
+    return abs(x).max() < float("inf") if x.size else as_tensor(np.True_)
 
 
 def call(model: Any, x: Tensor, lengths: Tensor | None) -> Tensor:
@@ -162,14 +203,14 @@ class _Mean:
 def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optimizer: Optimiser, epochs: int = 1,
         batch_size: int = 32, metrics: Sequence[str | Loss] = (), lengths: Any = None,
         validation: Sequence[Any] | None = None, callbacks: Iterable[Callable[[int, dict[str, float]], object]] = (),
-        rng: Any = None, shuffle: bool = True, progress: bool | None = None, backend: str = "numpy") -> History:
+        rng: Any = None, shuffle: bool = True, progress: bool | None = None, backend: str = "cpu") -> History:
     """Train on rows of x and y; returns one dict of numbers per epoch.
 
     `lengths` (one whole number per row) marks padding, which reaches neither loss nor gradient.  `validation` is
     `(x, y)` or `(x, y, lengths)`.  Each callback gets (epoch, numbers) after an epoch.  `progress=None` shows a bar on
     a terminal only.
     """
-    task = Task(model, loss, metrics, backend)
+    task = Task(model, loss, metrics, backend, optimizer)
     if not isinstance(epochs, (int, np.integer)) or epochs < 0:
         raise ArgumentError(f"epochs={epochs!r}: expected a whole number")
     if validation is not None and len(validation) not in (2, 3):
@@ -184,7 +225,10 @@ def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optim
         model.train()
         began = time.perf_counter()
         order = generator.permutation(len(batches.x)) if shuffle else None
-        mean = _epoch(task, batches, order, optimizer, generator, f"epoch {epoch}/{epochs}", progress)
+        try:
+            mean = _epoch(task, batches, order, optimizer, generator, f"epoch {epoch}/{epochs}", progress)
+        finally:
+            task.remember()
         numbers = mean.value()
         model.eval()
         if validation is not None:
@@ -214,31 +258,28 @@ def _epoch(task: Task, batches: Batches, order: Array | None, optimizer: Optimis
 
 
 def train_step(task: Task, batch: Mapping[str, Array], optimizer: Optimiser, key: Array, where: str) -> dict[str, float]:
-    """Loss, gradients and update for one batch; stops before the update when a number is not finite."""
-    results = task.training(task.model.training, **batch, key=key)
-    scores = {k: float(v) for k, v in results.items() if not k.startswith("gradient of ")}
-    grads = {name: results[f"gradient of {name}"] for name in task.parameters}
-    bad = [k for k, v in {"the loss": scores["loss"], **grads}.items() if not np.isfinite(v).all()]
+    """Loss, gradients and update for one batch in one program; nothing is updated when a number is not finite."""
+    step = optimizer.state.get("step", 0) + 1
+    numbers = {k: np.float64(v) for k, v in optimizer.numbers(step).items()}
+    results = task.training(**batch, key=key, numbers=numbers)
+    bad = [k.removeprefix("finite: ") for k, v in results.items() if k.startswith("finite: ") and not v]
     if bad:
-        raise NonFiniteError(f"{where}: {bad[0] if bad[0] == 'the loss' else f'the gradient of {bad[0]}'} is not finite; "
+        raise NonFiniteError(f"{where}: {bad[0]} is not finite; "
                              "the weights are those before this step. Check the data for NaN, lower lr, or set clip_norm")
-    params = {name: p.numpy() for name, p in task.parameters.items()}
-    new, optimizer.state = optimizer.update(params, grads, optimizer.state)
-    for name, p in task.parameters.items():
-        p.assign(new[name])
-    return scores
+    optimizer.state = {**optimizer.state, "step": step}
+    return {k: float(v) for k, v in results.items() if not k.startswith("finite: ")}
 
 
 def _score(task: Task, batches: Batches) -> dict[str, float]:
     mean = _Mean()
     for _, batch in batches():
-        results = task.scoring(task.model.training, **batch)
+        results = task.scoring(**batch)
         mean.add({k: float(v) for k, v in results.items()}, batches.weight(batch))
     return mean.value()
 
 
 def evaluate(model: Any, x: Any, y: Any, *, loss: str | Loss | None = None, metrics: Sequence[str | Loss] = (),
-             lengths: Any = None, batch_size: int = 256, backend: str = "numpy") -> dict[str, float]:
+             lengths: Any = None, batch_size: int = 256, backend: str = "cpu") -> dict[str, float]:
     """Loss and metrics on data, with dropout off; those of the last `fit` unless given."""
     fitted: tuple[str | Loss | None, Sequence[str | Loss]] = getattr(model, "_fitted", (None, ()))
     chosen = fitted[0] if loss is None else loss
@@ -249,7 +290,7 @@ def evaluate(model: Any, x: Any, y: Any, *, loss: str | Loss | None = None, metr
         return _score(task, Batches(x, y, lengths, batch_size, task.per_step))
 
 
-def predict(model: Any, x: Any, *, lengths: Any = None, batch_size: int = 256, backend: str = "numpy") -> Array:
+def predict(model: Any, x: Any, *, lengths: Any = None, batch_size: int = 256, backend: str = "cpu") -> Array:
     """The model's output for every row, with dropout off."""
     def output(x: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
         return {"y": call(model, x, lengths)}

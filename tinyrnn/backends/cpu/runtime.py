@@ -77,6 +77,17 @@ class Executable:
         self._tables(kernels.addresses)
         self._lock = threading.Lock()
 
+    @property
+    def source(self) -> str:
+        """The plan as pseudo-code."""
+        return str(self.plan)
+
+    @property
+    def cost(self) -> tuple[int, int, int]:
+        """Operations, bytes that kernels touch, bytes of temporaries."""
+        touched = sum(_turns(item)[0] * sum(c.bytes for c in _calls(item)) for item in self.plan.items)
+        return self.plan.flops, touched, self.bytes
+
     # ---- tables
 
     def _tables(self, kernels: Mapping[Hashable, int]) -> None:
@@ -87,7 +98,7 @@ class Executable:
         calls: list[tuple[int, int, int, int, int]] = []
         items: list[list[int]] = []
         for item in self.plan.items:
-            inside = [item] if isinstance(item, Call) else item.calls
+            inside = _calls(item)
             split = _split(item)
             items.append([int(isinstance(item, Loop)), len(calls), len(inside), *_turns(item), split or 1, _grain(item), 0, 1,
                           _quantum(item)])
@@ -144,6 +155,10 @@ class Executable:
         except BaseException:
             control[1] = 1  # the others stop at their next barrier
             raise
+
+
+def _calls(item: Call | Loop) -> list[Call]:
+    return [item] if isinstance(item, Call) else item.calls
 
 
 def _operand(v: View, split: int, slots: Mapping[Buffer, int]) -> tuple[int, int, int, int]:

@@ -1,0 +1,41 @@
+"""What a function does while it is traced, beside computing: assignments, fresh randomness, modes that it looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from .ir.node import Node
+
+
+class Trace:
+    """The side effects of one trace."""
+
+    def __init__(self) -> None:
+        self.updates: dict[Node, Node] = {}                      # leaf -> its new value
+        self.draws: list[tuple[Node, Callable[[], Any]]] = []    # leaf -> what fills it before every call
+        self.guards: list[tuple[Any, str, Any]] = []             # object, attribute, the value that was seen
+
+    def holds(self) -> bool:
+        """Whether everything that was looked at still is as it was."""
+        return all(getattr(owner, name) == value for owner, name, value in self.guards)
+
+
+_current: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+
+def current() -> Trace | None:
+    """The trace in progress."""
+    return _current.get()
+
+
+@contextmanager
+def tracing(trace: Trace | None) -> Iterator[None]:
+    """Inside, tensors report to `trace`."""
+    token = _current.set(trace)
+    try:
+        yield
+    finally:
+        _current.reset(token)
