@@ -50,7 +50,8 @@ ULP = {
 TANH_NUMERATOR = (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
                   1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03)
 TANH_DENOMINATOR = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
-TANH_LIMIT = 7.90531110763549805  # beyond it tanh is 1 in float32
+TANH_LIMIT = 7.90531110763549805  # up to here the approximation stays below 1
+TANH_ONE = 9.0109145              # from here tanh is 1 in float32
 """The rational approximation of degree 13/6 in use since Eigen 3.3."""
 
 
@@ -119,6 +120,7 @@ def tanh(m: Any, x: Any) -> Any:
     y = _clamp(m, x, -TANH_LIMIT, TANH_LIMIT)
     square = y * y
     ratio = y * polynomial(m, square, TANH_NUMERATOR) / polynomial(m, square, TANH_DENOMINATOR)
+    ratio = m.select(m.less(m.number(TANH_ONE, x), m.abs(x)), m.copysign(m.number(1.0, x), x), ratio)
     return m.select(m.less(m.abs(x), m.number(4e-4, x)), x, ratio)
 
 

@@ -183,6 +183,7 @@ def emit_product(module: Any, name: str, target: Target, dtype: DType) -> None:
     tiles = Tiles(module, target, dtype)
     most = tiles.shape.rows
     groups = e.div(e.add(n, most - 1), most)
+    groups = e.choose(e.is_(groups, "<", 1), 1, groups)
     few, more = e.div(n, groups), e.rem(n, groups)
 
     def rows(k0: Any, n0: Any, panel: Any, depth: Any, width: Any, vectors: Any) -> None:
