@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import tinyrnn as tr
 from tinyrnn.backends import UnsupportedError, compiled
-from tinyrnn.backends.cpu import engine, store
+from tinyrnn.backends.cpu import engine, runtime, store
 from tinyrnn.backends.cpu.backend import executable
 from tinyrnn.backends.cpu.runtime import Executable
 from tinyrnn.backends.scalars import ULP
@@ -73,7 +73,7 @@ def check_graph(graph, rng=0):
 @pytest.mark.parametrize("name", tr.cells.names())
 def test_zoo(name, dtype):
     cell = tr.cells[name]
-    sizes = {s: k for s, k in zip(cell.sizes, (3, 5, 7), strict=False)}
+    sizes = dict(zip(cell.sizes, (3, 5, 7), strict=False))
     check_graph(cell.rolled(4, sizes, batch=2, gradients=True, dtype=dtype))
 
 
@@ -232,24 +232,30 @@ def training_graph(dtype="float32", batch=7, steps=6):
     return through_passes(Graph({"loss": loss, **{f"d{k}": g for k, g in tr.grad(loss, dict(layer.named_parameters())).items()}}))
 
 
+class Filled(runtime._Arenas):
+    """Memory that holds one byte everywhere, and is kept to be looked at."""
+
+    def __init__(self, fill):
+        super().__init__()
+        self.fill, self.seen = fill, []
+
+    def borrow(self, size):
+        arena = runtime.aligned(size)
+        arena[:] = self.fill
+        self.seen.append(arena)
+        return runtime._Borrowed(self, arena)
+
+
 def test_nothing_is_written_outside_of_its_buffer_or_read_before_it_was_written(monkeypatch):
     """Guard bytes around every temporary stay as they are, and what memory held before makes no difference."""
-    from tinyrnn.backends.cpu import runtime
-
     graph, gap = training_graph(), 256
     values, results = values_for(graph), []
     for fill in (0x00, 0xFF, 0x7F):
-        class Arenas(runtime._Arenas):
-            def borrow(self, size, fill=fill):
-                arena = runtime.aligned(size)
-                arena[:] = fill
-                seen.append(arena)
-                return runtime._Borrowed(self, arena)
-
-        seen = []
-        monkeypatch.setattr(runtime, "ARENAS", Arenas())
+        arenas = Filled(fill)
+        monkeypatch.setattr(runtime, "ARENAS", arenas)
         found, e = run_compiled(graph, values, gap=gap)
         results.append(found)
+        seen = arenas.seen
         used = np.zeros(len(seen[0]), bool)
         for buffer, start in e.offsets.items():
             used[start : start + buffer.bytes] = True
@@ -260,12 +266,15 @@ def test_nothing_is_written_outside_of_its_buffer_or_read_before_it_was_written(
             np.testing.assert_array_equal(other[k], y, err_msg=k)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 7])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_results_do_not_depend_on_the_number_of_threads(dtype, monkeypatch):
-    monkeypatch.setattr("tinyrnn.backends.cpu.runtime.WORTHWHILE", 0)
-    graph = training_graph(dtype)
+def test_results_do_not_depend_on_the_number_of_threads(dtype, batch, monkeypatch):
+    for limit in ("WORTHWHILE", "ENOUGH", "WIDE"):
+        monkeypatch.setattr(runtime, limit, 0)
+    graph = training_graph(dtype, batch)
     values = values_for(graph)
     first, e = run_compiled(graph, values, 1)
+    assert e.shared
     assert any(item[7] for item in e._items.tolist()), "nothing is shared among threads"
     for threads in (1, 2, 3, 5):
         found, _ = run_compiled(graph, values, threads)

@@ -18,6 +18,7 @@ from .rowprogram import Load, RowProgram, Step, Store
 
 TALL_ROWS, TALL_COLUMNS = 256, 384  # of the left operand that a tall product packs at a time
 TILE_ROWS = 6
+FEW_ROWS = 3  # up to here a product in a loop is bound by reading the weights, and shared out along its columns
 
 
 def panel_columns(columns: int, dtype: DType) -> int:
@@ -78,6 +79,13 @@ def product(a: View, panels: View, columns: int, c: View) -> Call:
     rows, inner = a.shape
     return Call("product", (a.dtype.str,), (a, panels, c), frozenset([2]), (columns, inner, *a.strides, c.strides[0]), rows,
                 (a.strides[0], 0, c.strides[0]), 1, 2 * rows * inner * columns, f"{c} = {a} @ {panels}")
+
+
+def matvec(a: View, panels: View, columns: int, c: View) -> Call:
+    """`c = a @ b` for a handful of rows and a packed b: work is split along the columns."""
+    rows, inner = a.shape
+    return Call("matvec", (a.dtype.str,), (a, panels, c, c), frozenset([2]), (rows, columns, inner, *a.strides, c.strides[0]),
+                columns, (0, 0, 1, 0), 64, 2 * rows * inner * columns, f"{c} = {a} @ {panels}")
 
 
 def tall(a: View, b: View, c: View) -> Call:

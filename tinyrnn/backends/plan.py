@@ -170,6 +170,7 @@ class Plan:
     buffers: list[Buffer]
     outputs: dict[str, View]
     given: list[Buffer]
+    note: Buffer  # where kernels say what went wrong
 
     def calls(self) -> Iterator[Call]:
         for item in self.items:

@@ -219,7 +219,7 @@ def _call(program: RowProgram, shape: Shape, views: Sequence[View], loads: int, 
         rows = [] if flat or column else list(s[: len(outer)]) if s else [0] * len(outer)
         sizes += [*rows, *([s[-1]] if access == "s" else [])]
     split, extent, grain = _split(program, outer, inner, strides, accesses, loads)
-    flops = prod(shape) * len(program.steps)
+    flops = prod(shape) * (len(program.steps) + program.columns)
     return Call("rows", (program,), tuple(views), frozenset(range(loads, len(views))), tuple(sizes), extent, split, grain,
                 flops, f"{name}: {text}" if text else name)
 

@@ -23,7 +23,7 @@ from ..ir.ops.structure import CONCAT, PLACE, PUT, SLICE, STACK, TAKE
 from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE
 from ..passes.fuse import is_kernel
 from ..shapes import Shape
-from .calls import LOOKUPS, batch_product, copy, pack, panel_columns, product, reduce_rows, sum_columns, tall
+from .calls import FEW_ROWS, LOOKUPS, batch_product, copy, matvec, pack, panel_columns, product, reduce_rows, sum_columns, tall
 from .loops import ScanPlan, UnsupportedError
 from .plan import Buffer, Call, Plan, View, row_major
 from .rowprogram import Reader
@@ -59,7 +59,7 @@ class Planner:
         top.run(walk(graph.outputs.values()))
         for name, n in graph.outputs.items():
             top.deliver(n, outputs[name])
-        self.plan = Plan(top.items, self.buffers, outputs, self.given)
+        self.plan = Plan(top.items, self.buffers, outputs, self.given, note)
 
     def buffer(self, name: str, size: int, dtype: DType, role: Any = "temporary", source: Any = None) -> Buffer:
         if dtype.kind not in "fbiu" or (dtype.kind == "f" and dtype.itemsize not in (4, 8)):
@@ -343,7 +343,8 @@ class Scope:
         elif _is_transposed(n.src[0]) and a.strides[0] == 1:
             self.add(tall(a, b if b.strides[1] == 1 else self.contiguous(b), c))
         else:
-            self.add(product(a, self.packed(b), b.shape[1], c))
+            make = matvec if self.outer is not None and 0 < a.shape[0] <= FEW_ROWS else product
+            self.add(make(a, self.packed(b), b.shape[1], c))
         self.finish(n, c, others)
 
     def converted(self, x: View, dtype: DType) -> View:

@@ -2,11 +2,13 @@
 
 All of it works on eight-byte words:
 
-    item      kind, calls, count, steps, reverse, extent, grain, parallel, barrier, quantum
-    call      kernel, operands, number of operands, sizes, extent
+    item      wide, calls, count, steps, reverse, extent, grain, parallel, barrier, quantum
+    call      kernel, operands, number of operands, sizes, own extent, extent to share, grain, barrier
     operand   address, bytes for each turn, bytes for each unit of the split extent
     place     item, turn, barriers passed          (of one thread; kept from call to call)
     control   arrivals at barriers, stop
+
+An item's parts run in all threads; in a `wide` loop each call is shared out by itself, with barriers between.
 
 `drive(items, count, place, thread, threads, control, note, scratch, room)` returns 0 when all is done, 1 after `quantum`
 turns of a loop, so that Python may look for signals and call again, 2 when it was stopped.
@@ -21,7 +23,7 @@ from llvmlite import ir
 from .emit import KERNEL, Emit
 from .machine import I64, POINTER
 
-ITEM, CALL, OPERAND = 10, 5, 3
+ITEM, CALL, OPERAND = 10, 8, 3
 DONE, MORE, STOPPED = 0, 1, 2
 NAME = "drive"
 DRIVER = ir.FunctionType(I64, [POINTER, I64, POINTER, I64, I64, POINTER, POINTER, POINTER, POINTER])
@@ -44,7 +46,8 @@ def emit_driver(module: Any, name: str) -> None:
     record = e.at(items, e.mul(item, ITEM), I64)
     parallel = e.is_(_load(e, record, 7), "!=", 0)
     mine = b.or_(parallel, e.is_(thread, "==", 0))
-    e.when(mine, lambda: _run_item(e, record, place, thread, threads, parallel, scratch, room))
+    task = _Task(e, place, thread, threads, control, scratch, room)
+    e.when(mine, lambda: task.item(record, parallel))
     following = e.add(item, 1)
     _store(e, following, place, 0)
     _store(e, e.whole(0), place, 1)
@@ -59,6 +62,33 @@ def emit_driver(module: Any, name: str) -> None:
     b.ret(e.whole(DONE))
 
 
+PARK = ir.FunctionType(I64, [POINTER, I64, I64])
+
+
+def emit_park(module: Any, name: str) -> None:
+    """`park(word, old, turns)`: wait until the word is no longer `old`, for a limited number of turns; whether it is."""
+    e = Emit(module, name, PARK)
+    b = e.b
+    word, old, turns = e.function.args
+    changed = b.append_basic_block("changed")
+
+    def turn(i: Any) -> None:
+        stay = b.append_basic_block("stay")
+        b.cbranch(e.is_(_atomic(e, word, 0), "!=", old), changed, stay)
+        b.position_at_end(stay)
+        b.call(_yield(b.module), [])
+
+    e.loop(0, turns, 1, turn)
+    b.ret(e.whole(0))
+    b.position_at_end(changed)
+    b.ret(e.whole(1))
+
+
+def _yield(module: Any) -> Any:
+    """The processor offered to others."""
+    return module.globals.get("sched_yield") or ir.Function(module, ir.FunctionType(ir.IntType(32), []), "sched_yield")
+
+
 def _load(e: Emit, base: Any, index: Any) -> Any:
     return e.read(e.at(base, index, I64), I64)
 
@@ -71,47 +101,71 @@ def _atomic(e: Emit, base: Any, index: int) -> Any:
     return e.b.load_atomic(e.at(base, index, I64), "acquire", 8, typ=I64)
 
 
-def _run_item(e: Emit, record: Any, place: Any, thread: Any, threads: Any, parallel: Any, scratch: Any, room: Any) -> None:
-    b = e.b
-    part, parts = e.choose(parallel, thread, 0), e.choose(parallel, threads, 1)
-    extent, grain = _load(e, record, 5), _load(e, record, 6)
-    chunk = e.div(e.add(extent, parts, -1), parts)
-    chunk = e.mul(e.div(e.add(chunk, grain, -1), grain), grain)
-    low = e.least(e.mul(part, chunk), extent)
-    high = e.least(e.add(low, chunk), extent)
-    calls, count, steps = _load(e, record, 1), _load(e, record, 2), _load(e, record, 3)
-    reverse, quantum = e.is_(_load(e, record, 4), "!=", 0), _load(e, record, 9)
-    first = _load(e, place, 1)
-    work = e.is_(high, ">", low)
-    limit = e.choose(work, e.least(e.add(first, quantum), steps), steps)
-    table = b.inttoptr(calls, POINTER)
+class _Task:
+    """What one thread does with an item."""
 
-    def turn(i: Any) -> None:
-        t = b.select(reverse, e.sub(e.sub(steps, 1), i), i)
-        e.loop(0, count, 1, lambda k: _run_call(e, e.at(table, e.mul(k, CALL), I64), t, low, high, scratch, room))
+    def __init__(self, e: Emit, place: Any, thread: Any, threads: Any, control: Any, scratch: Any, room: Any) -> None:
+        self.e, self.place, self.thread, self.threads, self.control = e, place, thread, threads, control
+        self.scratch, self.room = scratch, room
 
-    def unfinished() -> None:
-        _store(e, limit, place, 1)
-        b.ret(e.whole(MORE))
+    def share(self, extent: Any, grain: Any, part: Any, parts: Any) -> tuple[Any, Any]:
+        """One part of an extent, in multiples of the grain."""
+        e = self.e
+        chunk = e.div(e.add(extent, parts, -1), parts)
+        chunk = e.mul(e.div(e.add(chunk, grain, -1), grain), grain)
+        low = e.least(e.mul(part, chunk), extent)
+        return low, e.least(e.add(low, chunk), extent)
 
-    e.when(work, lambda: e.loop(first, limit, 1, turn))
-    e.when(e.is_(limit, "<", steps), unfinished)
+    def item(self, record: Any, parallel: Any) -> None:
+        e, b = self.e, self.e.b
+        wide = b.and_(parallel, e.is_(_load(e, record, 0), "!=", 0))
+        alone = b.or_(wide, b.not_(parallel))
+        low, high = self.share(_load(e, record, 5), _load(e, record, 6), e.choose(alone, 0, self.thread),
+                               e.choose(alone, 1, self.threads))
+        count, steps, quantum = _load(e, record, 2), _load(e, record, 3), _load(e, record, 9)
+        reverse = e.is_(_load(e, record, 4), "!=", 0)
+        table = b.inttoptr(_load(e, record, 1), POINTER)
+        work, first = e.is_(high, ">", low), _load(e, self.place, 1)
+        limit = e.choose(work, e.least(e.add(first, quantum), steps), steps)
 
+        def turn(i: Any) -> None:
+            t = b.select(reverse, e.sub(e.sub(steps, 1), i), i)
+            with b.if_else(wide) as (shared, own):
+                with shared:
+                    e.loop(0, count, 1, lambda k: self.wide_call(e.at(table, e.mul(k, CALL), I64), t))
+                with own:
+                    e.loop(0, count, 1, lambda k: self.call(e.at(table, e.mul(k, CALL), I64), t, low, high))
 
-def _run_call(e: Emit, call: Any, t: Any, low: Any, high: Any, scratch: Any, room: Any) -> None:
-    """Addresses for this turn and part, then the kernel; a call with a negative extent is told the part's."""
-    b = e.b
-    operands, number, own = b.inttoptr(_load(e, call, 1), POINTER), _load(e, call, 2), _load(e, call, 4)
+        def unfinished() -> None:
+            _store(e, limit, self.place, 1)
+            b.ret(e.whole(MORE))
 
-    def address(i: Any) -> None:
-        operand = e.at(operands, e.mul(i, OPERAND), I64)
-        at = e.add(_load(e, operand, 0), e.mul(t, _load(e, operand, 1)), e.mul(low, _load(e, operand, 2)))
-        _store(e, at, room, i)
+        e.when(work, lambda: e.loop(first, limit, 1, turn))
+        e.when(e.is_(limit, "<", steps), unfinished)
 
-    e.loop(0, number, 1, address)
-    n = e.choose(e.is_(own, "<", 0), e.sub(high, low), own)
-    kernel = b.inttoptr(_load(e, call, 0), KERNEL.as_pointer())
-    b.call(kernel, [room, b.inttoptr(_load(e, call, 3), POINTER), n, scratch])
+    def wide_call(self, call: Any, t: Any) -> None:
+        """A thread's part of one call; a call that cannot be shared is the first thread's."""
+        e = self.e
+        extent, grain = _load(e, call, 5), _load(e, call, 6)
+        shared = e.is_(grain, ">", 0)
+        low, high = self.share(e.choose(shared, extent, 1), e.choose(shared, grain, 1), self.thread, self.threads)
+        e.when(e.is_(high, ">", low), lambda: self.call(call, t, e.choose(shared, low, 0), high, shared, e.sub(high, low)))
+        e.when(e.is_(_load(e, call, 7), "!=", 0), lambda: _barrier(e, self.place, self.threads, self.control))
+
+    def call(self, call: Any, t: Any, low: Any, high: Any, shared: Any = None, part: Any = None) -> None:
+        """Addresses for this turn and part, then the kernel; a call with a negative extent of its own is told the part's."""
+        e, b = self.e, self.e.b
+        operands, number, own = b.inttoptr(_load(e, call, 1), POINTER), _load(e, call, 2), _load(e, call, 4)
+
+        def address(i: Any) -> None:
+            operand = e.at(operands, e.mul(i, OPERAND), I64)
+            at = e.add(_load(e, operand, 0), e.mul(t, _load(e, operand, 1)), e.mul(low, _load(e, operand, 2)))
+            _store(e, at, self.room, i)
+
+        e.loop(0, number, 1, address)
+        n = e.choose(e.is_(own, "<", 0), e.sub(high, low), own) if shared is None else e.choose(shared, part, own)
+        kernel = b.inttoptr(_load(e, call, 0), KERNEL.as_pointer())
+        b.call(kernel, [self.room, b.inttoptr(_load(e, call, 3), POINTER), n, self.scratch])
 
 
 def _barrier(e: Emit, place: Any, threads: Any, control: Any) -> None:
@@ -130,8 +184,7 @@ def _barrier(e: Emit, place: Any, threads: Any, control: Any) -> None:
     here = b.or_(e.is_(_atomic(e, control, 0), ">=", goal), e.is_(_atomic(e, control, 1), "!=", 0))
     b.cbranch(here, leave, spin)
     b.position_at_end(spin)
-    offer = b.module.globals.get("sched_yield") or ir.Function(b.module, ir.FunctionType(ir.IntType(32), []), "sched_yield")
-    e.when(e.is_(waited, ">", PATIENCE), lambda: b.call(offer, []))
+    e.when(e.is_(waited, ">", PATIENCE), lambda: b.call(_yield(b.module), []))
     waited.add_incoming(e.add(waited, 1), b.block)
     b.branch(head)
     b.position_at_end(leave)

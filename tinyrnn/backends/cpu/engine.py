@@ -60,16 +60,22 @@ def _machine(target: Target) -> Any:
     return triple.create_target_machine(cpu=target.cpu, features=target.features, opt=2, jit=True)
 
 
-def optimised(module: Any, target: Target) -> Any:
-    """LLVM's module after its passes."""
+def object_code(module: Any, target: Target, passes: bool) -> bytes:
+    """A module as machine code; `passes=False` leaves out LLVM's passes over its own language, which hand-made loops
+    gain nothing from."""
     machine = _machine(target)
     parsed = binding.parse_assembly(str(module))
     parsed.verify()
-    tuning = binding.create_pipeline_tuning_options(speed_level=2)
-    tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = False
-    builder = binding.create_pass_builder(machine, tuning)
-    builder.getModulePassManager().run(parsed, builder)
-    return parsed
+    if passes:
+        tuning = binding.create_pipeline_tuning_options(speed_level=2)
+        tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = False
+        builder = binding.create_pass_builder(machine, tuning)
+        builder.getModulePassManager().run(parsed, builder)
+    code: bytes = machine.emit_object(parsed)
+    return code
+
+
+Emitters = Mapping[Hashable, Callable[[Any, str], None]]
 
 
 class Library:
@@ -82,15 +88,15 @@ class Library:
         self._lock = threading.Lock()
         self._count = 0
 
-    def require(self, wanted: Mapping[Hashable, Callable[[Any, str], None]]) -> None:
+    def require(self, wanted: Emitters, passes: bool = True) -> None:
         """Compile what is not there yet, all of it in one module."""
         with self._lock:
             missing = {k: emit for k, emit in wanted.items() if k not in self.addresses}
             if missing:
                 _started()
-                self._compile(missing)
+                self._compile(missing, passes)
 
-    def _compile(self, missing: Mapping[Hashable, Callable[[Any, str], None]]) -> None:
+    def _compile(self, missing: Emitters, passes: bool) -> None:
         names = {k: f"kernel_{hashlib.sha256(repr(k).encode()).hexdigest()[:20]}" for k in missing}
         identity = hashlib.sha256(repr((llvmlite.__version__, binding.llvm_version_info, self.target, sorted(names.values()),
                                         SOURCE())).encode()).hexdigest()
@@ -100,7 +106,7 @@ class Library:
             module.triple = binding.get_default_triple()
             for key, emit in missing.items():
                 emit(module, names[key])
-            code = _machine(self.target).emit_object(optimised(module, self.target))
+            code = object_code(module, self.target, passes)
             store_object(identity, code)
         engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine_of_its_own(self.target))
         engine.add_object_file(binding.ObjectFileRef.from_data(code))

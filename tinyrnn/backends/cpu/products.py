@@ -17,7 +17,7 @@ from ...ir.node import DType
 from ..calls import TALL_COLUMNS, TALL_ROWS, TILE_ROWS
 from .emit import Emit
 from .engine import Target
-from .machine import I64, POINTER, Lanes, Machine, memory_type
+from .machine import I32, I64, POINTER, Lanes, Machine, memory_type
 
 DEPTH = 256
 TILE = ir.FunctionType(ir.VoidType(), [POINTER] * 3 + [I64] * 8)
@@ -140,7 +140,7 @@ def _emit_pack_body(e: Emit, target: Target, dtype: DType, b: Any, panels: Any, 
                 with side_by_side:
                     _copy_rows(e, m, dtype, s, p, by_row, depth, width, e.sub(columns, n0))
                 with strided:
-                    _copy_columns(e, kind, s, p, by_row, by_column, depth, width, e.sub(columns, n0))
+                    _copy_columns(e, m, dtype, s, p, by_row, by_column, depth, width, e.sub(columns, n0))
 
         e.loop(0, columns, shape.width, panel)
 
@@ -159,19 +159,43 @@ def _copy_rows(e: Emit, m: Machine, dtype: DType, s: Any, p: Any, by_row: Any, d
     e.loop(0, width, m.lanes, vector)
 
 
-def _copy_columns(e: Emit, kind: Any, s: Any, p: Any, by_row: Any, by_column: Any, depth: Any, width: Any,
+def _copy_columns(e: Emit, m: Machine, dtype: DType, s: Any, p: Any, by_row: Any, by_column: Any, depth: Any, width: Any,
                   there: Any) -> None:
-    """The same for a transposed matrix; its columns lie in memory like rows."""
+    """The same for a transposed matrix, whose columns lie in memory like rows: squares are turned in registers."""
+    kind, side = memory_type(dtype), m.lanes
     full = e.least(there, width)
+    squares = e.choose(e.is_(by_row, "==", 1), e.mul(e.div(full, side), side), 0)
+    down = e.mul(e.div(depth, side), side)
 
-    def target(k: Any, j: Any) -> Any:
-        return e.at(p, e.add(e.mul(k, width), j), kind)
+    def one(k: Any, j: Any) -> None:
+        e.write(e.read(e.at(s, e.add(e.mul(k, by_row), e.mul(j, by_column)), kind), kind),
+                e.at(p, e.add(e.mul(k, width), j), kind))
 
-    def source(k: Any, j: Any) -> Any:
-        return e.read(e.at(s, e.add(e.mul(k, by_row), e.mul(j, by_column)), kind), kind)
+    def square(k: Any, j: Any) -> None:
+        rows = [e.load(m, e.at(s, e.add(k, e.mul(e.add(j, i), by_column)), kind), dtype).value for i in range(side)]
+        for i, row in enumerate(_turned(e, rows)):
+            e.store(m, Lanes(m, row, dtype), e.at(p, e.add(e.mul(e.add(k, i), width), j), kind))
 
-    e.loop(0, full, 1, lambda j: e.loop(0, depth, 1, lambda k: e.write(source(k, j), target(k, j))))
-    e.loop(full, width, 1, lambda j: e.loop(0, depth, 1, lambda k: e.write(ir.Constant(kind, 0), target(k, j))))
+    e.loop(0, squares, side, lambda j: e.loop(0, down, side, lambda k: square(k, j)))
+    e.loop(0, squares, 1, lambda j: e.loop(down, depth, 1, lambda k: one(k, j)))
+    e.loop(squares, full, 1, lambda j: e.loop(0, depth, 1, lambda k: one(k, j)))
+    zero = ir.Constant(kind, 0)
+    e.loop(full, width, 1, lambda j: e.loop(0, depth, 1, lambda k: e.write(zero, e.at(p, e.add(e.mul(k, width), j), kind))))
+
+
+def _turned(e: Emit, rows: list[Any]) -> list[Any]:
+    """The transpose of a square of vectors: blocks of 1, 2, 4, ... trade places."""
+    side, rows = len(rows), list(rows)
+    distance = 1
+    while distance < side:
+        low = ir.Constant(ir.VectorType(I32, side), [i if not i & distance else side + i - distance for i in range(side)])
+        high = ir.Constant(ir.VectorType(I32, side), [side + i if i & distance else i + distance for i in range(side)])
+        for i in range(side):
+            if not i & distance:
+                a, b = rows[i], rows[i | distance]
+                rows[i], rows[i | distance] = e.b.shuffle_vector(a, b, low), e.b.shuffle_vector(a, b, high)
+        distance *= 2
+    return rows
 
 
 def emit_product(module: Any, name: str, target: Target, dtype: DType) -> None:
@@ -197,6 +221,34 @@ def emit_product(module: Any, name: str, target: Target, dtype: DType) -> None:
         run(e.mul(more, e.add(few, 1)), few, e.sub(groups, more))
 
     e.when(e.is_(n, ">", 0), lambda: _blocks(e, tiles.shape, panels, tiles.kind, columns, inner, rows))
+    e.b.ret_void()
+
+
+def emit_matvec(module: Any, name: str, target: Target, dtype: DType) -> None:
+    """`C[rows, n] = A[rows, inner] @ panels` for the n columns from that to which the third operand points: few rows."""
+    e = Emit(module, name)
+    pointers, sizes, n, _ = e.function.args
+    a, panels, c, start = (e.entry(pointers, i, POINTER) for i in range(4))
+    count, columns, inner, row_a, step_a, row_c = (e.entry(sizes, i) for i in range(6))
+    tiles = Tiles(module, target, dtype)
+    shape, kind = tiles.shape, tiles.kind
+    first = e.div(e.b.sub(e.b.ptrtoint(c, I64), e.b.ptrtoint(start, I64)), dtype.itemsize)
+    padded = e.up(columns, shape.lanes)
+
+    def block(k0: Any) -> None:
+        depth = e.least(e.sub(inner, k0), DEPTH)
+
+        def panel(n0: Any) -> None:
+            at = e.add(first, n0)
+            width = e.least(e.sub(columns, at), shape.width)
+            vectors = e.div(e.add(width, shape.lanes - 1), shape.lanes)
+            p = e.at(panels, e.add(e.mul(k0, padded), e.mul(at, depth)), kind)
+            tiles.call(e, count, vectors, [e.at(a, e.mul(k0, step_a), kind), p, e.at(c, n0, kind), e.whole(0), row_a, step_a,
+                                           row_c, depth, width, e.whole(1), k0])
+
+        e.loop(0, n, shape.width, panel)
+
+    e.loop(0, inner, DEPTH, block)
     e.b.ret_void()
 
 

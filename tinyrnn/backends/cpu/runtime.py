@@ -17,20 +17,26 @@ from ...ir.node import Node
 from ..memory import ALIGNMENT, arrange
 from ..plan import Buffer, Call, Loop, Plan, View
 from . import moves, products
-from .driver import CALL, ITEM, MORE, OPERAND, emit_driver
+from .driver import CALL, ITEM, MORE, OPERAND, emit_driver, emit_park
 from .engine import Target, host, library
 from .rows import emit_rows
 
 THREADS = "TINYRNN_THREADS"
 WORTHWHILE = 400_000       # operations below which an item is not shared among threads
+ENOUGH = 12_000_000        # operations below which waking other threads costs more than they give
+WIDE = 200_000             # operations from which a single call within a turn is shared
 PATIENCE = 400_000_000     # operations after which a loop comes up for air, so that Ctrl-C is seen
+AWAKE = 2000               # turns that a helper with nothing to do stays awake: a fraction of a millisecond
+_PARK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 _DRIVE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
                           *[ctypes.c_void_p] * 4)
 
+PRODUCTS = ("pack", "product", "matvec", "tall")
 _FAMILIES: dict[str, Callable[..., None]] = {
-    "pack": products.emit_pack, "product": products.emit_product, "tall": products.emit_tall, "batch": products.emit_batch,
-    "gather": moves.emit_gather, "scatter": moves.emit_scatter, "pick": moves.emit_pick, "one_hot": moves.emit_one_hot,
-    "argmax": moves.emit_argmax, "cumsum": moves.emit_cumsum, "random": moves.emit_random, "check": moves.emit_check}
+    "pack": products.emit_pack, "product": products.emit_product, "matvec": products.emit_matvec, "tall": products.emit_tall,
+    "batch": products.emit_batch, "gather": moves.emit_gather, "scatter": moves.emit_scatter, "pick": moves.emit_pick,
+    "one_hot": moves.emit_one_hot, "argmax": moves.emit_argmax, "cumsum": moves.emit_cumsum, "random": moves.emit_random,
+    "check": moves.emit_check}
 
 
 def emitter(call: Call, target: Target) -> Callable[[Any, str], None]:
@@ -44,6 +50,14 @@ def emitter(call: Call, target: Target) -> Callable[[Any, str], None]:
         return lambda module, name: products.emit_batch(module, name, target, np.dtype(call.key[0]), call.key[1])
     dtypes = [np.dtype(k) for k in call.key]
     return lambda module, name: _FAMILIES[call.family](module, name, target, *dtypes)
+
+
+def _product_kernels(dtype: str, target: Target) -> dict[Hashable, Callable[[Any, str], None]]:
+    """The kernels that share the register tiles of a dtype: compiled together, whichever is needed first."""
+    def kernel(family: str) -> Callable[[Any, str], None]:
+        return lambda module, name: _FAMILIES[family](module, name, target, np.dtype(dtype))
+
+    return {(family, dtype): kernel(family) for family in PRODUCTS}
 
 
 def default_threads() -> int:
@@ -66,9 +80,9 @@ class Executable:
     def __init__(self, plan: Plan, target: Target | None = None, gap: int = 0) -> None:
         self.plan, self.target = plan, target or host()
         kernels = library(self.target)
-        wanted: dict[Hashable, Callable[[Any, str], None]] = {
-            (c.family, *c.key): emitter(c, self.target) for c in plan.calls()}
-        kernels.require({**wanted, "driver": emit_driver})
+        for dtype in sorted({c.key[0] for c in plan.calls() if c.family in PRODUCTS}):
+            kernels.require(_product_kernels(dtype, self.target), passes=False)
+        kernels.require({"driver": emit_driver, **{(c.family, *c.key): emitter(c, self.target) for c in plan.calls()}})
         self._drive = _DRIVE(kernels.addresses["driver"])
         self.offsets, self.bytes = arrange(plan, gap)
         self.scratch = max((c.scratch for c in plan.calls()), default=0) + ALIGNMENT
@@ -95,31 +109,36 @@ class Executable:
         slots = {b: i for i, b in enumerate(self.plan.buffers)}
         operands: list[tuple[int, int, int, int]] = []
         sizes: list[int] = []
-        calls: list[tuple[int, int, int, int, int]] = []
+        calls: list[tuple[int, ...]] = []
         items: list[list[int]] = []
         for item in self.plan.items:
-            inside = _calls(item)
-            split = _split(item)
-            items.append([int(isinstance(item, Loop)), len(calls), len(inside), *_turns(item), split or 1, _grain(item), 0, 1,
-                          _quantum(item)])
-            for c in inside:
+            inside, split, wide = _calls(item), _split(item), _is_wide(item)
+            items.append([int(wide), len(calls), len(inside), *_turns(item), split or 1, _grain(item), 0, 1, _quantum(item)])
+            for k, c in enumerate(inside):
+                alone = not c.grain and k + 1 < len(inside) and not inside[k + 1].grain
                 calls.append((kernels[c.family, *c.key], len(operands), len(c.operands), len(sizes),
-                              -1 if split else c.extent))
+                              -1 if split else c.extent, c.extent, c.grain, int(not alone)))
                 operands += [_operand(v, s, slots) for v, s in zip(c.operands, c.splits, strict=True)]
                 sizes += c.sizes
+        fixed = {**self.offsets, self.plan.note: address(self.note), **{b: address(a) for b, a in self.literals.items()}}
+        self._fixed = np.array([fixed.get(b, 0) for b in slots], np.int64)
+        self._movable = np.array([b in self.offsets for b in slots], np.int64)
+        self._from = [(slots[b], b.source) for b in self.plan.given]
+        self._to = [(slots[v.buffer], k) for k, v in self.plan.outputs.items()]
         self._operands = np.array([(0, s, u) for _, _, s, u in operands], np.int64).reshape(-1, OPERAND)
         self._slots = np.array([b for b, *_ in operands], np.intp)
         self._offsets = np.array([o for _, o, *_ in operands], np.int64)
         self._sizes = np.array([*sizes, 0], np.int64)
-        self._calls = np.array([(f, self._operands.ctypes.data + 24 * o, n, self._sizes.ctypes.data + 8 * s, x)
-                                for f, o, n, s, x in calls], np.int64).reshape(-1, CALL)
+        self._calls = np.array(calls, np.int64).reshape(-1, CALL)
+        self._calls[:, 1] = self._operands.ctypes.data + 8 * OPERAND * self._calls[:, 1]
+        self._calls[:, 3] = self._sizes.ctypes.data + 8 * self._calls[:, 3]
         self._items = np.array(items, np.int64).reshape(-1, ITEM)
         self._items[:, 1] = self._calls.ctypes.data + 8 * CALL * self._items[:, 1]
-        self._room = max((n for _, _, n, _, _ in calls), default=0) + 1
+        self._room = max((c[2] for c in calls), default=0) + 1
         work = np.array([item.flops for item in self.plan.items])
         splits = np.array([_split(item) or 0 for item in self.plan.items])
-        self._items[:, 7] = (work >= WORTHWHILE) & (splits > 1)
-        self.threads_worth = 1 + int(self._items[:, 7].any())
+        self._items[:, 7] = ((work >= WORTHWHILE) & (splits > 1)) | (self._items[:, 0] != 0)
+        self.shared = int(work[self._items[:, 7] != 0].sum()) >= ENOUGH
         alone = self._items[:, 7] == 0
         self._items[:-1, 8] = ~(alone[:-1] & alone[1:])
 
@@ -131,18 +150,20 @@ class Executable:
             addresses = self._addresses(given, outputs, arena)
             self._operands[:, 0] = addresses[self._slots] + self._offsets
             self.note[:] = 0
-            if threads == 1 or self.threads_worth == 1 or not GANG.run(self._thread, threads):
+            if threads == 1 or not self.shared or not GANG.run(self._thread, threads):
                 self._thread(0, 1, np.zeros(2, np.int64))
         if self.note[0]:
             raise IndexRangeError(f"index {self.note[1]} is outside an axis of size {self.note[2]}: expected 0 to "
                                   f"{self.note[2] - 1}")
 
     def _addresses(self, given: Mapping[Node, Any], outputs: Mapping[str, Any], arena: Any) -> npt.NDArray[np.int64]:
-        named = {b: given[b.source] for b in self.plan.given} | {v.buffer: outputs[k] for k, v in self.plan.outputs.items()}
-        base = arena.ctypes.data
-        return np.array([base + self.offsets[b] if b in self.offsets else self.note.ctypes.data if b.role == "note" else
-                         (named[b] if b in named else self.literals[b]).ctypes.data if b in named or b in self.literals else 0
-                         for b in self.plan.buffers], np.int64)
+        """Where every buffer lies in this run."""
+        found: npt.NDArray[np.int64] = self._fixed + self._movable * arena.ctypes.data
+        for slot, node in self._from:
+            found[slot] = address(given[node])
+        for slot, name in self._to:
+            found[slot] = address(outputs[name])
+        return found
 
     def _thread(self, thread: int, threads: int, control: npt.NDArray[np.int64]) -> None:
         """One thread's share."""
@@ -159,6 +180,12 @@ class Executable:
 
 def _calls(item: Call | Loop) -> list[Call]:
     return [item] if isinstance(item, Call) else item.calls
+
+
+def _is_wide(item: Call | Loop) -> bool:
+    """Whether the calls of a loop are shared out one by one: its rows cannot be, and a turn takes long enough."""
+    return isinstance(item, Loop) and item.rows is None and any(c.grain and c.extent > c.grain and c.flops >= WIDE
+                                                                for c in item.calls)
 
 
 def _operand(v: View, split: int, slots: Mapping[Buffer, int]) -> tuple[int, int, int, int]:
@@ -183,6 +210,12 @@ def _grain(item: Call | Loop) -> int:
 
 def _quantum(item: Call | Loop) -> int:
     return max(1, PATIENCE // max(item.flops // max(item.steps, 1), 1)) if isinstance(item, Loop) else 1
+
+
+def address(array: npt.NDArray[Any]) -> int:
+    """Where an array's numbers begin."""
+    at: int = array.__array_interface__["data"][0]
+    return at
 
 
 def aligned(size: int) -> npt.NDArray[np.uint8]:
@@ -226,7 +259,11 @@ Share = Callable[[int, int, npt.NDArray[np.int64]], None]
 
 
 class _Gang:
-    """Helper threads that work on one run together; a second run at the same time does without them."""
+    """Helper threads that work on one run together; a second run at the same time does without them.
+
+    A helper that has nothing to do watches a word in memory for a fraction of a millisecond, so that the next step finds
+    it awake, and then sleeps.
+    """
 
     def __init__(self) -> None:
         self.forget()
@@ -235,6 +272,7 @@ class _Gang:
         """Threads do not survive a fork: the child starts its own."""
         self._lock = threading.Lock()
         self._queues: list[queue.SimpleQueue[tuple[Share, int, int, Any, Any]]] = []
+        self._runs = np.zeros(1, np.int64)
 
     def run(self, share: Share, threads: int) -> bool:
         """`share(i, threads, control)` in every thread; False where others are using them."""
@@ -247,7 +285,7 @@ class _Gang:
             done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
             for i in range(1, threads):
                 self._queues[i - 1].put((share, i, threads, control, done))
-            errors: list[BaseException | None] = []
+            self._runs += 1
             try:
                 share(0, threads, control)
             finally:
@@ -261,19 +299,28 @@ class _Gang:
 
     def _start(self) -> None:
         tasks: queue.SimpleQueue[tuple[Share, int, int, Any, Any]] = queue.SimpleQueue()
-        threading.Thread(target=_work, args=(tasks,), daemon=True, name=f"tinyrnn-{len(self._queues) + 1}").start()
+        threading.Thread(target=_work, args=(tasks, self._runs), daemon=True, name=f"tinyrnn-{len(self._queues) + 1}").start()
         self._queues.append(tasks)
 
 
-def _work(tasks: queue.SimpleQueue[tuple[Share, int, int, Any, Any]]) -> None:
+def _work(tasks: queue.SimpleQueue[tuple[Share, int, int, Any, Any]], runs: npt.NDArray[np.int64]) -> None:
+    kernels = library(host())
+    kernels.require({"park": emit_park})
+    park = _PARK(kernels.addresses["park"])
     while True:
-        share, i, threads, control, done = tasks.get()
+        seen = int(runs[0])
+        try:
+            task = tasks.get_nowait()
+        except queue.Empty:
+            park(runs.ctypes.data, seen, AWAKE)
+            task = tasks.get()
+        share, i, threads, control, done = task
         try:
             share(i, threads, control)
             done.put(None)
         except BaseException as error:
             done.put(error)
-        del share, control, done
+        del task, share, control, done
 
 
 GANG = _Gang()
