@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: tour test lint docs goldens pages pictures measure clean
+.PHONY: tour test lint docs bench goldens pages pictures measure clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,11 @@ pages: $(VENV)/.ready
 pictures: $(VENV)/.ready
 	TINYRNN_DOT=$(BIN)/graphviz-pure $(BIN)/tinyrnn draw lstm --steps 3 --gradients -o docs/images/lstm_unrolled.svg
 	TINYRNN_DOT=$(BIN)/graphviz-pure $(BIN)/tinyrnn draw gru -o docs/images/gru.svg
+
+# Against PyTorch and JAX; writes docs/benchmarks/cpu.json, cpu.md and cpu.svg.  About ten minutes.
+bench: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(BIN)/tinyrnn bench --out docs/benchmarks $(ARGS)
 
 # Measured figures of docs/status.md; writes docs/benchmarks/engine.json.
 measure: $(VENV)/.ready

@@ -6,6 +6,7 @@ import argparse
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from . import __version__, tour
@@ -115,6 +116,14 @@ def _doctor(args: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(args: argparse.Namespace) -> int:
+    bench = import_module("tinyrnn.bench")  # it loads llvmlite and, where they are installed, PyTorch and JAX
+    found = bench.measure([p for p in args.against.split(",") if p], short=args.short)
+    for file in bench.write(found, Path(args.out)):
+        print(file)
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """The arguments of every command."""
     p = argparse.ArgumentParser("tinyrnn", description="Recurrent networks that one can see through.")
@@ -137,6 +146,10 @@ def parser() -> argparse.ArgumentParser:
     d.add_argument("--theme", default="auto", choices=("auto", "light", "dark"))
     _symbolic_commands(command)
     command("cells", _cells, "list the cells that come with tinyrnn")
+    b = command("bench", _bench, "measure training and inference on this processor against PyTorch and JAX")
+    b.add_argument("--against", default="torch,jax", metavar="PEERS", help="peers, separated by commas (default: torch,jax)")
+    b.add_argument("--out", default="bench", metavar="FOLDER", help="where to write cpu.json, cpu.md, cpu.svg (default: bench)")
+    b.add_argument("--short", action="store_true", help="the smallest sizes only, in half a minute")
     command("doctor", _doctor, "say what is installed and what is missing")
     return p
 

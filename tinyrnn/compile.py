@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .backends import UnsupportedError, available, checked_threads, compiled, default_threads
-from .backends.numpy import admitted
 from .errors import ArgumentError, BackendError, FallbackWarning
 from .ir import Graph, check
 from .ir.check import ENABLED
+from .ir.node import without_collector
 from .ir.ops.leaves import input_node
 from .passes import concat, defer, fuse, gates, hoist, save, simplify
 from .tensor import Tensor, as_tensor, give
@@ -51,11 +51,13 @@ class Entry:
         self.results = [k for k in self.graph.outputs if not k.startswith(_UPDATE)]
         self.updates = {f"{_UPDATE}{i}": leaf for i, leaf in enumerate(trace.updates)}
         self.executable = self._compiled(strict) if backend == "cpu" else None
-        self._nodes = {**self.graph.inputs, **self.graph.leaves}
+        self._inputs, self._leaves = self.graph.inputs, list(self.graph.leaves.values())
+        self._outputs = [(k, n.shape, n.dtype) for k, n in self.graph.outputs.items()]
 
     def _compiled(self, strict: bool) -> Any:
         try:
-            return compiled(self.graph)
+            with without_collector():
+                return compiled(self.graph, fused=True)
         except UnsupportedError as error:
             if strict:
                 raise
@@ -66,14 +68,15 @@ class Entry:
     def run(self, values: Mapping[str, npt.NDArray[Any]], threads: int) -> Any:
         for node, draw in self.trace.draws:
             node.at[0].data = draw()
-        given = {k: values[k] for k in self.graph.inputs}
         if self.executable is None:
-            outputs = self.graph.run(given)
+            outputs = self.graph.run({k: values[k] for k in self._inputs})
         else:
-            arrays = {self._nodes[k]: np.ascontiguousarray(v) for k, v in admitted(self.graph, given).items()}
-            outputs = {k: np.empty(n.shape, n.dtype) for k, n in self.graph.outputs.items()}
-            self.executable.run(arrays, outputs, threads)
-        give({leaf: outputs[k] for k, leaf in self.updates.items()})
+            given = {n: np.ascontiguousarray(values[k], n.dtype) for k, n in self._inputs.items()}
+            given.update((n, n.at[0].data) for n in self._leaves)
+            outputs = {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs}
+            self.executable.run(given, outputs, threads)
+        if self.updates:
+            give({leaf: outputs[k] for k, leaf in self.updates.items()})
         return self.form([outputs[k] for k in self.results])
 
 
@@ -166,15 +169,15 @@ class Program:
     def _trace(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Entry:
         """The traced graph and what each pass makes of it."""
         trace = Trace()
-        with tracing(trace):
+        with without_collector(), tracing(trace):
             result = self.function(*_stand_ins(args, ""), **_stand_ins(keywords, ""))
             leaves, form = flatten(result)
             outputs = {_label(i, result): as_tensor(leaf).source() for i, leaf in enumerate(leaves)}
-        outputs |= {f"{_UPDATE}{i}": node for i, node in enumerate(trace.updates.values())}
-        stages = [("trace", Graph(outputs))]
-        for name, transform in PIPELINE:
-            graph = transform(stages[-1][1])
-            stages.append((name, check(graph) if ENABLED else graph))
+            outputs |= {f"{_UPDATE}{i}": node for i, node in enumerate(trace.updates.values())}
+            stages = [("trace", Graph(outputs))]
+            for name, transform in PIPELINE:
+                graph = transform(stages[-1][1])
+                stages.append((name, check(graph) if ENABLED else graph))
         return Entry(stages, form, trace, self.backend, self.strict)
 
 

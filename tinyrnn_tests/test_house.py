@@ -10,7 +10,7 @@ import tinyrnn
 ROOT = Path(tinyrnn.__file__).parent
 FLOORS = [{"errors", "shapes", "files", "trees"}, {"ir"}, {"domains", "cells", "passes"}, {"backends", "viz", "symbolic"},
           {"tensor", "tracing", "functional", "compile", "losses", "randomness", "optim", "io", "train", "nn", "datasets", "testing"},
-          {"tour", "cli", "__main__"}]
+          {"bench", "tour", "cli", "__main__"}]
 
 
 def modules():

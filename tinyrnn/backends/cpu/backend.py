@@ -18,11 +18,11 @@ from .runtime import Executable, default_threads
 _executables: WeakKeyDictionary[Graph, Executable] = WeakKeyDictionary()
 
 
-def executable(graph: Graph) -> Executable:
-    """A graph's compiled form, made once."""
+def executable(graph: Graph, fused: bool = False) -> Executable:
+    """A graph's compiled form, made once; `fused` graphs went through the passes already."""
     found = _executables.get(graph)
     if found is None:
-        found = _executables[graph] = Executable(plan_of(fuse(graph)))
+        found = _executables[graph] = Executable(plan_of(graph if fused else fuse(graph)))
     return found
 
 

@@ -89,6 +89,8 @@ class Executable:
         self.literals = {b: np.ascontiguousarray(b.source) for b in plan.buffers if b.role == "literal"}
         self.note = np.zeros(3, np.int64)
         self._tables(kernels.addresses)
+        self._threads: list[_Own] = []
+        self._items_at, self._count, self._note_at = address(self._items), len(self._items), address(self.note)
         self._lock = threading.Lock()
 
     @property
@@ -151,31 +153,40 @@ class Executable:
             self._operands[:, 0] = addresses[self._slots] + self._offsets
             self.note[:] = 0
             if threads == 1 or not self.shared or not GANG.run(self._thread, threads):
-                self._thread(0, 1, np.zeros(2, np.int64))
+                self._thread(0, 1, _NEVER_STOPPED)
         if self.note[0]:
             raise IndexRangeError(f"index {self.note[1]} is outside an axis of size {self.note[2]}: expected 0 to "
                                   f"{self.note[2] - 1}")
 
     def _addresses(self, given: Mapping[Node, Any], outputs: Mapping[str, Any], arena: Any) -> npt.NDArray[np.int64]:
         """Where every buffer lies in this run."""
-        found: npt.NDArray[np.int64] = self._fixed + self._movable * arena.ctypes.data
+        found: npt.NDArray[np.int64] = self._fixed + self._movable * address(arena)
         for slot, node in self._from:
             found[slot] = address(given[node])
         for slot, name in self._to:
             found[slot] = address(outputs[name])
         return found
 
-    def _thread(self, thread: int, threads: int, control: npt.NDArray[np.int64]) -> None:
-        """One thread's share."""
-        place, room = np.zeros(3, np.int64), np.zeros(self._room, np.int64)
-        scratch = aligned(self.scratch)
-        try:
-            while self._drive(self._items.ctypes.data, len(self._items), place.ctypes.data, thread, threads,
-                              control.ctypes.data, self.note.ctypes.data, scratch.ctypes.data, room.ctypes.data) == MORE:
-                pass
-        except BaseException:
-            control[1] = 1  # the others stop at their next barrier
-            raise
+    def _thread(self, thread: int, threads: int, control: int) -> None:
+        """One thread's share; `control` is the address of what the threads tell each other."""
+        own = self._own(thread)
+        own.place[:] = 0
+        while self._drive(self._items_at, self._count, own.at[0], thread, threads, control, self._note_at, *own.at[1:]) == MORE:
+            pass
+
+    def _own(self, thread: int) -> _Own:
+        """A thread's place, scratch and room, made when it is first here."""
+        while len(self._threads) <= thread:
+            self._threads.append(_Own(self.scratch, self._room))
+        return self._threads[thread]
+
+
+class _Own:
+    """Memory that one thread needs for itself."""
+
+    def __init__(self, scratch: int, room: int) -> None:
+        self.place, self.scratch, self.room = np.zeros(3, np.int64), aligned(scratch), np.zeros(room, np.int64)
+        self.at = address(self.place), address(self.scratch), address(self.room)
 
 
 def _calls(item: Call | Loop) -> list[Call]:
@@ -254,8 +265,10 @@ class _Borrowed:
 
 
 ARENAS = _Arenas()
+_CONTROL = np.zeros(2, np.int64)
+_NEVER_STOPPED = address(_CONTROL)  # for runs in a single thread, which meets nobody
 
-Share = Callable[[int, int, npt.NDArray[np.int64]], None]
+Share = Callable[[int, int, int], None]
 
 
 class _Gang:
@@ -287,7 +300,7 @@ class _Gang:
                 self._queues[i - 1].put((share, i, threads, control, done))
             self._runs += 1
             try:
-                share(0, threads, control)
+                _take_part(share, 0, threads, control)
             finally:
                 errors = [done.get() for _ in range(1, threads)]
             for error in errors:
@@ -303,6 +316,15 @@ class _Gang:
         self._queues.append(tasks)
 
 
+def _take_part(share: Share, i: int, threads: int, control: npt.NDArray[np.int64]) -> None:
+    """One thread's share; when it fails, the others stop at their next barrier."""
+    try:
+        share(i, threads, address(control))
+    except BaseException:
+        control[1] = 1
+        raise
+
+
 def _work(tasks: queue.SimpleQueue[tuple[Share, int, int, Any, Any]], runs: npt.NDArray[np.int64]) -> None:
     kernels = library(host())
     kernels.require({"park": emit_park})
@@ -316,7 +338,7 @@ def _work(tasks: queue.SimpleQueue[tuple[Share, int, int, Any, Any]], runs: npt.
             task = tasks.get()
         share, i, threads, control, done = task
         try:
-            share(i, threads, control)
+            _take_part(share, i, threads, control)
             done.put(None)
         except BaseException as error:
             done.put(error)

@@ -1,0 +1,165 @@
+"""The measured figures as JSON, as a page, and as a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from math import exp, log
+from pathlib import Path
+from typing import Any
+
+from ..files import atomic_write
+
+Found = Mapping[str, Any]
+
+
+def write(found: Found, folder: Path, name: str = "cpu") -> list[Path]:
+    """`name`.json, `name`.md and (where matplotlib is installed) `name`.svg in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{name}.json", folder / f"{name}.md"]
+    if find_spec("matplotlib") and "stock" in found:
+        files.append(folder / f"{name}.svg")
+        _picture(found, files[-1])
+    atomic_write(files[0], (json.dumps(found, indent=1) + "\n").encode())
+    atomic_write(files[1], page(found, picture=len(files) > 2, name=name).encode())
+    return files
+
+
+def mean(ratios: Iterable[float]) -> float:
+    """The geometric mean."""
+    values = list(ratios)
+    return exp(sum(map(log, values)) / len(values))
+
+
+def targets(found: Found) -> list[tuple[str, str, str]]:
+    """What was asked for, what was measured, and whether it is met."""
+    rows: list[tuple[str, str, str]] = []
+
+    def row(what: str, asked: str, measured: str, met: bool) -> None:
+        rows.append((what, f"{measured} (asked: {asked})", "yes" if met else "**no**"))
+
+    if "stock" in found:
+        stock = [r for rows_ in found["stock"].values() for r in rows_]
+        typical, worst = mean(r["ratio"] for r in stock), max(r["low"] for r in stock)
+        row("training step against torch `nn.*`, geometric mean of the ratios", "≤ 0.5", f"{typical:.2f}", typical <= 0.5)
+        row("the same, largest lower quartile", "≤ 0.9", f"{worst:.2f}", worst <= 0.9)
+        small = [r for rows_ in found["streams"].values() for r in rows_ if "H=512" not in r["point"]]
+        row("inference of one row against torch, H ≤ 128, largest ratio", "≤ 0.35", f"{max(r['ratio'] for r in small):.2f}",
+            max(r["ratio"] for r in small) <= 0.35)
+        wide = [r["read_gb_s"] / r["cache_gb_s"] for rows_ in found["streams"].values() for r in rows_ if "H=512" in r["point"]]
+        if wide:
+            row("inference of one row, H = 512, share of the cache's bandwidth, smallest", "≥ 0.7", f"{min(wide):.2f}",
+                min(wide) >= 0.7)
+    for peer, rows_ in found["unusual"].items():
+        cases = [r for case in rows_.values() for r in case]
+        if peer == "torch":
+            small = [r for r in cases if "H=64" in r["point"]]
+            row("unusual cells against torch eager, B ≤ 16, H ≤ 64, geometric mean", "≤ 0.15",
+                f"{mean(r['ratio'] for r in small):.2f}", mean(r["ratio"] for r in small) <= 0.15)
+            worst = max(r["ratio"] for r in cases)
+            row("the same, every point", "≤ 0.3", f"{worst:.2f}", worst <= 0.3)
+        else:
+            row("unusual cells against JAX scan under jit, geometric mean", "≤ 0.5", f"{mean(r['ratio'] for r in cases):.2f}",
+                mean(r["ratio"] for r in cases) <= 0.5)
+    shares = [r["share"] for r in found["efficiency"]]
+    row("share of the peak of the registers, H ≥ 128, one thread, smallest", "≥ 0.7", f"{min(shares):.2f}", min(shares) >= 0.7)
+    cold = [r["cold_s"] for r in found["first calls"]]
+    row("first call of a new layer, cold, slowest", "≤ 1 s", f"{max(cold):.2f} s", max(cold) <= 1)
+    if "memory" in found:
+        row("peak memory of a training step against torch, largest ratio", "≤ 0.6",
+            f"{max(r['ratio'] for r in found['memory']):.2f}", max(r["ratio"] for r in found["memory"]) <= 0.6)
+    traced = found["tracing"]["stacked_ms"]
+    row("tracing two stacked layers", "≤ 20 ms", f"{traced:.0f} ms", traced <= 20)
+    return rows
+
+
+def page(found: Found, *, picture: bool, name: str = "cpu") -> str:
+    """The report in Markdown."""
+    m = found["machine"]
+    lines = [
+        "# Benchmarks on the CPU", "",
+        "Written by `tinyrnn bench` (`make bench`). Ratios are our time divided by the peer's, smaller is better; each is",
+        "the median of neighbouring measurements in one process, with quartiles in brackets. PyTorch runs with one thread",
+        "and with two, and the better one counts; we run with the default number of threads. A training step is the forward",
+        "pass, the loss `sum(y * g)`, and all gradients, that of the input included.", "",
+        f"Machine: {m['processor']}, {m['cores']} cores, vectors of {8 * m['vector_bytes']} bits, "
+        f"{found['peak_gflops']:.0f} GFLOP/s in registers (one thread). Python {m['python']}, tinyrnn {m['tinyrnn']}, "
+        f"NumPy {m['numpy']}, llvmlite {m['llvmlite']}, PyTorch {m['torch']}, JAX {m['jax']}. {found['date']}.", ""]
+    lines += _table(["", "measured", "met"], targets(found))
+    if picture:
+        lines += [f"![Ratios of training steps against PyTorch]({name}.svg)", ""]
+    if "stock" in found:
+        lines += ["## Training step against `torch.nn`", ""]
+        for kind, rows in found["stock"].items():
+            lines += [f"### {kind}", "", *_ratios(rows, "PyTorch")]
+        lines += ["## Inference of one row against `torch.nn`", ""]
+        for kind, rows in found["streams"].items():
+            lines += [f"### {kind}", "", *_ratios(rows, "PyTorch")]
+            lines += _table(["", "one thread", "weights read", "that cache can be read at"], [
+                (r["point"], f"{r['single_thread_ms']:.2f} ms", f"{r['read_gb_s']:.0f} GB/s", f"{r['cache_gb_s']:.0f} GB/s")
+                for r in rows])
+    for peer, cases in found["unusual"].items():
+        label = "PyTorch's eager loop" if peer == "torch" else "JAX (scan under jit)"
+        lines += [f"## Unusual cells against {label}", ""]
+        for case, rows in cases.items():
+            lines += [f"### {case}", "", *_ratios(rows, label)]
+    lines += _rest(found)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _ratios(rows: Iterable[Found], peer: str) -> list[str]:
+    return _table(["", "ours", peer, "ratio"], [
+        (r["point"], f"{r['ours']:.2f} ms", f"{r['peer']:.2f} ms ({r['setting']})",
+         f"{r['ratio']:.2f} [{r['low']:.2f}, {r['high']:.2f}], {r['pairs']} pairs") for r in rows])
+
+
+def _rest(found: Found) -> list[str]:
+    lines: list[str] = []
+    if "torch.compile" in found:
+        t = found["torch.compile"]
+        lines += ["## torch.compile", ""]
+        lines += [f"The minimal gated unit through `torch.compile` failed here: {t['error']}" if "error" in t else
+                  f"The minimal gated unit at {t['point']}: first call {t['first_call_s']:.0f} s, then {t['peer']:.2f} ms "
+                  f"against our {t['ours']:.2f} ms: ratio {t['ratio']:.2f} [{t['low']:.2f}, {t['high']:.2f}].", ""]
+    lines += ["## First call", "", "An LSTM layer, B=4, X=16, H=32, in a new process: from before llvmlite is imported until "
+              "the first training step is done.", ""]
+    lines += _table(["steps", "nothing compiled", "kernels on disk", "next call"], [
+        (f"{r['steps']:,}", f"{r['cold_s']:.2f} s", f"{r['cached_s']:.2f} s", f"{1e3 * r['next_s']:.2f} ms")
+        for r in found["first calls"]])
+    lines += ["## Share of the peak", "", "Products of a training step alone (6 T B G H (X + H) operations for G gates), over "
+              "the time of the whole step, one thread.", ""]
+    lines += _table(["", "", "products", "of the registers' peak"], [
+        (r["kind"], r["point"], f"{r['gflops']:.0f} GFLOP/s", f"{r['share']:.2f}") for r in found["efficiency"]])
+    if "memory" in found:
+        lines += ["## Memory", "", "What three training steps add to the peak of a process that was warmed up at a small size; "
+                  "processes of their own.", ""]
+        lines += _table(["", "", "ours", "PyTorch", "ratio"], [
+            (r["kind"], r["point"], f"{r['ours_mib']:.0f} MiB", f"{r['torch_mib']:.0f} MiB", f"{r['ratio']:.2f}")
+            for r in found["memory"]])
+    return lines
+
+
+def _table(head: list[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    return ["| " + " | ".join(head) + " |", "| " + " | ".join(["---", *["--:"] * (len(head) - 1)]) + " |",
+            *("| " + " | ".join(r) + " |" for r in rows), ""]
+
+
+def _picture(found: Found, path: Path) -> None:
+    """A bar for every point of the grid: the ratio, its quartiles, and the line of equal speed."""
+    matplotlib = import_module("matplotlib")
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "tinyrnn"
+    pyplot = import_module("matplotlib.pyplot")
+    figure, axes = pyplot.subplots(1, len(found["stock"]), figsize=(11, 3.2), sharey=True, layout="constrained")
+    for axis, (kind, rows) in zip(axes, found["stock"].items(), strict=True):
+        heights = [r["ratio"] for r in rows]
+        spread = [[r["ratio"] - r["low"] for r in rows], [r["high"] - r["ratio"] for r in rows]]
+        axis.bar(range(len(rows)), heights, yerr=spread, color="#2b6cb0", ecolor="#1a202c", capsize=2)
+        axis.axhline(1, color="#c53030", linewidth=1)
+        axis.set_title(f"nn.{kind}")
+        axis.set_xticks(range(len(rows)), [r["point"].replace(" X", "\nX") for r in rows], rotation=60, fontsize=7)
+    axes[0].set_ylabel("our time / PyTorch's")
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)

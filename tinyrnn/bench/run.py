@@ -1,0 +1,180 @@
+"""The whole benchmark, as one nested dict of numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..compile import compile
+from ..functional import grad
+from ..nn import LSTM
+from . import machine, processes, sides
+from .cases import GRID, STOCK, STREAMS, UNUSUAL_GRID, Point, unusual
+from .timing import Ratio, burst, compare
+
+Say = Callable[[str], None]
+PAIRS = 30
+
+
+def measure(against: Sequence[str] = ("torch", "jax"), *, short: bool = False, say: Say = print) -> dict[str, Any]:
+    """Every table of the report; `short` measures the two smallest points only, in seconds."""
+    absent = sides.missing()
+    peers = [p for p in against if p not in absent]
+    for name in (p for p in against if p in absent):
+        say(f"{name}: {absent[name]}; its columns are left out")
+    limit = 1.0 if short else 14.0
+    found: dict[str, Any] = {"machine": machine.described(), "date": time.strftime("%Y-%m-%d"), "notes": absent}
+    found["peak_gflops"] = machine.peak_flops() / 1e9
+    say(f"registers: {found['peak_gflops']:.0f} GFLOP/s")
+    if "torch" in peers:
+        found["stock"] = _stock(GRID[:2] if short else GRID, limit, say)
+        found["streams"] = _streams(STREAMS[:1] if short else STREAMS, limit, say)
+    found["unusual"] = _unusual(UNUSUAL_GRID[:2] if short else UNUSUAL_GRID, peers, limit / 2, say)
+    if "torch" in peers and not short:
+        found["torch.compile"] = _torch_compile(say)
+    found["first calls"] = _first_calls(short, say)
+    found["efficiency"] = _efficiency(GRID[4:5] if short else GRID[4:], found["peak_gflops"], say)
+    found["tracing"] = _tracing(say)
+    if "torch" in peers:
+        found["memory"] = _memory(GRID[4:5] if short else GRID[-2:], say)
+    return found
+
+
+def _torch_settings(run: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
+    """PyTorch with one thread and with two."""
+    def at(threads: int) -> Callable[[], Any]:
+        def again() -> Any:
+            sides.torch_threads(threads)
+            return run()
+        return again
+
+    return {"1 thread": at(1), "2 threads": at(2)}
+
+
+def _row(point: Point, ratio: Ratio, say: Say, what: str) -> dict[str, Any]:
+    say(f"{what} {point}: {ratio.ours:.2f} ms against {ratio.peer:.2f} ms ({ratio.setting}), ratio {ratio.ratio:.2f} "
+        f"[{ratio.low:.2f}, {ratio.high:.2f}]")
+    return {"point": str(point), **ratio._asdict()}
+
+
+def _stock(grid: Sequence[Point], limit: float, say: Say) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for kind in STOCK:
+        rows = []
+        for point in grid:
+            task, layer = sides.Task(point), sides.stock(kind, point)
+            train, _ = sides.ours(layer, task)
+            peer, _ = sides.torch_stock(kind, task, layer)
+            rows.append(_row(point, compare(train, _torch_settings(peer), PAIRS, limit), say, f"{kind}, training step,"))
+        found[kind] = rows
+    return found
+
+
+def _streams(points: Sequence[Point], limit: float, say: Say) -> dict[str, Any]:
+    """Inference of one row."""
+    found: dict[str, Any] = {}
+    for kind in STOCK:
+        rows = []
+        for point in points:
+            task, layer = sides.Task(point), sides.stock(kind, point)
+            _, infer = sides.ours(layer, task)
+            _, peer = sides.torch_stock(kind, task, layer)
+            row = _row(point, compare(infer, _torch_settings(peer), PAIRS, limit / 3), say, f"{kind}, inference,")
+            weights = sum(t.size for t in layer.parameters()) * 4
+            single = burst(sides.ours(layer, task, threads=1)[1])
+            row |= {"single_thread_ms": single, "read_gb_s": weights * point.steps / single / 1e6,
+                    "cache_gb_s": machine.read_bandwidth(weights) / 1e9}
+            rows.append(row)
+        found[kind] = rows
+    return found
+
+
+def _unusual(grid: Sequence[Point], peers: Sequence[str], limit: float, say: Say) -> dict[str, Any]:
+    found: dict[str, Any] = {p: {} for p in peers}
+    for name, case in unusual().items():
+        for p in peers:
+            rows = []
+            for point in grid:
+                task, layer = sides.Task(point), sides.layer_of(case, point)
+                train, _ = sides.ours(layer, task)
+                weights = layer.state_dict()
+                runs = (_torch_settings(sides.torch_unusual(case, task, weights)[0]) if p == "torch" else
+                        {"all threads": sides.jax_unusual(case, task, weights)[0]})
+                rows.append(_row(point, compare(train, runs, PAIRS, limit), say, f"{name}, against {p},"))
+            found[p][name] = rows
+    return found
+
+
+def _torch_compile(say: Say) -> dict[str, Any]:
+    """One cell through torch.compile: its first call takes minutes where there is a compiler at all."""
+    name, case = "minimal gated unit", unusual()["minimal gated unit"]
+    point = GRID[2]
+    task, layer = sides.Task(point), sides.layer_of(case, point)
+    began = time.perf_counter()
+    try:
+        run, _ = sides.torch_unusual(case, task, layer.state_dict(), compiled=True)
+        run()
+    except Exception as error:  # any failure of another library's compiler is a result of this measurement
+        say(f"torch.compile: {type(error).__name__}")
+        return {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
+    first = time.perf_counter() - began
+    row = _row(point, compare(sides.ours(layer, task)[0], _torch_settings(run), PAIRS, 5.0), say, f"{name}, torch.compile,")
+    return {**row, "first_call_s": first}
+
+
+def _first_calls(short: bool, say: Say) -> list[dict[str, Any]]:
+    rows = []
+    for steps in (10,) if short else (10, 100, 1000, 10000):
+        row = {"steps": steps, **processes.first_calls("LSTM", steps, 4, 16, 32)}
+        say(f"first call at T={steps}: {row['cold_s']:.2f} s cold, {row['cached_s']:.2f} s with kernels on disk")
+        rows.append(row)
+    return rows
+
+
+def _efficiency(grid: Sequence[Point], peak: float, say: Say) -> list[dict[str, Any]]:
+    """The share of the register-only peak that a whole training step reaches, one thread."""
+    rows = []
+    for kind in STOCK:
+        for point in grid:
+            task, layer = sides.Task(point), sides.stock(kind, point)
+            run, _ = sides.ours(layer, task, threads=1)
+            run()
+            took = burst(run)
+            gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
+            products = 6 * point.steps * point.batch * gates * point.h * (point.x + point.h)
+            rate = products / took / 1e6
+            say(f"{kind} {point}: {rate:.0f} GFLOP/s of products, {rate / peak:.2f} of the peak")
+            rows.append({"kind": kind, "point": str(point), "gflops": rate, "share": rate / peak})
+    return rows
+
+
+def _tracing(say: Say) -> dict[str, float]:
+    """Two stacked layers, training: traced for a new length when all kernels are there."""
+    layer = LSTM(16, 32, num_layers=2, rng=0)
+    times = []
+    for steps in range(5, 17):
+        task = sides.Task(Point(steps, 4, 16, 32))
+        parameters = dict(layer.named_parameters())
+
+        def train(x: Any, g: Any, parameters: Any = parameters) -> Any:
+            loss = (layer(x)[0] * g).sum()
+            return loss, grad(loss, parameters)
+
+        began = time.perf_counter()
+        compile(train).trace(task.x, task.g)
+        times.append(time.perf_counter() - began)
+    typical = sorted(times)[len(times) // 2]
+    say(f"tracing two stacked layers: {1e3 * typical:.0f} ms")
+    return {"stacked_ms": 1e3 * typical}
+
+
+def _memory(grid: Sequence[Point], say: Say) -> list[dict[str, Any]]:
+    rows = []
+    for kind in STOCK:
+        for p in grid:
+            own, peer = (processes.peak_memory(side, kind, p.steps, p.batch, p.x, p.h) for side in ("ours", "torch"))
+            ratio = own / max(peer, 1)
+            say(f"{kind} {p}: peak {own / 2**20:.0f} MiB against {peer / 2**20:.0f} MiB, ratio {ratio:.2f}")
+            rows.append({"kind": kind, "point": str(p), "ours_mib": own / 2**20, "torch_mib": peer / 2**20, "ratio": ratio})
+    return rows

@@ -1,0 +1,55 @@
+"""Measuring two sides in turn, in one process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+Run = Callable[[], object]
+BURST = 0.015  # seconds for which a side runs before the other has its turn
+REST = 0.004   # seconds in which threads that wait for more work give up
+
+
+class Ratio(NamedTuple):
+    """Medians in milliseconds, and the ratio of neighbouring measurements: median and quartiles."""
+
+    ours: float
+    peer: float
+    ratio: float
+    low: float
+    high: float
+    pairs: int
+    setting: str
+
+
+def burst(run: Run) -> float:
+    """The median time of one call in a short series, in milliseconds."""
+    times: list[float] = []
+    began = time.perf_counter()
+    while len(times) < 2 or time.perf_counter() - began < BURST:
+        t = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - t)
+    return 1e3 * statistics.median(times)
+
+
+def compare(ours: Run, peers: Mapping[str, Run], pairs: int, limit: float) -> Ratio:
+    """`ours` against the peer at its best setting: at most `pairs` rounds, as many as fit into `limit` seconds (3 at
+    least)."""
+    for run in (ours, *peers.values()):
+        run()
+    rows: list[dict[str, float]] = []
+    began = time.perf_counter()
+    while len(rows) < pairs and (len(rows) < 3 or time.perf_counter() - began < limit):
+        row = {}
+        for name, run in [("ours", ours), *peers.items()]:
+            time.sleep(REST)
+            row[name] = burst(run)
+        rows.append(row)
+    medians = {name: statistics.median(r[name] for r in rows) for name in rows[0]}
+    best = min(peers, key=medians.__getitem__)
+    ratios = [r["ours"] / r[best] for r in rows]
+    low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
+    return Ratio(medians["ours"], medians[best], middle, low, high, len(rows), best)

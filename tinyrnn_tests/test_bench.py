@@ -1,0 +1,92 @@
+"""Benchmarks compare equal things: every peer computes the numbers that we compute."""
+
+import json
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from tinyrnn import cli
+from tinyrnn.bench import cases, machine, report, sides, timing
+
+POINT = cases.Point(4, 3, 5, 6)
+NEEDS = {p: pytest.mark.skipif(not find_spec(p), reason=f"{p} is not installed") for p in ("torch", "jax")}
+
+
+def close(found, expected):
+    np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=2e-4, atol=2e-5)
+
+
+@NEEDS["torch"]
+@pytest.mark.parametrize("name", cases.unusual())
+def test_pytorch_computes_the_same_cell(name):
+    case, task = cases.unusual()[name], sides.Task(POINT)
+    layer = sides.layer_of(case, POINT)
+    _, infer = sides.ours(layer, task)
+    train, peer = sides.torch_unusual(case, task, layer.state_dict())
+    close(peer(), infer())
+    train()
+
+
+@NEEDS["jax"]
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", cases.unusual())
+def test_jax_computes_the_same_cell(name):
+    case, task = cases.unusual()[name], sides.Task(POINT)
+    layer = sides.layer_of(case, POINT)
+    step, infer = sides.ours(layer, task)
+    train, peer = sides.jax_unusual(case, task, layer.state_dict())
+    close(peer(), infer())
+    loss, gradients = step()
+    value, (_, dx) = train()
+    close(value, loss)
+    close(dx, gradients["x"])
+
+
+@NEEDS["torch"]
+@pytest.mark.parametrize("kind", cases.STOCK)
+def test_stock_layers_have_the_same_weights(kind):
+    task, layer = sides.Task(POINT), sides.stock(kind, POINT)
+    _, infer = sides.ours(layer, task)
+    _, peer = sides.torch_stock(kind, task, layer)
+    close(peer(), infer())
+
+
+def test_the_better_setting_of_a_peer_counts():
+    result = timing.compare(lambda: None, {"slow": lambda: sum(range(20_000)), "fast": lambda: sum(range(2_000))}, 4, 1.0)
+    assert (result.setting, result.pairs) == ("fast", 4)
+    assert result.low <= result.ratio <= result.high < 1
+
+
+def test_the_machine_is_measured():
+    assert machine.peak_flops() > 1e9
+    assert machine.read_bandwidth(1 << 16) > 1e8
+    assert machine.described()["vector_bytes"] in (16, 32, 64)
+
+
+FOUND = {
+    "machine": {"processor": "p", "cores": 2, "vector_bytes": 64, "python": "3", "tinyrnn": "0", "numpy": "2", "llvmlite": "0",
+                "torch": None, "jax": None}, "date": "2026-01-01", "peak_gflops": 200.0, "notes": {},
+    "unusual": {"torch": {"unit": [{"point": "T=50 B=1 X=16 H=64", "ours": 1.0, "peer": 4.0, "ratio": 0.25, "low": 0.2, "high": 0.3,
+                                    "pairs": 30, "setting": "1 thread"}]}},
+    "first calls": [{"steps": 10, "cold_s": 0.9, "cached_s": 0.3, "next_s": 0.001}],
+    "efficiency": [{"kind": "LSTM", "point": "x", "gflops": 150.0, "share": 0.75}], "tracing": {"stacked_ms": 12.0},
+    "memory": [{"kind": "LSTM", "point": "x", "ours_mib": 50.0, "torch_mib": 100.0, "ratio": 0.5}]}
+
+
+def test_the_report_says_what_was_measured_and_what_was_missed(tmp_path):
+    files = report.write(FOUND, tmp_path)
+    assert [f.name for f in files] == ["cpu.json", "cpu.md"]
+    assert json.loads(files[0].read_text()) == FOUND
+    text = files[1].read_text()
+    assert "| unusual cells against torch eager, B ≤ 16, H ≤ 64, geometric mean | 0.25 (asked: ≤ 0.15) | **no** |" in text
+    assert "| the same, every point | 0.25 (asked: ≤ 0.3) | yes |" in text
+    assert "| LSTM | x | 50 MiB | 100 MiB | 0.50 |" in text
+    assert report.mean([0.25, 1.0]) == pytest.approx(0.5)
+
+
+@pytest.mark.slow
+def test_bench_runs_without_peers(tmp_path, capsys):
+    assert cli.main(["bench", "--short", "--against", "", "--out", str(tmp_path)]) == 0
+    assert "# Benchmarks on the CPU" in (tmp_path / "cpu.md").read_text()
+    assert str(tmp_path / "cpu.json") in capsys.readouterr().out
