@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import BackendError
 from ..ir.node import Node, walk
 from ..ir.ops.elementwise import TAG
-from ..ir.scan import FINAL, TRACE, ScanView, invariant
+from ..ir.ops.structure import CONCAT, SLICE
+from ..ir.scan import FINAL, ITEM, REGION, TRACE, ScanView, invariant
+from ..passes.fuse import ROW_REDUCTIONS, is_kernel
 from .plan import Buffer, Call, Loop, View
 
 
@@ -44,9 +46,10 @@ class ScanPlan:
         body.env.update((a, x.turned()) for a, x in zip(slices, xs, strict=True))
         for i, (a, start) in enumerate(zip(states, init, strict=True)):
             self.remember(i, a, start)
+        reuse = Reuse(self.scan, [t for t in self.traced.values() if t not in outer.env], outer)
         for p in self.projections:
             if p.op is TRACE:
-                self.trace(p)
+                self.trace(p, reuse)
         self.steps(walk([*scan.body.outs, *(p.at[0] for p in self.projections if p.op is TRACE)]), constants)
         loop = Loop(scan.steps, scan.reverse, body.items)
         _in_place(loop, [(self.slots[i][0], self.slots[i][1]) for i in self.single])
@@ -85,7 +88,7 @@ class ScanPlan:
         if p is not None and p not in self.outer.env:
             self.outer.env[p] = view
 
-    def trace(self, p: Node) -> None:
+    def trace(self, p: Node, reuse: Reuse) -> None:
         """Room for the values of an expression, unless they are somewhere anyway."""
         outer, (_, slices, constants) = self.outer, self.scan.split(self.scan.body.args)
         _, xs, consts = self.scan.split(self.scan.node.src)
@@ -97,7 +100,7 @@ class ScanPlan:
         else:
             places = list(outer.homes[p])
             if p not in outer.env:
-                places = places or [self.planner.temporary(p.shape, p.dtype)]
+                places = places or [reuse.place(p) or self.planner.temporary(p.shape, p.dtype)]
                 outer.env[p] = places[0]
             outer.filled[p] = [outer.env[p], *places]
             for view in places:
@@ -120,6 +123,87 @@ class ScanPlan:
             body.deliver(e, view)
         for i in self.single:
             body.copy(self.slots[i][1], self.slots[i][0])
+
+
+class Reuse:
+    """Traces that may take the place of a sequence which the same kernel reads, entry by entry, for the last time.
+
+    An LSTM's gates overwrite the products with its input, and the adjoints of their arguments overwrite the gates.
+    """
+
+    def __init__(self, scan: ScanView, traces: Sequence[Node], outer: Any) -> None:
+        self.steps = scan.steps
+        self.free: dict[Node, list[View]] = {}  # region -> the places that it reads and nothing reads later
+        _, slices, _ = scan.split(scan.body.args)
+        _, xs, _ = scan.split(scan.node.src)
+        order = walk([*scan.body.outs, *(t.at[0] for t in traces)])
+        for buffer in dict.fromkeys(outer.env[x].buffer for x in xs):
+            inside = {a: outer.env[x].turned() for a, x in zip(slices, xs, strict=True) if outer.env[x].buffer is buffer}
+            if buffer.role == "temporary" and not outer.needed_later(buffer, scan.node):
+                region, places = _only_reader(order, inside)
+                if region is not None:
+                    self.free.setdefault(region, []).extend(places)
+
+    def place(self, p: Node) -> View | None:
+        """The place of a trace, if one that is free fits."""
+        e = bare(p.at[0])
+        parts = list(e.src) if e.op is CONCAT and e.at[0] == e.ndim - 1 else [e]
+        regions = {part.src[0] if part.op is ITEM else None for part in parts}
+        region = regions.pop() if len(regions) == 1 else None
+        free = self.free.get(region, []) if region is not None else []
+        width = e.shape[-1] if e.shape else 0
+        for first in free:
+            run = _run_of(first, free, width)
+            if run and first.dtype == e.dtype and first.shape[:-1] == e.shape[:-1]:
+                for v in run:
+                    free.remove(v)
+                return View(first.buffer, p.shape, (first.step, *first.strides), first.offset)
+        return None
+
+
+def _run_of(first: View, free: Sequence[View], width: int) -> list[View]:
+    """Places side by side that together are `width` wide, from `first` on."""
+    run, at = [first], first.offset + first.shape[-1]
+    while sum(v.shape[-1] for v in run) < width:
+        following = next((v for v in free if v.offset == at and v.strides == first.strides and v.buffer is first.buffer
+                          and v.shape[:-1] == first.shape[:-1] and v.step == first.step), None)
+        if following is None:
+            return []
+        run.append(following)
+        at += following.shape[-1]
+    return run if sum(v.shape[-1] for v in run) == width else []
+
+
+def _only_reader(order: Sequence[Node], views: Mapping[Node, View]) -> tuple[Node | None, list[View]]:
+    """The one elementwise kernel that reads these sequences, each entry where it writes, and the places that it reads."""
+    seen: dict[Node, View] = dict(views)
+    readers: dict[Node, None] = {}
+    places: list[View] = []
+    for n in order:
+        for s in n.src:
+            if s not in seen:
+                continue
+            if n.op is SLICE:
+                seen[n] = seen[s].sliced(n.at[0])
+            elif n.op is REGION:
+                readers[n] = None
+                if not any(_overlap(seen[s], v) for v in places):
+                    places.append(seen[s])
+            else:
+                return None, []
+    if len(readers) != 1 or not all(v.strides and v.strides[-1] == 1 and len(v.shape) == 2 for v in places):
+        return None, []
+    (region,) = readers
+    inner = walk(region.at[0].outs)
+    whole = {v.shape for v in places}
+    plain = is_kernel(region) and not any(m.op in ROW_REDUCTIONS for m in inner) and len(whole) == 1 and all(
+        m.shape in whole for m in region.at[0].outs)
+    return (region, places) if plain and len({v.strides for v in places}) == 1 else (None, [])
+
+
+def _overlap(a: View, b: View) -> bool:
+    """Whether two places of one buffer and one turn have columns in common."""
+    return a.offset < b.offset + b.shape[-1] and b.offset < a.offset + a.shape[-1]
 
 
 def bare(n: Node) -> Node:

@@ -6,7 +6,7 @@ size, stride and number is an argument of its call, so that other lengths, batch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
@@ -84,12 +84,15 @@ class View:
             if prod(taken) != size:
                 return None
             strides += [stride * s for s in row_major(tuple(taken))]
-        strides += [0 if not strides else 1] * len(rest)
+        strides += [1] * len(rest)
         return replace(self, shape=to, strides=tuple(strides)) if all(n == 1 for n in rest) else None
 
     def __str__(self) -> str:
-        turn = "[t]" if self.step else ""
-        return f"{self.buffer.name}{turn}"
+        """The buffer, and where in it: a multiple of the loop's turn, an offset."""
+        if self.buffer.role == "literal" and not self.shape:
+            return self.buffer.name
+        place = [*(["t"] if self.step else []), *([f"+{self.offset}"] if self.offset else [])]
+        return f"{self.buffer.name}[{' '.join(place)}]" if place else self.buffer.name
 
 
 def row_major(shape: Shape) -> tuple[int, ...]:
@@ -133,13 +136,24 @@ class Call:
     flops: int = 0
     text: str = ""
     scratch: int = 0  # bytes that each thread needs for itself
+    names: Mapping[int, str] = field(default_factory=dict)  # of values inside, as the equations call them
 
     @property
     def bytes(self) -> int:
         return sum(prod(v.shape) * v.dtype.itemsize for v in self.operands)
 
-    def lines(self, indent: str = "") -> Iterator[str]:
-        yield from (indent + line for line in self.text.splitlines())
+    def lines(self, indent: str, inside: Callable[[Call], list[str]]) -> Iterator[str]:
+        """Pseudo-code; `inside` says what a kernel of rows computes."""
+        if self.text:
+            yield indent + self.text
+            return
+        yield f"{indent}for rows of {' x '.join(map(str, self.shape))}:"
+        yield from (f"{indent}    {line}" for line in inside(self))
+
+    @property
+    def shape(self) -> Shape:
+        """The space of indices that a kernel of rows walks."""
+        return max((v.shape for v in self.operands), key=lambda s: (len(s), prod(s)))
 
 
 @dataclass(eq=False, slots=True)
@@ -155,11 +169,11 @@ class Loop:
     def flops(self) -> int:
         return self.steps * sum(c.flops for c in self.calls)
 
-    def lines(self, indent: str = "") -> Iterator[str]:
+    def lines(self, indent: str, inside: Callable[[Call], list[str]]) -> Iterator[str]:
         order = "T..1" if self.reverse else "1..T"
         yield f"{indent}for t in {order}:" + ("" if self.rows is None else "   # batch rows in parallel")
         for c in self.calls:
-            yield from c.lines(indent + "    ")
+            yield from c.lines(indent + "    ", inside)
 
 
 @dataclass(eq=False, slots=True)
@@ -180,5 +194,6 @@ class Plan:
     def flops(self) -> int:
         return sum(item.flops for item in self.items)
 
-    def __str__(self) -> str:
-        return "\n".join(line for item in self.items for line in item.lines())
+    def pseudo_code(self, inside: Callable[[Call], list[str]]) -> str:
+        """Every kernel and loop in the order in which they run."""
+        return "\n".join(line for item in self.items for line in item.lines("", inside))

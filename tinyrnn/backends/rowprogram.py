@@ -91,6 +91,7 @@ class Reader:
         self.index: dict[Any, int] = {}
         self.columns = any(n.op in ROW_REDUCTIONS and not row_sum(n) for n in outs)
         self.values: dict[Node, Any] = {}
+        self.names: dict[int, str] = {}  # of the values that the equations name
         for n in walk(outs):
             if n.op is not ARG and n.op is not FULL:
                 self.values[n] = self._value(n)
@@ -100,7 +101,10 @@ class Reader:
 
     def _value(self, n: Node) -> Any:
         if n.op in (TAG, RESHAPE, BROADCAST):
-            return self._source(n.src[0], n)
+            value = self._source(n.src[0], n)
+            if n.op is TAG:
+                self.names[value] = n.at[0]
+            return value
         if n.op in ROW_REDUCTIONS:
             if not row_sum(n):
                 return self._source(n.src[0], n.src[0])
@@ -146,7 +150,7 @@ class Reader:
             self.index[key] = len(self.loads) - 1
         return self.index[key]
 
-    def call(self, stores: Sequence[tuple[Node, View]], *, batched: bool, name: str, text: str) -> Call:
+    def call(self, stores: Sequence[tuple[Node, View]], *, batched: bool) -> Call:
         """The call that computes the region and fills the given views."""
         count = len(self.loads)
 
@@ -169,7 +173,7 @@ class Reader:
             max(len(shape) - 1, 0), loads,
             tuple(Step(s.op, s.at, tuple(map(final, s.sources)), s.dtype, s.level, s.reduces) for s in self.steps),
             tuple(Store(final(value), v.dtype.str, access) for value, (access, v) in written), self.columns)
-        return _call(program, shape, views, len(self.loads), flat, name, text)
+        return _call(program, shape, views, len(self.loads), flat, {final(i): name for i, name in self.names.items()})
 
     def _written(self, n: Node, view: View, reduced: bool) -> tuple[Access, View]:
         if self.columns:
@@ -207,7 +211,8 @@ def _flat(reader: Reader, loads: Sequence[View], written: Sequence[Any]) -> bool
             and all(access != "r" and v.strides == whole for _, (access, v) in written))
 
 
-def _call(program: RowProgram, shape: Shape, views: Sequence[View], loads: int, flat: bool, name: str, text: str) -> Call:
+def _call(program: RowProgram, shape: Shape, views: Sequence[View], loads: int, flat: bool,
+          names: Mapping[int, str]) -> Call:
     *outer, inner = shape
     accesses = program.accesses
     strides = [((v.strides[-1],) if flat or len(v.strides) == 0 else v.strides) if v.strides else () for v in views]
@@ -221,7 +226,7 @@ def _call(program: RowProgram, shape: Shape, views: Sequence[View], loads: int, 
     split, extent, grain = _split(program, outer, inner, strides, accesses, loads)
     flops = prod(shape) * (len(program.steps) + program.columns)
     return Call("rows", (program,), tuple(views), frozenset(range(loads, len(views))), tuple(sizes), extent, split, grain,
-                flops, f"{name}: {text}" if text else name)
+                flops, "", 0, names)
 
 
 def _split(program: RowProgram, outer: Sequence[int], inner: int, strides: Sequence[Any], accesses: Sequence[Access],

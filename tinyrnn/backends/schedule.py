@@ -7,7 +7,7 @@ larger (an operand of concat, a state, the trace of a scan) is written straight 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -90,6 +90,7 @@ class Scope:
         self.env: dict[Node, View] = {}
         self.homes: dict[Node, list[View]] = defaultdict(list)
         self.items: list[Any] = []
+        self.order: Sequence[Node] = ()
         self.packs: dict[Any, View] = {}
         self.filled: dict[Node, list[View]] = defaultdict(list)   # every place in which a value stands
         self.readers: dict[Node, list[Node]] = defaultdict(list)  # the projections of scans and regions
@@ -153,6 +154,7 @@ class Scope:
         for n in order:
             if n.op in (ITEM, FINAL, TRACE):
                 self.readers[n.src[0]].append(n)
+        self.order = order
         self.plan_joins([n for n in order if n not in self.env])
         for n in order:
             if n not in self.env:
@@ -223,6 +225,18 @@ class Scope:
             scope = scope.outer
         return scope
 
+    def needed_later(self, buffer: Buffer, after: Node) -> bool:
+        """Whether anything that runs after a node reads a buffer, or somebody wants a copy of what is in it."""
+        if any(self.homes[n] for n, v in list(self.env.items()) if v.buffer is buffer):
+            return True
+        later = self.order[self.order.index(after) + 1 :] if after in self.order else self.order
+        return any(self._lies_in(s, buffer) for n in later if n.op not in (*ALIASES, FINAL, TRACE, ITEM) for s in n.src)
+
+    def _lies_in(self, n: Node, buffer: Buffer) -> bool:
+        while n not in self.env and n.op in ALIASES:
+            n = n.src[0]
+        return n in self.env and self.env[n].buffer is buffer
+
     # ---- calls
 
     def add(self, call: Call) -> None:
@@ -284,7 +298,7 @@ class Scope:
             for view in [main] if reader.columns else [main, *others]:
                 stores.append((body.outs[i], view))
             self.env[item], self.filled[item] = main, [main, *others]
-        self.add(reader.call(stores, batched=self.outer is not None, name="rows", text=_pseudo(n, items)))
+        self.add(reader.call(stores, batched=self.outer is not None))
         if reader.columns:
             for item in items.values():
                 for view in self.filled[item][1:]:
@@ -418,9 +432,3 @@ def _is_transposed(n: Node) -> bool:
     while n.op in (TAG, RESHAPE):
         n = n.src[0]
     return n.op is TRANSPOSE
-
-
-def _pseudo(n: Node, items: Mapping[int, Node]) -> str:
-    return ""
-
-

@@ -22,12 +22,12 @@ from .everywhere import everywhere, rewritten
 
 def simplify(graph: Graph) -> Graph:
     """The same graph with fewer moves."""
-    return everywhere(graph, lambda outputs: _parts_of_joins(rewritten(outputs, _rule)))
+    return everywhere(graph, lambda outputs: rewritten(_parts_of_joins(rewritten(outputs, _rule)), _rule))
 
 
 def _rule(n: Node) -> Node | None:
     if n.op is CONCAT:
-        return next((m for rule in (_adjacent, _transposed, _traced) if (m := rule(n)) is not None), None)
+        return next((m for rule in (_adjacent, _transposed, _traced, _summed) if (m := rule(n)) is not None), None)
     if n.op is EINSUM:
         return _product(n)
     if n.op in (SUM, AMAX, AMIN) and len(n.at[0]) > 1 and n.src[0].ndim - 1 in n.at[0] and _stays(n):
@@ -81,6 +81,18 @@ def _traced(n: Node) -> Node | None:
     if any(e.ndim < back or e.ndim != inner[0].ndim for e in inner):
         return None
     return reshape(trace(traces[0].src[0], concat(inner, inner[0].ndim - back)), n.shape)
+
+
+def _summed(n: Node) -> Node | None:
+    """Sums of neighbouring columns are columns of one sum."""
+    axes = tuple(range(n.src[0].src[0].ndim - 1)) if n.src[0].op is SUM else None
+    if n.ndim != 1 or any(p.op is not SUM or p.at != (axes, False) or p.src[0].op is not SLICE for p in n.src):
+        return None
+    if any(p.src[0].ndim != n.src[0].src[0].ndim for p in n.src):
+        return None
+    joined = concat([p.src[0] for p in n.src], -1)
+    together = _adjacent(joined) if joined.op is CONCAT else joined
+    return None if together is None else sum_(together, axes)
 
 
 def _parts_of_joins(outputs: Sequence[Node]) -> list[Node]:

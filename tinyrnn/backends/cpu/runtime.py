@@ -16,6 +16,7 @@ from ...errors import ArgumentError, IndexRangeError
 from ...ir.node import Node
 from ..memory import ALIGNMENT, arrange
 from ..plan import Buffer, Call, Loop, Plan, View
+from ..pseudo import lines
 from . import moves, products
 from .driver import CALL, ITEM, MORE, OPERAND, emit_driver, emit_park
 from .engine import Target, host, library
@@ -96,7 +97,7 @@ class Executable:
     @property
     def source(self) -> str:
         """The plan as pseudo-code."""
-        return str(self.plan)
+        return self.plan.pseudo_code(lambda c: lines(c.key[0], c.operands, c.names))
 
     @property
     def cost(self) -> tuple[int, int, int]:
