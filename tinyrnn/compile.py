@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Hashable, Mapping
@@ -41,6 +42,15 @@ class Cost(NamedTuple):
     memory: int
 
 
+class Kernel(NamedTuple):
+    """A kernel or a loop: what it does, operations, bytes that it touches, and seconds where it was measured."""
+
+    what: str
+    flops: int
+    bytes: int
+    seconds: float = 0.0
+
+
 class Entry:
     """A program for one signature: its graph after each pass, and how to run it."""
 
@@ -71,13 +81,18 @@ class Entry:
         if self.executable is None:
             outputs = self.graph.run({k: values[k] for k in self._inputs})
         else:
-            given = {n: np.ascontiguousarray(values[k], n.dtype) for k, n in self._inputs.items()}
-            given.update((n, n.at[0].data) for n in self._leaves)
-            outputs = {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs}
+            given, outputs = self.arrays(values)
             self.executable.run(given, outputs, threads)
         if self.updates:
             give({leaf: outputs[k] for k, leaf in self.updates.items()})
         return self.form([outputs[k] for k in self.results])
+
+
+    def arrays(self, values: Mapping[str, npt.NDArray[Any]]) -> tuple[dict[Any, Any], dict[str, npt.NDArray[Any]]]:
+        """What compiled kernels read, by node, and what they fill, by name."""
+        given = {n: np.ascontiguousarray(values[k], n.dtype) for k, n in self._inputs.items()}
+        given.update((n, n.at[0].data) for n in self._leaves)
+        return given, {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs}
 
 
 _UPDATE = "new value "
@@ -99,6 +114,7 @@ class Program:
         self.function, self.backend, self.strict = function, backend, strict
         self.threads = None if threads is None else checked_threads(threads)
         self.entries: dict[Hashable, list[Entry]] = {}
+        self._parameters = _positional(function)
         self._latest: Entry | None = None
         self.__doc__ = function.__doc__ or type(self).__doc__
         self.__name__ = getattr(function, "__name__", "program")
@@ -128,6 +144,20 @@ class Program:
         return str(entry.graph) if entry.executable is None else entry.executable.source
 
     @property
+    def kernels(self) -> list[Kernel]:
+        """Every kernel and every loop in the order in which they run, for the signature seen last."""
+        entry = self._seen()
+        return [] if entry.executable is None else [Kernel(*k) for k in entry.executable.kernels]
+
+    def profile(self, *args: Any, **keywords: Any) -> list[Kernel]:
+        """The kernels with the seconds that each took, one after the other in one thread; parameters keep their data."""
+        values: dict[str, npt.NDArray[Any]] = {}
+        entry = self._entry(args, keywords, values)
+        if entry.executable is None:
+            raise BackendError("a profile needs compiled kernels; this program runs on the interpreter")
+        return [Kernel(*k) for k in entry.executable.profile(*entry.arrays(values))]
+
+    @property
     def cost(self) -> Cost:
         """What a call takes, for the signature seen last."""
         entry = self._seen()
@@ -155,8 +185,13 @@ class Program:
 
     # ---- tracing
 
+    def _names(self, args: tuple[Any, ...]) -> list[str]:
+        """What positional arguments are called in the graph: as the function calls them."""
+        return [self._parameters[i] if i < len(self._parameters) else f"argument {i}" for i in range(len(args))]
+
     def _entry(self, args: tuple[Any, ...], keywords: Mapping[str, Any], values: dict[str, npt.NDArray[Any]]) -> Entry:
-        key = (_read(args, "", values), _read(keywords, "", values))
+        names = self._names(args)
+        key = (tuple(_read(a, n, values) for a, n in zip(args, names, strict=True)), _read(keywords, "", values))
         found = next((e for e in self.entries.get(key, ()) if e.trace.holds()), None)
         if found is None:
             found = self._trace(args, keywords)
@@ -170,7 +205,8 @@ class Program:
         """The traced graph and what each pass makes of it."""
         trace = Trace()
         with without_collector(), tracing(trace):
-            result = self.function(*_stand_ins(args, ""), **_stand_ins(keywords, ""))
+            positional = [_stand_ins(a, n) for a, n in zip(args, self._names(args), strict=True)]
+            result = self.function(*positional, **_stand_ins(keywords, ""))
             leaves, form = flatten(result)
             outputs = {_label(i, result): as_tensor(leaf).source() for i, leaf in enumerate(leaves)}
             outputs |= {f"{_UPDATE}{i}": node for i, node in enumerate(trace.updates.values())}
@@ -179,6 +215,15 @@ class Program:
                 graph = transform(stages[-1][1])
                 stages.append((name, check(graph) if ENABLED else graph))
         return Entry(stages, form, trace, self.backend, self.strict)
+
+
+def _positional(function: Callable[..., Any]) -> list[str]:
+    """The names of a function's positional parameters."""
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p.name for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
 def _label(i: int, result: Any) -> str:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from ..ir.node import DType
 from ..shapes import Shape
 
-Role = Literal["input", "leaf", "output", "literal", "note", "temporary"]
+Role = Literal["input", "leaf", "output", "literal", "note", "kept", "temporary"]
+"""`kept`: made from leaves alone, and good for as long as their data are the same."""
 
 
 @dataclass(eq=False, slots=True)
@@ -185,6 +186,7 @@ class Plan:
     outputs: dict[str, View]
     given: list[Buffer]
     note: Buffer  # where kernels say what went wrong
+    prepared: int  # how many items, at the front, fill what is kept
 
     def calls(self) -> Iterator[Call]:
         for item in self.items:

@@ -59,7 +59,9 @@ class Planner:
         top.run(walk(graph.outputs.values()))
         for name, n in graph.outputs.items():
             top.deliver(n, outputs[name])
-        self.plan = Plan(top.items, self.buffers, outputs, self.given, note)
+        first = [c for c in top.items if isinstance(c, Call) and c.family == "pack" and c.operands[1].buffer.role == "kept"]
+        rest = [item for item in top.items if item not in first]
+        self.plan = Plan([*first, *rest], self.buffers, outputs, self.given, note, len(first))
 
     def buffer(self, name: str, size: int, dtype: DType, role: Any = "temporary", source: Any = None) -> Buffer:
         if dtype.kind not in "fbiu" or (dtype.kind == "f" and dtype.itemsize not in (4, 8)):
@@ -378,6 +380,8 @@ class Scope:
         if key not in home.packs:
             rows, columns = b.shape
             home.packs[key] = home.planner.temporary((rows * panel_columns(columns, b.dtype),), b.dtype)
+            if b.buffer.role == "leaf":
+                home.packs[key].buffer.role = "kept"
             home.add(pack(b, home.packs[key]))
         return home.packs[key]
 

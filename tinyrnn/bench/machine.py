@@ -37,7 +37,7 @@ def _emit_peak(module: Any, name: str) -> None:
 
 
 def _emit_read(module: Any, name: str) -> None:
-    """Sums of `n` numbers, eight vectors at a time: as fast as memory hands them over."""
+    """Sums of `n` numbers, eight vectors at a time, over and over: as fast as memory hands them over."""
     e = Emit(module, name)
     m = Machine(e.b, host().vector_bytes // 4)
     f32 = np.dtype(np.float32)
@@ -48,7 +48,8 @@ def _emit_read(module: Any, name: str) -> None:
         return [(Lanes(m, v, f32) + e.load(m, e.at(source, e.add(i, k * m.lanes), kind), f32)).value
                 for k, v in enumerate(state)]
 
-    state = e.carry(0, e.function.args[2], 8 * m.lanes, [m.constant(0, f32).value] * 8, advance)
+    state = e.carry(0, e.entry(e.function.args[1], 0), 1, [m.constant(0, f32).value] * 8,
+                    lambda _, s: e.carry(0, e.function.args[2], 8 * m.lanes, s, advance))
     total = Lanes(m, state[0], f32)
     for v in state[1:]:
         total = total + Lanes(m, v, f32)
@@ -84,14 +85,13 @@ def read_bandwidth(size: int) -> float:
     """Bytes a second that one thread reads from an array of `size` bytes, over and over."""
     kernel, data, out = _kernel("read", _emit_read), np.zeros(size // 4 // 512 * 512, np.float32), np.zeros(1, np.float32)
     pointers = np.array([data.ctypes.data, out.ctypes.data], np.int64)
-    repeat = max(1, 20_000_000 // size)
+    repeat = np.array([max(1, 20_000_000 // size)])
 
     def run() -> None:
-        for _ in range(repeat):
-            kernel(pointers.ctypes.data, None, data.size, None)
+        kernel(pointers.ctypes.data, repeat.ctypes.data, data.size, None)
 
     run()
-    return repeat * data.nbytes / _median(run)
+    return float(repeat[0] * data.nbytes / _median(run))
 
 
 def described() -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import struct
+import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -123,6 +125,9 @@ def _unary(name: str, a: Node) -> Node:
 # ---- interning: plain weak references without callbacks; dead entries are swept when the table has doubled
 
 _table: dict[tuple[Any, ...], weakref.ref[Node]] = {}
+LOCK = threading.RLock()  # of the tables of nodes and bodies: graphs may be built in several threads at once
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
 _START = 1 << 16
 _limit = _START
 
@@ -132,12 +137,20 @@ def intern(op: Op, src: tuple[Node, ...], at: tuple[Any, ...], shape: Shape, dty
     key = (op, at, *map(id, src))
     reference = _table.get(key)
     node = None if reference is None else reference()
-    if node is None:
-        node = fresh(op, src, at, shape, dtype)
-        _table[key] = weakref.ref(node)
-        if len(_table) > _limit:
-            _sweep()
-    return node
+    return _enter(key, op, src, at, shape, dtype) if node is None else node
+
+
+def _enter(key: tuple[Any, ...], op: Op, src: tuple[Node, ...], at: tuple[Any, ...], shape: Shape, dtype: DType) -> Node:
+    """A new node in the table, unless another thread was faster."""
+    with LOCK:
+        reference = _table.get(key)
+        node = None if reference is None else reference()
+        if node is None:
+            node = fresh(op, src, at, shape, dtype)
+            _table[key] = weakref.ref(node)
+            if len(_table) > _limit:
+                _sweep()
+        return node
 
 
 def fresh(op: Op, src: tuple[Node, ...], at: tuple[Any, ...], shape: Shape, dtype: DType) -> Node:

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import GraphError, ShapeError
 from ..shapes import Shape, show
-from .node import DType, Node, apply, rebuild, walk
+from .node import LOCK, DType, Node, apply, rebuild, walk
 from .op import Op, register
 from .ops.elementwise import where
 from .ops.leaves import ARG, FULL, IOTA, LITERAL, arg, full, hole
@@ -56,15 +56,16 @@ def close(holes: Sequence[Node], outs: Sequence[Node], traced: Sequence[Node] = 
 def body_of(args: tuple[Node, ...], outs: tuple[Node, ...]) -> Body:
     """The one body with these arguments and outputs."""
     key = (len(args), *map(id, args), *map(id, outs))
-    reference = _bodies.get(key)
-    body = None if reference is None else reference()
-    if body is None:
-        for old in [k for k, r in _bodies.items() if r() is None] if len(_bodies) % 256 == 255 else ():
-            del _bodies[old]
-        body = Body()
-        body.args, body.outs = args, outs
-        _bodies[key] = weakref.ref(body)
-    return body
+    with LOCK:
+        reference = _bodies.get(key)
+        body = None if reference is None else reference()
+        if body is None:
+            for old in [k for k, r in _bodies.items() if r() is None] if len(_bodies) % 256 == 255 else ():
+                del _bodies[old]
+            body = Body()
+            body.args, body.outs = args, outs
+            _bodies[key] = weakref.ref(body)
+        return body
 
 
 def captured(holes: Sequence[Node], outs: Sequence[Node], constants: Collection[Node] = ()) -> list[Node]:

@@ -20,6 +20,7 @@ from .engine import Target
 from .machine import I32, I64, POINTER, Lanes, Machine, memory_type
 
 DEPTH = 256
+CHUNK = 96  # rows of the left operand that stay in the second-level cache
 TILE = ir.FunctionType(ir.VoidType(), [POINTER] * 3 + [I64] * 8)
 
 
@@ -199,28 +200,34 @@ def _turned(e: Emit, rows: list[Any]) -> list[Any]:
 
 
 def emit_product(module: Any, name: str, target: Target, dtype: DType) -> None:
-    """`C[n, columns] = A[n, inner] @ panels`: rows are shared out evenly over tiles (16 are 6 + 5 + 5)."""
+    """`C[n, columns] = A[n, inner] @ panels`, some rows at a time, so that what is read of A stays in the cache while
+    the panels pass; rows are shared out evenly over tiles (16 are 6 + 5 + 5)."""
     e = Emit(module, name)
     pointers, sizes, n, _ = e.function.args
     a, panels, c = (e.entry(pointers, i, POINTER) for i in range(3))
     columns, inner, row_a, step_a, row_c = (e.entry(sizes, i) for i in range(5))
     tiles = Tiles(module, target, dtype)
     most = tiles.shape.rows
-    groups = e.div(e.add(n, most - 1), most)
-    groups = e.choose(e.is_(groups, "<", 1), 1, groups)
-    few, more = e.div(n, groups), e.rem(n, groups)
 
-    def rows(k0: Any, n0: Any, panel: Any, depth: Any, width: Any, vectors: Any) -> None:
-        def run(first: Any, each: Any, count: Any) -> None:
-            at_a = e.at(a, e.add(e.mul(first, row_a), e.mul(k0, step_a)), tiles.kind)
-            at_c = e.at(c, e.add(e.mul(first, row_c), n0), tiles.kind)
-            e.when(e.is_(count, ">", 0), lambda: tiles.call(e, each, vectors, [
-                at_a, panel, at_c, e.mul(each, row_a), row_a, step_a, row_c, depth, width, count, k0]))
+    def chunk(m0: Any) -> None:
+        count = e.least(e.sub(n, m0), CHUNK)
+        groups = e.div(e.add(count, most - 1), most)
+        few, more = e.div(count, groups), e.rem(count, groups)
 
-        run(e.whole(0), e.add(few, 1), more)
-        run(e.mul(more, e.add(few, 1)), few, e.sub(groups, more))
+        def rows(k0: Any, n0: Any, panel: Any, depth: Any, width: Any, vectors: Any) -> None:
+            def run(first: Any, each: Any, number: Any) -> None:
+                row = e.add(m0, first)
+                at_a = e.at(a, e.add(e.mul(row, row_a), e.mul(k0, step_a)), tiles.kind)
+                at_c = e.at(c, e.add(e.mul(row, row_c), n0), tiles.kind)
+                e.when(e.is_(number, ">", 0), lambda: tiles.call(e, each, vectors, [
+                    at_a, panel, at_c, e.mul(each, row_a), row_a, step_a, row_c, depth, width, number, k0]))
 
-    e.when(e.is_(n, ">", 0), lambda: _blocks(e, tiles.shape, panels, tiles.kind, columns, inner, rows))
+            run(e.whole(0), e.add(few, 1), more)
+            run(e.mul(more, e.add(few, 1)), few, e.sub(groups, more))
+
+        _blocks(e, tiles.shape, panels, tiles.kind, columns, inner, rows)
+
+    e.loop(0, n, CHUNK, chunk)
     e.b.ret_void()
 
 

@@ -6,6 +6,7 @@ import ctypes
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -89,6 +90,10 @@ class Executable:
         self.scratch = max((c.scratch for c in plan.calls()), default=0) + ALIGNMENT
         self.literals = {b: np.ascontiguousarray(b.source) for b in plan.buffers if b.role == "literal"}
         self.note = np.zeros(3, np.int64)
+        self.kept = {b: aligned(b.bytes) for b in plan.buffers if b.role == "kept"}
+        self._sources = list(dict.fromkeys(c.operands[0].buffer.source for c in plan.items[: plan.prepared]
+                                           if isinstance(c, Call)))
+        self._prepared_from: list[Any] = []
         self._tables(kernels.addresses)
         self._threads: list[_Own] = []
         self._items_at, self._count, self._note_at = address(self._items), len(self._items), address(self.note)
@@ -100,10 +105,45 @@ class Executable:
         return self.plan.pseudo_code(lambda c: lines(c.key[0], c.operands, c.names))
 
     @property
+    def kernels(self) -> list[tuple[str, int, int]]:
+        """What every item does, its operations, and the bytes that it touches."""
+        def touched(item: Call | Loop) -> int:
+            return _turns(item)[0] * sum(c.bytes for c in _calls(item))
+
+        return [(self._said(item), item.flops, touched(item)) for item in self.plan.items]
+
+    def _said(self, item: Call | Loop) -> str:
+        """An item in a line."""
+        if isinstance(item, Loop):
+            products = sum(c.family in ("product", "matvec", "batch", "tall") for c in item.calls)
+            return f"loop over time, {len(item.calls)} kernels, {products} of them products"
+        return item.text or "; ".join(lines(item.key[0], item.operands, item.names)[-1:])
+
+    def profile(self, given: Mapping[Node, Any], outputs: Mapping[str, Any],
+                repeat: int = 9) -> list[tuple[str, int, int, float]]:
+        """The kernels with the median of the seconds that each took by itself, in one thread."""
+        self.run(given, outputs, 1)
+        own, found = self._own(0), []
+        with self._lock, ARENAS.borrow(self.bytes) as arena:
+            arena[:] = 0
+            self._operands[:, 0] = self._addresses(given, outputs, arena)[self._slots] + self._offsets
+            for i, kernel in enumerate(self.kernels):
+                times = []
+                for _ in range(repeat):
+                    own.place[:] = 0
+                    began = time.perf_counter()
+                    while self._drive(self._items_at + 8 * ITEM * i, 1, own.at[0], 0, 1, _NEVER_STOPPED, self._note_at,
+                                      *own.at[1:]) == MORE:
+                        pass
+                    times.append(time.perf_counter() - began)
+                found.append((*kernel, sorted(times)[repeat // 2]))
+            self._prepared_from = []
+        return found
+
+    @property
     def cost(self) -> tuple[int, int, int]:
         """Operations, bytes that kernels touch, bytes of temporaries."""
-        touched = sum(_turns(item)[0] * sum(c.bytes for c in _calls(item)) for item in self.plan.items)
-        return self.plan.flops, touched, self.bytes
+        return self.plan.flops, sum(touched for _, _, touched in self.kernels), self.bytes
 
     # ---- tables
 
@@ -123,7 +163,8 @@ class Executable:
                               -1 if split else c.extent, c.extent, c.grain, int(not alone)))
                 operands += [_operand(v, s, slots) for v, s in zip(c.operands, c.splits, strict=True)]
                 sizes += c.sizes
-        fixed = {**self.offsets, self.plan.note: address(self.note), **{b: address(a) for b, a in self.literals.items()}}
+        fixed = {**self.offsets, self.plan.note: address(self.note)}
+        fixed |= {b: address(a) for b, a in (*self.literals.items(), *self.kept.items())}
         self._fixed = np.array([fixed.get(b, 0) for b in slots], np.int64)
         self._movable = np.array([b in self.offsets for b in slots], np.int64)
         self._from = [(slots[b], b.source) for b in self.plan.given]
@@ -153,11 +194,19 @@ class Executable:
             addresses = self._addresses(given, outputs, arena)
             self._operands[:, 0] = addresses[self._slots] + self._offsets
             self.note[:] = 0
+            self._first = self._prepared(given)
             if threads == 1 or not self.shared or not GANG.run(self._thread, threads):
                 self._thread(0, 1, _NEVER_STOPPED)
+            self._prepared_from = [given[n] for n in self._sources]
         if self.note[0]:
             raise IndexRangeError(f"index {self.note[1]} is outside an axis of size {self.note[2]}: expected 0 to "
                                   f"{self.note[2] - 1}")
+
+    def _prepared(self, given: Mapping[Node, Any]) -> int:
+        """The item to start with: those that pack weights are left out while the weights are the very same arrays."""
+        before, self._prepared_from = self._prepared_from, []
+        same = len(before) == len(self._sources) and all(given[n] is a for n, a in zip(self._sources, before, strict=True))
+        return self.plan.prepared if same else 0
 
     def _addresses(self, given: Mapping[Node, Any], outputs: Mapping[str, Any], arena: Any) -> npt.NDArray[np.int64]:
         """Where every buffer lies in this run."""
@@ -171,7 +220,7 @@ class Executable:
     def _thread(self, thread: int, threads: int, control: int) -> None:
         """One thread's share; `control` is the address of what the threads tell each other."""
         own = self._own(thread)
-        own.place[:] = 0
+        own.place[:] = self._first, 0, 0
         while self._drive(self._items_at, self._count, own.at[0], thread, threads, control, self._note_at, *own.at[1:]) == MORE:
             pass
 

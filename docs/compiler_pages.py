@@ -1,0 +1,141 @@
+"""The pages about the compiler: every pass before and after, and one cell from its equations to its kernels."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import tinyrnn as tr
+from tinyrnn.compile import PIPELINE, Program
+
+FOLDER = Path(__file__).parent / "compiler"
+ROWS, STEPS = 2, 6
+
+
+def _scanned() -> tr.Graph:
+    """`h[t] = tanh(V x[t] + U h[t-1])`."""
+    x, h = tr.input("x", (STEPS, ROWS, 3)), tr.input("h", (ROWS, 4))
+    U, V = tr.input("U", (4, 4)), tr.input("V", (4, 3))
+    _, ys = tr.scan(lambda s, v: (tr.tanh(v @ V.T + s @ U.T),) * 2, h, x)
+    return tr.Graph({"h": ys})
+
+
+def _learned() -> tr.Graph:
+    """The gradient of U in `h[t] = tanh(x[t] + U h[t-1])`."""
+    x, h, U = tr.input("x", (STEPS, ROWS, 4)), tr.input("h", (ROWS, 4)), tr.input("U", (4, 4))
+    _, ys = tr.scan(lambda s, v: (tr.tanh(v + s @ U.T),) * 2, h, x)
+    return tr.Graph({"dU": tr.grad((ys * ys).sum(), U)})
+
+
+def _kept() -> tr.Graph:
+    """A step whose derivative reads several values that follow from one another."""
+    x, h = tr.input("x", (STEPS, ROWS, 4)), tr.input("h", (ROWS, 4))
+    _, ys = tr.scan(lambda s, v: (v * tr.sin(s) * (1.0 - v * v),) * 2, h, x)
+    return tr.Graph({"dh": tr.grad(ys.sum(), h)})
+
+
+def _joined() -> tr.Graph:
+    h, x, W = tr.input("h", (ROWS, 4)), tr.input("x", (ROWS, 3)), tr.input("W", (5, 7))
+    return tr.Graph({"y": tr.concat([h, x]) @ W.T})
+
+
+def _gated() -> tr.Graph:
+    h, A, B = tr.input("h", (ROWS, 4)), tr.input("W_i", (5, 4)), tr.input("W_f", (5, 4))
+    return tr.Graph({"y": tr.sigmoid(h @ A.T) * tr.sigmoid(h @ B.T)})
+
+
+def _moved() -> tr.Graph:
+    x, W = tr.input("x", (ROWS, 4)), tr.input("W", (6, 4))
+    return tr.Graph({"y": x @ tr.concat([W[:2].T, W[2:].T])})
+
+
+def _elementwise() -> tr.Graph:
+    a, b, c = (tr.input(k, (ROWS, 4)) for k in "abc")
+    return tr.Graph({"y": tr.tanh(a * b + c) * c})
+
+
+EXAMPLES = {"save": _kept, "concat": _joined, "defer": _learned, "gates": _gated, "hoist": _scanned, "simplify": _moved,
+            "fuse": _elementwise}
+
+
+def passes() -> dict[Path, bytes]:
+    """docs/compiler/passes.md and its pictures."""
+    files: dict[Path, bytes] = {}
+    out = ["# The passes",
+           "A pass maps a graph to an equal graph. They run in this order, and `program.prove()` proves each of them for the "
+           "programs at hand ([proofs](../proofs.md)). The texts are those of the modules in `tinyrnn/passes/`."]
+    for name, transform in PIPELINE:
+        before = EXAMPLES[name]()
+        after = transform(before)
+        assert str(before) != str(after), f"the example of {name} shows nothing"
+        for when, graph in (("before", before), ("after", after)):
+            files[FOLDER / "images" / f"{name}_{when}.svg"] = tr.draw(graph).svg.encode()
+        text = inspect.cleandoc(sys.modules[transform.__module__].__doc__ or "")
+        head, _, rest = text.partition("\n")
+        out += [f"## {name}", f"{head[0].upper()}{head[1:]}" if head[0] != "`" else head, _blocks(rest),
+                f"![{name}: before](images/{name}_before.svg)", f"![{name}: after](images/{name}_after.svg)"]
+    files[FOLDER / "passes.md"] = ("\n\n".join(out) + "\n").encode()
+    return files
+
+
+def _blocks(text: str) -> str:
+    """Indented formulas as code blocks."""
+    out: list[str] = []
+    inside = False
+    for line in text.strip("\n").splitlines():
+        if line.startswith("    ") != inside and line.strip():
+            out.append("```text" if not inside else "```")
+            inside = not inside
+        out.append(line[4:] if inside and line.strip() else line)
+    return "\n".join([*out, "```"] if inside else out).replace("\n\n```\n", "\n```\n\n").strip()
+
+
+def example() -> Program:
+    """A training step of a GRU, compiled."""
+    layer = tr.nn.Recurrent(tr.cells["gru_reset_before"], x=16, h=32, rng=0)
+    parameters = dict(layer.named_parameters())
+
+    def train(x: tr.Tensor, g: tr.Tensor) -> tuple[tr.Tensor, dict[str, tr.Tensor]]:
+        y, _ = layer(x)
+        loss = (y * g).sum()
+        return loss, tr.grad(loss, parameters)
+
+    return tr.compile(train).trace(np.ones((8, 20, 16), "f"), np.ones((8, 20, 32), "f"))
+
+
+def walk_through() -> dict[Path, bytes]:
+    """docs/compiler/index.md."""
+    program = example()
+    stages = ["| stage | nodes at the top | nodes in loops | products in loops |", "| --- | --: | --: | --: |"]
+    for name, graph in program.stages:
+        inner, products = _inside(graph)
+        stages.append(f"| {name} | {len(graph)} | {inner} | {products} |")
+    cost = program.cost
+    kernels = ["| kernel or loop | operations | bytes | operations a byte |", "| --- | --: | --: | --: |"]
+    for item in program.kernels:
+        if item.flops > 20_000:
+            kernels.append(f"| `{item.what}` | {item.flops:,} | {item.bytes:,} | {item.flops / item.bytes:.1f} |")
+    text = (FOLDER / "template.md").read_text(encoding="utf-8")
+    for key, value in {"CELL": str(tr.cells["gru_reset_before"]).strip(), "STAGES": "\n".join(stages),
+                       "SOURCE": program.source, "KERNELS": "\n".join(kernels), "FLOPS": f"{cost.flops:,}",
+                       "BYTES": f"{cost.bytes:,}", "MEMORY": f"{cost.memory:,}"}.items():
+        text = text.replace(f"@{key}@", value)
+    return {FOLDER / "index.md": text.encode()}
+
+
+def _inside(graph: tr.Graph) -> tuple[int, int]:
+    """How many nodes the bodies of scans hold, and how many of them are products."""
+    nodes = products = 0
+    for n in graph.nodes:
+        if n.op.name == "scan":
+            inner = tr.Graph({str(i): o for i, o in enumerate(n.at[0].outs)}).nodes
+            nodes += len(inner)
+            products += sum(m.op.name == "matmul" for m in inner)
+    return nodes, products
+
+
+def generated() -> dict[Path, bytes]:
+    return {**passes(), **walk_through()}
