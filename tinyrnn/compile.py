@@ -31,7 +31,7 @@ PIPELINE: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("save", save), ("concat", concat), ("defer", defer), ("gates", gates), ("hoist", hoist), ("simplify", simplify),
     ("fuse", fuse))
 
-MOST = 256  # signatures that one program remembers
+MOST = 64  # signatures that one program remembers
 
 
 class Cost(NamedTuple):
@@ -67,7 +67,7 @@ class Entry:
     def _compiled(self, strict: bool) -> Any:
         try:
             with without_collector():
-                return compiled(self.graph, fused=True)
+                return compiled(self.graph, fused=True, keep=not self.updates)
         except UnsupportedError as error:
             if strict:
                 raise

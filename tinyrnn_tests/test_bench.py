@@ -70,7 +70,7 @@ FOUND = {
     "unusual": {"torch": {"unit": [{"point": "T=50 B=1 X=16 H=64", "ours": 1.0, "peer": 4.0, "ratio": 0.25, "low": 0.2, "high": 0.3,
                                     "pairs": 30, "setting": "1 thread"}]}},
     "first calls": [{"steps": 10, "cold_s": 0.9, "cached_s": 0.3, "next_s": 0.001}],
-    "efficiency": [{"kind": "LSTM", "point": "x", "gflops": 150.0, "share": 0.75}], "tracing": {"stacked_ms": 12.0},
+    "efficiency": [{"kind": "LSTM", "point": "x", "gflops": 150.0, "share": 0.75}], "tracing": {"traced_ms": 12.0, "ready_ms": 40.0},
     "memory": [{"kind": "LSTM", "point": "x", "ours_mib": 50.0, "torch_mib": 100.0, "ratio": 0.5}]}
 
 

@@ -21,11 +21,19 @@ from tinyrnn.backends.scalars import ULP
 from tinyrnn.backends.schedule import plan_of
 from tinyrnn.compile import PIPELINE
 from tinyrnn.ir import Graph
-from tinyrnn.ir.ops.leaves import input_node
+from tinyrnn.ir.op import CATALOGUE
+from tinyrnn.ir.ops import elementwise as e
+from tinyrnn.ir.ops import reduce as r
+from tinyrnn.ir.ops import structure
+from tinyrnn.ir.ops.leaves import constant, full, input_node, iota
+from tinyrnn.ir.ops.linear import sum_
+from tinyrnn.ir.ops.random import random_bits
+from tinyrnn.passes import grad, simplify
 from tinyrnn.passes.fuse import fuse
 
 from .random_graphs import random_graph
 from .running_error import assert_equal_computations
+from .test_ops import CASES
 
 
 def values_for(graph, rng=0, scale=0.7):
@@ -49,7 +57,7 @@ def through_passes(graph):
 
 def run_compiled(graph, values, threads=1, target=None, gap=0):
     """Results of an executable of its own, which is returned as well."""
-    plan = plan_of(fuse(graph))
+    plan = plan_of(fuse(simplify(graph)))
     e = Executable(plan, target, gap)
     nodes = {**graph.inputs, **graph.leaves}
     given_arrays = {n: np.ascontiguousarray(values[k] if k in values else n.at[0].data) for k, n in nodes.items()}
@@ -398,6 +406,41 @@ def test_compiled_kernels_are_kept_on_disk_for_their_owner_only(tmp_path, monkey
     assert store.folder() is None, "a folder that others can write was accepted"
     monkeypatch.setenv(store.VARIABLE, "off")
     assert store.folder() is None
+
+
+# ---- every op
+
+def without_gradients():
+    """The ops that have none, by name."""
+    a, b = input_node("a", (3, 4)), input_node("b", (3, 4))
+    p, q, index = e.less(a, b), e.less_equal(b, 0.3), input_node("i", (3,), "int32")
+    return {"less": p, "less_equal": q, "equal": e.equal(a, a), "not_equal": e.not_equal(a, b), "both": e.both(p, q),
+            "either": e.either(p, q), "negate": e.negate(p), "sign": e.sign(a), "stop_gradient": e.stop_gradient(a * b),
+            "argmax": r.argmax(a, 0), "one_hot": structure.one_hot(index, 4), "full": full(2.5, (2, 3), "float32"),
+            "random_bits": random_bits(input_node("key", (2,), np.uint32), 7, (5, 9)), "literal": constant(np.arange(6.0)),
+            "iota": iota(5), "input": a}
+
+
+@pytest.mark.parametrize("name", sorted({*CASES, *without_gradients()}))
+def test_every_op_has_a_kernel(name):
+    """The table of `test_ops` once more, with gradients: nothing falls back to the interpreter."""
+    generator = np.random.default_rng(0)
+    build, shapes, known = CASES.get(name, (None, {}, {}))
+    nodes = {k: input_node(k, shape) for k, shape in shapes.items()}
+    y = build(**nodes) if build else without_gradients()[name]
+    outputs = {"y": y}
+    if build and y.floating:
+        loss = sum_(y * constant(generator.normal(size=y.shape)))
+        outputs |= {f"d{k}": g for k, g in zip(nodes, grad(loss, list(nodes.values())), strict=True)}
+    graph = Graph(outputs)
+    values = {k: np.asarray(known.get(k, v)).astype(v.dtype) for k, v in values_for(graph).items()}
+    assert_equal_computations(graph, graph.run(values, backend="cpu"), values)
+    assert_equal_computations(graph, run_compiled(through_passes(graph), values)[0], values)
+
+
+def test_no_op_was_forgotten():
+    covered = {*CASES, *without_gradients()}
+    assert set(CATALOGUE) - covered == {"leaf", "hole", "arg"}  # given, never run, and inside of bodies
 
 
 # ---- what has no kernel

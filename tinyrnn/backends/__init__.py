@@ -31,9 +31,9 @@ def available() -> Availability:
     return found
 
 
-def compiled(graph: Graph, *, fused: bool = False) -> Any:
+def compiled(graph: Graph, *, fused: bool = False, keep: bool = True) -> Any:
     """A graph's compiled form for this processor; raises `UnsupportedError` where it holds what no kernel computes."""
-    return import_module("tinyrnn.backends.cpu.backend").executable(graph, fused)  # llvmlite is loaded on first use
+    return import_module("tinyrnn.backends.cpu.backend").executable(graph, fused, keep)  # llvmlite is loaded on first use
 
 
 def default_threads() -> int:

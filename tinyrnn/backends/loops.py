@@ -132,7 +132,7 @@ class Reuse:
     """
 
     def __init__(self, scan: ScanView, traces: Sequence[Node], outer: Any) -> None:
-        self.steps = scan.steps
+        self.outer = outer
         self.free: dict[Node, list[View]] = {}  # region -> the places that it reads and nothing reads later
         _, slices, _ = scan.split(scan.body.args)
         _, xs, _ = scan.split(scan.node.src)
@@ -157,6 +157,7 @@ class Reuse:
             if run and first.dtype == e.dtype and first.shape[:-1] == e.shape[:-1]:
                 for v in run:
                     free.remove(v)
+                self.outer.forget(first.buffer)
                 return View(first.buffer, p.shape, (first.step, *first.strides), first.offset)
         return None
 

@@ -93,6 +93,7 @@ class Scope:
         self.homes: dict[Node, list[View]] = defaultdict(list)
         self.items: list[Any] = []
         self.order: Sequence[Node] = ()
+        self.foreign: set[Buffer] = set()  # what belongs to whoever this scope's names come from
         self.packs: dict[Any, View] = {}
         self.filled: dict[Node, list[View]] = defaultdict(list)   # every place in which a value stands
         self.readers: dict[Node, list[Node]] = defaultdict(list)  # the projections of scans and regions
@@ -229,10 +230,15 @@ class Scope:
 
     def needed_later(self, buffer: Buffer, after: Node) -> bool:
         """Whether anything that runs after a node reads a buffer, or somebody wants a copy of what is in it."""
-        if any(self.homes[n] for n, v in list(self.env.items()) if v.buffer is buffer):
+        if buffer in self.foreign or any(self.homes[n] for n, v in list(self.env.items()) if v.buffer is buffer):
             return True
         later = self.order[self.order.index(after) + 1 :] if after in self.order else self.order
         return any(self._lies_in(s, buffer) for n in later if n.op not in (*ALIASES, FINAL, TRACE, ITEM) for s in n.src)
+
+    def forget(self, buffer: Buffer) -> None:
+        """Copies of what a buffer held are of no use any more: it will hold something else."""
+        for key in [k for k in self.packs if k[1] == id(buffer)]:
+            del self.packs[key]
 
     def _lies_in(self, n: Node, buffer: Buffer) -> bool:
         while n not in self.env and n.op in ALIASES:
@@ -282,7 +288,7 @@ class Scope:
         args = dict(zip(body.args, (self.env[s] for s in n.src), strict=True))
         if not is_kernel(n):
             inner = self.beside()
-            inner.env = args
+            inner.env, inner.foreign = args, {v.buffer for v in args.values()}
             for i, item in items.items():
                 for view in self.homes[item]:
                     inner.wish(body.outs[i], view)

@@ -70,8 +70,9 @@ def targets(found: Found) -> list[tuple[str, str, str]]:
     if "memory" in found:
         row("peak memory of a training step against torch, largest ratio", "≤ 0.6",
             f"{max(r['ratio'] for r in found['memory']):.2f}", max(r["ratio"] for r in found["memory"]) <= 0.6)
-    traced = found["tracing"]["stacked_ms"]
-    row("tracing two stacked layers", "≤ 20 ms", f"{traced:.0f} ms", traced <= 20)
+    traced, ready = found["tracing"]["traced_ms"], found["tracing"]["ready_ms"]
+    row("tracing two stacked layers with gradients; until a new length can run", "≤ 20 ms", f"{traced:.0f} ms; {ready:.0f} ms",
+        traced <= 20)
     return rows
 
 
@@ -132,6 +133,14 @@ def _rest(found: Found) -> list[str]:
               "the time of the whole step, one thread.", ""]
     lines += _table(["", "", "products", "of the registers' peak"], [
         (r["kind"], r["point"], f"{r['gflops']:.0f} GFLOP/s", f"{r['share']:.2f}") for r in found["efficiency"]])
+    if "roofline" in found:
+        lines += ["## Roofline", "", f"The kernels of an LSTM's training step at {found['roofline']['point']}, each by itself "
+                  "in one thread. The roof is the smaller of the registers' peak and what the cache that holds a kernel's data "
+                  "delivers; bytes are counted as if nothing stayed in registers, and elementwise functions count as one "
+                  "operation each.", ""]
+        lines += _table(["", "time", "rate", "operations a byte", "roof"], [
+            (f"`{r['what'].replace('|', '/')}`", f"{r['ms']:.2f} ms", f"{r['gflops']:.0f} GFLOP/s, {r['gb_s']:.0f} GB/s",
+             f"{r['intensity']:.1f}", f"{r['roof_gflops']:.0f} GFLOP/s") for r in found["roofline"]["kernels"]])
     if "memory" in found:
         lines += ["## Memory", "", "What three training steps add to the peak of a process that was warmed up at a small size; "
                   "processes of their own.", ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,6 +36,7 @@ def measure(against: Sequence[str] = ("torch", "jax"), *, short: bool = False, s
         found["torch.compile"] = _torch_compile(say)
     found["first calls"] = _first_calls(short, say)
     found["efficiency"] = _efficiency(GRID[4:5] if short else GRID[4:], found["peak_gflops"], say)
+    found["roofline"] = _roofline(found["peak_gflops"], say)
     found["tracing"] = _tracing(say)
     if "torch" in peers:
         found["memory"] = _memory(GRID[4:5] if short else GRID[-2:], say)
@@ -81,7 +83,7 @@ def _streams(points: Sequence[Point], limit: float, say: Say) -> dict[str, Any]:
             _, infer = sides.ours(layer, task)
             _, peer = sides.torch_stock(kind, task, layer)
             row = _row(point, compare(infer, _torch_settings(peer), PAIRS, limit / 3), say, f"{kind}, inference,")
-            weights = sum(t.size for t in layer.parameters()) * 4
+            weights = layer.weight_hh_l0.size * 4  # what every step reads
             single = burst(sides.ours(layer, task, threads=1)[1])
             row |= {"single_thread_ms": single, "read_gb_s": weights * point.steps / single / 1e6,
                     "cache_gb_s": machine.read_bandwidth(weights) / 1e9}
@@ -149,24 +151,50 @@ def _efficiency(grid: Sequence[Point], peak: float, say: Say) -> list[dict[str, 
     return rows
 
 
+def _roofline(peak: float, say: Say) -> dict[str, Any]:
+    """Every kernel of an LSTM's training step: its rate, and the most that the peak and the cache allow."""
+    point = GRID[4]
+    task, layer = sides.Task(point), sides.stock("LSTM", point)
+    parameters = dict(layer.named_parameters())
+
+    def train(x: Any, g: Any) -> Any:
+        loss = (layer(x)[0] * g).sum()
+        return loss, grad(loss, {**parameters, "x": x})
+
+    rows = []
+    for k in compile(train).profile(task.x, task.g):
+        if k.seconds > 2e-5:
+            bandwidth = machine.read_bandwidth(max(k.bytes // point.steps if "loop" in k.what else k.bytes, 1 << 14)) / 1e9
+            roof = min(peak, bandwidth * k.flops / k.bytes)
+            rows.append({"what": k.what, "ms": 1e3 * k.seconds, "gflops": k.flops / k.seconds / 1e9,
+                         "gb_s": k.bytes / k.seconds / 1e9, "intensity": k.flops / k.bytes, "roof_gflops": roof})
+    say(f"roofline: {len(rows)} kernels of an LSTM's training step")
+    return {"point": str(point), "kernels": rows}
+
+
 def _tracing(say: Say) -> dict[str, float]:
-    """Two stacked layers, training: traced for a new length when all kernels are there."""
+    """Two stacked layers, training, at new lengths: the function traced, and everything until it can run."""
     layer = LSTM(16, 32, num_layers=2, rng=0)
-    times = []
+    parameters = dict(layer.named_parameters())
+    whole, traced = [], []
     for steps in range(5, 17):
         task = sides.Task(Point(steps, 4, 16, 32))
-        parameters = dict(layer.named_parameters())
+        took: list[float] = []
 
-        def train(x: Any, g: Any, parameters: Any = parameters) -> Any:
+        def train(x: Any, g: Any, took: list[float] = took) -> Any:
+            began = time.perf_counter()
             loss = (layer(x)[0] * g).sum()
-            return loss, grad(loss, parameters)
+            gradients = grad(loss, parameters)
+            took.append(time.perf_counter() - began)
+            return loss, gradients
 
         began = time.perf_counter()
         compile(train).trace(task.x, task.g)
-        times.append(time.perf_counter() - began)
-    typical = sorted(times)[len(times) // 2]
-    say(f"tracing two stacked layers: {1e3 * typical:.0f} ms")
-    return {"stacked_ms": 1e3 * typical}
+        whole.append(time.perf_counter() - began)
+        traced += took
+    found = {"traced_ms": 1e3 * statistics.median(traced), "ready_ms": 1e3 * statistics.median(whole)}
+    say(f"two stacked layers: traced in {found['traced_ms']:.0f} ms, ready in {found['ready_ms']:.0f} ms")
+    return found
 
 
 def _memory(grid: Sequence[Point], say: Say) -> list[dict[str, Any]]:

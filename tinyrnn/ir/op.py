@@ -37,6 +37,7 @@ class Op:
               name, so an op that every domain must know itself is PRIMITIVE
     vjp       (g, y, *sources, *attributes) -> one adjoint, or a tuple with one (or None) per source
     simplify  (sources, attributes) -> an equal, simpler node, or None
+    entrywise whether every entry of the result follows from the entries at the same place: such ops fuse
     """
 
     name: str
@@ -47,6 +48,7 @@ class Op:
     label: str
     flops: Callable[[Any], int] = _no_flops
     simplify: Callable[[tuple[Any, ...], tuple[Any, ...]], Any] | None = None
+    entrywise: bool = False
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

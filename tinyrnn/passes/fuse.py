@@ -14,7 +14,6 @@ from collections.abc import Container, Iterable, Sequence
 
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, rebuild, walk
-from ..ir.ops.elementwise import TAG
 from ..ir.ops.leaves import FULL, hole
 from ..ir.ops.linear import BROADCAST, RESHAPE, SUM
 from ..ir.ops.reduce import AMAX, AMIN
@@ -22,9 +21,6 @@ from ..ir.scan import ITEM, REGION, close
 from ..shapes import Shape
 from .everywhere import everywhere, users
 
-ELEMENTWISE = frozenset("add sub mul div scale neg power powk exp expm1 log log1p sqrt sin cos tanh sigmoid softplus less "
-                        "less_equal equal not_equal both either negate sign where abs relu maximum minimum clip "
-                        "stop_gradient astype add_n tag".split())
 ROW_REDUCTIONS = (SUM, AMAX, AMIN)
 LIMIT = 96  # nodes in one region: more would not fit the registers of any machine
 
@@ -36,7 +32,7 @@ def fuse(graph: Graph) -> Graph:
 
 def is_kernel(node: Node) -> bool:
     """Whether a region is one that `fuse` made; others (of `tr.remat`) hold ops of any kind."""
-    return all(n.op.name in ELEMENTWISE or n.op.kind == "leaf" or n.op in (BROADCAST, RESHAPE, TAG) or reduces(n)
+    return all(n.op.entrywise or n.op.kind == "leaf" or n.op in (BROADCAST, RESHAPE) or reduces(n)
                for n in walk(node.at[0].outs)) and any(n.op.kind != "leaf" for n in node.at[0].outs)
 
 
@@ -91,7 +87,7 @@ def _fused(outputs: Sequence[Node]) -> list[Node]:
 def _fusable(n: Node) -> bool:
     if n.op in ROW_REDUCTIONS:
         return row_sum(n) and _real(n.src[0])
-    return n.op.name in ELEMENTWISE and _real(n) and all(_real(s) for s in n.src)
+    return n.op.entrywise and _real(n) and all(_real(s) for s in n.src)
 
 
 def _real(n: Node) -> bool:
@@ -191,7 +187,7 @@ def _column(n: Node, used: dict[Node, list[Node]], cluster: dict[Node, _Cluster]
         s = stack.pop()
         alone = all(u is n or u in c.members for u in used[s])
         old = cluster.get(s)
-        if s.op.name not in ELEMENTWISE or s.shape != c.shape or not alone or old is None:
+        if not s.op.entrywise or s.shape != c.shape or not alone or old is None:
             continue
         del old.members[s]
         _take(c, s, cluster)

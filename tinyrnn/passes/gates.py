@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
+from typing import Any
 
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, walk, without_collector
@@ -46,7 +47,8 @@ def _scope(outputs: Sequence[Node], order: Order) -> list[Node]:
         return apply(REGION, n.src, (body_of(n.at[0].args, tuple(_scope(n.at[0].outs, inside))),))
 
     changed = map_scans(outputs, scan, region)
-    return _shared_right(_shared_left(rewritten(changed, lambda n: _sum_of_products(n, order)), order))
+    joins = _joins_inside(walk(changed))
+    return _shared_right(_shared_left(rewritten(changed, lambda n: _sum_of_products(n, order, joins)), order))
 
 
 def _weight(n: Node, order: Order) -> bool:
@@ -79,16 +81,20 @@ def _shared_right(outputs: Sequence[Node]) -> list[Node]:
             groups[n.src[1]][n] = None
     table: dict[Node, Node] = {}
     for b, products in groups.items():
-        group = list(products)
-        depends = set(walk([n.src[0] for n in group]))
-        if len(group) > 1 and not any(n in depends for n in group):
-            group = _like_a_join(group, joins)
-            left = concat([n.src[0].src[0] for n in group], 1)
-            ends = list(accumulate(n.shape[0] for n in group))
-            whole = matmul(transpose(left), b)
-            for n, end in zip(group, ends, strict=True):
-                table[n] = apply(SLICE, (whole,), (((end - n.shape[0], n.shape[0], 1), (0, n.shape[1], 1)),))
+        depends = set(walk([n.src[0] for n in products]))
+        if len(products) > 1 and not any(n in depends for n in products):
+            for group in _along_joins(list(products), lambda n: _traced(n.src[0].src[0]), joins):
+                if len(group) > 1:
+                    table.update(_stacked(group, b))
     return _substituted(outputs, table)
+
+
+def _stacked(group: Sequence[Node], b: Node) -> dict[Node, Node]:
+    """Each of the products as rows of a larger one."""
+    whole = matmul(transpose(concat([n.src[0].src[0] for n in group], 1)), b)
+    ends = accumulate(n.shape[0] for n in group)
+    return {n: apply(SLICE, (whole,), (((end - n.shape[0], n.shape[0], 1), (0, n.shape[1], 1)),))
+            for n, end in zip(group, ends, strict=True)}
 
 
 def _substituted(outputs: Sequence[Node], table: dict[Node, Node]) -> list[Node]:
@@ -125,7 +131,7 @@ def _place(weight: Node, order: Order) -> tuple[int, ...]:
     return (*order.get(n, ()), *rows)
 
 
-def _sum_of_products(n: Node, order: Order) -> Node | None:
+def _sum_of_products(n: Node, order: Order, joins: Joins) -> Node | None:
     """`Σ a_i B_i` in a sum of any terms, for a_i that are computed here."""
     if n.op.name not in ("add", "add_n") or not n.floating:
         return None
@@ -135,7 +141,8 @@ def _sum_of_products(n: Node, order: Order) -> Node | None:
         m = _product(t, order)
         if m is not None:
             groups[t.shape, m.shape].append((m, t))
-    best = max(groups.values(), key=len, default=[])
+    best = max((part for group in groups.values()
+                for part in _along_joins(group, lambda pair: _traced(pair[0].src[0]), joins)), key=len, default=[])
     if len(best) < 2:
         return None
     best.sort(key=lambda pair: _place(pair[0].src[1], order))
@@ -170,18 +177,24 @@ def _product(t: Node, order: Order) -> Node | None:
         a.op is TRACE and a.at[0].op is ARG) else m
 
 
-def _joins_inside(order: Sequence[Node]) -> list[tuple[Node, ...]]:
-    """What the loops join already, so that their traces are joined in the same order."""
-    bodies = {n.src[0].at[0] for n in order if n.op is TRACE}
+Joins = Sequence[tuple[Node, ...]]
+"""What the loops join already."""
+
+
+def _joins_inside(order: Sequence[Node]) -> Joins:
+    bodies = {n.src[0].at[0]: None for n in order if n.op is TRACE}
     return [m.src for body in bodies for m in walk(body.outs) if m.op is CONCAT]
 
 
-def _like_a_join(group: list[Node], joins: Sequence[tuple[Node, ...]]) -> list[Node]:
-    inside = {_traced(n.src[0].src[0]): n for n in group}
+def _along_joins(group: list[Any], of: Callable[[Any], Node], joins: Joins) -> list[list[Any]]:
+    """A group in the order in which a loop joins its traces; what a loop joins only in part stays in two parts, so that
+    no trace is kept twice."""
+    inside = {of(member): member for member in group}
     for join in joins:
-        if set(join) == set(inside):
-            return [inside[e] for e in join]
-    return group
+        common = [inside[e] for e in join if e in inside]
+        if len(common) > 1:
+            return [part for part in (common, [m for m in group if m not in common]) if part]
+    return [group]
 
 
 def _traced(n: Node) -> Node:

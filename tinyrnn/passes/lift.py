@@ -15,7 +15,6 @@ from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, SUM, TRANSPOSE, broadcas
 from ..ir.ops.reduce import AMAX, AMIN
 from ..ir.ops.structure import CONCAT, GATHER, ONE_HOT, SLICE, concat, gather
 from ..ir.scan import LITERALS
-from .fuse import ELEMENTWISE
 
 
 class Lifted(NamedTuple):
@@ -53,7 +52,7 @@ class Lift:
             return None
         if not any(s.timed for s in sources):
             return Lifted(apply(n.op, tuple(s.node for s in sources), n.at), False)
-        rule = _elementwise if n.op.name in ELEMENTWISE else RULES.get(n.op)
+        rule = _elementwise if n.op.entrywise else RULES.get(n.op)
         y = None if rule is None else rule(n, sources, self.steps)
         return None if y is None else Lifted(y, True)
 

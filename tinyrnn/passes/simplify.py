@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, combinations, pairwise
 from math import prod
 
 from ..ir.graph import Graph
@@ -96,22 +96,25 @@ def _summed(n: Node) -> Node | None:
 
 
 def _parts_of_joins(outputs: Sequence[Node]) -> list[Node]:
-    """The trace of a part is a part of the trace, where the whole is traced."""
-    wholes: dict[tuple[Node, Node], tuple[Node, int, int]] = {}
-    for n in walk(outputs):
-        if n.op is TRACE and n.at[0].op is CONCAT:
-            axis = n.at[0].at[0]
-            ends = accumulate(s.shape[axis] for s in n.at[0].src)
-            for s, end in zip(n.at[0].src, ends, strict=True):
-                wholes.setdefault((n.src[0], s), (n, axis + 1, end - s.shape[axis]))
+    """The trace of a part, or of neighbouring parts, is a part of the trace, where the whole is traced."""
+    wholes: dict[tuple[Node, tuple[Node, ...]], tuple[Node, int, int]] = {}
+    joins = [n for n in walk(outputs) if n.op is TRACE and n.at[0].op is CONCAT]
+    for n in sorted(joins, key=lambda n: -len(n.at[0].src)):
+        parts, axis = n.at[0].src, n.at[0].at[0]
+        starts = [0, *accumulate(s.shape[axis] for s in parts)]
+        for i, j in combinations(range(len(parts) + 1), 2):
+            if j - i < len(parts):
+                wholes.setdefault((n.src[0], parts[i:j]), (n, axis + 1, starts[i]))
 
     def rule(n: Node) -> Node | None:
-        found = wholes.get((n.src[0], n.at[0])) if n.op is TRACE else None
+        if n.op is not TRACE:
+            return None
+        found = wholes.get((n.src[0], n.at[0].src if n.at[0].op is CONCAT else (n.at[0],)))
         if found is None:
             return None
         whole, axis, start = found
-        parts = tuple((start, n.shape[i], 1) if i == axis else (0, k, 1) for i, k in enumerate(whole.shape))
-        return apply(SLICE, (whole,), (parts,))
+        cut = tuple((start, n.shape[i], 1) if i == axis else (0, k, 1) for i, k in enumerate(whole.shape))
+        return apply(SLICE, (whole,), (cut,)) if n.ndim == whole.ndim else None
 
     return rewritten(outputs, rule) if wholes else list(outputs)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import BackendError
 from ...ir.graph import Graph
-from ...passes.fuse import fuse
+from ...passes import fuse, simplify
 from ..numpy import admitted
 from ..schedule import plan_of
 from .runtime import Executable, default_threads
@@ -18,11 +18,11 @@ from .runtime import Executable, default_threads
 _executables: WeakKeyDictionary[Graph, Executable] = WeakKeyDictionary()
 
 
-def executable(graph: Graph, fused: bool = False) -> Executable:
-    """A graph's compiled form, made once; `fused` graphs went through the passes already."""
+def executable(graph: Graph, fused: bool = False, keep: bool = True) -> Executable:
+    """A graph's compiled form, made once; `fused` graphs went through the passes already; see `Executable` for `keep`."""
     found = _executables.get(graph)
     if found is None:
-        found = _executables[graph] = Executable(plan_of(graph if fused else fuse(graph)))
+        found = _executables[graph] = Executable(plan_of(graph if fused else fuse(simplify(graph))), keep=keep)
     return found
 
 

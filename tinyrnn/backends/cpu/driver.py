@@ -43,6 +43,7 @@ def emit_driver(module: Any, name: str) -> None:
     b.cbranch(e.is_(item, "<", count), body, out)
 
     b.position_at_end(body)
+    e.when(e.is_(_atomic(e, control, 1), "!=", 0), lambda: b.ret(e.whole(STOPPED)))
     record = e.at(items, e.mul(item, ITEM), I64)
     parallel = e.is_(_load(e, record, 7), "!=", 0)
     mine = b.or_(parallel, e.is_(thread, "==", 0))

@@ -77,20 +77,24 @@ def checked_threads(threads: Any) -> int:
 
 
 class Executable:
-    """A plan that can be run again and again, from one thread at a time."""
+    """A plan that can be run again and again, from one thread at a time.
 
-    def __init__(self, plan: Plan, target: Target | None = None, gap: int = 0) -> None:
+    With `keep`, weights stay packed from run to run for as long as they are the same; a program that changes them in
+    every run has nothing to keep.
+    """
+
+    def __init__(self, plan: Plan, target: Target | None = None, gap: int = 0, keep: bool = True) -> None:
         self.plan, self.target = plan, target or host()
+        self.kept = {b: aligned(b.bytes) for b in plan.buffers if b.role == "kept"} if keep else {}
         kernels = library(self.target)
         for dtype in sorted({c.key[0] for c in plan.calls() if c.family in PRODUCTS}):
             kernels.require(_product_kernels(dtype, self.target), passes=False)
         kernels.require({"driver": emit_driver, **{(c.family, *c.key): emitter(c, self.target) for c in plan.calls()}})
         self._drive = _DRIVE(kernels.addresses["driver"])
-        self.offsets, self.bytes = arrange(plan, gap)
+        self.offsets, self.bytes = arrange(plan, gap, self.kept)
         self.scratch = max((c.scratch for c in plan.calls()), default=0) + ALIGNMENT
         self.literals = {b: np.ascontiguousarray(b.source) for b in plan.buffers if b.role == "literal"}
         self.note = np.zeros(3, np.int64)
-        self.kept = {b: aligned(b.bytes) for b in plan.buffers if b.role == "kept"}
         self._sources = list(dict.fromkeys(c.operands[0].buffer.source for c in plan.items[: plan.prepared]
                                            if isinstance(c, Call)))
         self._prepared_from: list[Any] = []
@@ -205,7 +209,8 @@ class Executable:
     def _prepared(self, given: Mapping[Node, Any]) -> int:
         """The item to start with: those that pack weights are left out while the weights are the very same arrays."""
         before, self._prepared_from = self._prepared_from, []
-        same = len(before) == len(self._sources) and all(given[n] is a for n, a in zip(self._sources, before, strict=True))
+        there = self.kept and len(before) == len(self._sources)
+        same = there and all(given[n] is a for n, a in zip(self._sources, before, strict=True))
         return self.plan.prepared if same else 0
 
     def _addresses(self, given: Mapping[Node, Any], outputs: Mapping[str, Any], arena: Any) -> npt.NDArray[np.int64]:

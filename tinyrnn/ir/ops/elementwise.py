@@ -80,7 +80,7 @@ def _bool(*src: Any) -> tuple[Shape, DType]:
 
 def _declare(name: str, formula: Any, vjp: Vjp | None, infer: Any, label: str, flops: int, simplify: Any,
              kind: Any = "elementwise") -> Op:
-    return register(Op(name, infer, formula, vjp, kind, label, per_entry(flops), simplify))
+    return register(Op(name, infer, formula, vjp, kind, label, per_entry(flops), simplify, entrywise=True))
 
 
 def unary(name: str, formula: Any, vjp: Vjp | None, *, label: str = "", flops: int = 1, infer: Any = None,
@@ -198,7 +198,7 @@ def _select(c: Node, a: Node, b: Node) -> tuple[Shape, DType]:
 
 
 WHERE = register(Op("where", _select, PRIMITIVE, lambda g, y, c, a, b: (None, only(c, g), unless(c, g)),
-                    "elementwise", "where", per_entry(1)))
+                    "elementwise", "where", per_entry(1), entrywise=True))
 
 
 def where(c: Node, a: Any, b: Any) -> Node:
@@ -251,7 +251,8 @@ def _cast(x: Node, dtype: DType) -> tuple[Shape, DType]:
     return x.shape, dtype
 
 
-CAST = register(Op("astype", _cast, PRIMITIVE, lambda g, y, x, dtype: astype(g, x.dtype), "linear", "cast"))
+CAST = register(Op("astype", _cast, PRIMITIVE, lambda g, y, x, dtype: astype(g, x.dtype), "linear", "cast",
+                   entrywise=True))
 
 
 def astype(x: Node, dtype: npt.DTypeLike) -> Node:
@@ -268,7 +269,7 @@ def _drop_zeros(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
 
 
 ADD_N = register(Op("add_n", _same, PRIMITIVE, lambda g, y, *x: (g,) * len(x), "linear", "Σ",
-                    lambda node: (len(node.src) - 1) * per_entry(1)(node), _drop_zeros))
+                    lambda node: (len(node.src) - 1) * per_entry(1)(node), _drop_zeros, entrywise=True))
 
 
 def add_n(parts: list[Node]) -> Node:
@@ -278,7 +279,7 @@ def add_n(parts: list[Node]) -> Node:
 
 # ---- names that travel inside a body
 TAG = register(Op("tag", lambda x, *at: (x.shape, x.dtype), lambda m, x, *at: x,
-                  lambda g, y, x, name, cell: tag(g, f"dloss/d{name}", cell), "linear", "name"))
+                  lambda g, y, x, name, cell: tag(g, f"dloss/d{name}", cell), "linear", "name", entrywise=True))
 
 
 def tag(x: Node, name: str, cell: str | None = None) -> Node:
