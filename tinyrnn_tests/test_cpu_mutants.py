@@ -1,0 +1,117 @@
+"""Bugs planted in the compiler.  Each must be noticed by a check that `test_cpu` relies on."""
+
+import numpy as np
+import pytest
+
+import tinyrnn as tr
+from tinyrnn.backends import loops, memory, schedule
+from tinyrnn.backends.cpu import driver, emit, engine, machine, products, rows, runtime
+from tinyrnn.backends.rowprogram import Reader
+from tinyrnn.ir import Graph
+from tinyrnn.ir.ops.leaves import input_node
+
+from . import test_cpu as checks
+from .running_error import assert_equal_computations
+
+
+def with_own_kernels(monkeypatch):
+    """What is compiled from here on is used nowhere else, in memory or on disk."""
+    own = {}
+    monkeypatch.setenv("TINYRNN_CACHE", "off")
+    for module in (engine, runtime):
+        monkeypatch.setattr(module, "library", lambda target: own.setdefault(target, engine.Library(target)))
+
+
+def cell_check(text=checks.ODD["two products"], batch=3):
+    cell = tr.Cell(text)
+    graph = cell.rolled(4, dict(zip(cell.sizes, (3, 21), strict=False)), batch=batch, gradients=True, dtype="float64")
+    checks.check_graph(graph)
+
+
+def zoo_check():
+    checks.check_graph(tr.cells.LSTM.rolled(4, x=3, h=5, batch=2, gradients=True))
+
+
+def guard_check():
+    """What the guard test looks at, on one graph: bytes around buffers, and freedom from what memory held."""
+    graph, results = checks.training_graph("float64", batch=3, steps=4), []
+    values = checks.values_for(graph)
+    for fill in (0x00, 0xFF):
+        arenas = checks.Filled(fill)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runtime, "ARENAS", arenas)
+            found, e = checks.run_compiled(graph, values, gap=256)
+        used = np.zeros(len(arenas.seen[0]), bool)
+        for buffer, start in e.offsets.items():
+            used[start : start + buffer.bytes] = True
+        assert (arenas.seen[0][~used] == fill).all()
+        results.append(found)
+    for k, y in results[0].items():
+        np.testing.assert_array_equal(results[1][k], y)
+
+
+def thread_check():
+    with pytest.MonkeyPatch.context() as patch:
+        for limit in ("WORTHWHILE", "ENOUGH", "WIDE"):
+            patch.setattr(runtime, limit, 0)
+        graph = checks.training_graph("float64")
+        values = checks.values_for(graph)
+        first, _ = checks.run_compiled(graph, values, 1)
+        for _ in range(3):
+            found, _ = checks.run_compiled(graph, values, 2)
+            for k, y in first.items():
+                np.testing.assert_array_equal(found[k], y)
+
+
+def special_check():
+    a, b = (tr.Tensor(input_node(k, (3,))) for k in "ab")
+    graph = Graph({"relu": tr.relu(a), "max": tr.maximum(a, b), "tanh": tr.tanh(a), "exp": tr.exp(b)})
+    values = {"a": np.array([np.nan, -1.0, 2.0]), "b": np.array([1.0, np.nan, -np.inf])}
+    assert_equal_computations(graph, checks.run_compiled(graph, values)[0], values)
+
+
+def reuse_check():
+    """A sequence that is read again after the loop."""
+    x, W = tr.Tensor(input_node("x", (4, 3, 6))), tr.Tensor(input_node("W", (6, 6)))
+    z = (x.reshape(12, 6) @ W).reshape(4, 3, 6)
+    _, ys = tr.scan(lambda s, v: (tr.tanh(s + v),) * 2, z[0] * 0.5, z)
+    checks.check_graph(Graph({"y": (ys * z).sum(), "g": tr.grad((ys * z * z).sum(), W)}))
+
+
+def storing_all(self, m, x, pointer, mask=None, *, plain=emit.Emit.store):
+    plain(self, m, x, pointer, None)
+
+
+def relu_of_numbers(self, x):
+    return self.select(self.less(0, x), x, self.number(0, x))
+
+
+MUTANTS = {
+    "whole vectors are stored at the end of a row": (emit.Emit, "store", storing_all, guard_check),
+    "temporaries overlap": (memory, "lifetimes", lambda plan, kept=(), plain=memory.lifetimes: {
+        b: (first, first) for b, (first, _) in plain(plan, kept).items()}, zoo_check),
+    "a sequence is overwritten though it is read later": (schedule.Scope, "needed_later", lambda *_: False, reuse_check),
+    "a state is overwritten before its last reader": (
+        loops, "_in_place", lambda loop, slots: loop.calls.__setitem__(slice(None), [
+            c for c in loop.calls if not any(v.buffer is s[0].buffer for s in slots for v in [c.operands[-1]])]), cell_check),
+    "every loop is split along its rows": (loops, "_within", lambda *_: True, lambda: checks.check_graph(
+        tr.cells.LSTM.rolled(3, x=3, h=5, batch=5, gradients=True)) or thread_check()),
+    "no barriers": (driver, "_barrier", lambda *_: None, thread_check),
+    "relu of NaN is 0": (machine.Machine, "relu", relu_of_numbers, special_check),
+    "sums start from 1": (rows._Rows, "_start", lambda self, step: self.m.constant(1, np.dtype(step.dtype)),
+                          lambda: cell_check(checks.ODD["layer_norm"])),
+    "panels are not padded": (products.Tiles, "_write", lambda self, e, m, sums, c, row_c, vectors, masks, adds, plain=(
+        products.Tiles._write): plain(self, e, m, sums, c, row_c, vectors, [None] * vectors, adds), guard_check),
+    "numbers of a row are read as full": (Reader, "level", lambda self, n: "full", lambda: cell_check(checks.ODD["softmax"])),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_planted_bugs_are_noticed(name, monkeypatch):
+    owner, attribute, value, check = MUTANTS[name]
+    with_own_kernels(monkeypatch)
+    check()
+    with_own_kernels(monkeypatch)
+    monkeypatch.setattr(owner, attribute, value)
+    with pytest.raises((AssertionError, IndexError, ValueError, KeyError)):
+        check()
