@@ -35,6 +35,8 @@ from .random_graphs import random_graph
 from .running_error import assert_equal_computations
 from .test_ops import CASES
 
+GUARD = 256  # bytes around every result that nobody may touch
+
 
 def values_for(graph, rng=0, scale=0.7):
     generator = np.random.default_rng(rng)
@@ -61,10 +63,13 @@ def run_compiled(graph, values, threads=1, target=None, gap=0):
     e = Executable(plan, target, gap)
     nodes = {**graph.inputs, **graph.leaves}
     given_arrays = {n: np.ascontiguousarray(values[k] if k in values else n.at[0].data) for k, n in nodes.items()}
-    outputs = {k: np.empty(n.shape, n.dtype) for k, n in graph.outputs.items()}
-    for y in outputs.values():  # poisoned, so that an entry that is not written shows
-        y.reshape(-1).view(np.uint8)[:] = 0xFF
+    guarded = {k: np.full(n.dtype.itemsize * int(np.prod(n.shape)) + 2 * GUARD, 0xFF, np.uint8)  # poisoned: what is not
+               for k, n in graph.outputs.items()}                                               # written shows
+    outputs = {k: guarded[k][GUARD:-GUARD].view(n.dtype).reshape(n.shape) for k, n in graph.outputs.items()}
     e.run(given_arrays, outputs, threads)
+    for k, raw in guarded.items():
+        assert (raw[:GUARD] == 0xFF).all(), f"something was written before {k}"
+        assert (raw[-GUARD:] == 0xFF).all(), f"something was written behind {k}"
     return outputs, e
 
 
