@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import inspect
+import threading
 import time
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from importlib import import_module
 from itertools import pairwise
+from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from .backends import UnsupportedError, available, checked_threads, compiled, default_threads
-from .errors import ArgumentError, BackendError, FallbackWarning
+from .errors import ArgumentError, BackendError, FallbackWarning, GraphError
 from .ir import Graph, check
 from .ir.check import ENABLED
-from .ir.node import without_collector
+from .ir.node import Bits, without_collector
 from .ir.ops.leaves import input_node
 from .passes import concat, defer, fuse, gates, hoist, save, simplify
+from .shapes import show
 from .tensor import Tensor, as_tensor, give
 from .tracing import Trace, tracing
 from .trees import flatten, is_array
@@ -111,7 +114,10 @@ class Program:
         if backend not in available():
             raise BackendError(f"backend {backend!r} cannot run here: {available().reasons.get(backend, 'unknown name')}; "
                                f"available: {', '.join(available())}")
+        if not callable(function):
+            raise ArgumentError(f"tr.compile takes a function of tensors, got {type(function).__name__}")
         self.function, self.backend, self.strict = function, backend, strict
+        self._lock = threading.RLock()
         self.threads = None if threads is None else checked_threads(threads)
         self.entries: dict[Hashable, list[Entry]] = {}
         self._parameters = _positional(function)
@@ -120,14 +126,20 @@ class Program:
         self.__name__ = getattr(function, "__name__", "program")
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
-        values: dict[str, npt.NDArray[Any]] = {}
-        entry = self._entry(args, keywords, values)
+        entry, values = self._entry(args, keywords)
         threads = 1 if entry.executable is None else default_threads() if self.threads is None else self.threads
-        return entry.run(values, threads)
+        if not entry.trace.updates and not entry.trace.draws:
+            return entry.run(values, threads)
+        with self._lock:  # one after the other: each call starts from what the one before assigned
+            return entry.run(values, threads)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """A compiled method, bound to its object."""
+        return self if instance is None else MethodType(self, instance)
 
     def trace(self, *args: Any, **keywords: Any) -> Program:
         """Trace and compile for these arguments without running; returns the program."""
-        self._entry(args, keywords, {})
+        self._entry(args, keywords)
         return self
 
     # ---- what was made of it
@@ -151,8 +163,7 @@ class Program:
 
     def profile(self, *args: Any, **keywords: Any) -> list[Kernel]:
         """The kernels with the seconds that each took, one after the other in one thread; parameters keep their data."""
-        values: dict[str, npt.NDArray[Any]] = {}
-        entry = self._entry(args, keywords, values)
+        entry, values = self._entry(args, keywords)
         if entry.executable is None:
             raise BackendError("a profile needs compiled kernels; this program runs on the interpreter")
         return [Kernel(*k) for k in entry.executable.profile(*entry.arrays(values))]
@@ -189,31 +200,39 @@ class Program:
         """What positional arguments are called in the graph: as the function calls them."""
         return [self._parameters[i] if i < len(self._parameters) else f"argument {i}" for i in range(len(args))]
 
-    def _entry(self, args: tuple[Any, ...], keywords: Mapping[str, Any], values: dict[str, npt.NDArray[Any]]) -> Entry:
-        names = self._names(args)
-        key = (tuple(_read(a, n, values) for a, n in zip(args, names, strict=True)), _read(keywords, "", values))
-        found = next((e for e in self.entries.get(key, ()) if e.trace.holds()), None)
-        if found is None:
-            found = self._trace(args, keywords)
-            if len(self.entries) >= MOST:
-                self.entries.pop(next(iter(self.entries)))
-            self.entries.setdefault(key, []).append(found)
-        self._latest = found
-        return found
+    def _entry(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Entry, dict[str, npt.NDArray[Any]]]:
+        """What was traced for arguments like these, and their arrays by name."""
+        arrays: Found = []
+        key = (tuple(_read(a, n, arrays) for a, n in zip(args, self._names(args), strict=True)), _read(keywords, "", arrays))
+        values = _unique(arrays)
+        with self._lock:
+            entry = next((e for e in self.entries.get(key, ()) if e.trace.holds()), None)
+            if entry is None:
+                entry = self._trace(args, keywords, values)
+                if len(self.entries) >= MOST:
+                    self.entries.pop(next(iter(self.entries)))
+                self.entries.setdefault(key, []).append(entry)
+            self._latest = entry
+        return entry, values
 
-    def _trace(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Entry:
+    def _trace(self, args: tuple[Any, ...], keywords: Mapping[str, Any], values: Mapping[str, npt.NDArray[Any]]) -> Entry:
         """The traced graph and what each pass makes of it."""
         trace = Trace()
         with without_collector(), tracing(trace):
-            positional = [_stand_ins(a, n) for a, n in zip(args, self._names(args), strict=True)]
-            result = self.function(*positional, **_stand_ins(keywords, ""))
+            inputs = iter([Tensor(input_node(k, v.shape, v.dtype)) for k, v in values.items()])
+            result = self.function(*[_stand_ins(a, inputs) for a in args], **_stand_ins(keywords, inputs))
             leaves, form = flatten(result)
             outputs = {_label(i, result): as_tensor(leaf).source() for i, leaf in enumerate(leaves)}
             outputs |= {f"{_UPDATE}{i}": node for i, node in enumerate(trace.updates.values())}
             stages = [("trace", Graph(outputs))]
+            foreign = [k for k in stages[0][1].inputs if k not in values]
+            if foreign:
+                raise ArgumentError(f"the function reads the placeholder {foreign[0]!r}, which is none of its arguments: give "
+                                    "it as an argument, or use tr.tensor for data of your own")
             for name, transform in PIPELINE:
                 graph = transform(stages[-1][1])
-                stages.append((name, check(graph) if ENABLED else graph))
+                stages.append((name, check(_unchanged(name, stages[-1][1], graph)) if ENABLED else
+                               _unchanged(name, stages[-1][1], graph)))
         return Entry(stages, form, trace, self.backend, self.strict)
 
 
@@ -226,9 +245,20 @@ def _positional(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
+def _unchanged(name: str, before: Graph, after: Graph) -> Graph:
+    """The graph after a pass, whose outputs have the shapes and dtypes that they had."""
+    for k, n in before.outputs.items():
+        m = after.outputs[k]
+        if (n.shape, n.dtype) != (m.shape, m.dtype):
+            raise GraphError(f"the pass {name} made output {k!r} {m.dtype}{show(m.shape)}, it was {n.dtype}{show(n.shape)}; "
+                             "please report this")
+    return after
+
+
 def _label(i: int, result: Any) -> str:
     """The name of a result in the graph: its key, where the results are a flat dict."""
-    flat = isinstance(result, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in result.items())
+    flat = isinstance(result, Mapping) and all(
+        isinstance(k, str) and isinstance(v, Tensor) and not k.startswith(_UPDATE) for k, v in result.items())
     return list(result)[i] if flat else f"result {i}"
 
 
@@ -242,33 +272,48 @@ def _array(value: Any) -> npt.NDArray[Any] | None:
     return None
 
 
-def _read(tree: Any, path: str, values: dict[str, npt.NDArray[Any]]) -> Hashable:
-    """The signature of an argument; its arrays are entered into `values` by their paths."""
+Found = list[tuple[str, npt.NDArray[Any]]]
+
+
+def _read(tree: Any, path: str, found: Found) -> Hashable:
+    """The signature of an argument; its arrays are added to `found`, each with its path."""
     array = _array(tree)
     if array is not None:
-        values[path] = array
+        found.append((path, array))
         return array.shape, array.dtype.str
     if isinstance(tree, Mapping):
-        return tuple((k, _read(v, f"{path}.{k}" if path else str(k), values)) for k, v in tree.items())
+        return type(tree), tuple((k, _read(v, f"{path}.{k}" if path else str(k), found)) for k, v in tree.items())
     if isinstance(tree, (tuple, list)):
-        return type(tree).__name__, tuple(_read(v, f"{path}.{i}" if path else str(i), values) for i, v in enumerate(tree))
+        return type(tree), tuple(_read(v, f"{path}.{i}" if path else str(i), found) for i, v in enumerate(tree))
     try:
         hash(tree)
     except TypeError:
-        raise ArgumentError(f"argument {path or tree!r} is {type(tree).__name__}: expected arrays, tensors, tuples, lists and "
-                            "dicts of them, or values that can be hashed") from None
-    return type(tree), tree
+        raise ArgumentError(f"argument {path!r} is {type(tree).__name__}: expected arrays, tensors, tuples, lists and dicts "
+                            "of them, or values that can be hashed") from None
+    return type(tree), Bits(tree) if isinstance(tree, float) else tree
 
 
-def _stand_ins(tree: Any, path: str) -> Any:
-    """An argument with a placeholder for every array."""
-    array = _array(tree)
-    if array is not None:
-        return Tensor(input_node(path, array.shape, array.dtype))
+def _unique(found: Found) -> dict[str, npt.NDArray[Any]]:
+    """The arrays by their paths; a path that two of them share gets a number."""
+    values: dict[str, npt.NDArray[Any]] = {}
+    for path, array in found:
+        name, k = path, 1
+        while name in values:
+            k += 1
+            name = f"{path}#{k}"
+        values[name] = array
+    return values
+
+
+def _stand_ins(tree: Any, inputs: Iterator[Tensor]) -> Any:
+    """An argument with the next placeholder for every array, in the order of `_read`."""
+    if _array(tree) is not None:
+        return next(inputs)
     if isinstance(tree, Mapping):
-        return {k: _stand_ins(v, f"{path}.{k}" if path else str(k)) for k, v in tree.items()}
+        return {k: _stand_ins(v, inputs) for k, v in tree.items()}
     if isinstance(tree, (tuple, list)):
-        return type(tree)(_stand_ins(v, f"{path}.{i}" if path else str(i)) for i, v in enumerate(tree))
+        parts = [_stand_ins(v, inputs) for v in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     return tree
 
 

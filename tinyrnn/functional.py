@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .cells.trace import Symbol
-from .errors import ArgumentError, DTypeError, ShapeError
+from .errors import ArgumentError, DTypeError, ShapeError, StaleError
 from .ir import scan as scans
-from .ir.node import Node
+from .ir.node import Node, walk
 from .ir.ops import elementwise as e
 from .ir.ops import linear, structure
 from .ir.ops import reduce as r
@@ -20,6 +20,7 @@ from .ir.ops.leaves import input_node, iota
 from .passes import derivatives
 from .shapes import show
 from .tensor import Tensor, TensorLike, as_tensor, operand
+from .tracing import current
 from .trees import flatten, map_tree
 
 Axis = int | Iterable[int] | None
@@ -410,7 +411,21 @@ def grad(y: Tensor, wrt: Any) -> Any:
     if callable(y):
         raise ArgumentError("tr.grad takes a tensor; for a function use tr.value_and_grad(fn)(x), which returns (y, dy/dx)")
     leaves, rebuild = flatten(wrt)
-    return rebuild([Tensor(n) for n in derivatives.grad(y.source(), [as_tensor(w).source() for w in leaves])])
+    tensors = [as_tensor(w) for w in leaves]
+    _refuse_assigned(y, tensors)
+    return rebuild([Tensor(n) for n in derivatives.grad(y.source(), [t.source() for t in tensors])])
+
+
+def _refuse_assigned(y: Tensor, wrt: Sequence[Tensor]) -> None:
+    """While a function is traced: y was built from data that have been replaced since."""
+    trace = current()
+    late = [t for t in wrt if trace is not None and t.source() is not t.node]
+    if late:
+        read = set(walk([y.node]))
+        for t in late:
+            if t.node in read and t.source() not in read:
+                raise StaleError(f"{t.name or 'a leaf'} was assigned after the tensor was built whose gradient is asked for; "
+                                 "take the gradient before assigning")
 
 
 def value_and_grad(fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., tuple[Tensor, Any]]:

@@ -43,12 +43,13 @@ class Tensor:
     (9.0, (), dtype('float64'))
     """
 
-    __slots__ = ("__weakref__", "_born", "_value", "node")
+    __slots__ = ("__weakref__", "_born", "_owner", "_value", "node")
     __array_ufunc__ = None
     __hash__ = object.__hash__
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, owner: bool = False) -> None:
         self.node = node
+        self._owner = owner  # of a leaf's data: what is assigned while a function is traced is read through it
         self._born = _now
         self._value: npt.NDArray[Any] | None = None
 
@@ -105,6 +106,10 @@ class Tensor:
         for n in walk([self.node]):
             if n.op in (INPUT, ARG, HOLE):
                 what = f"input {n.at[0]!r}" if n.op is INPUT else "a value that exists only while a function is traced"
+                if current() is not None:
+                    raise SymbolicError(f"this tensor of shape {show(self.shape)} depends on {what}, and while a function is "
+                                        "traced its arguments have no values: use tr.where instead of if, tr.scan instead of a "
+                                        "loop over entries, tr.grad instead of backward, and tuples or numbers for shapes")
                 raise SymbolicError(f"this tensor of shape {show(self.shape)} depends on {what} and has no value; "
                                     "use tr.Graph({'y': y}).run({...}), or tr.where instead of if")
         self._check_fresh("evaluated")
@@ -125,7 +130,7 @@ class Tensor:
     def source(self) -> Node:
         """The node, for use in a new expression."""
         trace = current()
-        if trace is not None and self.node in trace.updates:
+        if trace is not None and self._owner and self.node in trace.updates:
             return trace.updates[self.node]
         self._check_fresh("used in a new expression")
         return self.node
@@ -243,7 +248,7 @@ class Tensor:
         box = self._box
         if id(box) not in memo:
             memo[id(box)] = leaf(box.data.copy(), box.name, box.trainable)
-        return Tensor(memo[id(box)])
+        return Tensor(memo[id(box)], owner=True)
 
     def __reduce__(self) -> Any:
         raise ArgumentError("tensors are not pickled: use t.numpy(), or model.save(file) and tr.load(file)")
@@ -369,7 +374,8 @@ def give(data: Mapping[Node, npt.NDArray[Any]]) -> None:
     _now = next(_clock)
     for leaf_node, array in data.items():
         box = leaf_node.at[0]
-        box.data, box.version = array, _now
+        box.data, box.version = np.asarray(array, order="C"), _now
+        box.data.flags.writeable = False  # data change only by assign
 
 
 def detached(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -410,7 +416,7 @@ def as_tensor(value: Any, dtype: npt.DTypeLike | None = None, name: str | None =
     d = dtype_of(array.dtype if dtype is None else dtype)
     if array.dtype.kind == "c" and d.kind != "c":
         raise DTypeError(f"{array.dtype} data do not fit into {d}: the imaginary part would be lost")
-    return Tensor(leaf(np.array(array, d, order="C"), name, trainable))
+    return Tensor(leaf(np.array(array, d, order="C"), name, trainable), owner=True)
 
 
 LENSES["tensor"] = Tensor

@@ -35,7 +35,7 @@ def random_graph(draw):
     mask = input_node("mask", (steps, batch), bool) if choose(True, False) else None
     plan = [(draw(st.integers(0, 99)), draw(st.integers(0, 99)), draw(st.integers(0, 99)))
             for _ in range(draw(st.integers(1, 8)))]
-    picks = [draw(st.integers(0, 99)) for _ in range(len(states) + 2)]
+    picks = [draw(st.integers(0, 99)) for _ in range(len(states) + 3)]
 
     def step(state, slices):
         pool = [*state, slices[0], slices[0] + bias]
@@ -53,11 +53,14 @@ def random_graph(draw):
         new = [e.tanh(pool[p % len(pool)]) if p % 3 else pool[p % len(states)] for p in picks[: len(states)]]
         return new, [pool[p % len(pool)] for p in picks[len(states) :]]
 
-    finals, traces = scan(step, states, [x], mask=mask, reverse=choose(True, False), steps=steps)
+    sequence = choose(x, e.tanh(x), matmul(x, weights[0]), e.sin(matmul(x, weights[0]) + bias))
+    finals, traces = scan(step, states, [sequence], mask=mask, reverse=choose(True, False), steps=steps)
     loss = full(0, (), dtype)
     for i, y in enumerate([*finals, *traces]):
         loss = loss + sum_(e.sin(y * (1.0 + i / 2)))
     leaves = [*states, x, *weights, bias]
     outputs = {"loss": loss, "first": traces[0], "same": traces[0], "input": x, "last": finals[-1]}
+    if choose(True, False):
+        outputs["sequence"] = choose(sequence, sequence[:, :1], sum_(sequence, 0))
     wanted = leaves if choose(True, True, False) else leaves[:1]
     return Graph(outputs | {f"d{n.at[0]}": g for n, g in zip(wanted, grad(loss, wanted), strict=True)})

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..ir.graph import RUNNERS, Graph
-from .loops import UnsupportedError
 from .numpy import evaluate, run
+from .plan import UnsupportedError
 
 
 class Availability(tuple[str, ...]):

@@ -132,8 +132,11 @@ def _scatter(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
     x, index = src
     count, width = prod(index.shape), prod(y.shape[1:])
     scope.copy(scope.planner.number(0, y.dtype).broadcast(y.shape), y)
-    return [Call("scatter", (x.dtype.str, index.dtype.str), (x, index, y), frozenset([2]), (width, y.shape[0], count), 1,
-                 (0, 0, 0), 0, count * width, f"{y}[{index}] += {x}")]
+    check = _check(index, y.shape[0], scope)
+    if not y.shape[0]:
+        return check
+    return [*check, Call("scatter", (x.dtype.str, index.dtype.str), (x, index, y), frozenset([2]), (width, y.shape[0], count),
+                         1, (0, 0, 0), 0, count * width, f"{y}[{index}] += {x}")]
 
 
 def _pick(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:

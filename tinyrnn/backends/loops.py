@@ -6,17 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import BackendError
 from ..ir.node import Node, walk
 from ..ir.ops.elementwise import TAG
 from ..ir.ops.structure import CONCAT, SLICE
 from ..ir.scan import FINAL, ITEM, REGION, TRACE, ScanView, invariant
 from ..passes.fuse import ROW_REDUCTIONS, is_kernel
-from .plan import Buffer, Call, Loop, View
-
-
-class UnsupportedError(BackendError):
-    """A graph holds something for which no kernel exists; the message says what."""
+from .plan import Buffer, Call, Loop, UnsupportedError, View
 
 
 class ScanPlan:
@@ -46,7 +41,7 @@ class ScanPlan:
         body.env.update((a, x.turned()) for a, x in zip(slices, xs, strict=True))
         for i, (a, start) in enumerate(zip(states, init, strict=True)):
             self.remember(i, a, start)
-        reuse = Reuse(self.scan, [t for t in self.traced.values() if t not in outer.env], outer)
+        reuse = Reuse(self.scan, [p.at[0] for p in self.projections if p.op is TRACE], outer)
         for p in self.projections:
             if p.op is TRACE:
                 self.trace(p, reuse)
@@ -113,6 +108,7 @@ class ScanPlan:
         scan, body, outer = self.scan, self.body, self.outer
         fixed = invariant(order, constants)
         before = outer.beside()
+        before.foreign = {body.env[c].buffer for c in constants}
         before.env.update((c, body.env[c]) for c in constants)
         before.run([n for n in order if n in fixed])
         body.env.update(before.env)
@@ -131,16 +127,18 @@ class Reuse:
     An LSTM's gates overwrite the products with its input, and the adjoints of their arguments overwrite the gates.
     """
 
-    def __init__(self, scan: ScanView, traces: Sequence[Node], outer: Any) -> None:
+    def __init__(self, scan: ScanView, wanted: Sequence[Node], outer: Any) -> None:
         self.outer = outer
         self.free: dict[Node, list[View]] = {}  # region -> the places that it reads and nothing reads later
         _, slices, _ = scan.split(scan.body.args)
         _, xs, _ = scan.split(scan.node.src)
-        order = walk([*scan.body.outs, *(t.at[0] for t in traces)])
+        results = [*scan.body.outs, *wanted]
+        order = walk(results)
         for buffer in dict.fromkeys(outer.env[x].buffer for x in xs):
             inside = {a: outer.env[x].turned() for a, x in zip(slices, xs, strict=True) if outer.env[x].buffer is buffer}
-            if buffer.role == "temporary" and not outer.needed_later(buffer, scan.node):
-                region, places = _only_reader(order, inside)
+            free = buffer.role == "temporary" and _side_by_side(list(inside.values()))
+            if free and not outer.needed_later(buffer, scan.node):
+                region, places = _only_reader(order, results, inside)
                 if region is not None:
                     self.free.setdefault(region, []).extend(places)
 
@@ -175,7 +173,18 @@ def _run_of(first: View, free: Sequence[View], width: int) -> list[View]:
     return run if sum(v.shape[-1] for v in run) == width else []
 
 
-def _only_reader(order: Sequence[Node], views: Mapping[Node, View]) -> tuple[Node | None, list[View]]:
+def _side_by_side(views: Sequence[View]) -> bool:
+    """Whether sequences of one buffer are columns of the same rows at the same turn, and no entry stands for several."""
+    first = views[0]
+    if any(len(v.shape) != 2 or v.step != first.step or v.strides != first.strides for v in views):
+        return False
+    rows, by_row = first.shape[0], first.strides[0]
+    low, high = min(v.offset for v in views), max(v.offset + v.shape[1] for v in views)
+    return first.strides[1] == 1 and 0 < high - low <= by_row and abs(first.step) >= rows * by_row > 0
+
+
+def _only_reader(order: Sequence[Node], results: Sequence[Node],
+                 views: Mapping[Node, View]) -> tuple[Node | None, list[View]]:
     """The one elementwise kernel that reads these sequences, each entry where it writes, and the places that it reads."""
     seen: dict[Node, View] = dict(views)
     readers: dict[Node, None] = {}
@@ -186,20 +195,25 @@ def _only_reader(order: Sequence[Node], views: Mapping[Node, View]) -> tuple[Nod
                 continue
             if n.op is SLICE:
                 seen[n] = seen[s].sliced(n.at[0])
+            elif n.op is TAG:
+                seen[n] = seen[s]
             elif n.op is REGION:
                 readers[n] = None
-                if not any(_overlap(seen[s], v) for v in places):
-                    places.append(seen[s])
+                place = seen[s]
+                if not any(place.offset == v.offset and place.shape == v.shape for v in places):
+                    if any(_overlap(place, v) for v in places):
+                        return None, []
+                    places.append(place)
             else:
                 return None, []
-    if len(readers) != 1 or not all(v.strides and v.strides[-1] == 1 and len(v.shape) == 2 for v in places):
+    if len(readers) != 1 or not _side_by_side(places) or any(bare(o) in seen for o in results):
         return None, []
     (region,) = readers
     inner = walk(region.at[0].outs)
-    whole = {v.shape for v in places}
-    plain = is_kernel(region) and not any(m.op in ROW_REDUCTIONS for m in inner) and len(whole) == 1 and all(
-        m.shape in whole for m in region.at[0].outs)
-    return (region, places) if plain and len({v.strides for v in places}) == 1 else (None, [])
+    shapes = {v.shape for v in places}
+    plain = is_kernel(region) and not any(m.op in ROW_REDUCTIONS for m in inner) and len(shapes) == 1 and all(
+        m.shape in shapes for m in region.at[0].outs)
+    return (region, places) if plain else (None, [])
 
 
 def _overlap(a: View, b: View) -> bool:

@@ -11,8 +11,14 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
 
+from ..errors import BackendError
 from ..ir.node import DType
 from ..shapes import Shape
+
+
+class UnsupportedError(BackendError):
+    """A graph holds something for which no kernel exists; the message says what."""
+
 
 Role = Literal["input", "leaf", "output", "literal", "note", "kept", "temporary"]
 """`kept`: made from leaves alone, and good for as long as their data are the same."""
@@ -68,6 +74,8 @@ class View:
 
     def broadcast(self, to: Shape) -> View:
         extra = len(to) - len(self.shape)
+        if extra < 0 or any(n not in (1, m) for n, m in zip(self.shape, to[extra:], strict=True)):
+            raise AssertionError(f"{self.shape} does not broadcast to {to}")
         strides = tuple(0 if n == 1 != m else s for n, m, s in zip(self.shape, to[extra:], self.strides, strict=True))
         return replace(self, shape=to, strides=(0,) * extra + strides)
 

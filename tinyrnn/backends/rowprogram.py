@@ -22,7 +22,7 @@ from ..ir.ops.linear import BROADCAST, RESHAPE
 from ..ir.ops.reduce import AMAX, AMIN
 from ..passes.fuse import ROW_REDUCTIONS, row_sum, space
 from ..shapes import Shape
-from .plan import Call, View, row_major
+from .plan import Call, UnsupportedError, View, row_major
 
 Level = Literal["full", "row"]
 Access = Literal["1", "0", "s", "r"]  # neighbours in j; one number for all j; a stride in j; one number a row
@@ -110,7 +110,9 @@ class Reader:
                 return self._source(n.src[0], n.src[0])
             return self._step(Step(_reduction(n), (), (self._source(n.src[0], n.src[0]),), n.dtype.str, "row", True))
         sources = tuple(self._source(s, n) for s in n.src)
-        at = tuple(float(a) if isinstance(a, Bits) else a.str if isinstance(a, np.dtype) else a for a in n.at)
+        if n.op.name in ("power", "powk") and n.dtype.kind != "f":
+            raise UnsupportedError(f"powers of {n.dtype} numbers have no compiled kernels: use float32 or float64")
+        at = tuple(a.str if isinstance(a, np.dtype) else a for a in n.at)
         return self._step(Step(n.op.name, at, sources, n.dtype.str, self.level(n)))
 
     def _step(self, step: Step) -> int:
@@ -130,7 +132,7 @@ class Reader:
         if s.dtype.kind != "f" or float(value) in INLINE:
             key: Any = ("number", s.dtype.str, repr(value))
             if key not in self.index:
-                self.index[key] = self._step(Step("number", (value if s.dtype.kind != "f" else float(value),), (), s.dtype.str,
+                self.index[key] = self._step(Step("number", (value if s.dtype.kind != "f" else Bits(value),), (), s.dtype.str,
                                                   "row"))
             return self.index[key]
         view: View = self.number(value, s.dtype)
@@ -161,7 +163,7 @@ class Reader:
         for n, view in stores:
             value = self.values[n] if n in self.values else self._source(n, n)
             count = len(self.loads)
-            written.append((value, self._written(n, view, value < 0 and self.steps[-value - 1].reduces)))
+            written.append((value, self._written(n, view)))
         views = [v for _, v in self.loads] + [v for _, (_, v) in written]
         flat = not batched and not self.columns and _flat(self, [v for _, v in self.loads], written)
         shape: Shape = self.shape or (1,)
@@ -175,10 +177,10 @@ class Reader:
             tuple(Store(final(value), v.dtype.str, access) for value, (access, v) in written), self.columns)
         return _call(program, shape, views, len(self.loads), flat, {final(i): name for i, name in self.names.items()})
 
-    def _written(self, n: Node, view: View, reduced: bool) -> tuple[Access, View]:
+    def _written(self, n: Node, view: View) -> tuple[Access, View]:
         if self.columns:
             return "1", view
-        if n.shape == self.shape and not reduced:
+        if n.shape == self.shape:
             return ("1" if not view.strides or view.strides[-1] == 1 else "s"), view
         if len(n.shape) == len(self.shape):
             view = view.transposed([len(n.shape) - 1, *range(len(n.shape) - 1)]).taken(0)

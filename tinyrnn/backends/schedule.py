@@ -24,8 +24,8 @@ from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE
 from ..passes.fuse import is_kernel
 from ..shapes import Shape
 from .calls import FEW_ROWS, LOOKUPS, batch_product, copy, matvec, pack, panel_columns, product, reduce_rows, sum_columns, tall
-from .loops import ScanPlan, UnsupportedError
-from .plan import Buffer, Call, Plan, View, row_major
+from .loops import ScanPlan
+from .plan import Buffer, Call, Plan, UnsupportedError, View, row_major
 from .rowprogram import Reader
 
 JOINS = (CONCAT, STACK)
@@ -56,7 +56,8 @@ class Planner:
             buffer = self.buffer(name, prod(n.shape), n.dtype, "output")
             outputs[name] = View(buffer, n.shape, row_major(n.shape))
             top.wish(n, outputs[name])
-        top.run(walk(graph.outputs.values()))
+        top.results = list(graph.outputs.values())
+        top.run(walk(top.results))
         for name, n in graph.outputs.items():
             top.deliver(n, outputs[name])
         first = [c for c in top.items if isinstance(c, Call) and c.family == "pack" and c.operands[1].buffer.role == "kept"]
@@ -93,6 +94,7 @@ class Scope:
         self.homes: dict[Node, list[View]] = defaultdict(list)
         self.items: list[Any] = []
         self.order: Sequence[Node] = ()
+        self.results: Sequence[Node] = ()  # what whoever made this scope reads of it
         self.foreign: set[Buffer] = set()  # what belongs to whoever this scope's names come from
         self.packs: dict[Any, View] = {}
         self.filled: dict[Node, list[View]] = defaultdict(list)   # every place in which a value stands
@@ -230,7 +232,9 @@ class Scope:
 
     def needed_later(self, buffer: Buffer, after: Node) -> bool:
         """Whether anything that runs after a node reads a buffer, or somebody wants a copy of what is in it."""
-        if buffer in self.foreign or any(self.homes[n] for n, v in list(self.env.items()) if v.buffer is buffer):
+        if buffer in self.foreign or any(self._lies_in(n, buffer) for n in self.results):
+            return True
+        if any(self.homes[n] for n, v in list(self.env.items()) if v.buffer is buffer):
             return True
         later = self.order[self.order.index(after) + 1 :] if after in self.order else self.order
         return any(self._lies_in(s, buffer) for n in later if n.op not in (*ALIASES, FINAL, TRACE, ITEM) for s in n.src)
@@ -288,7 +292,7 @@ class Scope:
         args = dict(zip(body.args, (self.env[s] for s in n.src), strict=True))
         if not is_kernel(n):
             inner = self.beside()
-            inner.env, inner.foreign = args, {v.buffer for v in args.values()}
+            inner.env, inner.foreign, inner.results = args, {v.buffer for v in args.values()}, body.outs
             for i, item in items.items():
                 for view in self.homes[item]:
                     inner.wish(body.outs[i], view)

@@ -35,7 +35,7 @@ def _rule(n: Node) -> Node | None:
             return add_n([matmul(s, w) for s, w in zip(a.src, _rows(b, widths), strict=True)])
         if b.op is CONCAT and b.at[0] == 1:
             return join([matmul(a, s) for s in b.src], 1)
-    if n.op is SLICE and n.src[0].op is MATMUL and n.ndim == 2 and n.at[0][0] == (0, n.shape[0], 1):
+    if n.op is SLICE and n.src[0].op is MATMUL and n.ndim == 2 and n.at[0][0] == (0, n.src[0].shape[0], 1):
         a, b = n.src[0].src
         return matmul(a, apply(SLICE, (b,), (((0, b.shape[0], 1), n.at[0][1]),)))
     return None

@@ -33,7 +33,8 @@ def fuse(graph: Graph) -> Graph:
 def is_kernel(node: Node) -> bool:
     """Whether a region is one that `fuse` made; others (of `tr.remat`) hold ops of any kind."""
     return all(n.op.entrywise or n.op.kind == "leaf" or n.op in (BROADCAST, RESHAPE) or reduces(n)
-               for n in walk(node.at[0].outs)) and any(n.op.kind != "leaf" for n in node.at[0].outs)
+               for n in walk(node.at[0].outs)) and any(
+                   n.op.entrywise or reduces(n) for n in walk(node.at[0].outs))
 
 
 def reduces(n: Node) -> bool:
@@ -151,6 +152,8 @@ def _through(n: Node) -> list[Node]:
 
 
 def _fits(n: Node, c: _Cluster) -> bool:
+    if n.shape == c.shape and any(s in c.members and s.shape not in (c.shape, (*c.shape[:-1], 1)) for s in n.src):
+        return False  # a row's numbers without the last axis broadcast along another one
     if space(n) == c.shape:
         return True
     return n.op not in ROW_REDUCTIONS and c.rows(n.shape) and any(
@@ -169,8 +172,16 @@ def _restated(s: Node, c: _Cluster, cluster: dict[Node, _Cluster]) -> list[Node]
     while s.op in (BROADCAST, RESHAPE) and s not in cluster:
         chain.insert(0, s)
         s = s.src[0]
-    plain = s in c.members and s.shape != c.shape
-    return chain if plain and all(c.rows(m.shape) or (m.op is BROADCAST and m.shape == c.shape) for m in chain) else []
+    plain = s in c.members and s.shape != c.shape and c.rows(s.shape)
+    return chain if plain and all(_restates(m, c) for m in chain) else []
+
+
+def _restates(m: Node, c: _Cluster) -> bool:
+    """Whether a move keeps one number a row: with or without the last axis, or repeated along it."""
+    before = m.src[0].shape
+    if m.op is RESHAPE:
+        return c.rows(before) and c.rows(m.shape)
+    return m.shape == before or (before == (*c.shape[:-1], 1) and m.shape == c.shape)
 
 
 def _comes_back(n: Node, c: _Cluster, cluster: dict[Node, _Cluster]) -> bool:

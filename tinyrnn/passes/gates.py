@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 from ..ir.graph import Graph
-from ..ir.node import Node, apply, walk, without_collector
+from ..ir.node import DType, Node, apply, walk, without_collector
 from ..ir.ops.elementwise import TAG, add_n
 from ..ir.ops.leaves import ARG, INPUT, LEAF
 from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE, matmul, reshape, transpose
@@ -58,12 +58,12 @@ def _weight(n: Node, order: Order) -> bool:
 
 def _shared_left(outputs: Sequence[Node], order: Order) -> list[Node]:
     """`a B_i` for one a."""
-    groups: dict[Node, dict[Node, None]] = defaultdict(dict)
+    groups: dict[tuple[Node, DType], dict[Node, None]] = defaultdict(dict)
     for n in walk(outputs):
         if n.op is MATMUL and n.ndim == 2 and _weight(n.src[1], order):
-            groups[n.src[0]][n] = None
+            groups[n.src[0], n.src[1].dtype][n] = None
     table: dict[Node, Node] = {}
-    for a, products in groups.items():
+    for (a, _), products in groups.items():
         group = sorted(products, key=lambda n: _place(n.src[1], order))
         if len(group) > 1:
             whole = matmul(a, concat([n.src[1] for n in group], 1))
@@ -75,12 +75,12 @@ def _shared_right(outputs: Sequence[Node]) -> list[Node]:
     """`A_iᵀ b` for one b."""
     order = walk(outputs)
     joins = _joins_inside(order)
-    groups: dict[Node, dict[Node, None]] = defaultdict(dict)
+    groups: dict[tuple[Node, DType], dict[Node, None]] = defaultdict(dict)
     for n in order:
         if n.op is MATMUL and n.ndim == 2 and n.src[0].op is TRANSPOSE:
-            groups[n.src[1]][n] = None
+            groups[n.src[1], n.src[0].dtype][n] = None
     table: dict[Node, Node] = {}
-    for b, products in groups.items():
+    for (b, _), products in groups.items():
         depends = set(walk([n.src[0] for n in products]))
         if len(products) > 1 and not any(n in depends for n in products):
             for group in _along_joins(list(products), lambda n: _traced(n.src[0].src[0]), joins):
@@ -136,20 +136,20 @@ def _sum_of_products(n: Node, order: Order, joins: Joins) -> Node | None:
     if n.op.name not in ("add", "add_n") or not n.floating:
         return None
     terms = _terms(n)
-    groups: dict[object, list[tuple[Node, Node]]] = defaultdict(list)
-    for t in terms:
+    groups: dict[object, list[tuple[Node, int]]] = defaultdict(list)
+    for i, t in enumerate(terms):
         m = _product(t, order)
-        if m is not None:
-            groups[t.shape, m.shape].append((m, t))
+        if m is not None and t not in terms[:i]:  # a term that comes twice is merged once
+            groups[t.shape, m.shape, m.src[0].dtype, m.src[1].dtype].append((m, i))
     best = max((part for group in groups.values()
                 for part in _along_joins(group, lambda pair: _traced(pair[0].src[0]), joins)), key=len, default=[])
     if len(best) < 2:
         return None
     best.sort(key=lambda pair: _place(pair[0].src[1], order))
-    merged = [t for _, t in best]
+    merged = {i for _, i in best}
     left, right = [m.src[0] for m, _ in best], [m.src[1] for m, _ in best]
-    whole = reshape(matmul(concat(left, 1), concat(right, 0)), merged[0].shape)
-    return add_n([whole, *(t for t in terms if t not in merged)])
+    whole = reshape(matmul(concat(left, 1), concat(right, 0)), terms[best[0][1]].shape)
+    return add_n([whole, *(t for i, t in enumerate(terms) if i not in merged)])
 
 
 def _terms(n: Node) -> list[Node]:
@@ -190,6 +190,8 @@ def _along_joins(group: list[Any], of: Callable[[Any], Node], joins: Joins) -> l
     """A group in the order in which a loop joins its traces; what a loop joins only in part stays in two parts, so that
     no trace is kept twice."""
     inside = {of(member): member for member in group}
+    if len(inside) < len(group):  # one trace under several members: no order says which
+        return [group]
     for join in joins:
         common = [inside[e] for e in join if e in inside]
         if len(common) > 1:

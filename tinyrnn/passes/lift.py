@@ -61,7 +61,7 @@ class Lift:
     def total(self, n: Node) -> Node | None:
         """`Σ_t n[t]`, where possible without a value for every step."""
         n = _bare(n)
-        if n.op.name in ("add", "add_n"):
+        if n.op.name in ("add", "add_n") and all(s.dtype == n.dtype for s in n.src):
             parts = [self.total(s) for s in n.src]
             if any(p is None for p in parts):
                 return None
@@ -75,6 +75,8 @@ class Lift:
         if x is None:
             return None
         if not x.timed:
+            if not self.steps:
+                return full(0, n.shape, n.dtype)
             whole = x.node if n.op is not SUM else sum_(x.node, n.at[0], n.at[1])
             return whole * full(self.steps, (), n.dtype)
         if n.op is SUM:

@@ -13,6 +13,7 @@ from math import prod
 
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, walk
+from ..ir.ops.elementwise import astype
 from ..ir.ops.linear import EINSUM, RESHAPE, SUM, TRANSPOSE, matmul, reshape, sum_, transpose
 from ..ir.ops.reduce import AMAX, AMIN
 from ..ir.ops.structure import CONCAT, SLICE, concat
@@ -78,7 +79,7 @@ def _traced(n: Node) -> Node | None:
     if any(t.shape[t.ndim - back :] != p.shape[axis:] for t, p in zip(traces, n.src, strict=True)) or axis == 0:
         return None
     inner = [t.at[0] for t in traces]
-    if any(e.ndim < back or e.ndim != inner[0].ndim for e in inner):
+    if any(e.ndim < back or e.shape[: e.ndim - back] != inner[0].shape[: inner[0].ndim - back] for e in inner):
         return None
     return reshape(trace(traces[0].src[0], concat(inner, inner[0].ndim - back)), n.shape)
 
@@ -114,7 +115,7 @@ def _parts_of_joins(outputs: Sequence[Node]) -> list[Node]:
             return None
         whole, axis, start = found
         cut = tuple((start, n.shape[i], 1) if i == axis else (0, k, 1) for i, k in enumerate(whole.shape))
-        return apply(SLICE, (whole,), (cut,)) if n.ndim == whole.ndim else None
+        return apply(SLICE, (whole,), (cut,)) if n.ndim == whole.ndim and n.dtype == whole.dtype else None
 
     return rewritten(outputs, rule) if wholes else list(outputs)
 
@@ -131,7 +132,7 @@ def _product(n: Node) -> Node:
         letters, value = _pair(letters, value, other, right, later)
     lost = [i for i, c in enumerate(letters) if c not in out]
     value, letters = sum_(value, lost) if lost else value, "".join(c for c in letters if c in out)
-    return transpose(value, [letters.index(c) for c in out])
+    return astype(transpose(value, [letters.index(c) for c in out]), n.dtype)
 
 
 def _pair(a: str, x: Node, b: str, y: Node, later: set[str]) -> tuple[str, Node]:

@@ -54,8 +54,8 @@ def emit_driver(module: Any, name: str) -> None:
     _store(e, e.whole(0), place, 1)
     wait = b.and_(e.is_(threads, ">", 1), e.is_(_load(e, record, 8), "!=", 0))
     e.when(wait, lambda: _barrier(e, place, threads, control))
-    stopped = b.or_(e.is_(_atomic(e, control, 1), "!=", 0), e.is_(_atomic(e, note, 0), "!=", 0))
-    e.when(stopped, lambda: b.ret(e.whole(STOPPED)))
+    e.when(e.is_(_atomic(e, control, 1), "!=", 0), lambda: b.ret(e.whole(STOPPED)))
+    e.when(e.is_(_atomic(e, note, 0), "!=", 0), lambda: _stop(e, threads, control))
     item.add_incoming(following, b.block)
     b.branch(head)
 
@@ -88,6 +88,12 @@ def emit_park(module: Any, name: str) -> None:
 def _yield(module: Any) -> Any:
     """The processor offered to others."""
     return module.globals.get("sched_yield") or ir.Function(module, ir.FunctionType(ir.IntType(32), []), "sched_yield")
+
+
+def _stop(e: Emit, threads: Any, control: Any) -> None:
+    """Leave, and see to it that nobody waits for us at a barrier."""
+    e.when(e.is_(threads, ">", 1), lambda: _store(e, e.whole(1), control, 1))
+    e.b.ret(e.whole(STOPPED))
 
 
 def _load(e: Emit, base: Any, index: Any) -> Any:

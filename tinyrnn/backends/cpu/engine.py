@@ -99,7 +99,7 @@ class Library:
     def _compile(self, missing: Emitters, passes: bool) -> None:
         names = {k: f"kernel_{hashlib.sha256(repr(k).encode()).hexdigest()[:20]}" for k in missing}
         identity = hashlib.sha256(repr((llvmlite.__version__, binding.llvm_version_info, self.target, sorted(names.values()),
-                                        SOURCE())).encode()).hexdigest()
+                                        passes, SOURCE())).encode()).hexdigest()
         code = load_object(identity)
         if code is None:
             module = ir.Module("tinyrnn")
@@ -126,10 +126,11 @@ def SOURCE() -> str:  # noqa: N802
     """A hash of the code that emits: kernels stored by another version are not used."""
     from pathlib import Path
 
-    here = Path(__file__).parent
+    package = Path(__file__).parents[2]
     digest = hashlib.sha256()
-    for path in sorted([*here.glob("*.py"), *here.parent.glob("*.py")]):
-        digest.update(path.read_bytes())
+    for folder in ("ir", "domains", "backends"):  # formulas, what they are evaluated over, and what emits
+        for path in sorted((package / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from ...domains import Domain
 from ...errors import BackendError
 from ...ir.node import DType, promote
 from ...ir.op import Op
@@ -218,7 +219,11 @@ class Machine:
         return Lanes(self, value, dtype)
 
     def _truncated(self, x: Lanes, dtype: DType) -> Any:
-        """Towards zero; defined for every input, though what NaN and infinity become is the hardware's affair in NumPy."""
+        """Towards zero; narrow and unsigned types by way of 64 bits, as NumPy does.  What NaN, infinity and numbers out of
+        range become is the hardware's affair in NumPy; here they are the nearest 64-bit number."""
+        if dtype.itemsize < 8:
+            wide = np.dtype(np.int64)
+            return self.cast(Lanes(self, self._truncated(x, wide), wide), dtype).value
         sign = "s" if dtype.kind == "i" else "u"
         to, letter = self.vector(dtype), f"f{x.width}"
         name = f"llvm.fpto{sign}i.sat.v{self.lanes}i{8 * dtype.itemsize}.v{self.lanes}{letter}"
@@ -281,20 +286,11 @@ class Machine:
     def cos(self, x: Lanes) -> Lanes:
         return self.of_lanes("cos", x)
 
-    def power(self, a: Lanes, b: Lanes) -> Lanes:
-        x, y = self._pair(a, b)
-        if x.dtype.kind != "f":
-            raise BackendError("powers of whole numbers")
-        return self.of_lanes("pow", x, y)
+    def power(self, a: Any, b: Any) -> Lanes:
+        return self.of_lanes("pow", *self._pair(a, b))
 
-    def powk(self, x: Lanes, k: float) -> Lanes:
-        """`x ** k`: a few products or a square root where that is exact enough, the library's pow elsewhere."""
-        if k in (2.0, 3.0, 4.0, -1.0, -2.0):
-            y = {1: x, 2: x * x, 3: x * x * x, 4: (x * x) * (x * x)}[int(abs(k))]
-            return y if k > 0 else 1.0 / y
-        if k == 0.5:
-            return self.select(self.equal(x, float("-inf")), self.number(float("inf"), x), self.sqrt(x + 0.0))
-        return self.power(x, self.number(k, x))
+    powk = Domain.powk                            # the same products and roots as in every other domain
+    _repeated_product = Domain._repeated_product
 
     def abs(self, x: Lanes) -> Lanes:
         if x.dtype.kind == "f":

@@ -88,6 +88,7 @@ class _Rows(_Kernel):
         self.limit = self.size() if rank else self.n
         self.read_strides()
         self.stage = _stages(self.program)
+        self.stored = [self.stage[s.value] + (s.access != "r" and self._reduced(s.value)) for s in self.program.stores]
         self.whole = e.mul(e.div(self.limit, self.m.lanes), self.m.lanes)
         self._nest(outer, self.base, 0)
 
@@ -107,7 +108,7 @@ class _Rows(_Kernel):
     def _row(self, rows: list[Any]) -> None:
         known: dict[int, Lanes] = {i: self.load(i, rows[i], None, None)
                                    for i, x in enumerate(self.program.loads) if x.access in "0r"}
-        for stage in range(max(self.stage, default=0) + 1):
+        for stage in range(max((*self.stage, *self.stored), default=0) + 1):
             self._stage(stage, rows, known)
 
     def _stage(self, stage: int, rows: list[Any], known: dict[int, Lanes]) -> None:
@@ -118,8 +119,7 @@ class _Rows(_Kernel):
             if self.stage[k] == stage and step.level == "row" and not step.reduces and all(s in known for s in step.sources):
                 known[k] = self.apply(step, [known[s] for s in step.sources])
         reductions = [loads + i for i, s in enumerate(p.steps) if s.reduces and self.stage[loads + i] == stage]
-        full = [i for i, s in enumerate(p.stores) if s.access != "r" and self.stage[s.value] == stage
-                and s.value not in reductions]
+        full = [i for i, s in enumerate(p.stores) if s.access != "r" and self.stored[i] == stage]
         start = [self._start(p.steps[k - loads]) for k in reductions]
         if reductions or full:
             found = self._pass(rows, known, reductions, full, start)
@@ -127,6 +127,11 @@ class _Rows(_Kernel):
         for i, s in enumerate(p.stores):
             if s.access == "r" and (s.value in reductions or (s.value in known and self.stage[s.value] == stage)):
                 self.e.store_first(self.m, self.m.cast(known[s.value], self.dtypes[loads + i]), rows[loads + i])
+
+    def _reduced(self, k: int) -> bool:
+        """Whether value k is a reduction, which is known only after a pass."""
+        loads = len(self.program.loads)
+        return k >= loads and self.program.steps[k - loads].reduces
 
     def _start(self, step: Step) -> Lanes:
         dtype = np.dtype(step.dtype)
