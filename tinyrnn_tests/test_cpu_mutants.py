@@ -112,8 +112,8 @@ MUTANTS = {
     "relu of NaN is 0": (machine.Machine, "relu", relu_of_numbers, special_check),
     "sums start from 1": (rows._Rows, "_start", lambda self, step: self.m.constant(1, np.dtype(step.dtype)),
                           lambda: cell_check(checks.ODD["layer_norm"])),
-    "panels are not padded": (products.Tiles, "_write", lambda self, e, m, sums, c, row_c, vectors, masks, adds, plain=(
-        products.Tiles._write): plain(self, e, m, sums, c, row_c, vectors, [None] * vectors, adds), guard_check),
+    "panels are not padded": (products.Tiles, "_write", lambda self, e, m, sums, c, row_c, vectors, masks, before, plain=(
+        products.Tiles._write): plain(self, e, m, sums, c, row_c, vectors, [None] * vectors, before), guard_check),
 }
 
 

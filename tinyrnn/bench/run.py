@@ -84,7 +84,9 @@ def _streams(points: Sequence[Point], limit: float, say: Say) -> dict[str, Any]:
             _, peer = sides.torch_stock(kind, task, layer)
             row = _row(point, compare(infer, _torch_settings(peer), PAIRS, limit / 3), say, f"{kind}, inference,")
             weights = layer.weight_hh_l0.size * 4  # what every step reads
-            single = burst(sides.ours(layer, task, threads=1)[1])
+            alone = sides.ours(layer, task, threads=1)[1]
+            alone()
+            single = burst(alone)
             row |= {"single_thread_ms": single, "read_gb_s": weights * point.steps / single / 1e6,
                     "cache_gb_s": machine.read_bandwidth(weights) / 1e9}
             rows.append(row)

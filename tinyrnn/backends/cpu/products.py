@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
 
 from ...ir.node import DType
@@ -67,15 +68,14 @@ class Tiles:
         a, panel, c, next_a, row_a, step_a, row_c, depth, width, count, add = e.function.args
         last = e.mask(m, e.sub(width, (vectors - 1) * self.shape.lanes))
         masks = [None] * (vectors - 1) + [last]
+        adds = m.splat(e.is_(add, "!=", 0), np.dtype(bool)).value
+        before = [adds] * (vectors - 1) + [e.b.and_(adds, last)]  # of what is there already; off for the first K block
 
         def tile(t: Any) -> None:
             first = e.mul(t, rows)
             a0, c0 = e.at(a, e.mul(t, next_a), self.kind), e.at(c, e.mul(first, row_c), self.kind)
             sums = self._accumulate(e, m, (a0, panel, row_a, step_a, depth), rows, vectors)
-            with e.b.if_else(e.is_(add, "!=", 0)) as (more, anew):
-                for branch, adds in ((more, True), (anew, False)):
-                    with branch:
-                        self._write(e, m, sums, c0, row_c, vectors, masks, adds)
+            self._write(e, m, sums, c0, row_c, vectors, masks, before)
 
         e.loop(0, count, 1, tile)
         e.b.ret_void()
@@ -100,12 +100,12 @@ class Tiles:
         return state[1 + len(pointers) :]
 
     def _write(self, e: Emit, m: Machine, sums: list[Any], c: Any, row_c: Any, vectors: int, masks: list[Any],
-               adds: bool) -> None:
+               before: list[Any]) -> None:
         for i, value in enumerate(sums):
             r, v = divmod(i, vectors)
             at = e.at(c, e.add(e.mul(row_c, r), v * self.shape.lanes), self.kind)
             x = Lanes(m, value, self.dtype)
-            e.store(m, x + e.load(m, at, self.dtype, masks[v]) if adds else x, at, masks[v])
+            e.store(m, x + e.load(m, at, self.dtype, before[v]), at, masks[v])
 
     def call(self, e: Emit, rows: Any, vectors: Any, arguments: list[Any]) -> None:
         """One of the tiles, chosen at run time."""
