@@ -90,7 +90,6 @@ class Entry:
             give({leaf: outputs[k] for k, leaf in self.updates.items()})
         return self.form([outputs[k] for k in self.results])
 
-
     def arrays(self, values: Mapping[str, npt.NDArray[Any]]) -> tuple[dict[Any, Any], dict[str, npt.NDArray[Any]]]:
         """What compiled kernels read, by node, and what they fill, by name."""
         given = {n: np.ascontiguousarray(values[k], n.dtype) for k, n in self._inputs.items()}
@@ -230,9 +229,8 @@ class Program:
                 raise ArgumentError(f"the function reads the placeholder {foreign[0]!r}, which is none of its arguments: give "
                                     "it as an argument, or use tr.tensor for data of your own")
             for name, transform in PIPELINE:
-                graph = transform(stages[-1][1])
-                stages.append((name, check(_unchanged(name, stages[-1][1], graph)) if ENABLED else
-                               _unchanged(name, stages[-1][1], graph)))
+                graph = _unchanged(name, stages[-1][1], transform(stages[-1][1]))
+                stages.append((name, check(graph) if ENABLED else graph))
         return Entry(stages, form, trace, self.backend, self.strict)
 
 

@@ -55,6 +55,14 @@ def test_a_sum_that_broadcasts_along_the_other_axis(shape):
     same(lambda x: (x - x.sum(-1), tr.exp(x - x.max(-1)), x * tr.broadcast_to(x.sum(-1), shape)), array(*shape))
 
 
+def test_kernels_that_are_joined_keep_the_axis_of_a_broadcast():
+    """The sum and its reader stand in kernels of their own until a third op would join them."""
+    def f(x, z):
+        m = x * 2.0
+        return (z - m.sum(-1)) * m
+    same(f, array(4, 4), array(4, 4))
+
+
 def test_second_order_through_a_sum():
     cell = tr.Cell("s[t] = sum(w * h[t-1])\nh[t] = tanh(W @ x[t] + s[t] * h[t-1])\noutputs: h")
     layer = tr.nn.Recurrent(cell, x=3, h=4, dtype="float64", rng=0)

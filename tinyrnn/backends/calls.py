@@ -14,7 +14,7 @@ from ..ir.ops.random import RANDOM_BITS
 from ..ir.ops.reduce import ARGMAX
 from ..ir.ops.structure import CUMSUM, GATHER, ONE_HOT, PICK, SCATTER
 from .plan import Call, View
-from .rowprogram import Load, RowProgram, Step, Store
+from .rowprogram import Access, Load, RowProgram, Step, Store, access, row_call
 
 TALL_ROWS, TALL_COLUMNS = 256, 384  # of the left operand that a tall product packs at a time
 TILE_ROWS = 6
@@ -26,43 +26,26 @@ def panel_columns(columns: int, dtype: DType) -> int:
     return -(-columns // 16) * 16
 
 
-def copy(source: View, target: View, *, batched: bool) -> Call:
+def copy(source: View, target: View) -> Call:
     """`target = source`, entry by entry, cast where the dtypes differ."""
     spread = source.broadcast(target.shape)
-    shape = target.shape or (1,)
-    strides = [v.strides or (0,) for v in (spread, target)]
-    access = ["0" if strides[0][-1] == 0 else "1" if strides[0][-1] == 1 else "s",
-              "1" if strides[1][-1] == 1 or not target.shape else "s"]
-    loads = (Load(source.dtype.str, access[0]),)  # type: ignore[arg-type]
-    stores = (Store(0, target.dtype.str, access[1]),)  # type: ignore[arg-type]
-    *outer, inner = shape
-    sizes = [*outer[1:], inner] if outer else []
-    for a, s in zip(access, strides, strict=True):
-        sizes += [*s[: len(outer)], *([s[-1]] if a == "s" else [])]
-    if outer:
-        splits, extent, grain = tuple(s[0] for s in strides), outer[0], 1
-    else:
-        splits, extent, grain = tuple({"0": 0, "1": 1}.get(a, s[-1]) for a, s in zip(access, strides, strict=True)), inner, 64
-    program = RowProgram(len(outer), loads, (), stores)
-    return Call("rows", (program,), (spread, target), frozenset([1]), tuple(sizes), extent, splits, grain, 0,
-                f"{target} = {source}")
+    stored: Access = "1" if not target.shape or target.strides[-1] == 1 else "s"
+    program = RowProgram(max(len(target.shape) - 1, 0), (Load(source.dtype.str, access(spread, "full")),), (),
+                         (Store(0, target.dtype.str, stored),))
+    return row_call(program, target.shape or (1,), (spread, target), text=f"{target} = {source}")
 
 
 def reduce_rows(op: str, x: View, y: View) -> Call:
     """`y[i] = op over j of x[i, j]`."""
-    access = "1" if x.strides[1] == 1 else "0" if x.strides[1] == 0 else "s"
-    program = RowProgram(1, (Load(x.dtype.str, access),), (Step(op, (), (0,), y.dtype.str, "row", True),),  # type: ignore[arg-type]
+    program = RowProgram(1, (Load(x.dtype.str, access(x, "full")),), (Step(op, (), (0,), y.dtype.str, "row", True),),
                          (Store(1, y.dtype.str, "r"),))
-    sizes = [x.shape[1], x.strides[0], *([x.strides[1]] if access == "s" else []), y.strides[0]]
-    return Call("rows", (program,), (x, y), frozenset([1]), tuple(sizes), x.shape[0], (x.strides[0], y.strides[0]), 1,
-                prod(x.shape), f"{y} = {op}({x}, axis=-1)")
+    return row_call(program, x.shape, (x, y), text=f"{y} = {op}({x}, axis=-1)")
 
 
 def sum_columns(x: View, y: View) -> Call:
     """`y[j] = Σ_i x[i, j]`."""
     program = RowProgram(1, (Load(x.dtype.str, "1"),), (), (Store(0, y.dtype.str, "1"),), True)
-    return Call("rows", (program,), (x, y), frozenset([1]), (x.shape[0], x.strides[0]), x.shape[1], (1, 1), 64, prod(x.shape),
-                f"{y} = sum({x}, axis=0)")
+    return row_call(program, x.shape, (x, y), text=f"{y} = sum({x}, axis=0)")
 
 
 # ---- products

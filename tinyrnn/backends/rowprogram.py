@@ -148,7 +148,7 @@ class Reader:
                 spread = spread.transposed([len(shape) - 1, *range(len(shape) - 1)]).taken(0)
         key = (id(view.buffer), spread.offset, spread.strides, level, view.step)
         if key not in self.index:
-            self.loads.append((Load(view.dtype.str, _access(spread, level)), spread))
+            self.loads.append((Load(view.dtype.str, access(spread, level)), spread))
             self.index[key] = len(self.loads) - 1
         return self.index[key]
 
@@ -175,7 +175,7 @@ class Reader:
             max(len(shape) - 1, 0), loads,
             tuple(Step(s.op, s.at, tuple(map(final, s.sources)), s.dtype, s.level, s.reduces) for s in self.steps),
             tuple(Store(final(value), v.dtype.str, access) for value, (access, v) in written), self.columns)
-        return _call(program, shape, views, len(self.loads), flat, {final(i): name for i, name in self.names.items()})
+        return row_call(program, shape, views, flat=flat, names={final(i): name for i, name in self.names.items()})
 
     def _written(self, n: Node, view: View) -> tuple[Access, View]:
         if self.columns:
@@ -197,7 +197,8 @@ def _reduction(n: Node) -> str:
     return "amax" if n.op is AMAX else "amin" if n.op is AMIN else "sum"
 
 
-def _access(view: View, level: Level) -> Access:
+def access(view: View, level: Level) -> Access:
+    """How an operand is read along j."""
     if level == "row":
         return "r"
     if not view.strides or view.strides[-1] == 0:
@@ -213,8 +214,10 @@ def _flat(reader: Reader, loads: Sequence[View], written: Sequence[Any]) -> bool
             and all(access != "r" and v.strides == whole for _, (access, v) in written))
 
 
-def _call(program: RowProgram, shape: Shape, views: Sequence[View], loads: int, flat: bool,
-          names: Mapping[int, str]) -> Call:
+def row_call(program: RowProgram, shape: Shape, views: Sequence[View], *, flat: bool = False, text: str = "",
+             names: Mapping[int, str] | None = None) -> Call:
+    """A program on given operands, loads first; in a `flat` call the whole space is walked as one row."""
+    loads = len(program.loads)
     *outer, inner = shape
     accesses = program.accesses
     strides = [((v.strides[-1],) if flat or len(v.strides) == 0 else v.strides) if v.strides else () for v in views]
@@ -228,7 +231,7 @@ def _call(program: RowProgram, shape: Shape, views: Sequence[View], loads: int, 
     split, extent, grain = _split(program, outer, inner, strides, accesses, loads)
     flops = prod(shape) * (len(program.steps) + program.columns)
     return Call("rows", (program,), tuple(views), frozenset(range(loads, len(views))), tuple(sizes), extent, split, grain,
-                flops, "", 0, names)
+                flops, text, 0, names or {})
 
 
 def _split(program: RowProgram, outer: Sequence[int], inner: int, strides: Sequence[Any], accesses: Sequence[Access],

@@ -259,7 +259,7 @@ class Scope:
         """`target = source`, entry by entry."""
         if 0 in target.shape:
             return
-        self.add(copy(source, target, batched=self.outer is not None))
+        self.add(copy(source, target))
 
     def join(self, n: Node) -> None:
         whole = self.homes[n][0]

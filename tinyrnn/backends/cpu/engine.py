@@ -99,7 +99,7 @@ class Library:
     def _compile(self, missing: Emitters, passes: bool) -> None:
         names = {k: f"kernel_{hashlib.sha256(repr(k).encode()).hexdigest()[:20]}" for k in missing}
         identity = hashlib.sha256(repr((llvmlite.__version__, binding.llvm_version_info, self.target, sorted(names.values()),
-                                        passes, SOURCE())).encode()).hexdigest()
+                                        passes, source_hash())).encode()).hexdigest()
         code = load_object(identity)
         if code is None:
             module = ir.Module("tinyrnn")
@@ -122,7 +122,7 @@ def _machine_of_its_own(target: Target) -> Any:
 
 
 @cache
-def SOURCE() -> str:  # noqa: N802
+def source_hash() -> str:
     """A hash of the code that emits: kernels stored by another version are not used."""
     from pathlib import Path
 

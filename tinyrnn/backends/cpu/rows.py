@@ -207,9 +207,12 @@ class _Columns(_Kernel):
             e.loop(0, whole, self.m.lanes, lambda j: body(j, None))
             e.loop(whole, self.limit, self.m.lanes, lambda j: body(j, e.mask(self.m, e.sub(self.limit, j))))
 
+        def clear(i: int, dtype: np.dtype[Any]) -> None:
+            zero = self.m.constant(0, dtype)
+            each(lambda j, mask: self.store(i, zero, self.base[loads + i], j, mask))
+
         for i, s in enumerate(p.stores):
-            zero = self.m.constant(0, np.dtype(s.dtype))
-            each(lambda j, mask, i=i, zero=zero: self.store(i, zero, self.base[loads + i], j, mask))  # type: ignore[misc]
+            clear(i, np.dtype(s.dtype))
 
         def rows(first: Any, count: Any, base: list[Any]) -> None:
             each(lambda j, mask: self._block(first, count, base, j, mask))
