@@ -533,12 +533,13 @@ def step_mask(steps: int, lengths: Any, mask: Any) -> Node | None:
     return e.less(linear.reshape(iota(steps), (steps, 1)), e.astype(counts, np.int64))
 
 
-def blank_padding(x: Tensor, lengths: Any) -> Tensor:
-    """Floating sequences [B, T, ...] with zeros beyond each row's length, whatever stands there (NaN included)."""
-    if lengths is None or x.dtype.kind not in "fc" or x.ndim < 2:
+def blank_padding(x: Tensor, lengths: Any, mask: Any = None) -> Tensor:
+    """Floating sequences [B, T, ...] with zeros beyond each row's length, or where the mask [B, T] is False, whatever
+    stands there (NaN included)."""
+    if (lengths is None and mask is None) or x.dtype.kind not in "fc" or x.ndim < 2:
         return x
-    valid = row_mask(x.shape[1], lengths).source()
-    return Tensor(e.where(linear.reshape(valid, (*valid.shape, *(1,) * (x.ndim - 2))), x.source(), 0.0))
+    valid = row_mask(x.shape[1], lengths) if mask is None else as_tensor(mask if isinstance(mask, Tensor) else np.asarray(mask))
+    return where(valid.reshape(*valid.shape, *(1,) * (x.ndim - 2)), x, 0.0)
 
 
 def row_mask(steps: int, lengths: Any) -> Tensor:

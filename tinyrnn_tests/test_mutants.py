@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
+from tinyrnn.cells import variants
 from tinyrnn.ir import Graph
 from tinyrnn.ir.op import CATALOGUE
 from tinyrnn.ir.ops import elementwise as e
@@ -89,10 +90,15 @@ def with_text(cell, old, new):
 
 def layer_of(text):
     """The torch-compatible layers built on a changed cell."""
-    return patched(tr.nn.recurrent, "get", lambda name: text)
+    return patched(variants if text.name == LSTM.name else tr.nn.packed, "get", lambda name: text)
 
 
-def drop_bias(self, where, original=tr.nn.recurrent.Packed.cell_weights):
+def layout_of(gates, original=tr.nn.packed.Packed._layout):
+    """Packed arrays whose rows are taken for other gates."""
+    return patched(tr.nn.packed.Packed, "_layout", lambda self, _: original(self, gates))
+
+
+def drop_bias(self, where, original=tr.nn.packed.Packed.cell_weights):
     found = original(self, where)
     return {k: full(0, n.shape, n.dtype) if k == "b_hn" else n for k, n in found.items()}
 
@@ -102,11 +108,11 @@ def shifted_trace(node, expression, original=control.trace):
 
 
 MUTANTS = {
-    "gates swapped in the packed weights": (lambda: patched(tr.nn.LSTM, "gates", "figo"), lstm_check),
-    "gates of the GRU swapped": (lambda: patched(tr.nn.GRU, "gates", "zrn"), gru_check),
+    "gates swapped in the packed weights": (lambda: layout_of("figo"), lstm_check),
+    "gates of the GRU swapped": (lambda: layout_of("zrn"), gru_check),
     "forget and input gate swapped in the equation":
         (lambda: layer_of(with_text(LSTM, "f[t] * c[t-1] + i[t] * g[t]", "i[t] * c[t-1] + f[t] * g[t]")), lstm_check),
-    "bias dropped": (lambda: patched(tr.nn.recurrent.Packed, "cell_weights", drop_bias), gru_check),
+    "bias dropped": (lambda: patched(tr.nn.packed.Packed, "cell_weights", drop_bias), gru_check),
     "bias dropped in the equation": (lambda: layer_of(with_text(GRU, " + b_hn)", " + 0 * b_hn)")), gru_check),
     "reset before instead of after":
         (lambda: layer_of(with_text(GRU, "r[t] * (W_hn @ h[t-1] + b_hn)", "W_hn @ (r[t] * h[t-1]) + b_hn")), gru_check),
@@ -134,8 +140,8 @@ MUTANTS = {
             h, [o.src[1] if o.op.name == "add" and o.src[0].op.name == "hole" else o for o in outs], traced)), scan_check),
     "broadcasting not undone": (lambda: patched(adjoint, "sum_to", lambda g, shape: linear.broadcast_to(
         linear.reshape(linear.sum_(g), (1,) * len(shape)), shape)), cell_check),
-    "lengths ignored": (lambda: patched(tr.nn.recurrent, "time_mask", lambda *a: None), mask_check),
-    "lengths one too long": (lambda: patched(tr.nn.recurrent, "time_mask", lambda t, b, lengths, *a, f=tr.nn.recurrent.time_mask:
+    "lengths ignored": (lambda: patched(tr.nn.packed, "time_mask", lambda *a: None), mask_check),
+    "lengths one too long": (lambda: patched(tr.nn.packed, "time_mask", lambda t, b, lengths, *a, f=tr.nn.packed.time_mask:
                                              f(t, b, np.minimum(lengths + 1, t), *a)), mask_check),
 }
 

@@ -180,8 +180,8 @@ def test_mistakes_in_fit(arguments, message):
 
 def test_mistakes_in_layers():
     layer = tr.nn.LSTM(3, 4)
-    for use, message in ((lambda: layer(np.zeros((2, 5, 2))), r"input x has shape \[2,5,2\], expected \[B, T, 3\]"),
-                         (lambda: layer(np.zeros((2, 5, 3)), np.zeros((1, 2, 4))), "the state is h and c"),
+    for use, message in ((lambda: layer(np.zeros((2, 5, 2))), r"input x has shape \[2,5,2\], expected \[B, T, 3\], or \[T, 3\]"),
+                         (lambda: layer(np.zeros((2, 5, 3)), np.zeros((1, 2, 4))), r"the state is h \[1,2,4\] and c \[1,2,4\]; got \[1,2,4\]"),
                          (lambda: layer(np.zeros((2, 5, 3)), lengths=[5]), "one length for each of 2 rows"),
                          (lambda: layer(np.zeros((2, 5, 3)), mask=np.ones((2, 5))), "a mask is bool"),
                          (lambda: tr.nn.LSTM(3, 4, bidirectional=True).step(np.zeros((2, 3))), "reads the future"),

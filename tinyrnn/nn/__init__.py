@@ -2,10 +2,13 @@
 
 from ..losses import cross_entropy, mse
 from . import init
-from .layers import Dropout, Embedding, Last, Linear, Sequential
+from .bidirectional import Bidirectional
+from .layers import Dropout, Embedding, Lambda, LayerNorm, Linear, Repeat, Sequential
 from .load import load
 from .module import Module
-from .recurrent import GRU, LSTM, RNN, Recurrent
+from .packed import GRU, LSTM, RNN
+from .pooling import Last, Pool
+from .recurrent import Recurrent
 
-__all__ = ["GRU", "LSTM", "RNN", "Dropout", "Embedding", "Last", "Linear", "Module", "Recurrent", "Sequential",
-           "cross_entropy", "init", "load", "mse"]
+__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Dropout", "Embedding", "Lambda", "Last", "LayerNorm", "Linear", "Module",
+           "Pool", "Recurrent", "Repeat", "Sequential", "cross_entropy", "init", "load", "mse"]

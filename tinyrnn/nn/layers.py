@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import signature
 from math import sqrt
 from typing import Any
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..cells.initial import uniform
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..functional import blank_padding, check_lengths, gather, one_hot, parameter, where
+from ..functional import blank_padding, broadcast_to, gather, layer_norm, parameter, stop_gradient, where
 from ..randomness import keep_mask
 from ..shapes import show
 from ..tensor import Tensor, as_tensor
@@ -57,76 +57,156 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """A table of vectors looked up by whole numbers, `y[...] = weight[x[...]]`; starts standard normal, as PyTorch's."""
+    """A table of vectors looked up by whole numbers, `y[...] = weight[x[...]]`; starts standard normal, as PyTorch's.
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, dtype: npt.DTypeLike = "float32",
-                 rng: Any = None) -> None:
+    The row `padding_idx` starts at zero and is never trained.
+
+    >>> import tinyrnn as tr
+    >>> tr.nn.Embedding(5, 2, padding_idx=0, rng=0)([[0, 3]]).numpy()[0, 0]
+    array([0., 0.], dtype=float32)
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, padding_idx: int | None = None, trainable: bool = True,
+                 dtype: npt.DTypeLike = "float32", rng: Any = None) -> None:
         self.num_embeddings, self.embedding_dim = positive("num_embeddings", num_embeddings), positive(
             "embedding_dim", embedding_dim)
+        if padding_idx is not None and not 0 <= padding_idx < num_embeddings:
+            raise ArgumentError(f"padding_idx={padding_idx!r}: expected a row from 0 to {num_embeddings - 1}")
+        self.padding_idx, self.trainable = padding_idx, trainable
         table = np.random.default_rng(rng).normal(size=(num_embeddings, embedding_dim))
-        self.weight = parameter(table.astype(dtype), "weight")
+        if padding_idx is not None:
+            table[padding_idx] = 0
+        self.weight = parameter(table, "weight", dtype) if trainable else as_tensor(table, dtype, "weight")
+
+    @classmethod
+    def pretrained(cls, table: npt.ArrayLike, *, trainable: bool = False, padding_idx: int | None = None) -> Embedding:
+        """A layer with a given table [rows, dim], fixed unless `trainable`."""
+        rows = np.asarray(table)
+        if rows.ndim != 2 or rows.dtype.kind != "f":
+            raise ShapeError(f"a pretrained table is float [rows, dim], got {rows.dtype}{show(rows.shape)}")
+        layer = cls(*rows.shape, padding_idx=padding_idx, trainable=trainable, dtype=rows.dtype)
+        layer.weight.assign(rows)
+        return layer
 
     def config(self) -> dict[str, Any]:
-        return {"num_embeddings": self.num_embeddings, "embedding_dim": self.embedding_dim,
-                "dtype": self.weight.dtype.name}
+        return {"num_embeddings": self.num_embeddings, "embedding_dim": self.embedding_dim, "padding_idx": self.padding_idx,
+                "trainable": self.trainable, "dtype": self.weight.dtype.name}
 
     def __call__(self, x: Any) -> Tensor:
         index = as_tensor(x if hasattr(x, "dtype") else np.asarray(x))
         if index.dtype.kind not in "iu":
             raise DTypeError(f"Embedding needs whole numbers, got {index.dtype}; use x.astype(int)")
-        return gather(self.weight, index)
+        y = gather(self.weight, index)
+        if self.padding_idx is None:
+            return y
+        return where((index != self.padding_idx).reshape(*index.shape, 1), y, stop_gradient(y))
 
     def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
         return self(x), None
+
+
+class LayerNorm(Module):
+    """`y = weight * (x - mean) / sqrt(var + eps) + bias` along the last axis (Ba, Kiros & Hinton, 2016).
+
+    >>> import tinyrnn as tr
+    >>> tr.nn.LayerNorm(2, dtype="float64")([[1.0, 3.0]]).numpy().round(3)
+    array([[-1.,  1.]])
+    """
+
+    def __init__(self, features: int, eps: float = 1e-5, bias: bool = True, *, dtype: npt.DTypeLike = "float32") -> None:
+        self.features, self.eps = positive("features", features), eps
+        self.weight = parameter(np.ones(features), "weight", dtype)
+        self.bias = parameter(np.zeros(features), "bias", dtype) if bias else None
+
+    def config(self) -> dict[str, Any]:
+        return {"features": self.features, "eps": self.eps, "bias": self.bias is not None, "dtype": self.weight.dtype.name}
+
+    def __call__(self, x: Any) -> Tensor:
+        t = cast(x, self.weight.dtype)
+        if not t.shape or t.shape[-1] != self.features:
+            raise ShapeError(f"LayerNorm({self.features}) got {show(t.shape)}: its last axis must be {self.features}")
+        y = layer_norm(t, self.eps) * self.weight
+        return y if self.bias is None else y + self.bias
+
+    def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+        return self(x), None
+
+
+class Lambda(Module):
+    """A function of tensors as a layer; a model that holds one saves its weights, but not its structure.
+
+    >>> import tinyrnn as tr
+    >>> tr.nn.Sequential(tr.nn.Lambda(lambda x: x * 2))([1.0]).numpy()
+    array([2.])
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, x: Any) -> Tensor:
+        return self.function(as_tensor(x))
+
+    def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+        return self(x), None
+
+
+class Repeat(Module):
+    """One vector as a sequence of n equal steps: [B, H] becomes [B, n, H]."""
+
+    def __init__(self, n: int) -> None:
+        self.n = positive("n", n)
+
+    def config(self) -> dict[str, Any]:
+        return {"n": self.n}
+
+    def __call__(self, x: Any) -> Tensor:
+        t = as_tensor(x)
+        if t.ndim < 2:
+            raise ShapeError(f"Repeat takes [B, ...], got {show(t.shape)}")
+        return broadcast_to(t.reshape(t.shape[0], 1, *t.shape[1:]), (t.shape[0], self.n, *t.shape[1:]))
 
 
 class Dropout(Module):
     """Training: each entry is zero with probability p and divided by 1 - p otherwise.  Evaluation: the identity.
 
-    Hinton et al., 2012; Srivastava et al., JMLR 15, 2014.
+    Hinton et al., 2012; Srivastava et al., JMLR 15, 2014.  Along `shared_axes` one draw holds for all entries:
+    `Dropout(0.3, shared_axes=1)` blanks the same units at every step of [B, T, H] (Gal & Ghahramani, 2016).
     """
 
-    def __init__(self, p: float = 0.5, *, rng: Any = None) -> None:
+    def __init__(self, p: float = 0.5, *, shared_axes: int | Sequence[int] = (), rng: Any = None) -> None:
         if not 0 <= p < 1:
             raise ArgumentError(f"Dropout p={p!r}: expected 0 <= p < 1")
         self.p = p
+        self.shared_axes = (shared_axes,) if isinstance(shared_axes, int) else tuple(shared_axes)
         self.rng = np.random.default_rng(rng)
 
     def config(self) -> dict[str, Any]:
-        return {"p": self.p}
+        return {"p": self.p, "shared_axes": list(self.shared_axes)}
 
     def __call__(self, x: Any) -> Tensor:
         t = as_tensor(x)
         if not self.training or not self.p:
             return t
-        return where(keep_mask(t.shape, 1 - self.p, self.rng), t / (1 - self.p), 0.0)
+        if any(not -t.ndim <= a < t.ndim for a in self.shared_axes):
+            raise ShapeError(f"Dropout shares its mask along the axes {self.shared_axes}, but got {show(t.shape)}")
+        shared = {a % t.ndim for a in self.shared_axes}
+        kept = keep_mask(tuple(1 if i in shared else n for i, n in enumerate(t.shape)), 1 - self.p, self.rng)
+        return where(kept, t / (1 - self.p), 0.0)
 
     def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+        if self.training and self.p and 1 in self.shared_axes:
+            raise ArgumentError("this Dropout keeps one mask for all steps of a sequence, so single steps cannot be taken in "
+                                "training mode: call it on whole sequences, or model.eval() first")
         return self(x), None
 
 
-class Last(Module):
-    """The output at each row's last valid step: [B, T, H] becomes [B, H]; zero for a row of length 0."""
-
-    def config(self) -> dict[str, Any]:
-        return {}
-
-    def __call__(self, x: Any, lengths: Any = None) -> Tensor:
-        t = as_tensor(x)
-        if lengths is None:
-            return t[:, -1]
-        known = not isinstance(lengths, Tensor) or lengths.is_leaf
-        counts = as_tensor(check_lengths(np.asarray(lengths), t.shape[1])) if known else as_tensor(lengths)
-        last = one_hot(counts - 1, t.shape[1], t.dtype)
-        return where(last.reshape(*last.shape, 1) > 0, t, 0.0).sum(1)
-
-    def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
-        return as_tensor(x), None
-
-
 class Sequential(Module):
-    """Layers one after the other; `lengths` blanks the padding of the input and goes to every layer that takes it; states
-    are kept by `step`."""
+    """Layers one after the other.
+
+    `lengths` (or `mask`, bool [B, T]) blanks the padding of the input and goes to every layer that takes it, up to the
+    first that leaves no time axis.  With `return_state` (or a `state` from before) the states of all layers come back
+    beside the output; `step` keeps them from step to step.
+    """
 
     def __init__(self, *layers: Module) -> None:
         if not layers:
@@ -138,19 +218,30 @@ class Sequential(Module):
             return None
         return {"layers": [describe(layer) for layer in self.layers]}
 
-    def __call__(self, x: Any, lengths: Any = None) -> Any:
-        if lengths is not None and not self.reads_time_first():
-            x = blank_padding(as_tensor(x if hasattr(x, "dtype") else np.asarray(x)), lengths)
-        for layer in self.layers:
-            takes = lengths is not None and "lengths" in signature(type(layer).__call__).parameters
-            x = layer(x, lengths=lengths) if takes else layer(x)
-            x = x[0] if isinstance(x, tuple) else x
-        return x
+    def __call__(self, x: Any, lengths: Any = None, mask: Any = None, state: Sequence[Any] | None = None,
+                 return_state: bool = False) -> Any:
+        if (lengths is not None or mask is not None) and not self.reads_time_first():
+            x = blank_padding(as_tensor(x if hasattr(x, "dtype") else np.asarray(x)), lengths, mask)
+        valid = {k: v for k, v in (("lengths", lengths), ("mask", mask)) if v is not None}
+        after = []
+        for layer, own in zip(self.layers, self._states(state), strict=True):
+            known = signature(type(layer).__call__).parameters
+            taken = {k: v for k, v in valid.items() if k in known} | ({"state": own} if "state" in known else {})
+            x = layer(x, **taken)
+            x, new = x if isinstance(x, tuple) else (x, None)
+            after.append(new)
+            valid = {} if layer.ends_time else valid
+        return (x, after) if return_state or state is not None else x
+
+    def _states(self, state: Sequence[Any] | None) -> Sequence[Any]:
+        if state is not None and len(state) != len(self.layers):
+            raise ArgumentError(f"the state holds one entry for each of {len(self.layers)} layers, got {len(state)}")
+        return [None] * len(self.layers) if state is None else state
 
     def step(self, x: Any, state: Sequence[Any] | None = None) -> tuple[Any, list[Any]]:
         """One time step through all layers."""
         new = []
-        for layer, own in zip(self.layers, state or [None] * len(self.layers), strict=True):
+        for layer, own in zip(self.layers, self._states(state), strict=True):
             if not hasattr(layer, "step"):
                 raise ArgumentError(f"{type(layer).__name__} has no step(x_t, state), so the model cannot stream")
             x, after = layer.step(x, own)

@@ -12,9 +12,12 @@ from ..cells import Cell
 from ..errors import LoadError, TinyRNNError
 from ..files import PathLike
 from ..io.weights import read_weights
-from .layers import Dropout, Embedding, Last, Linear, Sequential
+from .bidirectional import Bidirectional
+from .layers import Dropout, Embedding, LayerNorm, Linear, Repeat, Sequential
 from .module import Module
-from .recurrent import GRU, LSTM, RNN, Recurrent
+from .packed import GRU, LSTM, RNN
+from .pooling import Last, Pool
+from .recurrent import Recurrent
 
 
 def _recurrent(text: str, name: str, sizes: dict[str, int], **options: Any) -> Module:
@@ -27,9 +30,14 @@ def _sequential(layers: list[Any]) -> Module:
     return Sequential(*map(build, layers))
 
 
+def _bidirectional(layer: Any, merge: str | None) -> Module:
+    return Bidirectional(build(layer), merge)
+
+
 KINDS: dict[str, Callable[..., Module]] = {
-    "Dropout": Dropout, "Embedding": Embedding, "GRU": GRU, "LSTM": LSTM, "Last": Last, "Linear": Linear, "RNN": RNN,
-    "Recurrent": _recurrent, "Sequential": _sequential}
+    "Bidirectional": _bidirectional, "Dropout": Dropout, "Embedding": Embedding, "GRU": GRU, "LSTM": LSTM, "Last": Last,
+    "LayerNorm": LayerNorm, "Linear": Linear, "Pool": Pool, "RNN": RNN, "Recurrent": _recurrent, "Repeat": Repeat,
+    "Sequential": _sequential}
 
 
 def build(form: Any) -> Module:

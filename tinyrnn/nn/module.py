@@ -43,6 +43,7 @@ class Module:
     """
 
     _training: bool = True
+    ends_time: bool = False  # whether the output has no time axis any more, so that lengths no longer apply
 
     @property
     def training(self) -> bool:

@@ -1,0 +1,54 @@
+"""Two readings of one sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import ArgumentError
+from ..functional import concat
+from ..tensor import Tensor
+from .module import Module
+
+_MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "concat": lambda a, b: concat([a, b]), "sum": lambda a, b: a + b, "mul": lambda a, b: a * b,
+    "mean": lambda a, b: (a + b) / 2}
+
+
+class Bidirectional(Module):
+    """A recurrent layer and a second one, with parameters of its own, that reads from the end (Schuster & Paliwal, 1997).
+
+    `y, (forward state, backward state) = layer(x)`; each row is read from its own last valid step.  `merge` is "concat",
+    "sum", "mul", "mean", or None for the pair of outputs.  Any `Recurrent`, RNN, LSTM or GRU of one direction.
+
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> layer = tr.nn.Bidirectional(tr.nn.Recurrent(tr.cells["mgu"], x=3, h=4, rng=0), rng=1)
+    >>> layer(np.ones((2, 5, 3)))[0].shape
+    (2, 5, 8)
+    """
+
+    def __init__(self, layer: Module, merge: str | None = "concat", *, rng: Any = None) -> None:
+        if merge is not None and merge not in _MERGES:
+            raise ArgumentError(f"merge={merge!r}: expected one of {', '.join(_MERGES)} or None")
+        if not hasattr(layer, "backwards"):
+            raise ArgumentError(f"Bidirectional takes Recurrent, RNN, LSTM or GRU, got {type(layer).__name__}")
+        self.forward, self.backward, self.merge = layer, layer.backwards(rng), merge
+
+    def config(self) -> dict[str, Any]:
+        return {"layer": {"kind": type(self.forward).__name__, **(self.forward.config() or {})}, "merge": self.merge}
+
+    def __call__(self, x: Any, state: Any = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Any, Any]]:
+        if state is not None and (not isinstance(state, (tuple, list)) or len(state) != 2):
+            raise ArgumentError("the state of a Bidirectional layer is a pair: (forward state, backward state)")
+        begun = (None, None) if state is None else state
+        y, after = self.forward(x, begun[0], lengths=lengths, mask=mask)
+        z, before = self.backward(x, begun[1], lengths=lengths, mask=mask)
+        return self._merged(y, z), (after, before)
+
+    def _merged(self, y: Any, z: Any) -> Any:
+        if self.merge is None:
+            return y, z
+        if isinstance(y, Mapping):
+            return {name: _MERGES[self.merge](y[name], z[name]) for name in y}
+        return _MERGES[self.merge](y, z)
