@@ -141,6 +141,11 @@ class Program:
         self._entry(args, keywords)
         return self
 
+    def traced(self, *args: Any, **keywords: Any) -> tuple[Graph, dict[str, npt.NDArray[Any]]]:
+        """The results as a graph, as traced for these arguments, and the arrays that it would read, by name."""
+        entry, values = self._entry(args, keywords)
+        return Graph({k: n for k, n in entry.stages[0][1].outputs.items() if k in entry.results}), values
+
     # ---- what was made of it
 
     @property

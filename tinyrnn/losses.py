@@ -7,7 +7,20 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, ShapeError
-from .functional import astype, broadcast_to, log_softmax, pick, reshape, transpose, where
+from .functional import (
+    astype,
+    broadcast_to,
+    exp,
+    gather,
+    log,
+    log_softmax,
+    mean,
+    pick,
+    reshape,
+    softplus,
+    transpose,
+    where,
+)
 from .functional import sum as total
 from .ir.ops.leaves import full
 from .shapes import show
@@ -38,23 +51,15 @@ def reduce(values: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
     return total(values) / where(count > 0, count, Tensor(full(1, (), values.dtype)))
 
 
-def cross_entropy(logits: Any, target: Any, axis: int = -1, *, mask: Any = None, ignore_index: int | None = None,
-                  reduction: str = "mean") -> Tensor:
-    """`-log softmax(logits)[target]`, in nats: the mean over all targets that count.
-
-    `logits` is [..., classes] (or has its classes at `axis`), `target` holds whole numbers [...].  A target counts
-    where `mask` is True and it is not `ignore_index`; when none counts the mean is 0.
-
-    >>> import tinyrnn as tr
-    >>> float(tr.nn.cross_entropy([[0.0, 0.0]], [1]))
-    0.6931471805599453
-    """
-    scores, wanted = as_tensor(logits), _integers(target)
+def _scored(name: str, scores: Any, target: Any, axis: int, mask: Any,
+            ignore_index: int | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Scores with their classes last, targets, and which targets count; blanked where they do not."""
+    scores, wanted = as_tensor(scores), _integers(target)
     if scores.ndim and axis not in (-1, scores.ndim - 1):
         k = axis % scores.ndim
         scores = transpose(scores, [*(i for i in range(scores.ndim) if i != k), k])
     if wanted.dtype.kind not in "iu" or wanted.shape != scores.shape[:-1]:
-        raise ShapeError(f"cross_entropy: logits {show(scores.shape)} need whole-number targets of shape "
+        raise ShapeError(f"{name}: scores {show(scores.shape)} need whole-number targets of shape "
                          f"{show(scores.shape[:-1])}, got {wanted.dtype}{show(wanted.shape)}")
     keep = None if mask is None else as_tensor(mask)
     if ignore_index is not None:
@@ -63,7 +68,71 @@ def cross_entropy(logits: Any, target: Any, axis: int = -1, *, mask: Any = None,
     if keep is not None:  # blanked before use, so that nothing at an entry that does not count reaches the gradient
         wanted = where(keep, wanted, Tensor(full(0, (), wanted.dtype)))
         scores = where(reshape(keep, (*keep.shape, 1)), scores, 0.0)
-    return reduce(-pick(log_softmax(scores), wanted), keep, reduction)
+    return scores, wanted, keep
+
+
+def _surprise(logs: Tensor, wanted: Tensor, keep: Tensor | None, weight: Any, smoothing: float, reduction: str) -> Tensor:
+    """`-logs[wanted]`, weighted by class; `smoothing` of it spread over all classes."""
+    if weight is None:
+        loss = -pick(logs, wanted)
+        if smoothing:
+            loss = (1 - smoothing) * loss - smoothing * mean(logs, -1)
+        return reduce(loss, keep, reduction)
+    w = as_tensor(weight, logs.dtype)
+    if w.shape != logs.shape[-1:]:
+        raise ShapeError(f"the weights of {logs.shape[-1]} classes have shape {show(w.shape)}")
+    each = gather(w, wanted)
+    loss = -each * pick(logs, wanted)
+    if smoothing:
+        loss = (1 - smoothing) * loss - smoothing * mean(logs * w, -1)
+    if reduction != "mean":
+        return reduce(loss, keep, reduction)
+    total_weight = reduce(each, keep, "sum")
+    return reduce(loss, keep, "sum") / where(total_weight > 0, total_weight, 1.0)
+
+
+def cross_entropy(logits: Any, target: Any, axis: int = -1, *, mask: Any = None, ignore_index: int | None = None,
+                  weight: Any = None, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
+    """`-log softmax(logits)[target]`, in nats: the mean over all targets that count.
+
+    `logits` is [..., classes] (or has its classes at `axis`), `target` holds whole numbers [...].  A target counts
+    where `mask` is True and it is not `ignore_index`; when none counts the mean is 0.  `weight` [classes] weighs each
+    target by its class, the mean being over weights; `label_smoothing` spreads that share of a target over all classes
+    (Szegedy et al., 2016).
+
+    >>> import tinyrnn as tr
+    >>> float(tr.nn.cross_entropy([[0.0, 0.0]], [1]))
+    0.6931471805599453
+    """
+    if not 0 <= label_smoothing < 1:
+        raise ArgumentError(f"label_smoothing={label_smoothing!r}: expected 0 <= share < 1")
+    scores, wanted, keep = _scored("cross_entropy", logits, target, axis, mask, ignore_index)
+    return _surprise(log_softmax(scores), wanted, keep, weight, label_smoothing, reduction)
+
+
+def nll(log_probabilities: Any, target: Any, axis: int = -1, *, mask: Any = None, ignore_index: int | None = None,
+        weight: Any = None, reduction: str = "mean") -> Tensor:
+    """The negative log likelihood `-log_probabilities[target]`; `cross_entropy` for what is a log-softmax already.
+
+    >>> import tinyrnn as tr
+    >>> float(tr.nn.nll([[-2.0, -0.5]], [0]))
+    2.0
+    """
+    logs, wanted, keep = _scored("nll", log_probabilities, target, axis, mask, ignore_index)
+    return _surprise(logs, wanted, keep, weight, 0.0, reduction)
+
+
+def _paired(name: str, output: Any, target: Any, mask: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Output and target of one shape and dtype, and a mask of that shape."""
+    y, t = as_tensor(output), as_tensor(target)
+    if y.shape != t.shape:
+        raise ShapeError(f"{name}: output {show(y.shape)} and target {show(t.shape)} differ in shape")
+    t = t if t.dtype == y.dtype else astype(t, y.dtype)
+    if mask is None:
+        return y, t, None
+    keep = as_tensor(mask)
+    keep = broadcast_to(reshape(keep, (*keep.shape, *(1,) * (y.ndim - keep.ndim))), y.shape)
+    return y, t, keep
 
 
 def mse(output: Any, target: Any, *, mask: Any = None, reduction: str = "mean") -> Tensor:
@@ -73,12 +142,40 @@ def mse(output: Any, target: Any, *, mask: Any = None, reduction: str = "mean") 
     >>> float(tr.nn.mse([1.0, 2.0], [1.0, 4.0]))
     2.0
     """
-    y, t = as_tensor(output), as_tensor(target)
-    if y.shape != t.shape:
-        raise ShapeError(f"mse: output {show(y.shape)} and target {show(t.shape)} differ in shape")
-    d = y - (t if t.dtype == y.dtype else astype(t, y.dtype))
-    keep = None if mask is None else as_tensor(mask)
-    if keep is not None:
-        keep = broadcast_to(reshape(keep, (*keep.shape, *(1,) * (d.ndim - keep.ndim))), d.shape)
-        d = where(keep, d, 0.0)
+    y, t, keep = _paired("mse", output, target, mask)
+    d = y - t if keep is None else where(keep, y - t, 0.0)
     return reduce(d * d, keep, reduction)
+
+
+def bce(output: Any, target: Any, *, mask: Any = None, reduction: str = "mean") -> Tensor:
+    """Binary cross entropy of probabilities, `-(t log p + (1 - t) log(1 - p))`, each logarithm at least -100.
+
+    Prefer `bce_with_logits`, which keeps its precision where p is near 0 or 1.
+
+    >>> import tinyrnn as tr
+    >>> float(tr.nn.bce([0.5, 0.0], [1.0, 0.0]))
+    0.34657359027997264
+    """
+    p, t, keep = _paired("bce", output, target, mask)
+    p = p if keep is None else where(keep, p, 0.5)
+    return reduce(-(t * _bounded_log(p) + (1 - t) * _bounded_log(1 - p)), keep, reduction)
+
+
+def _bounded_log(p: Tensor) -> Tensor:
+    """`max(log p, -100)`, with slope 0 below; NaN stays NaN."""
+    small = p < exp(as_tensor(-100.0, p.dtype))
+    return where(small & (p >= 0), -100.0, log(where(small & (p >= 0), 1.0, p)))
+
+
+def bce_with_logits(logits: Any, target: Any, *, pos_weight: float | None = None, mask: Any = None,
+                    reduction: str = "mean") -> Tensor:
+    """Binary cross entropy of `sigmoid(logits)`; `pos_weight` weighs the targets that are 1.
+
+    >>> import tinyrnn as tr
+    >>> float(tr.nn.bce_with_logits([0.0], [1.0]))
+    0.6931471805599453
+    """
+    z, t, keep = _paired("bce_with_logits", logits, target, mask)
+    z = z if keep is None else where(keep, z, 0.0)
+    weight = 1.0 if pos_weight is None else 1 + (pos_weight - 1) * t
+    return reduce((1 - t) * z + weight * softplus(-z), keep, reduction)

@@ -169,8 +169,8 @@ def test_not_finite_stops_before_the_update():
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"loss": "crossentropy"}, "no loss 'crossentropy'; known are cross_entropy, mse"),
-    ({"metrics": ("f1",)}, "no metric 'f1'"), ({"batch_size": 0}, "batch_size=0"), ({"backend": "cuda"}, "'cuda' cannot run"),
+    ({"loss": "crossentropy"}, "no loss 'crossentropy'; known are bce, bce_with_logits, cross_entropy, mse, nll"),
+    ({"metrics": ("f2",)}, "no metric 'f2'"), ({"batch_size": 0}, "batch_size=0"), ({"backend": "cuda"}, "'cuda' cannot run"),
     ({"lengths": [7] * 60}, "between 0 and the number of steps, 6"), ({"lengths": [1, 2]}, "60 rows and lengths has 2")])
 def test_mistakes_in_fit(arguments, message):
     x, y = counting()

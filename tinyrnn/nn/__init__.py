@@ -1,6 +1,6 @@
 """Layers, losses and models."""
 
-from ..losses import cross_entropy, mse
+from ..losses import bce, bce_with_logits, cross_entropy, mse, nll
 from . import init
 from .bidirectional import Bidirectional
 from .layers import Dropout, Embedding, Lambda, LayerNorm, Linear, Repeat, Sequential
@@ -11,4 +11,4 @@ from .pooling import Last, Pool
 from .recurrent import Recurrent
 
 __all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Dropout", "Embedding", "Lambda", "Last", "LayerNorm", "Linear", "Module",
-           "Pool", "Recurrent", "Repeat", "Sequential", "cross_entropy", "init", "load", "mse"]
+           "Pool", "Recurrent", "Repeat", "Sequential", "bce", "bce_with_logits", "cross_entropy", "init", "load", "mse", "nll"]

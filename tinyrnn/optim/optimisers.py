@@ -12,6 +12,7 @@ from ..errors import ArgumentError
 from ..functional import clip, where
 from ..functional import sqrt as sqrt_
 from ..tensor import Tensor
+from .schedules import Constant, Plateau, Schedule
 
 Values = dict[str, Any]
 State = dict[str, Any]
@@ -21,17 +22,31 @@ class Optimiser:
     """The base: clipping, and the two ways to take a step.
 
     `clip_value` limits every entry of a gradient, `clip_norm` the Euclidean norm of all gradients together
-    (Pascanu, Mikolov & Bengio, 2013).
+    (Pascanu, Mikolov & Bengio, 2013).  `schedule` gives the factor of `lr` after a number of steps; `weight_decay` adds
+    that share of a parameter to its gradient.
     """
 
     slots: tuple[str, ...] = ()  # what is remembered for every parameter; zeros at the start
 
-    def __init__(self, lr: float, clip_norm: float | None = None, clip_value: float | None = None) -> None:
+    def __init__(self, lr: float, *, clip_norm: float | None = None, clip_value: float | None = None,
+                 schedule: Schedule | None = None, weight_decay: float = 0.0) -> None:
         for name, value in (("lr", lr), ("clip_norm", clip_norm), ("clip_value", clip_value)):
             if value is not None and not value > 0:
                 raise ArgumentError(f"{name}={value!r}: expected a positive number")
+        if not weight_decay >= 0:
+            raise ArgumentError(f"weight_decay={weight_decay!r}: expected a number from 0")
         self.lr, self.clip_norm, self.clip_value = lr, clip_norm, clip_value
+        self.schedule, self.weight_decay = Constant() if schedule is None else schedule, weight_decay
         self.state: State = {}
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 1."""
+        return self.lr * self.schedule(step - 1)
+
+    def observe(self, numbers: Mapping[str, float]) -> None:
+        """Tell the schedule how an epoch went."""
+        if isinstance(self.schedule, Plateau):
+            self.schedule.observe(numbers)
 
     def update(self, params: Mapping[str, Any], grads: Mapping[str, Any], state: State) -> tuple[Values, State]:
         """New parameters and new state; nothing is changed in place.  The first state is `{}`."""
@@ -46,12 +61,16 @@ class Optimiser:
                 raise ArgumentError(f"{self!r} remembers another {name} of shape {np.shape(next(iter(kept.values())))}; "
                                     "take a new optimiser for each model")
             slots = {k: kept[k] if k in kept else np.zeros_like(g) for k in self.slots}
-            new_params[name], after[name] = self.rule(params[name], g, slots, numbers)
+            new_params[name], after[name] = self.follow(params[name], g, slots, numbers)
         return {**params, **new_params}, {"step": step, "of": {**before, **after}}
 
     def numbers(self, step: int) -> dict[str, float]:
         """What differs from step to step, the same for every parameter."""
-        return {"lr": self.lr}
+        return {"lr": self.rate(step)}
+
+    def follow(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
+        """One parameter and its slots after one step, `weight_decay` times the parameter added to its gradient."""
+        return self.rule(p, g + self.weight_decay * p if self.weight_decay else g, slots, numbers)
 
     def rule(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
         """One parameter and its slots after one step: arithmetic on arrays or on tensors."""
@@ -81,8 +100,21 @@ class Optimiser:
             p.assign(new[k])
             p.zero_grad()
 
+    def state_dict(self) -> State:
+        """What a run needs to go on: the step, what is remembered, and the schedule's own state."""
+        own = self.schedule.state_dict() if isinstance(self.schedule, Plateau) else {}
+        return {**self.state, "schedule": own}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.state = {k: v for k, v in state.items() if k != "schedule"}
+        if isinstance(self.schedule, Plateau):
+            self.schedule.load_state_dict(state["schedule"])
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(lr={self.lr})"
+        plain = (None, 0.0, False, Constant())
+        shown = [f"{k}={v!r}" for k, v in vars(self).items() if k not in ("state", "slots") and v not in plain]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def gradient_norm(grads: Mapping[str, Any]) -> Any:
@@ -104,13 +136,11 @@ class SGD(Optimiser):
     array([0.8])
     """
 
-    def __init__(self, lr: float = 0.01, momentum: float = 0.0, nesterov: bool = False, *,
-                 clip_norm: float | None = None, clip_value: float | None = None) -> None:
-        super().__init__(lr, clip_norm, clip_value)
+    def __init__(self, lr: float = 0.01, momentum: float = 0.0, nesterov: bool = False, **options: Any) -> None:
+        super().__init__(lr, **options)
         if not 0 <= momentum < 1 or (nesterov and not momentum):
             raise ArgumentError(f"momentum={momentum!r}: expected 0 <= momentum < 1, and more than 0 for Nesterov")
         self.momentum, self.nesterov = momentum, nesterov
-
         self.slots = ("v",) if momentum else ()
 
     def rule(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
@@ -120,25 +150,74 @@ class SGD(Optimiser):
         return p - numbers["lr"] * (g + self.momentum * v if self.nesterov else v), {"v": v}
 
 
+class RMSprop(Optimiser):
+    """`p - lr g / (√v + eps)` with v the running mean of g² (Tieleman & Hinton, 2012); `centered` subtracts the square of
+    the running mean of g under the root (Graves, 2013); with `momentum` the quotients are accumulated first."""
+
+    def __init__(self, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0, centered: bool = False,
+                 **options: Any) -> None:
+        super().__init__(lr, **options)
+        if not 0 <= alpha < 1 or not 0 <= momentum < 1:
+            raise ArgumentError(f"alpha={alpha!r}, momentum={momentum!r}: expected numbers from 0 up to but not 1")
+        self.alpha, self.eps, self.momentum, self.centered = alpha, eps, momentum, centered
+        self.slots = ("v", *("m",) * centered, *("b",) * bool(momentum))
+
+    def rule(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
+        after = {"v": self.alpha * slots["v"] + (1 - self.alpha) * (g * g)}
+        spread = after["v"]
+        if self.centered:
+            after["m"] = self.alpha * slots["m"] + (1 - self.alpha) * g
+            spread = spread - after["m"] * after["m"]
+        move = g / (spread**0.5 + self.eps)
+        if self.momentum:
+            move = after["b"] = self.momentum * slots["b"] + move
+        return p - numbers["lr"] * move, after
+
+
+class Adagrad(Optimiser):
+    """`p - lr g / (√s + eps)` with s the sum of all g² so far (Duchi, Hazan & Singer, 2011)."""
+
+    slots = ("s",)
+
+    def __init__(self, lr: float = 0.01, eps: float = 1e-10, **options: Any) -> None:
+        super().__init__(lr, **options)
+        self.eps = eps
+
+    def rule(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
+        s = slots["s"] + g * g
+        return p - numbers["lr"] * g / (s**0.5 + self.eps), {"s": s}
+
+
 class Adam(Optimiser):
     """`p - lr m̂ / (√v̂ + eps)` with running means m of g and v of g², corrected for their start (Kingma & Ba, 2015)."""
 
-    def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, *,
-                 clip_norm: float | None = None, clip_value: float | None = None) -> None:
-        super().__init__(lr, clip_norm, clip_value)
+    slots = ("m", "v")
+
+    def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, **options: Any) -> None:
+        super().__init__(lr, **options)
         if not all(0 <= b < 1 for b in betas):
             raise ArgumentError(f"betas={betas!r}: expected two numbers from 0 up to but not 1")
         self.betas, self.eps = betas, eps
 
-    slots = ("m", "v")
-
     def numbers(self, step: int) -> dict[str, float]:
-        """The learning rate with m's correction, and v's correction under the root."""
+        """The learning rate, alone and with m's correction, and v's correction under the root."""
         b1, b2 = self.betas
-        return {"scale": self.lr / (1 - b1**step), "root": sqrt(1 - b2**step)}
+        lr = self.rate(step)
+        return {"lr": lr, "scale": lr / (1 - b1**step), "root": sqrt(1 - b2**step)}
 
     def rule(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
         b1, b2 = self.betas
         m = b1 * slots["m"] + (1 - b1) * g
         v = b2 * slots["v"] + (1 - b2) * (g * g)
         return p - numbers["scale"] * m / (v**0.5 / numbers["root"] + self.eps), {"m": m, "v": v}
+
+
+class AdamW(Adam):
+    """Adam with `p - lr weight_decay p` beside its own step, not inside the gradient (Loshchilov & Hutter, 2019)."""
+
+    def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0.01, **options: Any) -> None:
+        super().__init__(lr, betas, eps, weight_decay=weight_decay, **options)
+
+    def follow(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
+        return self.rule(p - numbers["lr"] * self.weight_decay * p, g, slots, numbers)

@@ -1,7 +1,11 @@
-"""Training: batches, the loop, metrics, history, text generation."""
+"""Training: batches, the loop, metrics, callbacks, history, text generation."""
 
+from .callbacks import BestWeights, Callback, EarlyStopping, Log, StopTraining
+from .data import pad_rows
 from .generate import generate
 from .history import History
 from .loop import evaluate, fit, predict
+from .metrics import Metric, f1
 
-__all__ = ["History", "evaluate", "fit", "generate", "predict"]
+__all__ = ["BestWeights", "Callback", "EarlyStopping", "History", "Log", "Metric", "StopTraining", "evaluate", "f1", "fit",
+           "generate", "pad_rows", "predict"]

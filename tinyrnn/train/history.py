@@ -17,6 +17,7 @@ class History:
 
     def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
+        self.stopped: str | None = None  # why training ended before its last epoch
 
     def append(self, numbers: dict[str, float]) -> None:
         self.epochs.append(numbers)

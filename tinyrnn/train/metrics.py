@@ -1,34 +1,94 @@
-"""Metrics and losses by name, each a mean over the targets that count."""
+"""Losses and metrics by name: each a mean over the targets that count, and what to make of the mean of an epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import exp
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from ..errors import ArgumentError
-from ..functional import argmax, astype
-from ..losses import cross_entropy, mse, reduce
+from ..functional import argmax, astype, stack
+from ..losses import bce, bce_with_logits, cross_entropy, mse, nll, reduce
 from ..tensor import Tensor
 
 Loss = Callable[..., Tensor]
+Array = npt.NDArray[Any]
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse}
+LOSSES: dict[str, Loss] = {
+    "bce": bce, "bce_with_logits": bce_with_logits, "cross_entropy": cross_entropy, "mse": mse, "nll": nll}
+
+
+class Metric(NamedTuple):
+    """`measure(output, target, mask=)` is the mean of some numbers over a batch; `finish` turns their mean over all
+    batches into the figure that is shown."""
+
+    name: str
+    measure: Loss
+    finish: Callable[[Array], float] = float
 
 
 def accuracy(output: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """The share of targets that are the largest entry of the output."""
-    hit = astype(argmax(output) == target, output.dtype)
-    return reduce(hit, mask, "mean")
+    return reduce(astype(argmax(output) == target, output.dtype), mask, "mean")
 
 
-METRICS: dict[str, Loss] = {"accuracy": accuracy}
+def binary_accuracy(output: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """The share of logits on the side of 0 that their targets, 0 or 1, are on."""
+    return reduce(astype((output > 0) == (target > 0.5), output.dtype), mask, "mean")
 
 
-def named(what: str | Loss, table: dict[str, Loss], kind: str) -> tuple[str, Loss]:
-    """A loss or metric by its name, or a function of (output, target, mask=) with its own name."""
-    if callable(what):
-        return getattr(what, "__name__", kind), what
-    if what not in table:
-        raise ArgumentError(f"there is no {kind} {what!r}; known are {', '.join(table)}, or give a function")
-    return what, table[what]
+def f1(outside: int | Sequence[int] = 0) -> Metric:
+    """Micro-averaged F1 over tokens, `2 tp / (2 tp + fp + fn)`; the tags in `outside` are not counted as found.
+
+    >>> import tinyrnn as tr
+    >>> metric = tr.train.f1(outside=0)
+    >>> y, wanted = tr.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]]), tr.tensor(np.array([[0, 1, 0]]))
+    >>> metric.finish(metric.measure(y, wanted).numpy())
+    0.6666666666666666
+    """
+    none = np.atleast_1d(outside)
+
+    def counts(output: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        found, hit = argmax(output), argmax(output) == target
+        said, meant = (_none_of(t, none) for t in (found, target))
+        kinds = (hit & meant, said & ~hit, meant & ~hit)
+        return stack([reduce(astype(k, output.dtype), mask, "mean") for k in kinds])
+
+    def finish(means: Array) -> float:
+        tp, fp, fn = (float(m) for m in means)
+        return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 0.0
+
+    return Metric("f1", counts, finish)
 
 
+def _none_of(t: Tensor, values: Array) -> Tensor:
+    kept = t != int(values[0])
+    for v in values[1:]:
+        kept = kept & (t != int(v))
+    return kept
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric("accuracy", accuracy), "binary_accuracy": Metric("binary_accuracy", binary_accuracy), "f1": f1(),
+    "perplexity": Metric("perplexity", cross_entropy, lambda mean: exp(float(mean)))}
+
+
+def loss_named(what: str | Loss) -> Loss:
+    """A loss by its name, or a function of (output, target, mask=)."""
+    return what if callable(what) else _known(what, LOSSES, "loss")
+
+
+def metric_named(what: str | Loss | Metric) -> Metric:
+    """A metric by its name, as it is, or from a function of (output, target, mask=)."""
+    if isinstance(what, Metric):
+        return what
+    return Metric(getattr(what, "__name__", "metric"), what) if callable(what) else _known(what, METRICS, "metric")
+
+
+def _known(name: str, table: dict[str, Any], kind: str) -> Any:
+    if name not in table:
+        raise ArgumentError(f"there is no {kind} {name!r}; known are {', '.join(table)}, or give a function")
+    return table[name]

@@ -1,0 +1,120 @@
+"""Schedules: the factor of the learning rate after a number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import cos, inf, pi
+from typing import Any
+
+from ..errors import ArgumentError
+
+Schedule = Callable[[int], float]
+
+
+def _from_one(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"{name}={value!r}: expected a whole number from 1")
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The factor 1 at every step."""
+
+    def __call__(self, step: int) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class StepDecay:
+    """`factor` to the number of times that `every` steps have passed.
+
+    >>> [StepDecay(every=2, factor=0.5)(k) for k in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    every: int
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        _from_one("every", self.every)
+
+    def __call__(self, step: int) -> float:
+        return float(self.factor ** (step // self.every))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a wave from 1 down to `floor` over `steps` steps, then `floor` (Loshchilov & Hutter, 2017).
+
+    >>> Cosine(steps=10)(0), round(Cosine(steps=10)(5), 12), Cosine(steps=10)(20)
+    (1.0, 0.5, 0.0)
+    """
+
+    steps: int
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        _from_one("steps", self.steps)
+
+    def __call__(self, step: int) -> float:
+        return self.floor + (1 - self.floor) * (1 + cos(pi * min(step, self.steps) / self.steps)) / 2
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """From 1/steps up to 1 in equal parts, then another schedule, counted from there.
+
+    >>> [WarmUp(steps=4)(k) for k in range(6)]
+    [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    """
+
+    steps: int
+    then: Schedule = field(default_factory=Constant)
+
+    def __post_init__(self) -> None:
+        _from_one("steps", self.steps)
+
+    def __call__(self, step: int) -> float:
+        return (step + 1) / self.steps if step < self.steps else self.then(step - self.steps)
+
+
+@dataclass
+class Plateau:
+    """`factor` once more whenever `monitor` got no smaller (`mode="max"`: no larger) for more than `patience` epochs.
+
+    "Smaller" means by more than the share `threshold`.
+    """
+
+    factor: float = 0.1
+    patience: int = 10
+    monitor: str = "val_loss"
+    mode: str = "min"
+    threshold: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < 1 or self.mode not in ("min", "max"):
+            raise ArgumentError(f"Plateau(factor={self.factor!r}, mode={self.mode!r}): expected 0 < factor < 1 and mode 'min' "
+                                "or 'max'")
+        self._scale, self._best, self._waited = 1.0, inf if self.mode == "min" else -inf, 0
+
+    def __call__(self, step: int) -> float:
+        return self._scale
+
+    def observe(self, numbers: Mapping[str, float]) -> None:
+        """How an epoch went."""
+        if self.monitor not in numbers:
+            raise ArgumentError(f"Plateau monitors {self.monitor!r}, but the epoch gave {', '.join(numbers)}; "
+                                "give validation= or another monitor")
+        value = numbers[self.monitor]
+        sign = 1 if self.mode == "min" else -1
+        better = sign * value < sign * self._best * (1 - sign * self.threshold)
+        self._best, self._waited = (value, 0) if better else (self._best, self._waited + 1)
+        if self._waited > self.patience:
+            self._scale, self._waited = self._scale * self.factor, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"scale": self._scale, "best": self._best, "waited": self._waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._scale, self._best, self._waited = state["scale"], state["best"], state["waited"]

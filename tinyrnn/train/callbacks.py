@@ -1,0 +1,130 @@
+"""What happens after each epoch: stopping early, keeping the best weights, writing logs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArgumentError
+from ..files import PathLike, atomic_write
+
+
+class StopTraining(Exception):  # noqa: N818  (a signal, as StopIteration is)
+    """Raised by a callback to end training after this epoch; its text is kept as `history.stopped`."""
+
+
+class Callback:
+    """The base of callbacks that keep something: called with (epoch, numbers) after each epoch.
+
+    `begin` sees the model before the first epoch; `state_dict` and `load_state_dict` hold what a resumed run needs.
+    Plain functions of (epoch, numbers) are callbacks as well.
+    """
+
+    def begin(self, model: Any) -> None:
+        """Before the first epoch, or before going on."""
+
+    def __call__(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        """After an epoch."""
+
+    def end(self) -> None:
+        """After the last epoch, also where training was stopped by a callback."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+
+
+class BestWeights(Callback):
+    """Gives the model the weights of its best epoch at the end, by `monitor` (smaller is better unless `mode="max"`)."""
+
+    def __init__(self, monitor: str = "val_loss", mode: str = "min") -> None:
+        if mode not in ("min", "max"):
+            raise ArgumentError(f"mode={mode!r}: expected 'min' or 'max'")
+        self.monitor, self.mode = monitor, mode
+        self.best, self.epoch, self.weights = inf if mode == "min" else -inf, 0, {}  # type: ignore[var-annotated]
+
+    def begin(self, model: Any) -> None:
+        self.model = model
+
+    def improved(self, epoch: int, numbers: Mapping[str, float], by: float = 0.0) -> bool:
+        """Whether this epoch is the best so far; its weights are kept then."""
+        if self.monitor not in numbers:
+            raise ArgumentError(f"{type(self).__name__} monitors {self.monitor!r}, but the epoch gave {', '.join(numbers)}; "
+                                "give validation= or another monitor")
+        value = numbers[self.monitor]
+        better = value < self.best - by if self.mode == "min" else value > self.best + by
+        if better:
+            self.best, self.epoch = value, epoch
+            self.weights = {k: t.numpy() for k, t in self.model._leaves()}
+        return better
+
+    def __call__(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        self.improved(epoch, numbers)
+
+    def end(self) -> None:
+        for k, t in self.model._leaves():
+            if k in self.weights:
+                t.assign(self.weights[k])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "epoch": self.epoch, "weights": dict(self.weights)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best, self.epoch, self.weights = state["best"], state["epoch"], dict(state["weights"])
+
+
+class EarlyStopping(BestWeights):
+    """Stops when `monitor` did not improve by more than `least` for `patience` epochs; leaves the best weights."""
+
+    def __init__(self, monitor: str = "val_loss", patience: int = 5, mode: str = "min", least: float = 0.0) -> None:
+        super().__init__(monitor, mode)
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+            raise ArgumentError(f"patience={patience!r}: expected a whole number from 1")
+        self.patience, self.least, self.waited = patience, least, 0
+
+    def __call__(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        self.waited = 0 if self.improved(epoch, numbers, self.least) else self.waited + 1
+        if self.waited >= self.patience:
+            raise StopTraining(f"{self.monitor} was best in epoch {self.epoch}, {self.best:.6g}, and got no better for "
+                               f"{self.waited} epochs")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "waited": self.waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.waited = state["waited"]
+
+
+class Log(Callback):
+    """Writes every epoch's numbers to a file, whole and atomically: `.csv` one row an epoch, `.json` a list of objects."""
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path)
+        if self.path.suffix not in (".csv", ".json"):
+            raise ArgumentError(f"Log writes .csv or .json, got {self.path.name!r}")
+        self.rows: list[dict[str, float]] = []
+
+    def __call__(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        self.rows.append({"epoch": epoch, **numbers})
+        atomic_write(self.path, (self._csv() if self.path.suffix == ".csv" else json.dumps(self.rows, indent=1)).encode())
+
+    def _csv(self) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(dict.fromkeys(k for row in self.rows for k in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return text.getvalue()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": [dict(r) for r in self.rows]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.rows = [dict(r) for r in state["rows"]]
