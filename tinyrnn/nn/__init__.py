@@ -2,6 +2,7 @@
 
 from ..losses import bce, bce_with_logits, cross_entropy, mse, nll
 from . import init
+from .attention import Attention
 from .bidirectional import Bidirectional
 from .layers import Dropout, Embedding, Lambda, LayerNorm, Linear, Repeat, Sequential
 from .load import load
@@ -9,6 +10,8 @@ from .module import Module
 from .packed import GRU, LSTM, RNN
 from .pooling import Last, Pool
 from .recurrent import Recurrent
+from .seq2seq import EncoderDecoder
 
-__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Dropout", "Embedding", "Lambda", "Last", "LayerNorm", "Linear", "Module",
-           "Pool", "Recurrent", "Repeat", "Sequential", "bce", "bce_with_logits", "cross_entropy", "init", "load", "mse", "nll"]
+__all__ = ["GRU", "LSTM", "RNN", "Attention", "Bidirectional", "Dropout", "Embedding", "EncoderDecoder", "Lambda", "Last",
+           "LayerNorm", "Linear", "Module", "Pool", "Recurrent", "Repeat", "Sequential", "bce", "bce_with_logits",
+           "cross_entropy", "init", "load", "mse", "nll"]

@@ -18,6 +18,7 @@ from .module import Module
 from .packed import GRU, LSTM, RNN
 from .pooling import Last, Pool
 from .recurrent import Recurrent
+from .seq2seq import EncoderDecoder
 
 
 def _recurrent(text: str, name: str, sizes: dict[str, int], **options: Any) -> Module:
@@ -30,12 +31,17 @@ def _sequential(layers: list[Any]) -> Module:
     return Sequential(*map(build, layers))
 
 
+def _encoder_decoder(text: str, name: str, **options: Any) -> Module:
+    return EncoderDecoder(cell=Cell(text, name), **options)
+
+
 def _bidirectional(layer: Any, merge: str | None) -> Module:
     return Bidirectional(build(layer), merge)
 
 
 KINDS: dict[str, Callable[..., Module]] = {
-    "Bidirectional": _bidirectional, "Dropout": Dropout, "Embedding": Embedding, "GRU": GRU, "LSTM": LSTM, "Last": Last,
+    "Bidirectional": _bidirectional, "Dropout": Dropout, "Embedding": Embedding,
+    "EncoderDecoder": _encoder_decoder, "GRU": GRU, "LSTM": LSTM, "Last": Last,
     "LayerNorm": LayerNorm, "Linear": Linear, "Pool": Pool, "RNN": RNN, "Recurrent": _recurrent, "Repeat": Repeat,
     "Sequential": _sequential}
 

@@ -36,7 +36,7 @@ def generate(model: Any, prompt: Any, steps: int, *, temperature: float = 1.0, t
             logits = run(tokens[:, t])
         ended = np.zeros(len(tokens), bool)
         for _ in range(steps):
-            token = np.where(ended, stop if stop is not None else 0, _draw(logits, temperature, top_k, generator))
+            token = np.where(ended, stop if stop is not None else 0, draw(logits, temperature, top_k, generator))
             ended |= token == stop if stop is not None else False
             out = np.concatenate([out, token[:, None].astype(out.dtype)], 1)
             logits = run(out[:, -1])
@@ -67,7 +67,7 @@ class _Stepper:
         return logits
 
 
-def _draw(logits: Array, temperature: float, top_k: int | None, rng: np.random.Generator) -> Array:
+def draw(logits: Array, temperature: float, top_k: int | None, rng: np.random.Generator) -> Array:
     if temperature == 0:
         return np.asarray(np.argmax(logits, -1))
     scaled = logits.astype(np.float64) / temperature

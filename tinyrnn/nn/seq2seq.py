@@ -1,0 +1,259 @@
+"""Sequence to sequence: an encoder, a decoder that may look back at what was read, and generation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cells import Cell, get
+from ..compile import Program
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..functional import argmax, concat, gather, one_hot, scan, tanh, where
+from ..ir.ops.leaves import full
+from ..randomness import keep_mask
+from ..shapes import show
+from ..tensor import Tensor, as_tensor
+from ..train import History
+from ..train.data import is_ragged, pad_rows
+from ..train.generate import draw
+from ..train.loop import evaluating
+from .attention import Attention
+from .bidirectional import Bidirectional
+from .layers import Embedding, Linear, positive
+from .module import Module
+from .pooling import valid_steps
+from .recurrent import Recurrent, swap
+
+Array = npt.NDArray[Any]
+
+
+class Memory(NamedTuple):
+    """What the encoder hands to the decoder."""
+
+    outputs: Any  # [B, S, M]
+    keys: Any     # [B, S, Q], with attention
+    valid: Any    # bool [B, S], where lengths are known
+    state: Any    # the decoder's first state, for each layer a list
+
+
+class EncoderDecoder(Module):
+    """Sequences of tokens to other sequences of tokens (Sutskever, Vinyals & Le, 2014).
+
+    `logits = model(source, target, lengths=None)`: source [B, S], target [B, T] ends with `stop`; the decoder reads
+    `start` and then the target one step late, logits [B, T, target_size].  `lengths` is a pair.  `fit(source, target)`,
+    `evaluate` alike; `generate(source, steps)` reads its own tokens.
+
+    The encoder runs any cell of one input size and one state size, in both directions unless `bidirectional=False`;
+    the decoder's layers start from `tanh(W s + b)` of the encoder's last states.  `attention` is "bahdanau", "dot" or
+    None.  With `teacher_forcing` below 1 each token that is read in training is the decoder's own with probability
+    `1 - teacher_forcing` (Bengio et al., 2015).  `dropout` blanks units of the embeddings, the same at every step.
+
+    >>> import tinyrnn as tr
+    >>> model = tr.nn.EncoderDecoder(12, 9, 16, attention="bahdanau", rng=0)
+    >>> model(np.ones((2, 5), int), np.ones((2, 3), int)).shape
+    (2, 3, 9)
+    >>> model.generate(np.ones((2, 5), int), 4).shape
+    (2, 4)
+    """
+
+    def __init__(self, source_size: int, target_size: int, hidden_size: int, *, embedding_size: int | None = None,
+                 cell: Cell | str = "gru", num_layers: int = 1, bidirectional: bool = True, attention: str | None = None,
+                 dropout: float = 0.0, teacher_forcing: float = 1.0, start: int = 0, stop: int = 0,
+                 dtype: npt.DTypeLike = "float32", rng: Any = None) -> None:
+        self.cell = get(cell) if isinstance(cell, str) else cell
+        width = positive("embedding_size", embedding_size) if embedding_size is not None else hidden_size
+        if not 0 <= teacher_forcing <= 1 or not 0 <= dropout < 1:
+            raise ArgumentError(f"teacher_forcing={teacher_forcing!r}, dropout={dropout!r}: expected shares from 0 to 1")
+        if not 0 <= start < positive("target_size", target_size) or not 0 <= stop < target_size:
+            raise ArgumentError(f"start={start!r}, stop={stop!r}: expected tokens from 0 to {target_size - 1}")
+        self.sizes = {"source_size": source_size, "target_size": target_size, "hidden_size": hidden_size,
+                      "embedding_size": width}
+        self.num_layers, self.bidirectional = positive("num_layers", num_layers), bidirectional
+        self.dropout, self.teacher_forcing, self.start, self.stop = dropout, teacher_forcing, start, stop
+        self.rng, self.dtype = np.random.default_rng(rng), np.dtype(dtype)
+        memory = hidden_size * (1 + bidirectional)
+        self.source_embedding = Embedding(source_size, width, dtype=dtype, rng=self.rng)
+        self.target_embedding = Embedding(target_size, width, dtype=dtype, rng=self.rng)
+        self.attention = None if attention is None else Attention(attention, hidden_size, memory, dtype=dtype, rng=self.rng)
+        self.encoder = [self._reader(width if k == 0 else memory) for k in range(num_layers)]
+        context = memory if self.attention is not None else 0
+        self.decoder = [self._layer(width + context if k == 0 else hidden_size) for k in range(num_layers)]
+        self.bridge = [[Linear(memory, hidden_size, dtype=dtype, rng=self.rng) for _ in self.cell.states] for _ in self.decoder]
+        self.out = Linear(hidden_size + context, target_size, dtype=dtype, rng=self.rng)
+
+    def _layer(self, width: int) -> Recurrent:
+        cell = self.cell
+        if len(cell.inputs) != 1 or len(cell.sizes) != 2 or len(cell.outputs) != 1 or any(k > 1 for _, k in cell.slots):
+            raise ArgumentError(f"EncoderDecoder needs a cell of one input, one output, one input size and one state size, "
+                                f"without longer lags; {cell.name} is {cell!r} with sizes {', '.join(cell.sizes)}")
+        reads = cell.signals[cell.inputs[0]][0]
+        sizes = {s: width if s == reads else self.sizes["hidden_size"] for s in cell.sizes}
+        return Recurrent(cell, sizes, dtype=self.dtype, rng=self.rng)
+
+    def _reader(self, width: int) -> Module:
+        layer = self._layer(width)
+        return Bidirectional(layer, rng=self.rng) if self.bidirectional else layer
+
+    def config(self) -> dict[str, Any]:
+        return {**self.sizes, "text": self.cell.text, "name": self.cell.name, "num_layers": self.num_layers,
+                "bidirectional": self.bidirectional, "attention": None if self.attention is None else self.attention.kind,
+                "dropout": self.dropout, "teacher_forcing": self.teacher_forcing, "start": self.start, "stop": self.stop,
+                "dtype": self.dtype.name}
+
+    # ---- the two halves
+
+    def encode(self, source: Any, lengths: Any = None) -> Memory:
+        """What the decoder needs to know of the source."""
+        y: Any = self._dropped(self.source_embedding(_tokens(source, "source")))
+        valid = valid_steps(y, lengths, None)
+        state = []
+        for layer, bridge in zip(self.encoder, self.bridge, strict=True):
+            y, after = layer(y, lengths=lengths)
+            ends = [concat(pair) for pair in zip(*after, strict=True)] if self.bidirectional else list(after)
+            state.append([tanh(linear(end)) for linear, end in zip(bridge, ends, strict=True)])
+        return Memory(y, None if self.attention is None else self.attention.keys(y), valid, state)
+
+    def decode_step(self, embedded: Tensor, state: Sequence[Sequence[Tensor]], memory: Memory) -> tuple[Any, Tensor, Any]:
+        """One token further: the new state, the logits [B, V], and where the decoder looked [B, S]."""
+        context, weights = None, None
+        if self.attention is not None:
+            query = state[-1][list(self.cell.states).index(self._output())]
+            context, weights = self.attention(query, memory.keys, memory.outputs, memory.valid)
+        y, after = embedded if context is None else concat([embedded, context]), []
+        for layer, own in zip(self.decoder, state, strict=True):
+            new, signals = self.cell.step([s.source() for s in own], [y.source()],
+                                          {p: t.source() for p, t in layer.weights.items()})
+            after.append([Tensor(n) for n in new])
+            y = Tensor(signals[self.cell.outputs[0]])
+        return after, self.out(y if context is None else concat([y, context])), weights
+
+    def _output(self) -> str:
+        """The state that asks: the cell's output where that is a state, else its first state."""
+        return self.cell.outputs[0] if self.cell.outputs[0] in self.cell.states else self.cell.states[0]
+
+    def _dropped(self, y: Tensor) -> Tensor:
+        return y if not self.training or not self.dropout else y * self._kept((y.shape[0], 1, y.shape[2]))
+
+    def _kept(self, shape: tuple[int, ...]) -> Tensor:
+        kept = keep_mask(shape, 1 - self.dropout, self.rng)
+        return where(kept, 1 / (1 - self.dropout), 0.0).astype(self.dtype)
+
+    def __call__(self, source: Any, target: Any, lengths: Any = None) -> Tensor:
+        return self._decode(source, target, lengths)[0]
+
+    def _decode(self, source: Any, target: Any, lengths: Any) -> tuple[Tensor, Tensor | None]:
+        """Logits [B, T, V] and where the decoder looked [B, T, S]."""
+        memory = self.encode(source, lengths[0] if isinstance(lengths, tuple) else lengths)
+        wanted = _tokens(target, "target")
+        if wanted.shape[0] != memory.outputs.shape[0]:
+            raise ShapeError(f"the source has {memory.outputs.shape[0]} rows and the target has {wanted.shape[0]}")
+        begin = Tensor(full(self.start, (wanted.shape[0], 1), wanted.dtype))
+        read = _swapped(concat([begin, wanted[:, :-1]], 1) if wanted.shape[1] else wanted)
+        noise = self._kept((wanted.shape[0], self.sizes["embedding_size"])) if self.training and self.dropout else None
+        forced = not self.training or self.teacher_forcing == 1
+        logits, looked = self._forced(memory, read, noise) if forced else self._sampled(memory, read, noise)
+        return _swapped(logits), None if looked is None else _swapped(looked)
+
+    def _forced(self, memory: Memory, read: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Every token that is read is the target's."""
+        def step(state: Any, embedded: Tensor) -> tuple[Any, Any]:
+            after, logits, weights = self.decode_step(embedded, state, memory)
+            return after, (logits, weights)
+
+        embedded = self.target_embedding(read)
+        result: tuple[Tensor, Tensor | None] = scan(step, memory.state, embedded if noise is None else embedded * noise)[1]
+        return result
+
+    def _sampled(self, memory: Memory, read: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Some tokens that are read are the decoder's own; the first is always `start`."""
+        steps, batch = read.shape
+        drawn = keep_mask((steps, batch), self.teacher_forcing, self.rng)
+        first = one_hot(np.zeros(1, np.int64), steps, "float32").reshape(steps, 1) > 0
+
+        def step(state: Any, given: Any) -> tuple[Any, Any]:
+            states, said = state
+            token, coin = given
+            embedded = gather(self.target_embedding.weight, where(coin, token, said))
+            after, logits, weights = self.decode_step(embedded if noise is None else embedded * noise, states, memory)
+            return (after, argmax(logits).astype(token.dtype)), (logits, weights)
+
+        begin = Tensor(full(self.start, (batch,), read.dtype))
+        result: tuple[Tensor, Tensor | None] = scan(step, (memory.state, begin), (read, drawn | first))[1]
+        return result
+
+    # ---- use
+
+    def fit(self, x: Any, y: Any, *, validation: Sequence[Any] | None = None, **options: Any) -> History:
+        """Train on sources and targets [B, T] (or lists of rows); `lengths` is a pair.  Options: `tinyrnn.train.fit`."""
+        held = validation
+        if isinstance(held, (tuple, list)) and len(held) > 1 and not isinstance(held[0], tuple):
+            held = ((held[0], held[1]), *held[1:])
+        return super().fit(x if isinstance(x, tuple) else (x, y), y, validation=held, **options)
+
+    def evaluate(self, x: Any, y: Any, **options: Any) -> dict[str, float]:
+        """Loss and metrics when the decoder reads the targets."""
+        return super().evaluate(x if isinstance(x, tuple) else (x, y), y, **options)
+
+    def attend(self, source: Any, target: Any, lengths: Any = None) -> Array:
+        """Where the decoder looks while it reads the target: weights [B, T, S]."""
+        if self.attention is None:
+            raise ArgumentError("this model has no attention: give attention='bahdanau' or 'dot'")
+        with evaluating(self):
+            program = Program(lambda s, t, n: {"looked": self._decode(s, t, n)[1]})
+            looked: Array = program(_array(source), _array(target), lengths)["looked"]
+        return looked
+
+    def generate(self, prompt: Any, steps: int, *, lengths: Any = None, temperature: float = 0.0,  # type: ignore[override]
+                 top_k: int | None = None, rng: Any = None) -> Array:  # (it names the options that others pass on)
+        """At most `steps` tokens for every source, [B, steps]; after `stop` a row repeats it.
+
+        `temperature=0` takes the most likely token at each step; otherwise tokens are drawn, among the `top_k` likeliest.
+        """
+        if temperature < 0 or steps < 0 or (top_k is not None and top_k < 1):
+            raise ArgumentError("generate: expected temperature >= 0, steps >= 0 and top_k >= 1")
+        if is_ragged(prompt):
+            prompt, lengths = pad_rows(prompt)
+        source, generator = _array(prompt), np.random.default_rng(rng)
+        encode = Program(lambda s, n: self.encode(s, n)._asdict())
+        said, ended = [], np.zeros(len(source), bool)
+        token = np.full(len(source), self.start)
+        with evaluating(self):
+            memory = encode(source, None if lengths is None else np.asarray(lengths))
+            state = memory.pop("state")
+            advance = Program(self._advance)
+            for _ in range(steps):
+                result = advance(token, state, memory)
+                state, logits = result["state"], result["logits"]
+                token = np.where(ended, self.stop, draw(logits, temperature, top_k, generator))
+                ended |= token == self.stop
+                said.append(token)
+        return np.stack(said, 1) if said else np.zeros((len(source), 0), np.int64)
+
+    def _advance(self, token: Tensor, state: Any, memory: Mapping[str, Any]) -> dict[str, Any]:
+        after, logits, _ = self.decode_step(self.target_embedding(token), state, Memory(**memory, state=None))
+        return {"state": after, "logits": logits}
+
+
+def _swapped(t: Tensor) -> Tensor:
+    """[B, T, ...] as [T, B, ...] and back."""
+    return Tensor(swap(t.source()))
+
+
+def _array(tokens: Any) -> Array:
+    array = np.asarray(tokens)
+    if array.ndim != 2:
+        raise ShapeError(f"expected tokens [B, T], got {show(array.shape)}")
+    return array
+
+
+def _tokens(x: Any, what: str) -> Tensor:
+    """Whole numbers [B, T]."""
+    t = as_tensor(x if hasattr(x, "dtype") else np.asarray(x))
+    if t.dtype.kind not in "iu":
+        raise DTypeError(f"the {what} holds whole numbers (tokens), got {t.dtype}")
+    if t.ndim != 2:
+        raise ShapeError(f"the {what} is [B, T], got {show(t.shape)}")
+    return t
