@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: tour test lint docs bench goldens pages pictures measure clean
+.PHONY: tour test lint docs bench goldens pages pictures measure examples examples-torch clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,16 @@ docs: $(VENV)/.ready
 	$(BIN)/python docs/build.py --check
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+
+# Every example: figures and results in docs/examples/ (about four minutes); ARGS="--short --out build/examples" only tries them.
+examples: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable ".[examples]"
+	$(BIN)/python examples/all.py $(ARGS)
+
+# The same networks trained by PyTorch, for the table of the examples; about half an hour.
+examples-torch: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable ".[examples]" torch==2.13.0
+	$(BIN)/python examples/all.py --torch $(ARGS)
 
 # The recorded answers of PyTorch; needs `pip install torch==2.13.0`.
 goldens: $(VENV)/.ready

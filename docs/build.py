@@ -1,6 +1,6 @@
 """Writes the pages that are generated from the code; with --check, fails where a page differs from what the code says.
 
-    python docs/build.py            write docs/derivations/ and docs/compiler/
+    python docs/build.py            write docs/derivations/, docs/compiler/ and the page of the examples
     python docs/build.py --check    compare only; exit code 1 and the names of the pages that differ
 """
 
@@ -27,6 +27,7 @@ def embedded_renderer() -> None:
 embedded_renderer()
 
 import compiler_pages  # noqa: E402  (after the renderer is chosen)
+import example_pages  # noqa: E402  (likewise)
 
 import tinyrnn as tr  # noqa: E402  (likewise)
 from tinyrnn.symbolic import pages, published  # noqa: E402  (likewise)
@@ -101,7 +102,7 @@ def generated() -> dict[Path, bytes]:
     for name in tr.cells.names():
         files[FOLDER / f"{name}.md"] = derivation_page(name).encode()
         files[FOLDER / "images" / f"{name}.svg"] = tr.draw(tr.cells[name]).svg.encode()
-    return files | compiler_pages.generated()
+    return files | compiler_pages.generated() | example_pages.generated()
 
 
 def main() -> int:

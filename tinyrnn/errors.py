@@ -84,6 +84,10 @@ class DrawError(TinyRNNError, RuntimeError):
     """A picture that could not be rendered."""
 
 
+class MissingPackageError(TinyRNNError, ImportError):
+    """A package that this needs is not installed."""
+
+
 _WIDTH = 96
 
 

@@ -404,6 +404,20 @@ def test_forget_bias_and_starts():
     layer = tr.nn.LSTM(X, H, coupled=True, forget_bias=2.0, bias=True, rng=0)
     plain = tr.nn.LSTM(X, H, coupled=True, rng=0)
     np.testing.assert_allclose(layer.bias_ih_l0.numpy() - plain.bias_ih_l0.numpy(), np.repeat([2, 0, 0], H), atol=1e-6)
+    for options in ({}, {"coupled": True}):
+        long = tr.nn.LSTM(X, H, num_layers=2, chrono=50, rng=0, dtype="float64", **options)
+        for k in range(2):
+            ih, hh = (getattr(long, f"bias_{side}_l{k}").numpy().reshape(-1, H) for side in ("ih", "hh"))
+            f, i = (0, None) if options else (1, 0)
+            assert (ih[f] >= 0).all()
+            assert (ih[f] <= np.log(49)).all()
+            assert len(set(ih[f])) == H
+            assert not hh[f].any()
+            if i is not None:
+                np.testing.assert_array_equal(ih[i], -ih[f])
+                assert hh[2:].all()
+    with pytest.raises(tr.TinyRNNError, match="chrono=2"):
+        tr.nn.LSTM(X, H, chrono=2)
     normed = tr.nn.LSTM(X, H, layer_norm=True, learn_state=True, rng=0)
     assert (normed.gain_ih_l0.numpy() == 1).all()
     assert not normed.bias_c_l0.numpy().any()

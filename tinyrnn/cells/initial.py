@@ -22,7 +22,8 @@ def orthogonal(shape: tuple[int, int], rng: Any = None, gain: float = 1.0) -> Ar
     rows, columns = shape
     q, r = np.linalg.qr(np.random.default_rng(rng).normal(size=(max(shape), min(shape))))
     q = q * np.where(np.diag(r) < 0, -1.0, 1.0)
-    return gain * (q if rows >= columns else q.T)
+    found: Array = gain * (q if rows >= columns else q.T)
+    return found
 
 
 def xavier(shape: tuple[int, int], rng: Any = None, gain: float = 1.0) -> Array:

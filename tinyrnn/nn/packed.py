@@ -219,6 +219,8 @@ class LSTM(Packed):
     Hochreiter & Schmidhuber, 1997; Gers et al., 2000.  Options, each an edit of the equations (`layer.cell` shows them):
 
         forget_bias   added to the forget gate's bias at the start (Jozefowicz et al., 2015)
+        chrono        forget biases start at log of 1 to chrono - 1, input biases at minus that: units with memories of
+                      different length up to about `chrono` steps (Tallec & Ollivier, 2018)
         proj_size     h is a projection of that size of the cell's output (Sak et al., 2014): `weight_hr`
         peephole      gates see c: `peephole` holds p_i, p_f, p_o (Gers et al., 2002)
         coupled       i = 1 - f, and packed arrays hold f, g, o (Greff et al., 2017)
@@ -238,32 +240,47 @@ class LSTM(Packed):
         **Packed.patterns, "gain_ih": "s_i{}", "gain_hh": "s_h{}", "gain_c": "s_c", "bias_c": "b_c", "peephole": "p_{}",
         "weight_hr": "W_hr"}
 
-    def __init__(self, input_size: int, hidden_size: int, *, forget_bias: float = 0.0, proj_size: int = 0,
-                 peephole: bool = False, coupled: bool = False, layer_norm: bool = False, clip: float | None = None,
-                 cell_clip: float | None = None, **options: Any) -> None:
+    def __init__(self, input_size: int, hidden_size: int, *, forget_bias: float = 0.0, chrono: int | None = None,
+                 proj_size: int = 0, peephole: bool = False, coupled: bool = False, layer_norm: bool = False,
+                 clip: float | None = None, cell_clip: float | None = None, **options: Any) -> None:
         for name, value in (("clip", clip), ("cell_clip", cell_clip)):
             if value is not None and not value > 0:
                 raise ArgumentError(f"{name}={value!r}: expected a positive number")
         if proj_size and not 0 < positive("proj_size", proj_size) < hidden_size:
             raise ArgumentError(f"proj_size={proj_size}: expected less than hidden_size={hidden_size}")
-        self.forget_bias, self.proj_size, self.peephole, self.coupled = forget_bias, proj_size, peephole, coupled
+        if chrono is not None and positive("chrono", chrono) < 3:
+            raise ArgumentError(f"chrono={chrono}: expected the length of the longest memory, from 3 steps")
+        self.forget_bias, self.chrono = forget_bias, chrono
+        self.proj_size, self.peephole, self.coupled = proj_size, peephole, coupled
         self.layer_norm, self.clip, self.cell_clip = layer_norm, clip, cell_clip
         cell = lstm(peephole=peephole, coupled=coupled, projection=bool(proj_size), layer_norm=layer_norm, clip=clip,
                     cell_clip=cell_clip)
         gates = "fgo" if coupled else "ifgo"
         super().__init__(cell, gates, input_size, hidden_size, **options)
-        if forget_bias and self.bias:
-            added = np.repeat([forget_bias if g == "f" else 0.0 for g in gates], hidden_size).astype(self.dtype)
-            for name, t in list(self.named_parameters()):
-                if name.startswith("bias_ih"):
-                    t.assign(t.numpy() + added)
+        if chrono is not None and not self.bias:
+            raise ArgumentError("chrono sets biases: leave bias=True")
+        for name, t in list(self.named_parameters()):
+            if name.startswith(("bias_ih", "bias_hh")):
+                t.assign(self._started(gates, t.numpy(), name.startswith("bias_ih")))
+
+    def _started(self, gates: str, bias: npt.NDArray[Any], read: bool) -> npt.NDArray[Any]:
+        """A packed bias at the start: `forget_bias` and `chrono` are in those beside the input, `bias_ih`."""
+        rows = dict(zip(gates, np.split(bias, len(gates)), strict=True))  # views: what is assigned to them is in `bias`
+        if self.chrono is not None:
+            memory = np.log(self.rng.uniform(1, self.chrono - 1, self.hidden_size)) if read else np.zeros(self.hidden_size)
+            for gate, value in (("f", memory), ("i", -memory)):
+                if gate in rows:
+                    rows[gate][:] = value
+        rows["f"] += self.forget_bias if read else 0
+        return bias
 
     def _sizes(self, width: int) -> dict[str, int]:
         sizes = {"x": width, "h": self.proj_size or self.hidden_size, "c": self.hidden_size}
         return {name: sizes[name] for name in self.cell.sizes}
 
     def config(self) -> dict[str, Any]:
-        return {**super().config(), "forget_bias": self.forget_bias, "proj_size": self.proj_size, "peephole": self.peephole,
+        return {**super().config(), "forget_bias": self.forget_bias, "chrono": self.chrono,
+                "proj_size": self.proj_size, "peephole": self.peephole,
                 "coupled": self.coupled, "layer_norm": self.layer_norm, "clip": self.clip, "cell_clip": self.cell_clip}
 
 
