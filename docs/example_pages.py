@@ -15,15 +15,15 @@ SHAPES = {
     "Many to one": ["gender", "speakers", "sentiment", "promoters"], "Many to many, aligned": ["entities"],
     "Many to many, not aligned": ["pronounce"], "Time series": ["sunspots"], "Long memory": ["adding", "copy_memory"]}
 NOTES = {
-    "gender": "Two last letters alone reach 0.882 and three 0.885: a simple recurrent network learns what the ends of names say, "
-              "and little more.",
-    "sunspots": "The network was chosen among seven by its error on these same years, so that its lead over the autoregression of "
-                "roots is flattered.",
+    "gender": "Two last letters alone reach 0.882 and three 0.885: a simple recurrent network learns what the ends of names "
+              "say, and little more.",
+    "sunspots": "The network was chosen among seven by its error on these same years, so that its lead over the "
+                "autoregression of roots is flattered.",
     "sentiment": "The tweets are what people wrote, not reviewed; the labels are a crowd's.",
     "copy_memory": "Only the symbols to be said again count in the loss, and the biases start as Tallec and Ollivier (2018) "
                    "propose (`chrono=`); without these the network stays at guessing for far longer.",
-    "adding": "The biases start as Tallec and Ollivier (2018) propose (`chrono=`); with the usual start 100 steps are learned more "
-              "slowly, 400 were not within 4,000 updates."}
+    "adding": "The biases start as Tallec and Ollivier (2018) propose (`chrono=`); with the usual start 100 steps are learned "
+              "more slowly, and 400 were not within 4,000 updates."}
 
 
 def _title(name: str) -> str:
@@ -69,8 +69,8 @@ def page() -> str:
         "# Examples",
         "Short scripts on real data (two sets are made up, and say so). Each trains a network, draws a figure, and compares the "
         "result with simpler methods. `make examples` runs them all and writes the figures and numbers of this page; "
-        "`make examples-torch` trains the same networks with PyTorch, from the same start, with as many steps, and scores them "
-        "with the same code. Dropout and the order of rows differ, so that small differences are chance.",
+        "`make examples-torch` trains the same networks with PyTorch, from the same start, with as many steps, and scores "
+        "them with the same code. Dropout and the order of rows differ, so that small differences are chance.",
         'Data come from other packages: `pip install "tinyrnn[examples]"`. What each may be used for stands in '
         "`tinyrnn/datasets/packages.py`.", table, *sections]) + "\n"
 
