@@ -38,6 +38,13 @@ def _read(name: str) -> dict[str, Any] | None:
     return found
 
 
+def _found(record: dict[str, Any], i: int) -> str:
+    """A result, and what other seeds gave."""
+    r = record["results"][i]
+    others = [o["ours"] for o in record["other seeds"] if o["what"] == r["what"]]
+    return f"{r['ours']:.3g}" + (f" ({', '.join(f'{o:.3g}' for o in others)})" if others else "")
+
+
 def _rows(name: str) -> list[str]:
     ours, torch = _read(name), _read(f"{name}.torch")
     assert ours is not None, f"{name} was not run: make examples"
@@ -45,9 +52,9 @@ def _rows(name: str) -> list[str]:
     assert torch is None or not torch["short"], f"{name} was run in short by PyTorch: make examples-torch"
     rows = []
     for i, r in enumerate(ours["results"]):
-        other = "" if torch is None else f"{torch['results'][i]['ours']:.3g}"
+        other = "" if torch is None else _found(torch, i)
         baselines = ", ".join(f"{k.replace('_', ' ')} {v:.3g}" for k, v in r["baselines"].items())
-        rows.append(f"| [{name}](#{name.replace('_', '-')}) | {r['what']} | {r['ours']:.3g} | {other} | {baselines} |")
+        rows.append(f"| [{name}](#{name.replace('_', '-')}) | {r['what']} | {_found(ours, i)} | {other} | {baselines} |")
     return rows
 
 
@@ -56,7 +63,7 @@ def _section(name: str) -> str:
     assert ours is not None
     note = f"\n\n{NOTES[name]}" if name in NOTES else ""
     return (f"({name.replace('_', '-')})=\n### {name}\n\n{_title(name)}{note}\n\n![{name}]({name}.svg)\n\n"
-            f"`python examples/{name}.py`: {ours['seconds of training']:.0f} s of training on two cores.")
+            f"`python examples/{name}.py`: {ours['seconds of training']:.2g} s of training on two cores.")
 
 
 def page() -> str:
@@ -67,10 +74,11 @@ def page() -> str:
     sections = [f"## {shape}\n\n" + "\n\n".join(map(_section, group)) for shape, group in SHAPES.items()]
     return "\n\n".join([
         "# Examples",
-        "Short scripts on real data (two sets are made up, and say so). Each trains a network, draws a figure, and compares the "
-        "result with simpler methods. `make examples` runs them all and writes the figures and numbers of this page; "
+        "Short scripts on real data (three sets are made up, and say so). Each trains a network, draws a figure, and compares "
+        "the result with simpler methods. `make examples` runs them all and writes the figures and numbers of this page; "
         "`make examples-torch` trains the same networks with PyTorch, from the same start, with as many steps, and scores "
-        "them with the same code. Dropout and the order of rows differ, so that small differences are chance.",
+        "them with the same code. Numbers in brackets are the same network with other seeds for dropout and the order of "
+        "rows: they say what is chance.",
         'Data come from other packages: `pip install "tinyrnn[examples]"`. What each may be used for stands in '
         "`tinyrnn/datasets/packages.py`.", table, *sections]) + "\n"
 

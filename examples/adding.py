@@ -33,12 +33,12 @@ def main(run: Run) -> None:
                 right.semilogy(np.arange(1, steps + 1), norms + 1e-30, label=kind)
             run.train(model, x, y, loss="mse", optimizer=tr.optim.Adam(5e-3, clip_norm=1.0), epochs=1, batch_size=32)
             errors[kind] = model.evaluate(x_test, y_test, loss="mse")["loss"]
-        left.bar([f"{kind}\nT = {steps}" for kind in errors], list(errors.values()))
+        left.bar([f"{kind}\nT = {steps}" for kind in errors], list(errors.values()), color=["C0", "C1"])
         run.result(f"mean square error, T = {steps}", errors["LSTM"], tanh_RNN=errors["tanh RNN"], always_one=1 / 6)
-    left.axhline(1 / 6, color="black", linestyle=":", label="always saying 1")
-    left.set(ylabel="mean square error", yscale="log", title="After training")
+    left.axhline(1 / 6, color="black", linestyle=":")
+    left.text(-0.4, 0.2, "always saying 1")
+    left.set(ylabel="mean square error", yscale="log", title="After training", ylim=(None, 0.5))
     right.set(xlabel="step t", ylabel="norm of dL/dx[t] before training", title="T = 400", ylim=(1e-20, None))
-    left.legend()
     right.legend()
     run.figure(figure)
 

@@ -25,8 +25,8 @@ class Run:
     """One run of an example: trains models, keeps figures and results."""
 
     def __init__(self, name: str, short: bool, folder: Path) -> None:
-        self.name, self.short, self.folder = name, short, folder
-        self.seconds, self.results = 0.0, []
+        self.name, self.short, self.folder, self.seed = name, short, folder, 0
+        self.seconds, self.results, self.again = 0.0, [], []
         folder.mkdir(parents=True, exist_ok=True)
 
     def rows(self, full: int, short: int) -> int:
@@ -36,7 +36,7 @@ class Run:
     def train(self, model: tr.nn.Module, x: Any, y: Any, *, epochs: int, **options: Any) -> tr.train.History:
         """`model.fit`, one epoch in a short run, timed."""
         began = time.perf_counter()
-        history = self.fit(model, x, y, epochs=1 if self.short else epochs, rng=0, **options)
+        history = self.fit(model, x, y, epochs=1 if self.short else epochs, rng=self.seed, **options)
         self.seconds += time.perf_counter() - began
         return history
 
@@ -49,6 +49,9 @@ class Run:
         beaten = [b for b in baselines.values() if (ours < b if small else ours > b)]
         others = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in baselines.items())
         print(f"{what}: {ours:.4g}   ({others})")
+        if self.seed:
+            self.again.append({"seed": self.seed, "what": what, "ours": ours})
+            return
         self.results.append({"what": what, "ours": ours, "baselines": baselines, "beaten": len(beaten) == len(baselines)})
 
     def figure(self, figure: Any) -> None:
@@ -56,13 +59,26 @@ class Run:
         import matplotlib.pyplot as plt
 
         path = self.folder / f"{self.name}.svg"
+        if self.seed:
+            plt.close(figure)
+            return
+        for axes in figure.axes:
+            if axes.get_xlabel() == "epoch":
+                axes.xaxis.get_major_locator().set_params(integer=True)
         figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
         plt.close(figure)
         print(path)
 
+    def all(self, main: Callable[[Run], None], seeds: int) -> int:
+        """The example with each seed; its exit code."""
+        for self.seed in range(seeds):
+            main(self)
+        return self.finish()
+
     def finish(self) -> int:
         """Write the results; 1 where a full run did not beat its baselines."""
-        record = {"short": self.short, "seconds of training": round(self.seconds, 1), "results": self.results}
+        record = {"short": self.short, "seconds of training": round(self.seconds / (self.seed + 1), 1), "results": self.results,
+                  "other seeds": self.again}
         (self.folder / f"{self.name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         return int(not self.short and not all(r["beaten"] for r in self.results))
 
@@ -72,11 +88,11 @@ def start(main: Callable[[Run], None], run: type[Run] = Run) -> None:
     parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
     parser.add_argument("--short", action="store_true", help="a few steps only: does everything run?")
     parser.add_argument("--out", type=Path, default=DOCS, help="where figure and result go")
+    parser.add_argument("--seeds", type=int, default=1, help="train so many times, with other dropout and order of rows")
     arguments = parser.parse_args()
     plain_figures()
     it = run(Path(sys.argv[0]).stem, arguments.short, arguments.out)
-    main(it)
-    raise SystemExit(it.finish())
+    raise SystemExit(it.all(main, arguments.seeds))
 
 
 def plain_figures() -> None:

@@ -48,7 +48,7 @@ def main(run: Run) -> None:
     figure, axes = plt.subplots()
     axes.plot(range(1, len(history) + 1), history["val_loss"], label="network")
     for n, nats in counted.items():
-        axes.axhline(nats, color="black", linestyle=":", linewidth=0.5 + (n - 2) * 0.5, label=f"{n}-grams")
+        axes.axhline(nats, color="black", linestyle={2: ":", 3: "-.", 4: "--"}[n], linewidth=1, label=f"{n}-grams")
     axes.set(xlabel="epoch", ylabel="nats per letter", title="Held-out names")
     axes.legend()
     run.figure(figure)
