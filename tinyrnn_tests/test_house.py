@@ -89,8 +89,13 @@ def test_public_names():
                  "scan sum mean max min reshape transpose Cell cells TinyRNNError EquationError ProofError load draw derive prove equivalent "
                  "Derivation Proof Equivalence").split():
         assert hasattr(tinyrnn, name), name
-    for name in ("Module Embedding RNN LSTM GRU Recurrent Linear Dropout Sequential cross_entropy init").split():
+    for name in ("Module Embedding RNN LSTM GRU Recurrent Bidirectional Linear Dropout LayerNorm Sequential Last Lambda Repeat Pool "
+                 "EncoderDecoder Attention mse bce bce_with_logits nll cross_entropy init").split():
         assert hasattr(tinyrnn.nn, name), name
+    for name in "SGD RMSprop Adagrad Adam AdamW Constant StepDecay Cosine WarmUp Plateau".split():
+        assert hasattr(tinyrnn.optim, name), name
+    for name in "fit evaluate predict generate History Callback EarlyStopping BestWeights Log StopTraining f1 pad_rows".split():
+        assert hasattr(tinyrnn.train, name), name
 
 
 def test_public_functions_say_what_they_do():
