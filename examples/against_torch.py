@@ -190,6 +190,11 @@ def loss_of(loss: Any, output, target, lengths):
     return f.cross_entropy(output.reshape(-1, output.shape[-1]), kept.reshape(-1), ignore_index=ignored)
 
 
+def model_keeps_time(model: Any) -> bool:
+    """Whether the output has a step for every step of the input."""
+    return not any(m.ends_time for _, m in model.named_modules()) and not isinstance(model, (Captioner, Forecast))
+
+
 class TorchRun(Run):
     """A run whose training is PyTorch's."""
 
@@ -198,9 +203,9 @@ class TorchRun(Run):
         torch.manual_seed(rng)
         generator, net = np.random.default_rng(rng), twin(model)
         seq2seq = isinstance(model, tr.nn.EncoderDecoder)
-        batches = Batches(Data((x, y) if seq2seq else x, y, lengths), batch_size, lambda data: True, bucket=bucket, tbptt=tbptt)
-        batches.per_step = seq2seq or (np.asarray(batches.data.y).ndim > 1 and loss not in ("mse", "bce_with_logits")
-                                       and not isinstance(model, Captioner))
+        timed = int(seq2seq) if loss not in ("mse", "bce_with_logits") and model_keeps_time(model) else None
+        data = Data((x, y) if seq2seq else x, y, lengths)
+        batches = Batches(data, batch_size, lambda data: timed, bucket=bucket, tbptt=tbptt)
         steps = self._optimiser(net, optimizer)
         for _ in range(epochs):
             net.train()
@@ -209,7 +214,6 @@ class TorchRun(Run):
                 state = self._step(net, batches.batch(piece), None if piece.fresh else state, loss, optimizer, steps, tbptt)
         self._give_back(net, model)
         model.eval()
-        model._fitted = loss, ()
         return _Flat()
 
     def _optimiser(self, net, ours):

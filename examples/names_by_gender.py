@@ -39,7 +39,7 @@ def main(run: Run) -> None:
     history = run.train(model, x, y, optimizer=tr.optim.Adam(4e-3, clip_norm=1.0), epochs=12, batch_size=64, bucket=True,
                         validation=(x_test, y_test))
     counted = {n: datasets.NGrams(n).fit(train, len(LETTERS)).nats(test, skip=1) for n in (2, 3, 4)}
-    run.result("nats per letter", model.evaluate(x_test, y_test)["loss"],
+    run.result("nats per letter", model.evaluate(x_test, y_test, loss="cross_entropy")["loss"],
                **{f"{n}_grams_that_know_the_wish": nats for n, nats in counted.items()})
     for wish, who in ((WOMAN, "women"), (MAN, "men")):
         drawn = model.generate(np.full((10, 1), wish), 14, stop=0, temperature=0.7, rng=3)

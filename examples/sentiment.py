@@ -1,5 +1,7 @@
 """Is a tweet friendly?  Real sentences to one of three labels: many to one."""
 
+import re
+
 import matplotlib.pyplot as plt
 import numpy as np
 from common import Run, accuracy, start
@@ -14,7 +16,8 @@ LONGEST = 40
 def data(rows: int | None, rng: int = 0):
     """Distinct tweets as rows of word numbers; a tenth is held out."""
     texts, labels = datasets.tweets()
-    tokens = [tuple(w for w in datasets.words(t) if not w.startswith("http"))[:LONGEST] for t in texts]
+    plain = [re.sub(r"https?:\S*|\bRT\b|@\w+", " ", t) for t in texts]  # who sent it and what it links to do not count
+    tokens = [tuple(datasets.words(t))[:LONGEST] for t in plain]
     first = {t: i for i, t in reversed(list(enumerate(tokens))) if len(t) > 2}  # the same tweet was often sent again
     chosen = np.random.default_rng(rng).permutation(sorted(first.values()))[:rows]
     held = len(chosen) // 10

@@ -27,7 +27,7 @@ def main(run: Run) -> None:
     steps = epochs * -(-x.shape[1] // 100)
     history = run.train(model, x, y, tbptt=100, batch_size=32, epochs=epochs, validation=(x_test, y_test),
                         optimizer=tr.optim.Adam(3e-3, clip_norm=1.0, schedule=tr.optim.Cosine(steps, 0.05)))
-    nats = model.evaluate(x_test, y_test, tbptt=500)["loss"]
+    nats = model.evaluate(x_test, y_test, loss="cross_entropy", tbptt=500)["loss"]
     counted = datasets.NGrams(5).fit(x, size)
     run.result("nats per character", nats, five_grams=counted.nats(y_test.tolist()))
 

@@ -17,6 +17,7 @@ from .ir.ops import elementwise as e
 from .ir.ops import linear, structure
 from .ir.ops import reduce as r
 from .ir.ops.leaves import input_node, iota
+from .padding import step_mask
 from .passes import derivatives
 from .shapes import show
 from .tensor import Tensor, TensorLike, as_tensor, operand
@@ -513,47 +514,3 @@ def scan(fn: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, *
     valid = step_mask(nodes[0].shape[0] if nodes and nodes[0].ndim else steps or 0, lengths, mask)
     finals, traces = scans.scan(step, [as_tensor(t).source() for t in state], nodes, mask=valid, reverse=reverse, steps=steps)
     return state_form([Tensor(n) for n in finals]), output_form[0]([Tensor(n) for n in traces])
-
-
-def step_mask(steps: int, lengths: Any, mask: Any) -> Node | None:
-    """`lengths` [B] or a bool mask [T, B] as one mask [T, B]; None when neither is given."""
-    if lengths is not None and mask is not None:
-        raise ArgumentError("give lengths or mask, not both")
-    if mask is not None:
-        node = as_tensor(np.asarray(mask) if not isinstance(mask, Tensor) else mask).source()
-        if node.dtype.kind != "b" or node.ndim != 2 or node.shape[0] != steps:
-            raise ShapeError(f"a mask is bool [T, B] with T={steps}, got {node.dtype}{show(node.shape)}")
-        return node
-    if lengths is None:
-        return None
-    concrete = lengths.numpy() if isinstance(lengths, Tensor) and lengths.is_leaf else lengths
-    counts = as_tensor(concrete if isinstance(concrete, Tensor) else check_lengths(concrete, steps)).source()
-    if counts.dtype.kind not in "iu" or counts.ndim != 1:
-        raise DTypeError(f"lengths are whole numbers, one per row, got {counts.dtype}{show(counts.shape)}")
-    return e.less(linear.reshape(iota(steps), (steps, 1)), e.astype(counts, np.int64))
-
-
-def blank_padding(x: Tensor, lengths: Any, mask: Any = None) -> Tensor:
-    """Floating sequences [B, T, ...] with zeros beyond each row's length, or where the mask [B, T] is False, whatever
-    stands there (NaN included)."""
-    if (lengths is None and mask is None) or x.dtype.kind not in "fc" or x.ndim < 2:
-        return x
-    valid = row_mask(x.shape[1], lengths) if mask is None else as_tensor(mask if isinstance(mask, Tensor) else np.asarray(mask))
-    return where(valid.reshape(*valid.shape, *(1,) * (x.ndim - 2)), x, 0.0)
-
-
-def row_mask(steps: int, lengths: Any) -> Tensor:
-    """Bool [B, T]: True within each row's length."""
-    mask = step_mask(steps, lengths, None)
-    assert mask is not None
-    return Tensor(linear.transpose(mask))
-
-
-def check_lengths(lengths: Any, steps: int) -> npt.NDArray[np.int64]:
-    """Lengths as int64, each between 0 and the number of steps."""
-    array = np.asarray(lengths)
-    if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise DTypeError(f"lengths are whole numbers, one per row, got {array.dtype} of shape {show(array.shape)}")
-    if array.size and (array.min() < 0 or array.max() > steps):
-        raise ArgumentError(f"lengths lie between 0 and the number of steps, {steps}; got {array.min()} to {array.max()}")
-    return array.astype(np.int64)

@@ -62,6 +62,8 @@ def _scored(name: str, scores: Any, target: Any, axis: int, mask: Any,
         raise ShapeError(f"{name}: scores {show(scores.shape)} need whole-number targets of shape "
                          f"{show(scores.shape[:-1])}, got {wanted.dtype}{show(wanted.shape)}")
     keep = None if mask is None else as_tensor(mask)
+    if keep is not None and keep.shape != wanted.shape:
+        raise ShapeError(f"{name}: the mask has shape {show(keep.shape)}, the targets {show(wanted.shape)}")
     if ignore_index is not None:
         counted = wanted != ignore_index
         keep = counted if keep is None else keep & counted
@@ -122,15 +124,18 @@ def nll(log_probabilities: Any, target: Any, axis: int = -1, *, mask: Any = None
     return _surprise(logs, wanted, keep, weight, 0.0, reduction)
 
 
-def _paired(name: str, output: Any, target: Any, mask: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+def paired(name: str, output: Any, target: Any, mask: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     """Output and target of one shape and dtype, and a mask of that shape."""
     y, t = as_tensor(output), as_tensor(target)
     if y.shape != t.shape:
         raise ShapeError(f"{name}: output {show(y.shape)} and target {show(t.shape)} differ in shape")
+    y = y if y.dtype.kind == "f" else astype(y, np.float64)
     t = t if t.dtype == y.dtype else astype(t, y.dtype)
     if mask is None:
         return y, t, None
     keep = as_tensor(mask)
+    if keep.shape != y.shape[: keep.ndim]:
+        raise ShapeError(f"{name}: the mask has shape {show(keep.shape)}, the output {show(y.shape)}")
     keep = broadcast_to(reshape(keep, (*keep.shape, *(1,) * (y.ndim - keep.ndim))), y.shape)
     return y, t, keep
 
@@ -142,7 +147,7 @@ def mse(output: Any, target: Any, *, mask: Any = None, reduction: str = "mean") 
     >>> float(tr.nn.mse([1.0, 2.0], [1.0, 4.0]))
     2.0
     """
-    y, t, keep = _paired("mse", output, target, mask)
+    y, t, keep = paired("mse", output, target, mask)
     d = y - t if keep is None else where(keep, y - t, 0.0)
     return reduce(d * d, keep, reduction)
 
@@ -156,7 +161,7 @@ def bce(output: Any, target: Any, *, mask: Any = None, reduction: str = "mean") 
     >>> float(tr.nn.bce([0.5, 0.0], [1.0, 0.0]))
     0.34657359027997264
     """
-    p, t, keep = _paired("bce", output, target, mask)
+    p, t, keep = paired("bce", output, target, mask)
     p = p if keep is None else where(keep, p, 0.5)
     return reduce(-(t * _bounded_log(p) + (1 - t) * _bounded_log(1 - p)), keep, reduction)
 
@@ -175,7 +180,7 @@ def bce_with_logits(logits: Any, target: Any, *, pos_weight: float | None = None
     >>> float(tr.nn.bce_with_logits([0.0], [1.0]))
     0.6931471805599453
     """
-    z, t, keep = _paired("bce_with_logits", logits, target, mask)
+    z, t, keep = paired("bce_with_logits", logits, target, mask)
     z = z if keep is None else where(keep, z, 0.0)
     weight = 1.0 if pos_weight is None else 1 + (pos_weight - 1) * t
     return reduce((1 - t) * z + weight * softplus(-z), keep, reduction)

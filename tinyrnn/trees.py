@@ -23,7 +23,8 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
             for (_, form), n in zip(parts, sizes, strict=True):
                 out.append(form(new[start : start + n]))
                 start += n
-            return tuple(out) if isinstance(tree, tuple) else out
+            named = hasattr(tree, "_fields")
+            return type(tree)(*out) if named else tuple(out) if isinstance(tree, tuple) else out
 
         return [leaf for p in parts for leaf in p[0]], rebuild
     return [tree], lambda new: new[0]

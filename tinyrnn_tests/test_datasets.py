@@ -80,7 +80,7 @@ def test_files_of_other_packages(folder, monkeypatch):
 def test_vocabulary():
     v = datasets.Vocabulary("abracadabra", at_least=2)
     assert len(v) == 5
-    assert v.tokens(v("abz")) == ["a", "b", "?"]
+    assert v.tokens(v("abz")) == ["a", "b", "<unknown>"]
     assert "r" in v
     assert "z" not in v
     assert len(datasets.Vocabulary("abracadabra", most=1)) == 3

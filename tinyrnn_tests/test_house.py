@@ -9,7 +9,7 @@ import tinyrnn
 
 ROOT = Path(tinyrnn.__file__).parent
 FLOORS = [{"errors", "shapes", "files", "trees"}, {"ir"}, {"domains", "cells", "passes"}, {"backends", "viz", "symbolic"},
-          {"tensor", "tracing", "functional", "compile", "losses", "randomness", "optim", "io", "train", "nn", "datasets", "testing"},
+          {"tensor", "tracing", "functional", "compile", "losses", "randomness", "padding", "optim", "io", "train", "nn", "datasets", "testing"},
           {"bench", "tour", "cli", "__main__"}]
 
 

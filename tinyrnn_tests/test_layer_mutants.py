@@ -7,7 +7,7 @@ import tinyrnn as tr
 from tinyrnn.cells import variants
 from tinyrnn.nn import noise, packed
 from tinyrnn.train import task
-from tinyrnn.train.loop import Mean, Run
+from tinyrnn.train.run import Mean, Run
 
 from . import loops, test_layers, test_seq2seq, test_training
 
@@ -110,7 +110,7 @@ def test_a_planted_bug_is_noticed(name, monkeypatch):
 
 def test_resume_forgets_nothing(tmp_path, monkeypatch):
     """Whatever a checkpoint leaves out, the comparison of runs notices."""
-    from tinyrnn.train import loop
+    from tinyrnn.train import run as loop
     original = loop.read_checkpoint
     whole, _ = test_training.run_to(tmp_path / "whole", monkeypatch, optimizer=tr.optim.Adam(0.01), save_every=2)
     for missing in ("rng", "before", "done", "optimizer"):

@@ -153,7 +153,7 @@ def test_files_and_mistakes(tmp_path):
     np.testing.assert_array_equal(back.generate(SOURCE, 5), model.generate(SOURCE, 5))
     delayed = tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-2])")
     for use, message in ((lambda: model_of("multi"), "attention='multi'"), (lambda: model_of(None).attend(SOURCE, TARGET), "no attention"),
-                         (lambda: model_of(None, cell=delayed), "without longer lags"),
+                         (lambda: model_of(None, cell=delayed), "one step back"),
                          (lambda: tr.nn.EncoderDecoder(3, 3, 4, start=3), "tokens from 0 to 2"),
                          (lambda: tr.nn.EncoderDecoder(3, 3, 4, teacher_forcing=2), "shares from 0 to 1"),
                          (lambda: model(SOURCE, TARGET[:2]), "4 rows and the target has 2"),

@@ -45,12 +45,12 @@ class Vocabulary:
 
     >>> v = Vocabulary(["a", "b", "a"])
     >>> v(["a", "b", "c"]).tolist(), v.tokens([2, 3, 1]), len(v)
-    ([2, 3, 1], ['a', 'b', '?'], 4)
+    ([2, 3, 1], ['a', 'b', '<unknown>'], 4)
     """
 
     def __init__(self, tokens: Iterable[Hashable], most: int | None = None, at_least: int = 1) -> None:
         counts = Counter(tokens).most_common(most)
-        self._tokens: list[Any] = ["", "?", *(t for t, n in counts if n >= at_least)]
+        self._tokens: list[Any] = ["", "<unknown>", *(t for t, n in counts if n >= at_least)]
         self._numbers = {t: i for i, t in enumerate(self._tokens) if i > 1}
 
     def __len__(self) -> int:
@@ -78,7 +78,8 @@ def continued(tokens: Array, rows: int) -> tuple[Array, Array]:
     >>> x.tolist(), y.tolist()
     ([[0, 1, 2], [3, 4, 5]], [[1, 2, 3], [4, 5, 6]])
     """
-    steps = (len(tokens) - 1) // rows
+    steps = (len(tokens) - 1) // rows if rows > 0 else 0
+    tokens = np.asarray(tokens)
     if steps < 1:
         raise ArgumentError(f"{len(tokens)} tokens do not make {rows} streams of a step and its target")
     return tokens[: rows * steps].reshape(rows, steps), tokens[1 : rows * steps + 1].reshape(rows, steps)

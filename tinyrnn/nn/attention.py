@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..cells.initial import uniform
 from ..errors import ArgumentError
 from ..functional import parameter, softmax, tanh, where
+from ..ir.ops.leaves import full
 from ..tensor import Tensor
 from .layers import Linear
 from .module import Module
@@ -43,5 +44,8 @@ class Attention(Module):
             scores = (tanh(keys + self.query(query).reshape(batch, 1, size)) * self.v).sum(-1)
         else:
             scores = (keys * query.reshape(batch, 1, size)).sum(-1)
+        if not steps:
+            return Tensor(full(0, (batch, memory.shape[-1]), memory.dtype)), scores
         weights = softmax(scores if valid is None else where(valid, scores, -1e30))
+        weights = weights if valid is None else where(valid, weights, 0.0)  # a row without any step looks nowhere
         return (weights.reshape(batch, 1, steps) @ memory).reshape(batch, memory.shape[-1]), weights

@@ -28,6 +28,8 @@ class Bidirectional(Module):
     (2, 5, 8)
     """
 
+    reads_time = True
+
     def __init__(self, layer: Module, merge: str | None = "concat", *, rng: Any = None) -> None:
         if merge is not None and merge not in _MERGES:
             raise ArgumentError(f"merge={merge!r}: expected one of {', '.join(_MERGES)} or None")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from inspect import signature
 from math import sqrt
 from typing import Any
 
@@ -12,11 +11,11 @@ import numpy.typing as npt
 
 from ..cells.initial import uniform
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..functional import blank_padding, broadcast_to, gather, layer_norm, parameter, stop_gradient, where
+from ..functional import broadcast_to, gather, layer_norm, parameter, stop_gradient, where
 from ..randomness import keep_mask
 from ..shapes import show
 from ..tensor import Tensor, as_tensor
-from .module import Module, describe
+from .module import Module
 
 
 def cast(x: Any, dtype: np.dtype[Any]) -> Tensor:
@@ -177,7 +176,7 @@ class Dropout(Module):
         if not 0 <= p < 1:
             raise ArgumentError(f"Dropout p={p!r}: expected 0 <= p < 1")
         self.p = p
-        self.shared_axes = (shared_axes,) if isinstance(shared_axes, int) else tuple(shared_axes)
+        self.shared_axes = tuple(int(a) for a in np.atleast_1d(np.asarray(shared_axes, int)))
         self.rng = np.random.default_rng(rng)
 
     def config(self) -> dict[str, Any]:
@@ -194,59 +193,10 @@ class Dropout(Module):
         return where(kept, t / (1 - self.p), 0.0)
 
     def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
-        if self.training and self.p and 1 in self.shared_axes:
+        if self.training and self.p and self.shared_axes:
             raise ArgumentError("this Dropout keeps one mask for all steps of a sequence, so single steps cannot be taken in "
                                 "training mode: call it on whole sequences, or model.eval() first")
         return self(x), None
-
-
-class Sequential(Module):
-    """Layers one after the other.
-
-    `lengths` (or `mask`, bool [B, T]) blanks the padding of the input and goes to every layer that takes it, up to the
-    first that leaves no time axis.  With `return_state` (or a `state` from before) the states of all layers come back
-    beside the output; `step` keeps them from step to step.
-    """
-
-    def __init__(self, *layers: Module) -> None:
-        if not layers:
-            raise ArgumentError("Sequential needs at least one layer")
-        self.layers = list(layers)
-
-    def config(self) -> dict[str, Any] | None:
-        if any(layer.config() is None for layer in self.layers):
-            return None
-        return {"layers": [describe(layer) for layer in self.layers]}
-
-    def __call__(self, x: Any, lengths: Any = None, mask: Any = None, state: Sequence[Any] | None = None,
-                 return_state: bool = False) -> Any:
-        if (lengths is not None or mask is not None) and not self.reads_time_first():
-            x = blank_padding(as_tensor(x if hasattr(x, "dtype") else np.asarray(x)), lengths, mask)
-        valid = {k: v for k, v in (("lengths", lengths), ("mask", mask)) if v is not None}
-        after = []
-        for layer, own in zip(self.layers, self._states(state), strict=True):
-            known = signature(type(layer).__call__).parameters
-            taken = {k: v for k, v in valid.items() if k in known} | ({"state": own} if "state" in known else {})
-            x = layer(x, **taken)
-            x, new = x if isinstance(x, tuple) else (x, None)
-            after.append(new)
-            valid = {} if layer.ends_time else valid
-        return (x, after) if return_state or state is not None else x
-
-    def _states(self, state: Sequence[Any] | None) -> Sequence[Any]:
-        if state is not None and len(state) != len(self.layers):
-            raise ArgumentError(f"the state holds one entry for each of {len(self.layers)} layers, got {len(state)}")
-        return [None] * len(self.layers) if state is None else state
-
-    def step(self, x: Any, state: Sequence[Any] | None = None) -> tuple[Any, list[Any]]:
-        """One time step through all layers."""
-        new = []
-        for layer, own in zip(self.layers, self._states(state), strict=True):
-            if not hasattr(layer, "step"):
-                raise ArgumentError(f"{type(layer).__name__} has no step(x_t, state), so the model cannot stream")
-            x, after = layer.step(x, own)
-            new.append(after)
-        return x, new
 
 
 def positive(name: str, value: Any) -> int:

@@ -13,12 +13,13 @@ from ..errors import LoadError, TinyRNNError
 from ..files import PathLike
 from ..io.weights import read_weights
 from .bidirectional import Bidirectional
-from .layers import Dropout, Embedding, LayerNorm, Linear, Repeat, Sequential
+from .layers import Dropout, Embedding, LayerNorm, Linear, Repeat
 from .module import Module
 from .packed import GRU, LSTM, RNN
 from .pooling import Last, Pool
 from .recurrent import Recurrent
 from .seq2seq import EncoderDecoder
+from .sequential import Sequential
 
 
 def _recurrent(text: str, name: str, sizes: dict[str, int], **options: Any) -> Module:

@@ -43,6 +43,7 @@ class Module:
     """
 
     _training: bool = True
+    reads_time: bool = False  # whether steps of a sequence meet here, so that padding must be marked
     ends_time: bool = False  # whether the output has no time axis any more, so that lengths no longer apply
 
     @property
@@ -58,7 +59,8 @@ class Module:
         self._training = mode
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} has no __call__")
+        also = "; it has a forward: rename it to __call__" if hasattr(self, "forward") else ""
+        raise NotImplementedError(f"{type(self).__name__} has no __call__{also}")
 
     def config(self) -> dict[str, Any] | None:
         """The arguments that build this layer again, as JSON; None for a model that only its own code can build."""
@@ -83,8 +85,8 @@ class Module:
         return ((k, t) for k, t in self._leaves() if t.trainable)
 
     def _leaves(self) -> Iterator[tuple[str, Tensor]]:
-        shared = self.shared()
-        return ((k, t) for k, t in self._places() if k not in shared)
+        aliases = self._aliases()
+        return ((k, t) for k, t in self._places() if k not in aliases)
 
     def _places(self, prefix: str = "", above: tuple[Module, ...] = ()) -> Iterator[tuple[str, Tensor]]:
         """Every place that holds data, by its dotted name; shared data stand in several."""
@@ -95,7 +97,7 @@ class Module:
             elif value.is_leaf:
                 yield name, value
 
-    def shared(self) -> dict[str, str]:
+    def _aliases(self) -> dict[str, str]:
         """Further names of shared parameters, each with the first."""
         first: dict[int, str] = {}
         return {k: first[id(t.node)] for k, t in self._places() if first.setdefault(id(t.node), k) != k}
@@ -172,14 +174,19 @@ class Module:
     def save(self, path: PathLike) -> None:
         """Write weights, structure and equations to one safetensors file, atomically."""
         notes = {"tinyrnn": "1"}
-        if self.config() is not None:
-            notes |= {"model": json.dumps(describe(self)), "shared": json.dumps(self.shared())}
+        if config_of(self) is not None:
+            notes |= {"model": json.dumps(describe(self), default=np.generic.item), "shared": json.dumps(self._aliases())}
         write_weights(path, dict(self._leaves()), notes)
+
+
+def config_of(module: Module) -> dict[str, Any] | None:
+    """The arguments that build a layer of tinyrnn again; None for classes of others, whatever they derive from."""
+    return type(module).config(module) if type(module).__module__.startswith(__name__.rpartition(".")[0]) else None
 
 
 def describe(module: Module) -> dict[str, Any]:
     """A module as JSON: its kind and the arguments that build it."""
-    config = module.config()
+    config = config_of(module)
     if config is None:
         raise ArgumentError(f"{type(module).__name__} cannot be described in a file: it is not a layer of tinyrnn")
     return {"kind": type(module).__name__, **config}

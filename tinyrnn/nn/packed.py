@@ -19,6 +19,7 @@ from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to
 from ..ir.ops.structure import concat as join
 from ..ir.ops.structure import take
+from ..padding import refuse_single
 from ..randomness import keep_mask
 from ..shapes import show
 from ..tensor import Tensor, detached
@@ -46,6 +47,7 @@ class Packed(Module):
         learn_state        the state before the first step is trained: `h0_l0`, ...; zero at the start
     """
 
+    reads_time = True
     patterns: ClassVar[Mapping[str, str]] = {
         "weight_ih": "W_i{}", "weight_hh": "W_h{}", "bias_ih": "b_i{}", "bias_hh": "b_h{}"}
 
@@ -100,7 +102,11 @@ class Packed(Module):
 
     def backwards(self, rng: Any = None) -> Module:
         """A layer of the same kind, with parameters of its own, that reads from the other end."""
-        return type(self)(**{**self.config(), "reverse": not self.reverse, "rng": rng})
+        try:
+            return type(self)(**{**self.config(), "reverse": not self.reverse, "rng": rng})
+        except TypeError as error:
+            raise ArgumentError(f"{type(self).__name__} cannot be built a second time from its options ({error}); wrap a layer "
+                                "of tinyrnn itself") from None
 
     def cell_weights(self, where: str) -> dict[str, Node]:
         """The cell's own parameters as rows of the packed ones; biases that are left out are zero."""
@@ -136,6 +142,7 @@ class Packed(Module):
         return Tensor(swap(y) if self.batch_first else y), self._join_state(finals)
 
     def _without_batch(self, x: Any, state: State, lengths: Any, mask: Any) -> tuple[Tensor, State]:
+        refuse_single(type(self).__name__, tuple(np.shape(x)))
         axis = 0 if self.batch_first else 1
         begun = tuple(one_row(s, 1) for s in state) if isinstance(state, (tuple, list)) else (
             None if state is None else one_row(state, 1))
@@ -246,6 +253,7 @@ class LSTM(Packed):
         for name, value in (("clip", clip), ("cell_clip", cell_clip)):
             if value is not None and not value > 0:
                 raise ArgumentError(f"{name}={value!r}: expected a positive number")
+        clip, cell_clip = (None if value is None else float(value) for value in (clip, cell_clip))
         if proj_size and not 0 < positive("proj_size", proj_size) < hidden_size:
             raise ArgumentError(f"proj_size={proj_size}: expected less than hidden_size={hidden_size}")
         if chrono is not None and positive("chrono", chrono) < 3:
@@ -257,8 +265,8 @@ class LSTM(Packed):
                     cell_clip=cell_clip)
         gates = "fgo" if coupled else "ifgo"
         super().__init__(cell, gates, input_size, hidden_size, **options)
-        if chrono is not None and not self.bias:
-            raise ArgumentError("chrono sets biases: leave bias=True")
+        if (chrono is not None or forget_bias) and not self.bias:
+            raise ArgumentError("chrono and forget_bias set biases: leave bias=True")
         for name, t in list(self.named_parameters()):
             if name.startswith(("bias_ih", "bias_hh")):
                 t.assign(self._started(gates, t.numpy(), name.startswith("bias_ih")))

@@ -7,41 +7,45 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..functional import arange, check_lengths, one_hot, row_mask, where
+from ..functional import arange, one_hot, where
 from ..functional import max as largest
+from ..ir.ops.leaves import full
+from ..padding import refuse_single, valid_steps
 from ..shapes import show
 from ..tensor import Tensor, as_tensor
 from .module import Module
+from .recurrent import one_row, only_row, single_rows
 
 
-def valid_steps(x: Tensor, lengths: Any, mask: Any) -> Tensor | None:
-    """Which steps of x [B, T, ...] count, bool [B, T]."""
-    if x.ndim < 2:
-        raise ShapeError(f"expected a sequence [B, T, ...], got {show(x.shape)}")
-    if lengths is not None and mask is not None:
-        raise ArgumentError("give lengths or mask, not both")
-    if lengths is not None:
-        known = not isinstance(lengths, Tensor) or lengths.is_leaf
-        return row_mask(x.shape[1], check_lengths(np.asarray(lengths), x.shape[1]) if known else lengths)
-    if mask is None:
-        return None
-    valid = as_tensor(mask if isinstance(mask, Tensor) else np.asarray(mask))
-    if valid.dtype.kind != "b" or valid.shape != x.shape[:2]:
-        raise ShapeError(f"a mask is bool [B, T], here {show(x.shape[:2])}; got {valid.dtype}{show(valid.shape)}")
-    return valid
-
-
-class Last(Module):
-    """The output at each row's last valid step: [B, T, H] becomes [B, H]; zero for a row without any."""
+class OverTime(Module):
+    """What pools over time: [B, T, ...] becomes [B, ...], one sequence [T, H] becomes [H]."""
 
     ends_time = True
+    reads_time = True
+
+    def __call__(self, x: Any, lengths: Any = None, mask: Any = None) -> Tensor:
+        t = as_tensor(x)
+        if t.ndim < 2:
+            raise ShapeError(f"{type(self).__name__} takes [B, T, ...] or one sequence [T, H], got {show(t.shape)}")
+        if t.ndim == 2:
+            refuse_single(type(self).__name__, t.shape)
+            return only_row(self(one_row(t, 0), *single_rows(lengths, mask, 0)), 0)
+        valid = valid_steps(t.shape[0], t.shape[1], lengths, mask)
+        if not t.shape[1]:
+            return Tensor(full(0, (t.shape[0], *t.shape[2:]), t.dtype))
+        return self.pooled(t, valid)
+
+    def pooled(self, t: Tensor, valid: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+
+class Last(OverTime):
+    """The output at each row's last valid step: [B, T, H] becomes [B, H]; zero for a row without any."""
 
     def config(self) -> dict[str, Any]:
         return {}
 
-    def __call__(self, x: Any, lengths: Any = None, mask: Any = None) -> Tensor:
-        t = as_tensor(x)
-        valid = valid_steps(t, lengths, mask)
+    def pooled(self, t: Tensor, valid: Tensor | None) -> Tensor:
         if valid is None:
             return t[:, -1]
         last = one_hot(largest(where(valid, arange(t.shape[1]), -1), 1), t.shape[1], t.dtype)
@@ -51,15 +55,13 @@ class Last(Module):
         return as_tensor(x), None
 
 
-class Pool(Module):
+class Pool(OverTime):
     """The "mean", "max" or "sum" over the valid steps: [B, T, H] becomes [B, H]; zero for a row without any.
 
     >>> import tinyrnn as tr
     >>> tr.nn.Pool("mean")([[[1.0], [3.0], [9.0]]], lengths=[2]).numpy()
     array([[2.]])
     """
-
-    ends_time = True
 
     def __init__(self, reduction: str = "mean") -> None:
         if reduction not in ("mean", "max", "sum"):
@@ -69,9 +71,7 @@ class Pool(Module):
     def config(self) -> dict[str, Any]:
         return {"reduction": self.reduction}
 
-    def __call__(self, x: Any, lengths: Any = None, mask: Any = None) -> Tensor:
-        t = as_tensor(x)
-        valid = valid_steps(t, lengths, mask)
+    def pooled(self, t: Tensor, valid: Tensor | None) -> Tensor:
         if valid is None:
             return {"mean": t.mean, "max": t.max, "sum": t.sum}[self.reduction](1)
         wide = valid.reshape(*valid.shape, *(1,) * (t.ndim - 2))

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cells import Cell
+from ..cells import Cell, get
 from ..errors import ArgumentError, ShapeError
-from ..functional import parameter, stack, step_mask
+from ..functional import parameter, stack
 from ..ir.node import Node
 from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to, transpose
 from ..ir.ops.structure import take
+from ..padding import refuse_single, valid_steps
 from ..shapes import show
 from ..tensor import Tensor, as_tensor, detached
 from ..trees import map_tree
@@ -39,10 +40,15 @@ class Recurrent(Module):
     ((2, 5, 4), (2, 4), 0.0)
     """
 
-    def __init__(self, cell: Cell, sizes: Mapping[str, int] | None = None, *, reverse: bool = False,
+    reads_time = True
+
+    def __init__(self, cell: Cell | str, sizes: Mapping[str, int] | None = None, *, reverse: bool = False,
                  time_major: bool = False, zoneout: Rates = 0.0, recurrent_dropout: float = 0.0,
                  dtype: npt.DTypeLike = "float32", rng: Any = None, fixed: Mapping[str, npt.ArrayLike] | None = None,
                  **named: int) -> None:
+        cell = get(cell) if isinstance(cell, str) else cell
+        if not isinstance(cell, Cell):
+            raise ArgumentError(f"Recurrent takes a Cell or the name of one, got {type(cell).__name__}")
         self.cell, self.reverse, self.time_major = cell, reverse, time_major
         self.noise = Noise(cell, zoneout, recurrent_dropout)
         self.rng = np.random.default_rng(rng)
@@ -67,7 +73,8 @@ class Recurrent(Module):
         return {p: t.numpy() for p, t in self.weights.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict({f"weights.{k}": v for k, v in state.items()})
+        """Assign all parameters, under the cell's own names or as they stand in a file (`weights.W`)."""
+        super().load_state_dict({k if k.startswith("weights.") else f"weights.{k}": v for k, v in state.items()})
 
     def __call__(self, x: Any, state: State = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Tensor, ...]]:
         named = self._named(x)
@@ -114,6 +121,7 @@ class Recurrent(Module):
 
     def _without_batch(self, named: Mapping[str, Any], state: State, lengths: Any, mask: Any) -> tuple[Any, tuple[Tensor, ...]]:
         axis = int(self.time_major)
+        refuse_single(f"the cell {self.cell.name}", tuple(np.shape(next(iter(named.values())))))
         begun = None if state is None else [one_row(s, 0) for s in (state if isinstance(state, (tuple, list)) else [state])]
         y, after = self({n: one_row(v, axis) for n, v in named.items()}, begun, *single_rows(lengths, mask, axis))
         return map_tree(lambda t: only_row(t, axis), y), tuple(only_row(s, 0) for s in after)
@@ -207,10 +215,5 @@ def sequence(x: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: str, ti
 
 def time_mask(steps: int, batch: int, lengths: Any, mask: Any, time_major: bool) -> Node | None:
     """`lengths` [B] or `mask` (in the layer's own order of axes) as bool [T, B]."""
-    if mask is not None and not time_major:
-        mask = as_tensor(mask if isinstance(mask, Tensor) else np.asarray(mask)).T
-    node = step_mask(steps, lengths, mask)
-    if node is not None and node.shape != (steps, batch):
-        raise ShapeError(f"expected one length for each of {batch} rows, or a mask for {batch} rows and {steps} steps, "
-                         f"got {show(node.shape)} [T, B]")
-    return node
+    valid = valid_steps(batch, steps, lengths, mask, time_major)
+    return None if valid is None else transpose(valid.source())

@@ -13,18 +13,18 @@ from ..compile import Program
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..functional import argmax, concat, gather, one_hot, scan, tanh, where
 from ..ir.ops.leaves import full
+from ..padding import check_lengths, valid_steps
 from ..randomness import keep_mask
 from ..shapes import show
 from ..tensor import Tensor, as_tensor
 from ..train import History
 from ..train.data import is_ragged, pad_rows
-from ..train.generate import draw
+from ..train.generate import check_sampling, draw
 from ..train.loop import evaluating
 from .attention import Attention
 from .bidirectional import Bidirectional
 from .layers import Embedding, Linear, positive
 from .module import Module
-from .pooling import valid_steps
 from .recurrent import Recurrent, swap
 
 Array = npt.NDArray[Any]
@@ -86,9 +86,10 @@ class EncoderDecoder(Module):
 
     def _layer(self, width: int) -> Recurrent:
         cell = self.cell
-        if len(cell.inputs) != 1 or len(cell.sizes) != 2 or len(cell.outputs) != 1 or any(k > 1 for _, k in cell.slots):
-            raise ArgumentError(f"EncoderDecoder needs a cell of one input, one output, one input size and one state size, "
-                                f"without longer lags; {cell.name} is {cell!r} with sizes {', '.join(cell.sizes)}")
+        alone = [n for n, _ in cell.slots] == list(cell.states)
+        if not alone or (len(cell.inputs), len(cell.sizes), len(cell.outputs)) != (1, 2, 1):
+            raise ArgumentError("EncoderDecoder needs a cell of one input, one output, one input size and one state size, that "
+                                f"remembers its states alone, one step back; got {cell!r} with sizes {', '.join(cell.sizes)}")
         reads = cell.signals[cell.inputs[0]][0]
         sizes = {s: width if s == reads else self.sizes["hidden_size"] for s in cell.sizes}
         return Recurrent(cell, sizes, dtype=self.dtype, rng=self.rng)
@@ -103,12 +104,14 @@ class EncoderDecoder(Module):
                 "dropout": self.dropout, "teacher_forcing": self.teacher_forcing, "start": self.start, "stop": self.stop,
                 "dtype": self.dtype.name}
 
+    reads_time = True
+
     # ---- the two halves
 
     def encode(self, source: Any, lengths: Any = None) -> Memory:
         """What the decoder needs to know of the source."""
         y: Any = self._dropped(self.source_embedding(_tokens(source, "source")))
-        valid = valid_steps(y, lengths, None)
+        valid = valid_steps(y.shape[0], y.shape[1], lengths, None)
         state = []
         for layer, bridge in zip(self.encoder, self.bridge, strict=True):
             y, after = layer(y, lengths=lengths)
@@ -197,6 +200,12 @@ class EncoderDecoder(Module):
         """Loss and metrics when the decoder reads the targets."""
         return super().evaluate(x if isinstance(x, tuple) else (x, y), y, **options)
 
+    def predict(self, x: Any, **options: Any) -> Array:
+        """Logits when the decoder reads the targets: x is a pair (source, target).  `generate` reads its own tokens."""
+        if not isinstance(x, tuple):
+            raise ArgumentError("EncoderDecoder.predict takes (source, target); what it says by itself comes from generate")
+        return super().predict(x, **options)
+
     def attend(self, source: Any, target: Any, lengths: Any = None) -> Array:
         """Where the decoder looks while it reads the target: weights [B, T, S]."""
         if self.attention is None:
@@ -212,8 +221,7 @@ class EncoderDecoder(Module):
 
         `temperature=0` takes the most likely token at each step; otherwise tokens are drawn, among the `top_k` likeliest.
         """
-        if temperature < 0 or steps < 0 or (top_k is not None and top_k < 1):
-            raise ArgumentError("generate: expected temperature >= 0, steps >= 0 and top_k >= 1")
+        check_sampling(temperature, steps, top_k)
         if is_ragged(prompt):
             prompt, lengths = pad_rows(prompt)
         source, generator = _array(prompt), np.random.default_rng(rng)
@@ -221,7 +229,7 @@ class EncoderDecoder(Module):
         said, ended = [], np.zeros(len(source), bool)
         token = np.full(len(source), self.start)
         with evaluating(self):
-            memory = encode(source, None if lengths is None else np.asarray(lengths))
+            memory = encode(source, None if lengths is None else check_lengths(lengths, source.shape[1], len(source)))
             state = memory.pop("state")
             advance = Program(self._advance)
             for _ in range(steps):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, LoadError
 from ..functional import clip, where
 from ..functional import sqrt as sqrt_
 from ..tensor import Tensor
-from .schedules import Constant, Plateau, Schedule
+from .schedules import Constant, Schedule
 
 Values = dict[str, Any]
 State = dict[str, Any]
@@ -31,13 +31,32 @@ class Optimiser:
     def __init__(self, lr: float, *, clip_norm: float | None = None, clip_value: float | None = None,
                  schedule: Schedule | None = None, weight_decay: float = 0.0) -> None:
         for name, value in (("lr", lr), ("clip_norm", clip_norm), ("clip_value", clip_value)):
-            if value is not None and not value > 0:
-                raise ArgumentError(f"{name}={value!r}: expected a positive number")
+            if value is not None and (not isinstance(value, (int, float, np.number)) or not value > 0):
+                raise ArgumentError(f"{name}={value if isinstance(value, (int, float)) else type(value).__name__}: expected a "
+                                    "positive number; parameters are given to step or fit, not to the optimiser")
+        if schedule is not None and not callable(schedule):
+            raise ArgumentError(f"schedule={schedule!r}: expected a function from the number of steps to a factor of lr")
         if not weight_decay >= 0:
             raise ArgumentError(f"weight_decay={weight_decay!r}: expected a number from 0")
         self.lr, self.clip_norm, self.clip_value = lr, clip_norm, clip_value
         self.schedule, self.weight_decay = Constant() if schedule is None else schedule, weight_decay
         self.state: State = {}
+        self._claimed: list[Any] = []
+
+    def claim(self, parameters: Sequence[Tensor]) -> None:
+        """Take charge of these parameters; what is remembered belongs to them alone."""
+        nodes = [p.node for p in parameters]
+        if self.state and self._claimed and (len(nodes) != len(self._claimed) or any(
+                a is not b for a, b in zip(nodes, self._claimed, strict=True))):
+            raise ArgumentError(f"{self!r} remembers the steps of other parameters; take a new optimiser for each model")
+        self._claimed = nodes
+
+    def remembered(self, kept: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Mapping[str, Any]:
+        """What is kept for a parameter, where it fits."""
+        if any(k not in self.slots or np.shape(v) != shape for k, v in kept.items()):
+            found = ", ".join(f"{k} of shape {np.shape(v)}" for k, v in kept.items())
+            raise ArgumentError(f"{self!r} remembers {found} for {name} of shape {shape}; take a new optimiser for each model")
+        return kept
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 1."""
@@ -45,7 +64,7 @@ class Optimiser:
 
     def observe(self, numbers: Mapping[str, float]) -> None:
         """Tell the schedule how an epoch went."""
-        if isinstance(self.schedule, Plateau):
+        if hasattr(self.schedule, "observe"):
             self.schedule.observe(numbers)
 
     def update(self, params: Mapping[str, Any], grads: Mapping[str, Any], state: State) -> tuple[Values, State]:
@@ -56,10 +75,7 @@ class Optimiser:
         new_params: Values = {}
         after: State = {}
         for name, g in self.clip(grads).items():
-            kept = before.get(name, {})
-            if any(np.shape(v) != np.shape(g) for v in kept.values()):
-                raise ArgumentError(f"{self!r} remembers another {name} of shape {np.shape(next(iter(kept.values())))}; "
-                                    "take a new optimiser for each model")
+            kept = self.remembered(before.get(name, {}), name, np.shape(g))
             slots = {k: kept[k] if k in kept else np.zeros_like(g) for k in self.slots}
             new_params[name], after[name] = self.follow(params[name], g, slots, numbers)
         return {**params, **new_params}, {"step": step, "of": {**before, **after}}
@@ -93,7 +109,9 @@ class Optimiser:
 
     def step(self, parameters: Iterable[Tensor]) -> None:
         """Update every parameter that has a gradient, and forget the gradients."""
-        boxes = {str(i): p for i, p in enumerate(parameters) if p.grad is not None}
+        every = list(parameters)
+        self.claim(every)
+        boxes = {str(i): p for i, p in enumerate(every) if p.grad is not None}
         params, grads = {k: p.numpy() for k, p in boxes.items()}, {k: p.grad for k, p in boxes.items()}
         new, self.state = self.update(params, grads, self.state)
         for k, p in boxes.items():
@@ -102,27 +120,33 @@ class Optimiser:
 
     def state_dict(self) -> State:
         """What a run needs to go on: the step, what is remembered, and the schedule's own state."""
-        own = self.schedule.state_dict() if isinstance(self.schedule, Plateau) else {}
-        return {**self.state, "schedule": own}
+        own = self.schedule.state_dict() if hasattr(self.schedule, "state_dict") else {}
+        return {**self.state, "schedule": own, "kind": type(self).__name__}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
-        self.state = {k: v for k, v in state.items() if k != "schedule"}
-        if isinstance(self.schedule, Plateau):
+        if not {"schedule", "kind"} <= set(state) or state["kind"] != type(self).__name__:
+            own = type(self).__name__
+            raise LoadError(f"{own} cannot go on from the state of {state.get('kind', 'something else')}: give what "
+                            f"{own}.state_dict() gave")
+        self.state, self._claimed = {k: v for k, v in state.items() if k in ("step", "of")}, []
+        if hasattr(self.schedule, "load_state_dict"):
             self.schedule.load_state_dict(state["schedule"])
 
     def __repr__(self) -> str:
         plain = (None, 0.0, False, Constant())
-        shown = [f"{k}={v!r}" for k, v in vars(self).items() if k not in ("state", "slots") and v not in plain]
+        shown = [f"{k}={getattr(v, '__qualname__', None) or repr(v)}" for k, v in vars(self).items()
+                 if k not in ("state", "slots", "_claimed") and v not in plain]
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def gradient_norm(grads: Mapping[str, Any]) -> Any:
     """The Euclidean norm of all gradients together, added in float64."""
     if any(isinstance(g, Tensor) for g in grads.values()):
-        squares = [(g * g).sum().astype(np.float64) for g in grads.values()]
+        wide = [g.astype(np.float64) for g in grads.values()]
+        squares = [(g * g).sum() for g in wide]
         return sqrt_(sum(squares[1:], squares[0]))
-    return sqrt(sum(float(np.vdot(g, g).real) for g in grads.values()))
+    return sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in grads.values()))
 
 
 class SGD(Optimiser):
@@ -195,8 +219,8 @@ class Adam(Optimiser):
 
     def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, **options: Any) -> None:
         super().__init__(lr, **options)
-        if not all(0 <= b < 1 for b in betas):
-            raise ArgumentError(f"betas={betas!r}: expected two numbers from 0 up to but not 1")
+        if len(betas) != 2 or not all(0 <= b < 1 for b in betas) or not eps >= 0:
+            raise ArgumentError(f"betas={betas!r}, eps={eps!r}: expected two numbers from 0 up to but not 1, and eps from 0")
         self.betas, self.eps = betas, eps
 
     def numbers(self, step: int) -> dict[str, float]:

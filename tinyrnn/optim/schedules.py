@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from math import cos, inf, pi
 from typing import Any
 
+import numpy as np
+
 from ..errors import ArgumentError
 
 Schedule = Callable[[int], float]
 
 
 def _from_one(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ArgumentError(f"{name}={value!r}: expected a whole number from 1")
 
 
@@ -77,6 +79,18 @@ class WarmUp:
 
     def __call__(self, step: int) -> float:
         return (step + 1) / self.steps if step < self.steps else self.then(step - self.steps)
+
+    def observe(self, numbers: Mapping[str, float]) -> None:
+        """How an epoch went, handed on."""
+        if hasattr(self.then, "observe"):
+            self.then.observe(numbers)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.then.state_dict() if hasattr(self.then, "state_dict") else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if hasattr(self.then, "load_state_dict"):
+            self.then.load_state_dict(state)
 
 
 @dataclass

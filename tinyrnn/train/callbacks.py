@@ -21,7 +21,8 @@ class StopTraining(Exception):  # noqa: N818  (a signal, as StopIteration is)
 class Callback:
     """The base of callbacks that keep something: called with (epoch, numbers) after each epoch.
 
-    `begin` sees the model before the first epoch; `state_dict` and `load_state_dict` hold what a resumed run needs.
+    `begin` sees the model before the first epoch and forgets what a run before left; `state_dict` and `load_state_dict`
+    hold what a resumed run needs.
     Plain functions of (epoch, numbers) are callbacks as well.
     """
 
@@ -48,10 +49,11 @@ class BestWeights(Callback):
         if mode not in ("min", "max"):
             raise ArgumentError(f"mode={mode!r}: expected 'min' or 'max'")
         self.monitor, self.mode = monitor, mode
-        self.best, self.epoch, self.weights = inf if mode == "min" else -inf, 0, {}  # type: ignore[var-annotated]
+        self.weights: dict[str, Any] = {}
 
     def begin(self, model: Any) -> None:
         self.model = model
+        self.best, self.epoch, self.weights = inf if self.mode == "min" else -inf, 0, {}
 
     def improved(self, epoch: int, numbers: Mapping[str, float], by: float = 0.0) -> bool:
         """Whether this epoch is the best so far; its weights are kept then."""
@@ -87,7 +89,11 @@ class EarlyStopping(BestWeights):
         super().__init__(monitor, mode)
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
             raise ArgumentError(f"patience={patience!r}: expected a whole number from 1")
-        self.patience, self.least, self.waited = patience, least, 0
+        self.patience, self.least = patience, least
+
+    def begin(self, model: Any) -> None:
+        super().begin(model)
+        self.waited = 0
 
     def __call__(self, epoch: int, numbers: Mapping[str, float]) -> None:
         self.waited = 0 if self.improved(epoch, numbers, self.least) else self.waited + 1
@@ -111,6 +117,9 @@ class Log(Callback):
         if self.path.suffix not in (".csv", ".json"):
             raise ArgumentError(f"Log writes .csv or .json, got {self.path.name!r}")
         self.rows: list[dict[str, float]] = []
+
+    def begin(self, model: Any) -> None:
+        self.rows = []
 
     def __call__(self, epoch: int, numbers: Mapping[str, float]) -> None:
         self.rows.append({"epoch": epoch, **numbers})

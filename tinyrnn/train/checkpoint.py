@@ -3,24 +3,57 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import LoadError
+from ..errors import ArgumentError, LoadError
 from ..io.weights import read_weights, write_weights
 
+try:
+    import fcntl
+except ImportError:  # not on Windows: there two runs in one folder are not told apart
+    fcntl = None  # type: ignore[assignment]
+
 NAME = "checkpoint.safetensors"
+
+
+KEYS = {"setup", "weights", "optimizer", "sums", "rng", "before", "epoch", "done", "totals", "weight", "carried", "gathered",
+        "stopped", "reason", "history", "callbacks"}
+
+
+class Lock:
+    """A folder that one run has for itself; the system lets go of it when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise ArgumentError(f"resume={str(folder)!r} is a file: give a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        if fcntl is not None:
+            self.file = open(folder / "lock", "w")  # noqa: SIM115  (it stays open as long as the run)
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self.file.close()
+                raise ArgumentError(f"another run is at work in {folder}: give each run a folder of its own") from None
+
+    def __del__(self) -> None:
+        if fcntl is not None and hasattr(self, "file"):
+            self.file.close()
 
 
 def write_checkpoint(folder: Path, tree: Mapping[str, Any]) -> None:
     """Nested dicts, lists and tuples of numbers, texts, None and arrays; atomic."""
     arrays: dict[str, Any] = {}
-    text = json.dumps(_encode(tree, "run", arrays))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_weights(folder / NAME, arrays, {"tinyrnn": "1", "run": text})
+    try:
+        text = json.dumps(_encode(tree, "run", arrays))
+    except TypeError as error:
+        raise ArgumentError(f"a checkpoint holds numbers, texts, None, arrays, and lists and dicts of them ({error}): look at "
+                            "the state_dict of your callbacks") from None
+    write_weights(folder / NAME, arrays, {"tinyrnn": "1", "run": text, "sum": _checksum(text, arrays)})
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -28,12 +61,26 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     path = folder / NAME
     if not path.exists():
         return None
+    if not path.is_file():
+        raise LoadError(f"{path}: not a file")
     arrays, metadata = read_weights(path)
     try:
-        tree: dict[str, Any] = _decode(json.loads(metadata["run"]), arrays)
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise LoadError(f"{path}: not a checkpoint of a run ({error})") from None
+        text = metadata["run"]
+        if metadata["sum"] != _checksum(text, arrays):
+            raise ValueError("its sum does not agree: a bit was flipped, or it was edited")
+        tree: dict[str, Any] = _decode(json.loads(text), arrays)
+        if set(tree) != KEYS:
+            raise ValueError("it lacks something")
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise LoadError(f"{path}: not a sound checkpoint of a run ({error}); remove it to begin anew") from None
     return tree
+
+
+def _checksum(text: str, arrays: Mapping[str, Any]) -> str:
+    found = zlib.crc32(text.encode())
+    for name in sorted(arrays):
+        found = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), found)
+    return f"{found:08x}"
 
 
 def _encode(tree: Any, path: str, arrays: dict[str, Any]) -> Any:

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..functional import check_lengths
+from ..padding import check_lengths
 from ..shapes import show
 
 Array = npt.NDArray[Any]
 Batch = dict[str, Any]
 
 POOL = 32      # batches among whose rows bucketing sorts by length
-GRAINS = 16    # different lengths to which batches are padded: each length is traced once
+KINDS = 16     # lengths to which batches are padded, each traced once
 
 
 class Piece(NamedTuple):
@@ -31,26 +31,47 @@ class Piece(NamedTuple):
         return self.start == 0
 
 
-def pad_rows(rows: Sequence[Any], fill: float = 0) -> tuple[Array, Array]:
-    """Rows of different lengths as one array [B, T, ...] filled up at their ends, and their lengths.
+class Ragged:
+    """Rows of different lengths; `self[rows, steps]` is an array of some, filled up with zeros at their ends."""
+
+    def __init__(self, rows: Sequence[Any], name: str) -> None:
+        self.rows = [full_array(r, f"a row of {name}") for r in rows]
+        typed = [a for a in self.rows if a.size] or self.rows
+        if len({(a.ndim, a.shape[1:]) for a in typed}) != 1 or typed[0].ndim < 1:
+            kinds = ", ".join(dict.fromkeys(show(a.shape) for a in typed[:4]))
+            raise ShapeError(f"rows of {name} differ in more than their length: {kinds}; each is [T, ...] with the same sizes "
+                             "after T")
+        self.lengths = np.array([len(a) for a in self.rows], np.int64)
+        self.dtype: np.dtype[Any] = np.result_type(*{a.dtype for a in typed})
+        self.shape = (len(rows), int(self.lengths.max()), *typed[0].shape[1:])
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, at: Any) -> Array:
+        rows, steps = at if isinstance(at, tuple) else (at, slice(None))
+        start, stop, _ = steps.indices(self.shape[1])
+        out = np.zeros((len(rows), stop - start, *self.shape[2:]), self.dtype)
+        for row, i in zip(out, rows, strict=True):
+            cut = self.rows[i][start:stop]
+            if cut.size:
+                row[: len(cut)] = cut
+        return out
+
+
+def pad_rows(rows: Sequence[Any]) -> tuple[Array, Array]:
+    """Rows of different lengths as one array [B, T, ...] filled up with zeros at their ends, and their lengths.
 
     >>> import tinyrnn as tr
     >>> x, lengths = tr.train.pad_rows([[1, 2, 3], [4]])
     >>> x.tolist(), lengths.tolist()
     ([[1, 2, 3], [4, 0, 0]], [3, 1])
     """
-    arrays = [np.asarray(r) for r in rows]
-    if not arrays:
+    if not len(rows):
         raise ArgumentError("there are no rows to pad")
-    typed = [a for a in arrays if a.size] or arrays
-    if len({(a.ndim, a.shape[1:]) for a in typed}) != 1 or typed[0].ndim < 1:
-        kinds = ", ".join(dict.fromkeys(show(a.shape) for a in typed[:4]))
-        raise ShapeError(f"rows differ in more than their length: {kinds}; each is [T, ...] with the same sizes after T")
-    lengths = np.array([len(a) for a in arrays], np.int64)
-    out = np.full((len(arrays), lengths.max(), *typed[0].shape[1:]), fill, np.result_type(*typed))
-    for row, a in zip(out, arrays, strict=True):
-        row[: len(a)] = a if a.size else fill
-    return out, lengths
+    ragged = Ragged(rows, "the list")
+    return ragged[np.arange(len(rows))], ragged.lengths
 
 
 def is_ragged(data: Any) -> bool:
@@ -70,25 +91,27 @@ def full_array(data: Any, name: str) -> Array:
 
 
 class Data:
-    """Inputs, targets and what marks their padding, as arrays with equally many rows.
+    """Inputs, targets and what marks their padding, with equally many rows.
 
-    x is an array, a tuple of arrays (a model of several arguments) or a dict of them (a cell of several inputs).
+    x is an array or a list of rows, a tuple of them (a model of several arguments) or a dict of them (a cell of several
+    inputs).
     """
 
     def __init__(self, x: Any, y: Any, lengths: Any = None, mask: Any = None) -> None:
         self.names = list(x) if isinstance(x, Mapping) else None
         self.several = isinstance(x, tuple)
-        parts = list(x.values()) if isinstance(x, Mapping) else list(x) if self.several else [x]
+        parts = parts_of(x)
+        if not parts:
+            raise ArgumentError("x holds no input")
         keys = self.names or list(map(str, range(len(parts))))
         titles = [f"x[{k}]" for k in keys] if self.names or self.several else ["x"]
-        found = [pad_rows(p) if is_ragged(p) else (full_array(p, t), None)
-                 for p, t in zip(parts, titles, strict=True)]
-        self.parts = [a for a, _ in found]
+        self.parts = [Ragged(p, t) if is_ragged(p) else full_array(p, t) for p, t in zip(parts, titles, strict=True)]
         self._check_rows(titles)
         self.mask = None if mask is None else np.asarray(mask)
-        self.lengths = self._lengths(lengths, [n for _, n in found])
+        self.lengths = self._lengths(lengths)
         self.y = None if y is None else self._targets(y)
-        if self.mask is not None and (self.mask.dtype.kind != "b" or self.mask.shape != self.parts[-1].shape[:2]):
+        fits = self.mask is None or (self.mask.dtype.kind == "b" and self.mask.shape in [a.shape[:2] for a in self.parts])
+        if self.mask is not None and not fits:
             raise ShapeError(f"mask is bool [B, T], here {show(self.parts[-1].shape[:2])}; "
                              f"got {self.mask.dtype}{show(self.mask.shape)}")
 
@@ -96,36 +119,44 @@ class Data:
         for a, title in zip(self.parts, titles, strict=True):
             if a.ndim < 1 or not len(a):
                 raise ArgumentError(f"there are no rows to work on: {title} has shape {show(a.shape)}")
-            if len(a) != len(self.parts[0]):
-                raise ShapeError(f"{titles[0]} has {len(self.parts[0])} rows and {title} has {len(a)}")
+            if len(a) != len(self):
+                also = "; a tuple holds the inputs of a model of several arguments, rows are a list" if self.several else ""
+                raise ShapeError(f"{titles[0]} has {len(self)} rows and {title} has {len(a)}{also}")
 
-    def _lengths(self, given: Any, found: list[Array | None]) -> list[Array] | None:
-        """Lengths of every part of x."""
-        if any(n is not None for n in found):
+    def _lengths(self, given: Any) -> list[Array] | None:
+        """Lengths of every part of x; 0 for a part without steps."""
+        if any(isinstance(a, Ragged) for a in self.parts):
             if given is not None or self.mask is not None:
                 raise ArgumentError("a list of rows has lengths of its own: leave lengths= and mask= out")
-            return [np.full(len(a), a.shape[1] if a.ndim > 1 else 0) if n is None else n
-                    for a, n in zip(self.parts, found, strict=True)]
+            return [a.lengths if isinstance(a, Ragged) else np.full(len(a), a.shape[1] if a.ndim > 1 else 0)
+                    for a in self.parts]
         if given is None:
             return None
         if self.mask is not None:
             raise ArgumentError("give lengths or mask, not both")
-        each = given if self.several and isinstance(given, tuple) else [given] * len(self.parts)
+        each = given if self.several and isinstance(given, tuple) else self._shared(given)
         if len(each) != len(self.parts):
             raise ArgumentError(f"lengths has {len(each)} parts for {len(self.parts)} inputs")
-        return [row_lengths(n, a) for n, a in zip(each, self.parts, strict=True)]
+        return [check_lengths(n, a.shape[1] if a.ndim > 1 else 0, len(a)) for n, a in zip(each, self.parts, strict=True)]
 
-    def _targets(self, y: Any) -> Array:
+    def _shared(self, lengths: Any) -> list[Any]:
+        """One list of lengths for every part that has steps."""
+        timed = [a.ndim > 1 for a in self.parts]
+        if self.several and sum(timed) > 1:
+            raise ArgumentError("x holds several sequences: give a tuple of lengths, one for each input")
+        return [lengths if t else np.zeros(len(self), np.int64) for t in timed]
+
+    def _targets(self, y: Any) -> Any:
         if not is_ragged(y):
             array = full_array(y, "y")
             if array.ndim < 1 or len(array) != len(self):
                 raise ShapeError(f"x has {len(self)} rows and y has {len(array) if array.ndim else 'none'}")
             return array
-        array, lengths = pad_rows(y)
-        if self.lengths is None or len(lengths) != len(self) or not np.array_equal(lengths, self.lengths[-1]):
+        ragged = Ragged(y, "y")
+        if not any(np.array_equal(ragged.lengths, n) for n in self.lengths or ()):
             raise ShapeError("the rows of y differ in length, but not as those of x do: a target for every step needs rows of "
                              "the same lengths")
-        return array
+        return ragged
 
     def __len__(self) -> int:
         return len(self.parts[0])
@@ -141,8 +172,19 @@ class Data:
     def fingerprint(self) -> str:
         """A short text that differs when the data do."""
         arrays = [*self.parts, self.y, *(self.lengths or ()), self.mask]
-        return " ".join(f"{a.dtype}{show(a.shape)}:{zlib.crc32(np.ascontiguousarray(a).view(np.uint8).data):08x}"
-                        for a in arrays if a is not None)
+        return " ".join(f"{a.dtype}{show(a.shape)}:{_checksum(a):08x}" for a in arrays if a is not None)
+
+
+def parts_of(x: Any) -> list[Any]:
+    """The arrays of an input."""
+    return list(x.values()) if isinstance(x, Mapping) else list(x) if isinstance(x, tuple) else [x]
+
+
+def _checksum(a: Any) -> int:
+    found = 0
+    for row in a.rows if isinstance(a, Ragged) else [a]:
+        found = zlib.crc32(np.ascontiguousarray(row).view(np.uint8).data if row.size else b"", found)
+    return found
 
 
 class Batches:
@@ -152,20 +194,25 @@ class Batches:
     pieces of that many steps.
     """
 
-    def __init__(self, data: Data, batch_size: int, per_step: Callable[[Data], bool] = lambda data: False, *,
-                 bucket: bool = False, tbptt: int | None = None) -> None:
+    def __init__(self, data: Data, batch_size: int, timed: Callable[[Data], int | None] = lambda data: None, *,
+                 bucket: bool = False, tbptt: int | None = None, ignore_index: int | None = None) -> None:
         for name, n in (("batch_size", batch_size), ("tbptt", tbptt)):
-            if n is not None and (isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1):
+            optional = n is None and name == "tbptt"
+            if not optional and (isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1):
                 raise ArgumentError(f"{name}={n!r}: expected a whole number from 1")
         if bucket and data.lengths is None:
             raise ArgumentError("bucket=True sorts rows by length: give lengths=, or x as a list of rows")
-        self.data, self.batch_size, self.bucket, self.tbptt = data, batch_size, bucket, tbptt
+        self.data, self.batch_size, self.bucket, self.tbptt, self.ignore_index = data, batch_size, bucket, tbptt, ignore_index
         marked = data.lengths is not None or data.mask is not None
-        self.per_step = data.y is not None and (marked or tbptt is not None) and per_step(data)
+        self.timed = timed(data) if data.y is not None and (marked or tbptt is not None) else None
+        self.grids = [] if data.lengths is None else [_grid(n, len(data.lengths)) for n in data.lengths]
         if tbptt is not None:
             self._check_streams()
-        longest = max((int(n.max(initial=0)) for n in data.lengths or ()), default=0)
-        self.grain = -(-longest // GRAINS) or 1
+
+    @property
+    def per_step(self) -> bool:
+        """Whether there is a target for every step."""
+        return self.timed is not None
 
     def _check_streams(self) -> None:
         steps = {a.shape[1] if a.ndim > 1 else 0 for a in self.data.parts}
@@ -187,7 +234,7 @@ class Batches:
 
     def _bucketed(self, order: Array, rng: np.random.Generator | None) -> list[Array]:
         assert self.data.lengths is not None
-        lengths, pool = self.data.lengths[-1], POOL * self.batch_size
+        lengths, pool = self.data.lengths[self.timed or 0], POOL * self.batch_size
         sorted_pools = [p[np.argsort(lengths[p], kind="stable")] for p in
                         (order[i : i + pool] for i in range(0, len(order), pool))]
         groups = [p[i : i + self.batch_size] for p in sorted_pools for i in range(0, len(p), self.batch_size)]
@@ -205,36 +252,50 @@ class Batches:
         """The arrays of a piece, as the program takes them."""
         d, rows = self.data, piece.rows
         lengths = None if d.lengths is None else [np.clip(n[rows] - piece.start, 0, self.tbptt) for n in d.lengths]
-        spans = [self._span(piece, a, None if lengths is None else lengths[i]) for i, a in enumerate(d.parts)]
+        spans = [self._span(piece, i, a) for i, a in enumerate(d.parts)]
         batch: Batch = {"x": d.tree([a[rows, s] if a.ndim > 1 else a[rows] for a, s in zip(d.parts, spans, strict=True)])}
         if d.y is not None:
-            batch["y"] = d.y[rows, spans[-1]] if self.per_step else d.y[rows]
+            batch["y"] = d.y[rows] if self.timed is None else d.y[rows, spans[self.timed]]
         if d.mask is not None:
-            batch["mask"] = d.mask[rows, spans[-1]]
+            batch["mask"] = d.mask[rows, spans[self.timed or 0]]
         return batch if lengths is None else {**batch, "lengths": d.length_tree(lengths)}
 
-    def _span(self, piece: Piece, a: Array, lengths: Array | None) -> slice:
-        """The steps of a part that a piece holds."""
-        if self.tbptt is not None:
-            return slice(piece.start, min(piece.start + self.tbptt, self._longest(piece.rows)))
-        if lengths is None or a.ndim < 2:
+    def _span(self, piece: Piece, i: int, a: Any) -> slice:
+        """The steps of a part that a piece holds, up to the next length of the part's grid."""
+        if a.ndim < 2:
             return slice(None)
-        return slice(0, min(-(-max(int(lengths.max(initial=0)), 1) // self.grain) * self.grain, a.shape[1]))
+        if self.tbptt is not None:
+            return slice(piece.start, min(piece.start + self.tbptt, a.shape[1]))
+        if self.data.lengths is None:
+            return slice(None)
+        longest = max(int(self.data.lengths[i][piece.rows].max()), 1)
+        return slice(0, int(self.grids[i][np.searchsorted(self.grids[i], longest)]))
 
     def weight(self, batch: Mapping[str, Any]) -> float:
         """How many targets of a batch count."""
-        if not self.per_step:
-            return float(len(batch["y"]))
+        valid = self._valid(batch)
+        if self.ignore_index is not None:
+            counted = batch["y"] != self.ignore_index
+            return float((counted if valid is None else counted & valid).sum())
+        if valid is not None:
+            return float(valid.sum())
+        return float(np.prod(batch["y"].shape[:2])) if self.per_step else float(len(batch["y"]))
+
+    def _valid(self, batch: Mapping[str, Any]) -> Array | None:
+        """Which targets are no padding, bool [B, T]."""
+        if not self.per_step or not ("mask" in batch or "lengths" in batch):
+            return None
+        found: Array
         if "mask" in batch:
-            return float(batch["mask"].sum())
-        counted = batch.get("lengths")
-        last = counted[-1] if isinstance(counted, tuple) else counted
-        return float(np.prod(batch["y"].shape[:2])) if last is None else float(last.sum())
+            found = batch["mask"]
+            return found
+        lengths = batch["lengths"]
+        own = lengths[self.timed or 0] if isinstance(lengths, tuple) else lengths
+        found = np.arange(batch["y"].shape[1]) < own[:, None]
+        return found
 
 
-def row_lengths(lengths: Any, x: Array) -> Array:
-    """One length for every row of x, checked."""
-    found = check_lengths(lengths, x.shape[1] if x.ndim > 1 else 0)
-    if len(found) != len(x):
-        raise ShapeError(f"x has {len(x)} rows and lengths has {len(found)}")
-    return found
+def _grid(lengths: Array, parts: int) -> Array:
+    """The lengths to which batches are padded: few, so that few shapes are traced, and dense where most lengths are."""
+    kinds = min(KINDS, int((2 * KINDS) ** (1 / parts)))  # several inputs differ independently: fewer of each
+    return np.unique(np.maximum(np.quantile(lengths, np.arange(1, kinds + 1) / kinds, method="higher"), 1))

@@ -26,11 +26,10 @@ def generate(model: Any, prompt: Any, steps: int, *, temperature: float = 1.0, t
     tokens = np.atleast_2d(np.asarray(prompt))
     if tokens.dtype.kind not in "iu" or tokens.shape[1] < 1:
         raise ArgumentError("generate: the prompt holds at least one whole number (token) per row")
-    if temperature < 0 or steps < 0 or (top_k is not None and top_k < 1):
-        raise ArgumentError("generate: expected temperature >= 0, steps >= 0 and top_k >= 1")
+    check_sampling(temperature, steps, top_k)
     generator = np.random.default_rng(rng)
     run = _Stepper(model)
-    out = tokens
+    out = tokens = tokens.astype(np.int64)
     with evaluating(model):
         for t in range(tokens.shape[1]):
             logits = run(tokens[:, t])
@@ -41,6 +40,15 @@ def generate(model: Any, prompt: Any, steps: int, *, temperature: float = 1.0, t
             out = np.concatenate([out, token[:, None].astype(out.dtype)], 1)
             logits = run(out[:, -1])
     return out if np.ndim(prompt) > 1 else out[0]
+
+
+def check_sampling(temperature: float, steps: int, top_k: int | None) -> None:
+    """Refuse what cannot be sampled with."""
+    whole = [n for n in (steps, top_k) if n is not None]
+    if not temperature >= 0 or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) for n in whole) or (
+            steps < 0 or (top_k is not None and top_k < 1)):
+        raise ArgumentError(f"generate: expected temperature >= 0, steps >= 0 and top_k >= 1, the last two whole numbers; got "
+                            f"temperature={temperature!r}, steps={steps!r}, top_k={top_k!r}")
 
 
 class _Stepper:

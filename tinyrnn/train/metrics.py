@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from math import exp
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ShapeError
 from ..functional import argmax, astype, stack
-from ..losses import bce, bce_with_logits, cross_entropy, mse, nll, reduce
+from ..losses import bce, bce_with_logits, cross_entropy, mse, nll, paired, reduce
+from ..shapes import show
 from ..tensor import Tensor
 
 Loss = Callable[..., Tensor]
@@ -30,17 +31,26 @@ class Metric(NamedTuple):
     finish: Callable[[Array], float] = float
 
 
+def _classes(name: str, output: Tensor, target: Tensor) -> Tensor:
+    """The class with the largest score, where targets are whole numbers of the shape that scores have without classes."""
+    if target.dtype.kind not in "iu" or output.shape[:-1] != target.shape:
+        raise ShapeError(f"{name}: scores {show(output.shape)} need whole-number targets of shape {show(output.shape[:-1])}, "
+                         f"got {target.dtype}{show(target.shape)}; targets 0 and 1 beside one logit: binary_accuracy")
+    return argmax(output)
+
+
 def accuracy(output: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """The share of targets that are the largest entry of the output."""
-    return reduce(astype(argmax(output) == target, output.dtype), mask, "mean")
+    return reduce(astype(_classes("accuracy", output, target) == target, output.dtype), mask, "mean")
 
 
 def binary_accuracy(output: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """The share of logits on the side of 0 that their targets, 0 or 1, are on."""
-    return reduce(astype((output > 0) == (target > 0.5), output.dtype), mask, "mean")
+    z, t, keep = paired("binary_accuracy", output, target, mask)
+    return reduce(astype((z > 0) == (t > 0.5), z.dtype), keep, "mean")
 
 
-def f1(outside: int | Sequence[int] = 0) -> Metric:
+def f1(outside: int | Sequence[int] = 0, name: str = "f1") -> Metric:
     """Micro-averaged F1 over tokens, `2 tp / (2 tp + fp + fn)`; the tags in `outside` are not counted as found.
 
     >>> import tinyrnn as tr
@@ -49,11 +59,11 @@ def f1(outside: int | Sequence[int] = 0) -> Metric:
     >>> metric.finish(metric.measure(y, wanted).numpy())
     0.6666666666666666
     """
-    none = np.atleast_1d(outside)
+    none = [int(k) for k in np.atleast_1d(np.asarray(outside, int))]
 
     def counts(output: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        found, hit = argmax(output), argmax(output) == target
-        said, meant = (_none_of(t, none) for t in (found, target))
+        found = _classes(name, output, target)
+        hit, said, meant = found == target, _none_of(found, none), _none_of(target, none)
         kinds = (hit & meant, said & ~hit, meant & ~hit)
         return stack([reduce(astype(k, output.dtype), mask, "mean") for k in kinds])
 
@@ -61,19 +71,16 @@ def f1(outside: int | Sequence[int] = 0) -> Metric:
         tp, fp, fn = (float(m) for m in means)
         return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 0.0
 
-    return Metric("f1", counts, finish)
+    return Metric(name, counts, finish)
 
 
-def _none_of(t: Tensor, values: Array) -> Tensor:
-    kept = t != int(values[0])
-    for v in values[1:]:
-        kept = kept & (t != int(v))
-    return kept
+def _none_of(t: Tensor, values: Sequence[int]) -> Tensor:
+    return functools.reduce(lambda kept, v: kept & (t != v), values, t == t)
 
 
 METRICS: dict[str, Metric] = {
     "accuracy": Metric("accuracy", accuracy), "binary_accuracy": Metric("binary_accuracy", binary_accuracy), "f1": f1(),
-    "perplexity": Metric("perplexity", cross_entropy, lambda mean: exp(float(mean)))}
+    "perplexity": Metric("perplexity", cross_entropy, lambda mean: float(np.exp(np.minimum(mean, 709.0))))}
 
 
 def loss_named(what: str | Loss) -> Loss:

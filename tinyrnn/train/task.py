@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from ..compile import Program
 from ..errors import ArgumentError, TinyRNNError
-from ..functional import blank_padding, grad, row_mask, where
+from ..functional import grad, where
 from ..ir.ops.leaves import full, input_node
 from ..optim import Optimiser
+from ..padding import blank_padding, marks_for, only_rows, row_mask
 from ..randomness import randomness
 from ..tensor import Tensor, as_tensor
 from ..trees import map_tree
-from .data import Data
+from .data import Data, parts_of
 from .metrics import Loss, Metric, loss_named, metric_named
 
 Array = npt.NDArray[Any]
@@ -30,12 +31,13 @@ class Task:
     """Programs that train on and score a batch; parameters and what the optimiser remembers are updated in place."""
 
     def __init__(self, model: Any, loss: str | Loss, metrics: Sequence[str | Loss | Metric], backend: str,
-                 optimizer: Optimiser | None = None, *, accumulate: int = 1, streams: bool = False) -> None:
-        self.model, self.loss, self.streams = model, loss_named(loss), streams
+                 optimizer: Optimiser | None = None, *, accumulate: int = 1, streams: bool = False,
+                 ignore_index: int | None = None) -> None:
+        self.model, self.loss, self.streams, self.ignore_index = model, loss_named(loss), streams, ignore_index
         self.loss_name = loss if isinstance(loss, str) else getattr(loss, "__name__", "loss")
-        self.metrics = {m.name: m for m in map(metric_named, metrics)}
+        self.metrics = _by_name([metric_named(m) for m in ((metrics,) if isinstance(metrics, str) else metrics)])
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
-        self._grows: dict[Any, bool] = {}
+        self._grows: dict[Any, int | None] = {}
         self.optimizer = optimizer
         self.slots = {} if optimizer is None else self._slots(optimizer)
         self.sums = {k: as_tensor(np.zeros(p.shape, p.dtype), name=f"sum of gradients of {k}")
@@ -48,14 +50,14 @@ class Task:
             check_streams(model)
 
     def _slots(self, optimizer: Optimiser) -> dict[str, dict[str, Tensor]]:
-        """What the optimiser remembers, as tensors that the program updates."""
+        """What the optimiser remembers, by position as in `step`, as tensors that the program updates."""
+        if not isinstance(optimizer, Optimiser):
+            raise ArgumentError(f"optimizer is {optimizer!r}: expected one of tinyrnn.optim, for example tr.optim.Adam(1e-3)")
+        optimizer.claim(list(self.parameters.values()))
         kept = optimizer.state.get("of", {})
         found: dict[str, dict[str, Tensor]] = {}
-        for name, p in self.parameters.items():
-            before = kept.get(name, {})
-            if any(np.shape(v) != p.shape for v in before.values()):
-                raise ArgumentError(f"{optimizer!r} remembers another {name} of shape {np.shape(next(iter(before.values())))}; "
-                                    "take a new optimiser for each model")
+        for i, (name, p) in enumerate(self.parameters.items()):
+            before = optimizer.remembered(kept.get(str(i), {}), name, p.shape)
             found[name] = {k: as_tensor(before[k] if k in before else np.zeros(p.shape, p.dtype), p.dtype, f"{k} of {name}")
                            for k in optimizer.slots}
         return found
@@ -63,8 +65,13 @@ class Task:
     def remember(self) -> None:
         """Hand what was learned about the gradients back to the optimiser."""
         assert self.optimizer is not None
-        kept = {name: {k: t.numpy() for k, t in slots.items()} for name, slots in self.slots.items()}
+        kept = {str(i): {k: t.numpy() for k, t in slots.items()} for i, slots in enumerate(self.slots.values())}
         self.optimizer.state = {**self.optimizer.state, "of": {**self.optimizer.state.get("of", {}), **kept}}
+
+    def form(self) -> str:
+        """What the model is made of, as text."""
+        return ", ".join(f"{name}: {type(m).__name__}({m.config() if callable(getattr(m, 'config', None)) else ''})"
+                         for name, m in self.model.named_modules())
 
     def finished(self, means: Mapping[str, Any]) -> dict[str, float]:
         """The figures that are shown, from the means over an epoch."""
@@ -74,13 +81,23 @@ class Task:
 
     def _scores(self, x: Any, y: Tensor, lengths: Any, mask: Tensor | None, state: Any) -> dict[str, Any]:
         output, after = call(self.model, x, lengths, mask, state, self.streams)
-        keywords = {}
-        if (lengths is not None or mask is not None) and self.per_step(x, y):
-            last = lengths[-1] if isinstance(lengths, tuple) else lengths
-            keywords = {"mask": row_mask(y.shape[1], last) if mask is None else mask}
+        keep = self._counted(x, y, lengths, mask)
+        keywords = {} if keep is None else {"mask": keep}
+        if keywords and not takes_mask(self.loss):
+            raise ArgumentError(f"the loss {self.loss_name} takes no mask=, so that padding would count: write it as "
+                                "loss(output, target, mask=None)")
         scores: dict[str, Any] = {"loss": self.loss(output, y, **keywords)}
         scores |= {name: m.measure(output, y, **keywords) for name, m in self.metrics.items()}
         return {**scores, "state": after} if self.streams else scores
+
+    def _counted(self, x: Any, y: Tensor, lengths: Any, mask: Tensor | None) -> Tensor | None:
+        """Which targets count; None when all do."""
+        keep = None if self.ignore_index is None else y != self.ignore_index
+        timed = None if lengths is None and mask is None else self.timed(x, y)
+        if timed is not None:
+            valid = row_mask(y.shape[1], lengths[timed] if isinstance(lengths, tuple) else lengths) if mask is None else mask
+            keep = valid if keep is None else keep & valid
+        return keep
 
     def _gradients(self, x: Any, y: Tensor, key: Tensor, lengths: Any, mask: Tensor | None,
                    state: Any) -> tuple[dict[str, Any], dict[str, Tensor], Tensor]:
@@ -132,44 +149,40 @@ class Task:
 
     # ---- whether there is a target for every step
 
-    def per_step_of(self, data: Data) -> bool:
-        """Whether there is a target for every step of the data."""
-        return self.per_step(data.tree(data.parts), data.y)
+    def timed_of(self, data: Data) -> int | None:
+        """The part of the data that has a target for every step."""
+        return self.timed(data.tree(data.parts), data.y)
 
-    def per_step(self, x: Any, y: Any) -> bool:
-        """Whether there is a target for every step: the model's output must grow with the sequence.
+    def timed(self, x: Any, y: Any) -> int | None:
+        """The part of x (by its number) that has a target for every step: the model's output must grow with it.
 
         Sizes alone cannot tell (4 steps, 4 outputs), so the model is traced once more with one step more.
         """
-        last = parts_of(x)[-1]
-        if last.ndim < 2 or y.ndim < 2 or y.shape[1] != last.shape[1]:
-            return False
-        kind = (*((p.shape[2:], p.dtype.str) for p in parts_of(x)), y.shape[2:])
+        parts = parts_of(x)
+        kind = (*((p.shape[1:], p.dtype.str) for p in parts), y.shape[1:])
         if kind not in self._grows:
-            self._grows[kind] = self._output_grows(x)
+            fitting = (i for i, p in enumerate(parts) if p.ndim > 1 and y.ndim > 1 and y.shape[1] == p.shape[1])
+            self._grows[kind] = next((i for i in sorted(fitting, reverse=True) if self._output_grows(x, i)), None)
         return self._grows[kind]
 
-    def _output_grows(self, x: Any) -> bool:
-        parts = parts_of(x)
-
-        def steps_out(more: int) -> int | None:
-            shapes = [(1, p.shape[1] + more * (i == len(parts) - 1 or not isinstance(x, tuple)), *p.shape[2:]) if p.ndim > 1
-                      else (1,) for i, p in enumerate(parts)]
-            stand_ins = [Tensor(input_node(f"x{i}", s, p.dtype)) for i, (s, p) in enumerate(zip(shapes, parts, strict=True))]
-            given = dict(zip(x, stand_ins, strict=True)) if isinstance(x, Mapping) else tuple(stand_ins) if isinstance(
-                x, tuple) else stand_ins[0]
-            y, _ = call(self.model, given, None, None, None, False)
-            return y.shape[1] if y.ndim > 1 else None
-
+    def _output_grows(self, x: Any, grown: int) -> bool:
         try:
-            return steps_out(0) != steps_out(1)
+            return self._steps_out(x, None) != self._steps_out(x, grown)
         except TinyRNNError:  # the model takes this one length only, so its targets are as long as they look
             return True
 
+    def _steps_out(self, x: Any, grown: int | None) -> int | None:
+        """The steps of the model's output for one row, with one step more in the part `grown` (in all parts of a dict)."""
+        def stand_in(i: int, p: Any) -> Tensor:
+            more = grown is not None and (i == grown or isinstance(x, Mapping))
+            shape = (1, p.shape[1] + more, *p.shape[2:]) if p.ndim > 1 else (1,)
+            return Tensor(input_node(f"x{i}", shape, p.dtype))
 
-def parts_of(x: Any) -> list[Any]:
-    """The arrays of an input."""
-    return list(x.values()) if isinstance(x, Mapping) else list(x) if isinstance(x, tuple) else [x]
+        parts = [stand_in(i, p) for i, p in enumerate(parts_of(x))]
+        several = tuple(parts) if isinstance(x, tuple) else parts[0]
+        given = dict(zip(x, parts, strict=True)) if isinstance(x, Mapping) else several
+        y, _ = call(self.model, given, None, None, None, False, checked=False)
+        return y.shape[1] if y.ndim > 1 else None
 
 
 def _finite(x: Tensor) -> Tensor:
@@ -193,13 +206,36 @@ def check_streams(model: Any) -> None:
                                 "continue a stream")
 
 
-def call(model: Any, x: Any, lengths: Any, mask: Any, state: Any, streams: bool) -> tuple[Tensor, Any]:
-    """The model's output, and its state where streams are continued."""
-    if (lengths is not None or mask is not None) and model.reads_time_first():
-        raise ArgumentError("lengths in fit, evaluate and predict are for batch-first models; this one has a layer with "
-                            "batch_first=False or time_major=True")
-    known = takes(model)
-    keywords = {k: v for k, v in (("lengths", lengths), ("mask", mask)) if v is not None and k in known}
+def takes_mask(loss: Any) -> bool:
+    """Whether a loss knows `mask=`."""
+    try:
+        known = inspect.signature(loss).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(p.name == "mask" or p.kind is p.VAR_KEYWORD for p in known)
+
+
+def _by_name(metrics: Sequence[Metric]) -> dict[str, Metric]:
+    found = {m.name: m for m in metrics}
+    if len(found) != len(metrics) or "loss" in found:
+        raise ArgumentError("metrics need names of their own, other than loss, as in f1(outside, name='f1 of all'); got "
+                            + ", ".join(m.name for m in metrics))
+    return found
+
+
+def call(model: Any, x: Any, lengths: Any, mask: Any, state: Any, streams: bool, *,
+         checked: bool = True) -> tuple[Tensor, Any]:
+    """The model's output, and its state where streams are continued; `checked` refuses a sequence where rows are meant."""
+    with only_rows(checked):
+        return _called(model, x, lengths, mask, state, streams)
+
+
+def _called(model: Any, x: Any, lengths: Any, mask: Any, state: Any, streams: bool) -> tuple[Tensor, Any]:
+    if model.reads_time_first():
+        raise ArgumentError("fit, evaluate and predict take rows first; this model has a layer with batch_first=False or "
+                            "time_major=True, for which time would be taken for rows")
+    known, last = takes(model), parts_of(x)[-1]
+    keywords = dict(marks_for(model, lengths, mask, last))
     if streams:
         keywords |= {"state": state, **({"return_state": True} if "return_state" in known else {})}
     if isinstance(x, tuple):
@@ -207,8 +243,10 @@ def call(model: Any, x: Any, lengths: Any, mask: Any, state: Any, streams: bool)
         result = model(*(blank_padding(p, n, mask) for p, n in zip(x, each, strict=True)), **keywords)
     else:
         result = model(map_tree(lambda p: blank_padding(p, lengths, mask), x), **keywords)
-    if not streams:
-        return (result[0] if isinstance(result, tuple) else result), None
-    if not isinstance(result, tuple) or len(result) != 2:
+    if streams and (not isinstance(result, tuple) or len(result) != 2):
         raise ArgumentError(f"tbptt: {type(model).__name__} is to return (output, state), got {type(result).__name__}")
-    return result
+    output, after = result if isinstance(result, tuple) else (result, None)
+    if not isinstance(output, Tensor):
+        raise ArgumentError(f"{type(model).__name__} gives {type(output).__name__} as its output; fit, evaluate and predict "
+                            "need one tensor: merge or choose among several outputs in the model")
+    return output, after if streams else None

@@ -1,0 +1,282 @@
+"""A training run: where it stands, how it goes on, and what it writes so that it can."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..compile import Program
+from ..errors import ArgumentError, IndexRangeError, LoadError, NonFiniteError
+from ..optim import Optimiser
+from ..randomness import new_key
+from .blame import blame
+from .callbacks import Callback, StopTraining
+from .checkpoint import Lock, read_checkpoint, write_checkpoint
+from .data import Batch, Batches, Piece, parts_of
+from .history import History
+from .task import FINITE, Task
+
+SAVE_SECONDS = 30.0
+
+
+class Mean:
+    """A weighted running mean of several numbers or arrays."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Any] = {}
+        self.weight = 0.0
+
+    def add(self, numbers: Mapping[str, Any], weight: float) -> None:
+        self.weight += weight
+        for k, v in numbers.items():
+            self.totals[k] = self.totals.get(k, 0.0) + np.asarray(v, np.float64) * weight
+
+    def value(self) -> dict[str, Any]:
+        return {k: v / self.weight if self.weight else v * 0.0 for k, v in self.totals.items()}
+
+
+class Place(NamedTuple):
+    """Where a run stands: in words, and the rows of its batch."""
+
+    where: str
+    piece: Piece
+
+
+class Run:
+    """A training run: where it stands, and how it goes on from there."""
+
+    def __init__(self, task: Task, batches: Batches, optimizer: Optimiser, rng: Any, shuffle: bool, accumulate: int,
+                 callbacks: Iterable[Callable[[int, dict[str, float]], object]], validation: Batches | None,
+                 folder: Path | None, save_every: int | None) -> None:
+        self.task, self.batches, self.optimizer, self.shuffle, self.accumulate = task, batches, optimizer, shuffle, accumulate
+        self.callbacks, self.validation, self.folder, self.save_every = list(callbacks), validation, folder, save_every
+        for c in self.callbacks:
+            if not callable(c):
+                raise ArgumentError(f"callbacks are functions of (epoch, numbers), got {type(c).__name__}")
+            if isinstance(c, Callback):
+                c.begin(task.model)
+        self.rng = np.random.default_rng(rng)
+        self.history, self.epoch, self.stopped = History(), 0, False
+        self.setup = {} if folder is None else {**self._setup(), "rng": rng if isinstance(rng, int) else None}
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        """Draw the order of an epoch; the state of the generator before it is kept, to draw the same order again."""
+        self.before: Any = self.rng.bit_generator.state
+        self.pieces = self.batches.pieces(self.rng if self.shuffle else None)
+        self.done, self.mean, self.carried, self.gathered = 0, Mean(), None, 0.0
+
+    # ---- one epoch, one step
+
+    def train_epoch(self, title: str, progress: bool | None) -> dict[str, float]:
+        """The rest of this epoch; returns its numbers."""
+        from tqdm import tqdm
+
+        saved = time.monotonic()
+        hide = None if progress is None else not progress
+        with tqdm(total=len(self.pieces), initial=self.done, desc=title, unit="step", leave=False, disable=hide) as bar:
+            while self.done < len(self.pieces):
+                self._step(self.pieces[self.done], f"{title}, step {self.done + 1}")
+                bar.set_postfix({k: f"{v:.4f}" for k, v in self.task.finished(self.mean.value()).items()}, refresh=False)
+                bar.update()
+                if self.folder is not None and self._due(saved):
+                    self.save()
+                    saved = time.monotonic()
+        return self.task.finished(self.mean.value())
+
+    def _due(self, saved: float) -> bool:
+        if self.save_every is None:
+            return time.monotonic() - saved > SAVE_SECONDS
+        return self.done % self.save_every == 0
+
+    def _step(self, piece: Piece, where: str) -> None:
+        """A batch: scores, gradients and (every `accumulate` batches) an update."""
+        batch = self.batches.batch(piece)
+        weight = self.batches.weight(batch)
+        given: dict[str, Any] = {**batch, "key": new_key(self.rng)}
+        if self.task.streams:
+            given["state"] = None if piece.fresh else self.carried
+        place = Place(where, piece)
+        try:
+            results = self._train(given, place) if self.accumulate == 1 else self._gather(given, weight, place)
+        except IndexRangeError as error:
+            raise IndexRangeError(f"{where}: {error}{_ranges(batch)}. Tokens are less than the rows of their Embedding, labels "
+                                  "less than the number of classes; targets that do not count: ignore_index=") from None
+        self.carried = results.pop("state", None)
+        self.done += 1
+        if self.accumulate > 1 and (self.done % self.accumulate == 0 or self.done == len(self.pieces)):
+            self._apply(place)
+        self.mean.add(results, weight)
+
+    def _numbers(self) -> dict[str, Any]:
+        step = self.optimizer.state.get("step", 0) + 1
+        return {k: np.float64(v) for k, v in self.optimizer.numbers(step).items()}
+
+    def _counted(self) -> None:
+        self.optimizer.state = {**self.optimizer.state, "step": self.optimizer.state.get("step", 0) + 1}
+
+    def _train(self, given: Mapping[str, Any], place: Place) -> dict[str, Any]:
+        given = {**given, "numbers": self._numbers()}
+        results = self._checked(self.task.training, given, self.task.training(**given), place)
+        self._counted()
+        return results
+
+    def _gather(self, given: Mapping[str, Any], weight: float, place: Place) -> dict[str, Any]:
+        given = {**given, "weight": np.float64(weight)}
+        results = self._checked(self.task.gathering, given, self.task.gathering(**given), place)
+        self.gathered += weight
+        return results
+
+    def _apply(self, place: Place) -> None:
+        if self.gathered:
+            given = {"numbers": self._numbers(), "weight": np.float64(self.gathered)}
+            self._checked(self.task.applying, given, self.task.applying(**given), place)
+            self._counted()
+        self.gathered = 0.0
+
+    def _checked(self, program: Program, given: Mapping[str, Any], results: dict[str, Any], place: Place) -> dict[str, Any]:
+        """Results without their flags; an error that names the first number that is not finite."""
+        bad = [k.removeprefix(FINITE) for k, v in results.items() if k.startswith(FINITE) and not v]
+        if bad:
+            first = blame(*program.traced(**given), self.task.parameters, place.piece)
+            raise NonFiniteError(f"{place.where}: {bad[0]} is not finite; first: {first}. The weights are those before this "
+                                 f"step{self._kept()}. Check the data, lower lr, or set clip_norm")
+        return {k: v for k, v in results.items() if not k.startswith(FINITE)}
+
+    def _kept(self) -> str:
+        return "" if self.folder is None else f"; the last checkpoint in {self.folder} is sound"
+
+    def _check_weights(self) -> None:
+        """An update may overflow where loss and gradients did not; nothing that is not finite is kept or written."""
+        kept = {**{k: t.numpy() for k, t in self.task.model._leaves()},
+                **{f"{slot} of {k}": t.numpy() for k, slots in self.task.slots.items() for slot, t in slots.items()}}
+        for name, array in kept.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise NonFiniteError(f"epoch {self.epoch + 1}, step {self.done}: an update made {name} infinite or NaN, though "
+                                     f"loss and gradients were finite: lower lr{self._kept()}")
+
+    # ---- epochs
+
+    def train(self, epochs: int, progress: bool | None) -> History:
+        """Epochs up to a number, from wherever the run stands."""
+        try:
+            while self.epoch < epochs and not self.stopped:
+                self._one_epoch(epochs, progress)
+        finally:
+            self.task.remember()
+            self.task.model.eval()
+        for callback in self.callbacks:
+            if isinstance(callback, Callback):
+                callback.end()
+        return self.history
+
+    def _one_epoch(self, epochs: int, progress: bool | None) -> None:
+        model, began = self.task.model, time.perf_counter()
+        model.train()
+        numbers = self.train_epoch(f"epoch {self.epoch + 1}/{epochs}", progress)
+        self._check_weights()
+        model.eval()
+        if self.validation is not None:
+            numbers |= {f"val_{k}": v for k, v in score(self.task, self.validation).items()}
+        numbers["seconds"] = time.perf_counter() - began
+        self.epoch += 1
+        self.history.append(numbers)
+        self.optimizer.observe(numbers)
+        for callback in self.callbacks:  # all of them, also after one that stops
+            try:
+                callback(self.epoch, numbers)
+            except StopTraining as reason:
+                self.stopped, self.history.stopped = True, str(reason)
+        self._begin_epoch()
+        if self.folder is not None:
+            self.save()
+
+    # ---- files
+
+    def _setup(self) -> dict[str, Any]:
+        """What must be the same for a run to go on."""
+        held = self.validation
+        return {"data": self.batches.data.fingerprint(), "validation": None if held is None else held.data.fingerprint(),
+                "batch_size": self.batches.batch_size, "bucket": self.batches.bucket, "tbptt": self.batches.tbptt,
+                "ignore_index": self.batches.ignore_index, "shuffle": self.shuffle, "accumulate": self.accumulate,
+                "loss": _spelled(self.task.loss), "metrics": list(self.task.metrics), "optimizer": repr(self.optimizer),
+                "backend": self.task.training.backend, "model": self.task.form(),
+                "callbacks": [_spelled(c) for c in self.callbacks],
+                "parameters": {k: [str(p.dtype), *p.shape] for k, p in self.task.parameters.items()}}
+
+    def save(self) -> None:
+        """Write everything to the run's folder."""
+        assert self.folder is not None
+        self._check_weights()
+        self.task.remember()
+        write_checkpoint(self.folder, {
+            "setup": self.setup, "weights": {k: t.numpy() for k, t in self.task.model._leaves()},
+            "optimizer": self.optimizer.state_dict(), "sums": {k: t.numpy() for k, t in self.task.sums.items()},
+            "rng": self.rng.bit_generator.state, "before": self.before, "epoch": self.epoch, "done": self.done,
+            "totals": self.mean.totals, "weight": self.mean.weight, "carried": self.carried, "gathered": self.gathered,
+            "stopped": self.stopped, "reason": self.history.stopped, "history": self.history.epochs,
+            "callbacks": [c.state_dict() if isinstance(c, Callback) else None for c in self.callbacks]})
+
+    def resume(self) -> None:
+        """Go on from the run's folder, where it holds a checkpoint."""
+        assert self.folder is not None
+        self.lock = Lock(self.folder)  # held until this run is gone, however it ends
+        found = read_checkpoint(self.folder)
+        if found is None:
+            return
+        for what, before in found["setup"].items():
+            if before != (now := json.loads(json.dumps(self.setup.get(what)))):
+                raise LoadError(f"the run in {self.folder} was begun with another {what} ({_short(before)}, now "
+                                f"{_short(now)}): give the same again, or another folder to resume=")
+        for k, t in self.task.model._leaves():
+            t.assign(found["weights"][k])
+        for k, t in self.task.sums.items():
+            t.assign(found["sums"][k])
+        self.optimizer.load_state_dict(found["optimizer"])
+        for i, slots in enumerate(self.task.slots.values()):
+            for k, t in slots.items():
+                t.assign(found["optimizer"]["of"][str(i)][k])
+        self.rng.bit_generator.state = found["before"]
+        self._begin_epoch()
+        self.rng.bit_generator.state = found["rng"]
+        self.epoch, self.done, self.carried, self.gathered = (found[k] for k in ("epoch", "done", "carried", "gathered"))
+        self.mean.totals, self.mean.weight = found["totals"], found["weight"]
+        self.history.epochs, self.history.stopped, self.stopped = found["history"], found["reason"], found["stopped"]
+        for c, state in zip(self.callbacks, found["callbacks"], strict=True):
+            if isinstance(c, Callback):
+                c.load_state_dict(state)
+
+
+def _spelled(function: Any) -> str:
+    """A function by its name, with what was fixed beforehand; no address, so that it reads the same tomorrow."""
+    if isinstance(function, functools.partial):
+        return f"{_spelled(function.func)}({', '.join(f'{k}={v!r}' for k, v in function.keywords.items())})"
+    name: str = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return name
+
+
+def _ranges(batch: Batch) -> str:
+    """What whole numbers a batch holds: `; y holds -1 to 8`."""
+    arrays = {**{f"x[{i}]": a for i, a in enumerate(parts_of(batch["x"]))}, "y": batch["y"]}
+    return "".join(f"; {k} holds {a.min()} to {a.max()}" for k, a in arrays.items() if a.dtype.kind in "iu" and a.size)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def score(task: Task, batches: Batches) -> dict[str, float]:
+    """Loss and metrics over all batches."""
+    mean, state = Mean(), None
+    for piece, batch in batches:
+        results = task.scoring(**batch, **({"state": None if piece.fresh else state} if task.streams else {}))
+        state = results.pop("state", None)
+        mean.add(results, batches.weight(batch))
+    return task.finished(mean.value())
