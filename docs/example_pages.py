@@ -19,7 +19,10 @@ NOTES = {
               "say, and little more.",
     "sunspots": "The network was chosen among seven by its error on these same years, so that its lead over the "
                 "autoregression of roots is flattered.",
-    "sentiment": "The tweets are what people wrote, not reviewed; the labels are a crowd's.",
+    "digits": "The nearest neighbour among the pictures to learn from is right for 0.992: for pictures this small a network "
+              "is not the best that one can do.",
+    "sentiment": "The tweets are what people wrote, not reviewed; the labels are a crowd's. Logistic regression on the same "
+                 "words reaches 0.754: on 32,000 short texts the order of words adds little.",
     "copy_memory": "Only the symbols to be said again count in the loss, and the biases start as Tallec and Ollivier (2018) "
                    "propose (`chrono=`); without these the network stays at guessing for far longer.",
     "adding": "The biases start as Tallec and Ollivier (2018) propose (`chrono=`); with the usual start 100 steps are learned "

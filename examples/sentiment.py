@@ -41,10 +41,13 @@ def main(run: Run) -> None:
         tr.nn.Embedding(len(words), 64, padding_idx=0, rng=0),
         tr.nn.Dropout(0.5),
         tr.nn.GRU(64, 64, bidirectional=True, rng=1),
-        tr.nn.Pool("max"),
+        tr.nn.Pool("mean"),
         tr.nn.Dropout(0.5),
         tr.nn.Linear(128, 3, rng=2))
-    run.train(model, x, y, optimizer=tr.optim.AdamW(2e-3, clip_norm=1.0), epochs=4, batch_size=64, bucket=True)
+    epochs, batch = 5, 64
+    steps = epochs * -(-len(x) // batch)
+    run.train(model, x, y, epochs=epochs, batch_size=batch, bucket=True,
+              optimizer=tr.optim.AdamW(2e-3, weight_decay=0.1, clip_norm=1.0, schedule=tr.optim.Cosine(steps)))
     scores = model.predict(x_test)
     run.result("accuracy", accuracy(scores, y_test), naive_Bayes=accuracy(bag_of_words(x, y, x_test, len(words)), y_test),
                always_negative=float((y_test == 0).mean()))

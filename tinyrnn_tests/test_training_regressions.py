@@ -470,6 +470,18 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
                                   callbacks=[lambda e, n: None])
 
 
+def test_a_run_that_failed_leaves_its_folder(tmp_path):
+    """Also while its traceback is still at hand, as in a notebook."""
+    model = tr.nn.Linear(2, 1, rng=0)
+    x = np.full((4, 2), np.nan)
+    try:
+        model.fit(x, np.ones((4, 1)), loss="mse", optimizer=tr.optim.SGD(0.1), resume=tmp_path)
+    except NonFiniteError as error:
+        kept = error
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), loss="mse", optimizer=tr.optim.SGD(0.1), resume=tmp_path)
+    assert kept.__traceback__ is not None
+
+
 class State(NamedTuple):
     h: object
 

@@ -32,17 +32,17 @@ class Lock:
         if folder.exists() and not folder.is_dir():
             raise ArgumentError(f"resume={str(folder)!r} is a file: give a folder")
         folder.mkdir(parents=True, exist_ok=True)
+        self.file = open(folder / "lock", "w")  # noqa: SIM115  (it stays open as long as the run)
         if fcntl is not None:
-            self.file = open(folder / "lock", "w")  # noqa: SIM115  (it stays open as long as the run)
             try:
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 self.file.close()
                 raise ArgumentError(f"another run is at work in {folder}: give each run a folder of its own") from None
 
-    def __del__(self) -> None:
-        if fcntl is not None and hasattr(self, "file"):
-            self.file.close()
+    def release(self) -> None:
+        """Let others in."""
+        self.file.close()
 
 
 def write_checkpoint(folder: Path, tree: Mapping[str, Any]) -> None:

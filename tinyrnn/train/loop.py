@@ -62,10 +62,13 @@ def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optim
                                                         ignore_index=ignore_index)
     run = Run(task, batches, optimizer, rng, tbptt is None if shuffle is None else shuffle, accumulate, callbacks, held,
               None if resume is None else Path(resume), save_every)
-    if resume is not None:
-        run.resume()
-    _FITTED[model] = loss, (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    return run.train(epochs, progress)
+    try:
+        if resume is not None:
+            run.resume()
+        _FITTED[model] = loss, (metrics,) if isinstance(metrics, str) else tuple(metrics)
+        return run.train(epochs, progress)
+    finally:
+        run.release()
 
 
 def _held(validation: Sequence[Any]) -> Data:

@@ -63,6 +63,7 @@ class Run:
                 c.begin(task.model)
         self.rng = np.random.default_rng(rng)
         self.history, self.epoch, self.stopped = History(), 0, False
+        self.lock: Lock | None = None
         self.setup = {} if folder is None else {**self._setup(), "rng": rng if isinstance(rng, int) else None}
         self._begin_epoch()
 
@@ -223,10 +224,15 @@ class Run:
             "stopped": self.stopped, "reason": self.history.stopped, "history": self.history.epochs,
             "callbacks": [c.state_dict() if isinstance(c, Callback) else None for c in self.callbacks]})
 
+    def release(self) -> None:
+        """Let other runs into the folder."""
+        if self.lock is not None:
+            self.lock.release()
+
     def resume(self) -> None:
         """Go on from the run's folder, where it holds a checkpoint."""
         assert self.folder is not None
-        self.lock = Lock(self.folder)  # held until this run is gone, however it ends
+        self.lock = Lock(self.folder)
         found = read_checkpoint(self.folder)
         if found is None:
             return
