@@ -9,7 +9,7 @@ from typing import Any
 
 from . import nn, optim
 from .cells import Cell, get
-from .datasets import ALPHABET, decode_name, encode_names, first_names, ngram_nats, split_names
+from .datasets import ALPHABET, NGrams, decode_name, encode_names, first_names, name_rows, split_names
 from .errors import ProofError
 from .files import atomic_write
 from .symbolic.derive import derive
@@ -121,7 +121,7 @@ def names(tour: Tour, epochs: int) -> None:
               callbacks=[lambda e, n: print(f"  epoch {e:2d}: train {n['loss']:.3f}, held out {n['val_loss']:.3f} "
                                             f"nats per character ({n['seconds']:.1f} s)")])
     nats = model.evaluate(xt, yt, lengths=lt)["loss"]
-    bigram, trigram = ngram_nats(train, test, 2), ngram_nats(train, test, 3)
+    bigram, trigram = (NGrams(n).fit(name_rows(train), len(ALPHABET)).nats(name_rows(test), skip=1) for n in (2, 3))
     tour.text(f"held-out nats per character   LSTM {nats:.3f}   trigram {trigram:.3f}   bigram {bigram:.3f}")
     beaten = nats < bigram
     tour.failed |= not beaten

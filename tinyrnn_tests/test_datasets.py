@@ -95,6 +95,8 @@ def test_ngrams_are_probabilities():
     model = datasets.NGrams(3).fit(rows, 5)
     for context in ([], [0], [1, 2], [4, 4], [0, 1, 2, 3]):
         assert sum(model.probability(context, k) for k in range(5)) == pytest.approx(1.0)
+    p = [(1 + (1 + 2 / 27) / 5) / 2, (1 + (2 + 2 / 27) / 5) / 2]  # by hand: a row 0 1 0 of 27 kinds, pairs mixed with singles
+    assert datasets.NGrams(2).fit([[0, 1, 0]], 27).nats([[0, 1, 0]], skip=1) == pytest.approx(-np.log(p).mean())
     counting = [[k % 5 for k in range(s, s + 9)] for s in range(5)]
     assert datasets.NGrams(2).fit(counting, 5).nats(counting, skip=1) < 0.2
     assert datasets.NGrams(1).fit(counting, 5).nats(counting) == pytest.approx(np.log(5), rel=0.01)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .packages import split
+
 Array = npt.NDArray[Any]
 
 
@@ -43,9 +45,8 @@ def names_by_gender() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def split_names(names: tuple[str, ...], held_out: float = 0.1, rng: Any = 0) -> tuple[list[str], list[str]]:
     """Distinct names for training and for testing."""
-    order = np.random.default_rng(rng).permutation(len(names))
-    n = round(len(names) * held_out)
-    return [names[i] for i in order[n:]], [names[i] for i in order[:n]]
+    train, test = split(len(names), held_out, rng)
+    return [names[i] for i in train], [names[i] for i in test]
 
 
 ALPHABET = "\n" + "abcdefghijklmnopqrstuvwxyz"  # token 0 starts and ends a name
@@ -69,18 +70,6 @@ def decode_name(tokens: Array) -> str:
     return "".join(letters[: letters.index("\n")] if "\n" in letters else letters)
 
 
-def ngram_nats(train: list[str], test: list[str], n: int) -> float:
-    """Nats per character (end included) of an add-one smoothed n-gram model, on test names."""
-    size = len(ALPHABET)
-    counts = np.ones((size,) * n)
-    for name in train:
-        for context in _ngrams(name, n):
-            counts[context] += 1
-    p = counts / counts.sum(-1, keepdims=True)
-    grams = [g for name in test for g in _ngrams(name, n)]
-    return float(-np.mean([np.log(p[g]) for g in grams]))
-
-
-def _ngrams(name: str, n: int) -> list[tuple[int, ...]]:
-    codes = [0] * (n - 1) + [ALPHABET.index(c) for c in name] + [0]
-    return [tuple(codes[i : i + n]) for i in range(len(name) + 1)]
+def name_rows(names: list[str]) -> list[list[int]]:
+    """Names as rows of tokens with the end sign on both sides, as n-grams count them."""
+    return [[0, *(ALPHABET.index(c) for c in name), 0] for name in names]
