@@ -35,6 +35,7 @@ def main(run: Run) -> None:
             errors[kind] = model.evaluate(x_test, y_test, loss="mse")["loss"]
         left.bar([f"{kind}\nT = {steps}" for kind in errors], list(errors.values()), color=["C0", "C1"])
         run.result(f"mean square error, T = {steps}", errors["LSTM"], tanh_RNN=errors["tanh RNN"], always_one=1 / 6)
+    figure.subplots_adjust(wspace=0.4)
     left.axhline(1 / 6, color="black", linestyle=":")
     left.text(-0.4, 0.2, "always saying 1")
     left.set(ylabel="mean square error", yscale="log", title="After training", ylim=(None, 0.5))
