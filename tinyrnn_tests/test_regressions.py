@@ -250,7 +250,7 @@ def test_time_major_layers_and_lengths():
     layer = tr.nn.GRU(2, 3, rng=0, batch_first=False, dtype="float64")
     x, lengths = np.random.default_rng(0).normal(size=(4, 4, 2)), [4, 1, 4, 2]
     np.testing.assert_array_equal(tr.nn.Sequential(layer)(x, lengths=lengths).numpy(), layer(x, lengths=lengths)[0].numpy())
-    with pytest.raises(tr.TinyRNNError, match="batch-first"):
+    with pytest.raises(tr.TinyRNNError, match="take rows first"):
         layer.predict(x, lengths=lengths)
 
 
