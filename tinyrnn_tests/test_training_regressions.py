@@ -499,6 +499,70 @@ def test_states_may_be_named_tuples():
     Own().fit(x, x[..., :1], loss="mse", tbptt=5, optimizer=tr.optim.SGD(0.1), epochs=2)
 
 
+def test_named_states_survive_a_checkpoint(tmp_path, monkeypatch):
+    class Own(tr.nn.Module):
+        def __init__(self):
+            self.e, self.g, self.o = tr.nn.Embedding(9, 4, rng=0), tr.nn.GRU(4, 8, rng=1), tr.nn.Linear(8, 9, rng=2)
+
+        def __call__(self, x, state=None):
+            y, h = self.g(self.e(x), None if state is None else state.h)
+            return self.o(y), State(h)
+
+    options = {"data": streams(4, 30), "tbptt": 7, "batch_size": 2, "save_every": 1, "model": Own}
+    whole, _ = run_to(tmp_path / "a", monkeypatch, optimizer=tr.optim.SGD(0.1), **options)
+    with pytest.raises(KilledError):
+        run_to(tmp_path / "b", monkeypatch, 3, optimizer=tr.optim.SGD(0.1), **{**options, "data": streams(4, 30)})
+    state, _ = run_to(tmp_path / "b", monkeypatch, optimizer=tr.optim.SGD(0.1), **{**options, "data": streams(4, 30)})
+    states_equal(state, whole)
+
+
+def test_options_of_callbacks_belong_to_a_run(tmp_path, monkeypatch):
+    run_to(tmp_path, monkeypatch, optimizer=tr.optim.SGD(0.1), callbacks=[EarlyStopping("loss", patience=2)])
+    with pytest.raises(LoadError, match="another callbacks"):
+        run_to(tmp_path, monkeypatch, optimizer=tr.optim.SGD(0.1), callbacks=[EarlyStopping("accuracy", patience=2, mode="max")])
+
+
+def test_what_ignores_targets_is_said_once():
+    x = RNG.integers(1, 9, (20, 8))
+    y = x.copy()
+    y[:, 4:] = 0
+    model = tagger(0.0)
+    history = model.fit(x, y, optimizer=tr.optim.Adam(0.03), epochs=5, ignore_index=0, metrics=("accuracy",), validation=(x, y), rng=0)
+    assert model.evaluate(x, y)["accuracy"] == pytest.approx(history["val_accuracy"][-1])
+    for loss, message in ((functools.partial(tr.nn.cross_entropy, ignore_index=0), "give ignore_index= to fit"),
+                          (functools.partial(tr.nn.cross_entropy, reduction="sum"), "take means")):
+        with pytest.raises(tr.TinyRNNError, match=message):
+            model.fit(x, y, loss=loss, optimizer=tr.optim.SGD(0.1))
+
+
+def test_validation_that_is_not_finite_stops_the_run():
+    x = np.ones((4, 3, 1))
+    bad = np.full((2, 3, 1), np.nan)
+    model = tr.nn.Sequential(tr.nn.GRU(1, 2), tr.nn.Linear(2, 1))
+    with pytest.raises(NonFiniteError, match="the loss of the validation data is nan"):
+        model.fit(x, x, loss="mse", optimizer=tr.optim.SGD(0.1), validation=(bad, np.ones((2, 3, 1))))
+
+
+def test_inputs_in_step_and_functions_over_time():
+    cell = tr.Cell("h[t] = tanh(W @ x[t] + V @ u[t] + U @ h[t-1])")
+    model = tr.nn.Sequential(tr.nn.Recurrent(cell, x=2, u=3, h=4, rng=0))
+    xs, us = [np.ones((3, 2)), np.ones((5, 2))], [np.ones((1, 3)), np.ones((5, 3))]
+    with pytest.raises(tr.TinyRNNError, match="run in step"):
+        model.predict({"x": xs, "u": us})
+    last = tr.nn.Sequential(tr.nn.GRU(2, 3, rng=0), tr.nn.Lambda(lambda y: y.mean(1)))
+    with pytest.raises(tr.TinyRNNError, match=r"Lambda made .* knows no lengths"):
+        last.predict(xs)
+    last.predict(np.ones((2, 5, 2)))
+    for use, message in ((lambda: tagger().generate([[1], [2, 3]], 3), "once for each length"), (lambda: Log("no/such/log.csv"), "no folder"),
+                         (lambda: tagger().fit(*ragged(), optimizer=tr.optim.SGD(0.1), callbacks=3), "callbacks are functions")):
+        with pytest.raises(tr.TinyRNNError, match=message):
+            use()
+    pairs = [tr.nn.Bidirectional(tr.nn.GRU(2, 3, rng=0)) for _ in range(2)]
+    np.testing.assert_array_equal(pairs[0](np.ones((1, 4, 2)))[0].numpy(), pairs[1](np.ones((1, 4, 2)))[0].numpy())
+    model = tr.nn.EncoderDecoder(9, 9, 4, attention="dot", rng=0)
+    assert model.attend([[1, 2], [3]], [[1], [2, 3]]).shape == (2, 2, 2)
+
+
 # ---- shapes and memory
 
 def test_one_long_row_spoils_nothing():

@@ -19,7 +19,8 @@ class Bidirectional(Module):
     """A recurrent layer and a second one, with parameters of its own, that reads from the end (Schuster & Paliwal, 1997).
 
     `y, (forward state, backward state) = layer(x)`; each row is read from its own last valid step.  `merge` is "concat",
-    "sum", "mul", "mean", or None for the pair of outputs.  Any `Recurrent`, RNN, LSTM or GRU of one direction.
+    "sum", "mul", "mean", or None for the pair of outputs.  Any `Recurrent`, RNN, LSTM or GRU of one direction; without
+    `rng` the second layer draws its weights where the first left off.
 
     >>> import numpy as np
     >>> import tinyrnn as tr
@@ -35,7 +36,8 @@ class Bidirectional(Module):
             raise ArgumentError(f"merge={merge!r}: expected one of {', '.join(_MERGES)} or None")
         if not hasattr(layer, "backwards"):
             raise ArgumentError(f"Bidirectional takes Recurrent, RNN, LSTM or GRU, got {type(layer).__name__}")
-        self.forward, self.backward, self.merge = layer, layer.backwards(rng), merge
+        self.forward, self.merge = layer, merge
+        self.backward = layer.backwards(layer.rng if rng is None else rng)
 
     def config(self) -> dict[str, Any]:
         return {"layer": {"kind": type(self.forward).__name__, **(self.forward.config() or {})}, "merge": self.merge}

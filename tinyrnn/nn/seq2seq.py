@@ -210,6 +210,9 @@ class EncoderDecoder(Module):
         """Where the decoder looks while it reads the target: weights [B, T, S]."""
         if self.attention is None:
             raise ArgumentError("this model has no attention: give attention='bahdanau' or 'dot'")
+        if is_ragged(source) or is_ragged(target):
+            (source, read), (target, said) = pad_rows(source), pad_rows(target)
+            lengths = (read, said)
         with evaluating(self):
             program = Program(lambda s, t, n: {"looked": self._decode(s, t, n)[1]})
             looked: Array = program(_array(source), _array(target), lengths)["looked"]

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..padding import blank_padding, marks_for
+from ..shapes import show
 from ..tensor import Tensor, as_tensor
 from ..trees import map_tree
 from .module import Module, config_of, describe
@@ -46,8 +47,13 @@ class Sequential(Module):
             x = map_tree(lambda t: _blanked(t, lengths, mask), arrays)
         after, time_first = [], False
         for layer, own in zip(self.layers, self._states(state), strict=True):
-            x, new = self._through(layer, x, own, {} if whole else marks_for(layer, lengths, mask, x), time_first)
+            marks, before = {} if whole else marks_for(layer, lengths, mask, x), x
+            x, new = self._through(layer, x, own, marks, time_first)
             after.append(new)
+            if not whole and not marks and np.shape(x)[:2] != np.shape(before)[:2]:
+                raise ArgumentError(f"{type(layer).__name__} made {show(np.shape(x))} of {show(np.shape(before))} and knows no "
+                                    "lengths, so it would read the padding: pool with Last or Pool, or write a Module that "
+                                    "takes lengths=")
             whole, time_first = whole or layer.ends_time, time_first or layer.reads_time_first()
         return (x, after) if return_state or state is not None else x
 

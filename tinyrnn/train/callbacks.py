@@ -116,6 +116,8 @@ class Log(Callback):
         self.path = Path(path)
         if self.path.suffix not in (".csv", ".json"):
             raise ArgumentError(f"Log writes .csv or .json, got {self.path.name!r}")
+        if not self.path.parent.is_dir():
+            raise ArgumentError(f"Log: there is no folder {self.path.parent}; make it first")
         self.rows: list[dict[str, float]] = []
 
     def begin(self, model: Any) -> None:

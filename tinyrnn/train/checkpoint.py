@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import namedtuple
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,9 @@ def _checksum(text: str, arrays: Mapping[str, Any]) -> str:
 def _encode(tree: Any, path: str, arrays: dict[str, Any]) -> Any:
     if isinstance(tree, Mapping):
         return {"dict": [[k, _encode(v, f"{path} {i}", arrays)] for i, (k, v) in enumerate(tree.items())]}
+    if hasattr(tree, "_fields"):
+        fields = [_encode(v, f"{path} {i}", arrays) for i, v in enumerate(tree)]
+        return {"named": [type(tree).__name__, list(tree._fields), fields]}
     if isinstance(tree, (list, tuple)):
         return {type(tree).__name__: [_encode(v, f"{path} {i}", arrays) for i, v in enumerate(tree)]}
     if isinstance(tree, (np.ndarray, np.generic)):
@@ -98,6 +102,9 @@ def _decode(form: Any, arrays: Mapping[str, Any]) -> Any:
     (kind, inside), = form.items()
     if kind == "dict":
         return {k: _decode(v, arrays) for k, v in inside}
+    if kind == "named":
+        name, fields, parts = inside
+        return namedtuple(name, fields)(*(_decode(v, arrays) for v in parts))
     if kind in ("list", "tuple"):
         parts = [_decode(v, arrays) for v in inside]
         return parts if kind == "list" else tuple(parts)

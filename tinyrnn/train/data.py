@@ -109,6 +109,8 @@ class Data:
         self._check_rows(titles)
         self.mask = None if mask is None else np.asarray(mask)
         self.lengths = self._lengths(lengths)
+        if self.names and self.lengths and any(not np.array_equal(n, self.lengths[0]) for n in self.lengths):
+            raise ShapeError(f"the inputs {', '.join(self.names)} of a cell run in step: their rows need the same lengths")
         self.y = None if y is None else self._targets(y)
         fits = self.mask is None or (self.mask.dtype.kind == "b" and self.mask.shape in [a.shape[:2] for a in self.parts])
         if self.mask is not None and not fits:

@@ -11,6 +11,7 @@ from ..compile import Program
 from ..errors import ArgumentError
 from ..tensor import Tensor
 from ..trees import flatten
+from .data import is_ragged
 from .loop import evaluating
 
 Array = npt.NDArray[Any]
@@ -23,6 +24,8 @@ def generate(model: Any, prompt: Any, steps: int, *, temperature: float = 1.0, t
     `temperature=0` always takes the most likely token; `top_k` draws among the k most likely; after `stop` a row
     repeats it.
     """
+    if is_ragged(prompt):
+        raise ArgumentError("generate: prompts of one call have one length; call it once for each length")
     tokens = np.atleast_2d(np.asarray(prompt))
     if tokens.dtype.kind not in "iu" or tokens.shape[1] < 1:
         raise ArgumentError("generate: the prompt holds at least one whole number (token) per row")

@@ -21,8 +21,8 @@ from .run import Run, score
 from .task import Task, call
 
 Array = npt.NDArray[Any]
-Fitted = tuple[str | Loss | None, Sequence[str | Loss | Metric]]
-_FITTED: WeakKeyDictionary[Any, Fitted] = WeakKeyDictionary()  # the loss and metrics of each model's last fit
+Fitted = tuple[str | Loss | None, Sequence[str | Loss | Metric], int | None]
+_FITTED: WeakKeyDictionary[Any, Fitted] = WeakKeyDictionary()  # loss, metrics and ignore_index of each model's last fit
 
 
 def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optimizer: Optimiser, epochs: int = 1,
@@ -65,7 +65,7 @@ def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optim
     try:
         if resume is not None:
             run.resume()
-        _FITTED[model] = loss, (metrics,) if isinstance(metrics, str) else tuple(metrics)
+        _FITTED[model] = loss, (metrics,) if isinstance(metrics, str) else tuple(metrics), ignore_index
         return run.train(epochs, progress)
     finally:
         run.release()
@@ -82,7 +82,8 @@ def evaluate(model: Any, x: Any, y: Any, *, loss: str | Loss | None = None, metr
              lengths: Any = None, mask: Any = None, ignore_index: int | None = None, batch_size: int = 256,
              tbptt: int | None = None, backend: str = "cpu") -> dict[str, float]:
     """Loss and metrics on data, with dropout off; those of the last `fit` unless given."""
-    fitted = _FITTED.get(model, (None, ()))
+    fitted = _FITTED.get(model, (None, (), None))
+    ignore_index = fitted[2] if ignore_index is None else ignore_index
     chosen = fitted[0] if loss is None else loss
     if chosen is None:
         raise ArgumentError("evaluate: this model was not fitted yet, so give loss=, for example loss='cross_entropy'")

@@ -55,7 +55,8 @@ class Run:
                  callbacks: Iterable[Callable[[int, dict[str, float]], object]], validation: Batches | None,
                  folder: Path | None, save_every: int | None) -> None:
         self.task, self.batches, self.optimizer, self.shuffle, self.accumulate = task, batches, optimizer, shuffle, accumulate
-        self.callbacks, self.validation, self.folder, self.save_every = list(callbacks), validation, folder, save_every
+        self.validation, self.folder, self.save_every = validation, folder, save_every
+        self.callbacks = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
         for c in self.callbacks:
             if not callable(c):
                 raise ArgumentError(f"callbacks are functions of (epoch, numbers), got {type(c).__name__}")
@@ -185,6 +186,9 @@ class Run:
         model.eval()
         if self.validation is not None:
             numbers |= {f"val_{k}": v for k, v in score(self.task, self.validation).items()}
+            if not np.isfinite(numbers["val_loss"]):
+                raise NonFiniteError(f"epoch {self.epoch + 1}: the loss of the validation data is {numbers['val_loss']}; look "
+                                     f"for NaN and infinity in them{self._kept()}")
         numbers["seconds"] = time.perf_counter() - began
         self.epoch += 1
         self.history.append(numbers)
@@ -264,7 +268,11 @@ def _spelled(function: Any) -> str:
     if isinstance(function, functools.partial):
         return f"{_spelled(function.func)}({', '.join(f'{k}={v!r}' for k, v in function.keywords.items())})"
     name: str = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return name
+    if not isinstance(function, Callback):
+        return name
+    changing = {"model", *function.state_dict()}
+    options = {k: v for k, v in vars(function).items() if k not in changing and isinstance(v, (str, int, float, Path))}
+    return f"{name}({', '.join(f'{k}={v}' for k, v in options.items())})"
 
 
 def _ranges(batch: Batch) -> str:

@@ -34,6 +34,7 @@ class Task:
                  optimizer: Optimiser | None = None, *, accumulate: int = 1, streams: bool = False,
                  ignore_index: int | None = None) -> None:
         self.model, self.loss, self.streams, self.ignore_index = model, loss_named(loss), streams, ignore_index
+        _check_partial(loss)
         self.loss_name = loss if isinstance(loss, str) else getattr(loss, "__name__", "loss")
         self.metrics = _by_name([metric_named(m) for m in ((metrics,) if isinstance(metrics, str) else metrics)])
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
@@ -70,8 +71,11 @@ class Task:
 
     def form(self) -> str:
         """What the model is made of, as text."""
-        return ", ".join(f"{name}: {type(m).__name__}({m.config() if callable(getattr(m, 'config', None)) else ''})"
-                         for name, m in self.model.named_modules())
+        def options(m: Any) -> Any:
+            return (m.config() if callable(getattr(m, "config", None)) else None) or getattr(
+                getattr(m, "function", None), "__qualname__", "")
+
+        return ", ".join(f"{name}: {type(m).__name__}({options(m)})" for name, m in self.model.named_modules())
 
     def finished(self, means: Mapping[str, Any]) -> dict[str, float]:
         """The figures that are shown, from the means over an epoch."""
@@ -204,6 +208,16 @@ def check_streams(model: Any) -> None:
         if getattr(m, "bidirectional", False) or getattr(m, "reverse", False) or hasattr(m, "backward"):
             raise ArgumentError(f"tbptt: {name or 'the model'} ({type(m).__name__}) reads its sequence from the end and cannot "
                                 "continue a stream")
+
+
+def _check_partial(loss: Any) -> None:
+    """Refuse options of a loss that would leave metrics and means over batches behind."""
+    fixed = loss.keywords if isinstance(loss, functools.partial) else {}
+    if fixed.get("ignore_index") is not None:
+        raise ArgumentError("give ignore_index= to fit and evaluate, not to the loss: metrics and means over batches leave the "
+                            "same targets out then")
+    if fixed.get("reduction", "mean") != "mean":
+        raise ArgumentError(f"reduction={fixed['reduction']!r}: fit and evaluate take means, and weigh them by their targets")
 
 
 def takes_mask(loss: Any) -> bool:
