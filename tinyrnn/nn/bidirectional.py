@@ -8,7 +8,9 @@ from typing import Any
 from ..errors import ArgumentError
 from ..functional import concat
 from ..tensor import Tensor
-from .module import Module
+from .module import Module, describe
+from .packed import Packed
+from .recurrent import Recurrent
 
 _MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "concat": lambda a, b: concat([a, b]), "sum": lambda a, b: a + b, "mul": lambda a, b: a * b,
@@ -31,16 +33,16 @@ class Bidirectional(Module):
 
     reads_time = True
 
-    def __init__(self, layer: Module, merge: str | None = "concat", *, rng: Any = None) -> None:
+    def __init__(self, layer: Recurrent | Packed, merge: str | None = "concat", *, rng: Any = None) -> None:
         if merge is not None and merge not in _MERGES:
             raise ArgumentError(f"merge={merge!r}: expected one of {', '.join(_MERGES)} or None")
-        if not hasattr(layer, "backwards"):
+        if not isinstance(layer, (Recurrent, Packed)):
             raise ArgumentError(f"Bidirectional takes Recurrent, RNN, LSTM or GRU, got {type(layer).__name__}")
         self.forward, self.merge = layer, merge
         self.backward = layer.backwards(layer.rng if rng is None else rng)
 
     def config(self) -> dict[str, Any]:
-        return {"layer": {"kind": type(self.forward).__name__, **(self.forward.config() or {})}, "merge": self.merge}
+        return {"layer": describe(self.forward), "merge": self.merge}
 
     def __call__(self, x: Any, state: Any = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Any, Any]]:
         if state is not None and (not isinstance(state, (tuple, list)) or len(state) != 2):

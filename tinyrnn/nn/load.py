@@ -15,7 +15,7 @@ from ..io.weights import read_weights
 from .bidirectional import Bidirectional
 from .layers import Dropout, Embedding, LayerNorm, Linear, Repeat
 from .module import Module
-from .packed import GRU, LSTM, RNN
+from .packed import GRU, LSTM, RNN, Packed
 from .pooling import Last, Pool
 from .recurrent import Recurrent
 from .seq2seq import EncoderDecoder
@@ -37,7 +37,10 @@ def _encoder_decoder(text: str, name: str, **options: Any) -> Module:
 
 
 def _bidirectional(layer: Any, merge: str | None) -> Module:
-    return Bidirectional(build(layer), merge)
+    inner = build(layer)
+    if not isinstance(inner, (Recurrent, Packed)):
+        raise LoadError(f"a Bidirectional layer around {type(inner).__name__}: expected a recurrent layer")
+    return Bidirectional(inner, merge)
 
 
 KINDS: dict[str, Callable[..., Module]] = {
