@@ -105,6 +105,15 @@ def plain_figures() -> None:
         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False})
 
 
+def heat_map(axes: Any, table: Any, dark: float, form: str) -> None:
+    """A table as colours, with its numbers; zeros stay empty."""
+    axes.imshow(table, cmap="Blues", vmin=0, vmax=2 * dark)
+    for (i, j), n in np.ndenumerate(table):
+        if n:
+            axes.text(j, i, format(n, form), ha="center", va="center", color="white" if n > dark else "black")
+    axes.grid(False)
+
+
 def accuracy(scores: Any, labels: Any) -> float:
     """The share of rows whose largest score is their label."""
     return float((np.argmax(scores, -1) == np.asarray(labels)).mean())

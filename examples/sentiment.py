@@ -4,7 +4,7 @@ import re
 
 import matplotlib.pyplot as plt
 import numpy as np
-from common import Run, accuracy, start
+from common import Run, accuracy, heat_map, start
 
 import tinyrnn as tr
 from tinyrnn import datasets
@@ -56,12 +56,9 @@ def main(run: Run) -> None:
     np.add.at(table, (y_test, scores.argmax(-1)), 1)
     table /= table.sum(1, keepdims=True)
     figure, axes = plt.subplots(figsize=(4, 3.5))
-    axes.imshow(table, cmap="Blues", vmin=0, vmax=1)
-    for (i, j), share in np.ndenumerate(table):
-        axes.text(j, i, f"{share:.2f}", ha="center", va="center", color="white" if share > 0.5 else "black")
+    heat_map(axes, table, 0.5, ".2f")
     axes.set(xticks=range(3), xticklabels=LABELS, yticks=range(3), yticklabels=LABELS, xlabel="said by the network",
              ylabel="label", title="Tweets that it has not seen")
-    axes.grid(False)
     run.figure(figure)
 
 

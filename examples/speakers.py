@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from common import Run, accuracy, start
+from common import Run, accuracy, heat_map, start
 
 import tinyrnn as tr
 from tinyrnn import datasets
@@ -43,12 +43,8 @@ def main(run: Run) -> None:
     table = np.zeros((9, 9), int)
     np.add.at(table, (y_test, scores.argmax(-1)), 1)
     figure, axes = plt.subplots(figsize=(4.5, 4.5))
-    axes.imshow(table, cmap="Blues")
-    for (i, j), n in np.ndenumerate(table):
-        if n:
-            axes.text(j, i, n, ha="center", va="center", color="white" if n > table.max() / 2 else "black")
+    heat_map(axes, table, table.max() / 2, "d")
     axes.set(xlabel="said by the network", ylabel="speaker", xticks=range(9), yticks=range(9), title="Who speaks?")
-    axes.grid(False)
     run.figure(figure)
 
 

@@ -103,6 +103,11 @@ def blank_padding(x: Tensor, lengths: Any, mask: Any = None) -> Tensor:
     return Tensor(e.where(reshape(valid.source(), (*valid.shape, *(1,) * (x.ndim - 2))), x.source(), 0.0))
 
 
+def takes(layer: Any) -> Mapping[str, Any]:
+    """The arguments that a layer's or a model's call knows."""
+    return inspect.signature(type(layer).__call__).parameters
+
+
 def marks_for(layer: Any, lengths: Any, mask: Any, x: Any) -> Mapping[str, Any]:
     """`lengths` or `mask` under the name that a layer or model knows.
 
@@ -110,7 +115,7 @@ def marks_for(layer: Any, lengths: Any, mask: Any, x: Any) -> Mapping[str, Any]:
     """
     if lengths is None and mask is None:
         return {}
-    known = inspect.signature(type(layer).__call__).parameters
+    known = takes(layer)
     given, value = ("lengths", lengths) if mask is None else ("mask", mask)
     if given in known:
         return {given: value}

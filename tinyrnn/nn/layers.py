@@ -189,14 +189,18 @@ class Dropout(Module):
         if any(not -t.ndim <= a < t.ndim for a in self.shared_axes):
             raise ShapeError(f"Dropout shares its mask along the axes {self.shared_axes}, but got {show(t.shape)}")
         shared = {a % t.ndim for a in self.shared_axes}
-        kept = keep_mask(tuple(1 if i in shared else n for i, n in enumerate(t.shape)), 1 - self.p, self.rng)
-        return where(kept, t / (1 - self.p), 0.0)
+        return dropped(t, self.p, self.rng, tuple(1 if i in shared else n for i, n in enumerate(t.shape)))
 
     def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
         if self.training and self.p and self.shared_axes:
             raise ArgumentError("this Dropout keeps one mask for all steps of a sequence, so single steps cannot be taken in "
                                 "training mode: call it on whole sequences, or model.eval() first")
         return self(x), None
+
+
+def dropped(x: Tensor, p: float, rng: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
+    """Zero with probability p, divided by 1 - p otherwise; one draw for each entry of `shape`, which is broadcast."""
+    return where(keep_mask(shape, 1 - p, rng), x / (1 - p), 0.0)
 
 
 def positive(name: str, value: Any) -> int:

@@ -13,17 +13,16 @@ from ..cells import Cell, get
 from ..cells.initial import uniform
 from ..cells.variants import learned_start, lstm
 from ..errors import ArgumentError, ShapeError
-from ..functional import parameter, stack, where
+from ..functional import parameter, stack
 from ..ir.node import Node
 from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to
 from ..ir.ops.structure import concat as join
 from ..ir.ops.structure import take
 from ..padding import refuse_single
-from ..randomness import keep_mask
 from ..shapes import show
 from ..tensor import Tensor, detached
-from .layers import cast, positive
+from .layers import cast, dropped, positive
 from .module import Module
 from .noise import Noise, Rates
 from .recurrent import State, one_row, only_row, sequence, single_rows, swap, time_mask
@@ -152,8 +151,7 @@ class Packed(Module):
     def _drop(self, y: Node) -> Node:
         if not self.training or not self.dropout:
             return y
-        t = Tensor(y)
-        return where(keep_mask(t.shape, 1 - self.dropout, self.rng), t / (1 - self.dropout), 0.0).node
+        return dropped(Tensor(y), self.dropout, self.rng, y.shape).node
 
     def step(self, x: Any, state: State = None) -> tuple[Tensor, State]:
         """One time step, for streams: x [B, X]; needs a single direction.  See `Recurrent.step` for evaluation mode."""
@@ -311,7 +309,7 @@ class GRU(Packed):
         super().__init__(get(self.cells[reset, update]), "rzn", input_size, hidden_size, **options)
 
     @property
-    def patterns(self) -> Mapping[str, str]:  # type: ignore[override]
+    def patterns(self) -> Mapping[str, str]:  # type: ignore[override]  # one of two tables, by the equations chosen
         own = (self.reset, self.update) == ("after", "old")
         return Packed.patterns if own else {"weight_ih": "W_{}", "weight_hh": "U_{}", "bias_ih": "b_{}"}
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError
-from ..padding import blank_padding, marks_for
+from ..padding import blank_padding, marks_for, takes
 from ..shapes import show
 from ..tensor import Tensor, as_tensor
 from ..trees import map_tree
@@ -65,7 +64,7 @@ class Sequential(Module):
         if isinstance(x, tuple):
             raise ArgumentError(f"{type(layer).__name__} got several outputs of the layer before it; choose a way to merge "
                                 "them")
-        known = signature(type(layer).__call__).parameters
+        known = takes(layer)
         y = layer(x, **marks, **{k: v for k, v in (("state", state), ("return_state", True)) if k in known})
         return y if isinstance(y, tuple) else (y, None)
 

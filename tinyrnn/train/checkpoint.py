@@ -20,8 +20,6 @@ except ImportError:  # not on Windows: there two runs in one folder are not told
     fcntl = None  # type: ignore[assignment]
 
 NAME = "checkpoint.safetensors"
-
-
 KEYS = {"setup", "weights", "optimizer", "sums", "rng", "before", "epoch", "done", "totals", "weight", "carried", "gathered",
         "stopped", "reason", "history", "callbacks"}
 

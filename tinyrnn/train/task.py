@@ -16,7 +16,7 @@ from ..errors import ArgumentError, TinyRNNError
 from ..functional import grad, where
 from ..ir.ops.leaves import full, input_node
 from ..optim import Optimiser
-from ..padding import blank_padding, marks_for, only_rows, row_mask
+from ..padding import blank_padding, marks_for, only_rows, row_mask, takes
 from ..randomness import randomness
 from ..tensor import Tensor, as_tensor
 from ..trees import map_tree
@@ -192,11 +192,6 @@ class Task:
 def _finite(x: Tensor) -> Tensor:
     """Whether no entry is NaN or infinite."""
     return abs(x).max() < float("inf") if x.size else as_tensor(np.True_)
-
-
-def takes(model: Any) -> Mapping[str, Any]:
-    """The arguments that a model's call knows."""
-    return inspect.signature(type(model).__call__).parameters
 
 
 def check_streams(model: Any) -> None:
