@@ -79,21 +79,28 @@ from .tensor import Tensor
 from .viz import Drawing, draw
 
 if TYPE_CHECKING:
+    from .analysis.leaks import LeakReport, leaks
+    from .analysis.report import Report, analyze
+    from .analysis.xray import XRay, xray
     from .symbolic.derive import Derivation, derive
     from .symbolic.equivalent import Equivalence, equivalent
     from .symbolic.prove import Proof, prove
+    from .viz.page import Page, page
 
 __version__ = "0.1.0"
 
-_ON_FIRST_USE = {"derive": "derive", "Derivation": "derive", "equivalent": "equivalent", "Equivalence": "equivalent",
-                 "prove": "prove", "Proof": "prove"}
+_ON_FIRST_USE = {
+    "analyze": "analysis.report", "Report": "analysis.report", "xray": "analysis.xray", "XRay": "analysis.xray",
+    "leaks": "analysis.leaks", "LeakReport": "analysis.leaks", "page": "viz.page", "Page": "viz.page",
+    "derive": "symbolic.derive", "Derivation": "symbolic.derive", "equivalent": "symbolic.equivalent",
+    "Equivalence": "symbolic.equivalent", "prove": "symbolic.prove", "Proof": "symbolic.prove"}
 
 
 def __getattr__(name: str) -> Any:
-    """Proofs and derivations are loaded when they are first asked for; `import tinyrnn` stays quick."""
+    """Proofs, derivations and analyses are loaded when they are first asked for; `import tinyrnn` stays quick."""
     if name not in _ON_FIRST_USE:
         raise AttributeError(f"module 'tinyrnn' has no attribute {name!r}")
-    return getattr(import_module(f".symbolic.{_ON_FIRST_USE[name]}", __name__), name)
+    return getattr(import_module(f".{_ON_FIRST_USE[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from . import __version__, tour
 from .backends import available
 from .cells import Cell, get, names
 from .errors import ArgumentError, ProofError, TinyRNNError
+from .files import atomic_write
 from .symbolic import published
 from .symbolic.checker import check_file
 from .symbolic.derive import derive
 from .symbolic.equivalent import equivalent
 from .symbolic.prove import prove
-from .viz import draw, renderer
+from .viz import draw, graphviz
+from .viz.theme import THEMES
 
 
 def cell_named(text: str) -> Cell:
@@ -38,9 +43,54 @@ def _tour(args: argparse.Namespace) -> int:
 def _draw(args: argparse.Namespace) -> int:
     cell = cell_named(args.cell)
     file = args.output or f"{cell.name}.svg"
-    draw(cell, file, steps=args.steps, gradients=args.gradients, theme=args.theme)
+    draw(cell, file, steps=args.steps, gradients=args.gradients, loss=args.loss, show=_shown(args.show), theme=args.theme)
     print(file)
     return 0
+
+
+def _shown(text: str) -> str | list[int]:
+    """`auto`, `all`, `heat`, or steps separated by commas."""
+    parts = text.split(",")
+    return [int(p) for p in parts] if all(p.strip().lstrip("-").isdecimal() for p in parts) else text
+
+
+def _page(args: argparse.Namespace) -> int:
+    cell = cell_named(args.cell)
+    file = args.output or f"{cell.name}.html"
+    lens("viz.page").page(cell, file, **_run(args))
+    print(file)
+    return 0
+
+
+def _analyze(args: argparse.Namespace) -> int:
+    return _told(lens("analysis.report").analyze(cell_named(args.cell), **_run(args)), args)
+
+
+def _xray(args: argparse.Namespace) -> int:
+    return _told(lens("analysis.xray").xray(cell_named(args.cell), **_run(args)), args)
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    """The run of a cell that a lens looks at."""
+    return {"steps": args.steps, "loss": args.loss, "sizes": dict(_size(s) for s in args.size) or None, "rng": args.seed}
+
+
+def _told(found: Any, args: argparse.Namespace) -> int:
+    """A report on the terminal, and as JSON or as a plot where a file is named."""
+    print(found)
+    if args.output:
+        path = Path(args.output)
+        if path.suffix == ".json":
+            atomic_write(path, (json.dumps(found.to_dict(), indent=1) + "\n").encode())
+        else:
+            found.plot().savefig(path)
+        print(path)
+    return 0
+
+
+def lens(name: str) -> Any:
+    """A module that is loaded on first use."""
+    return import_module(f"tinyrnn.{name}")
 
 
 def _derive(args: argparse.Namespace) -> int:
@@ -105,9 +155,20 @@ def _cells(args: argparse.Namespace) -> int:
     return 0
 
 
+def abilities() -> dict[str, str]:
+    """What pictures can be made here, and what to install for the rest."""
+    program = graphviz.find()
+    plots = "ready" if find_spec("matplotlib") else "missing: pip install 'tinyrnn[plot]' (for .plot() of reports and x-rays)"
+    png = "ready" if find_spec("resvg_py") else "missing: pip install resvg-py"
+    return {"pictures (SVG, HTML, DOT, text)": "ready, written by tinyrnn itself", "PNG": png,
+            "layout of graphs": f"Graphviz, {program}" if program else
+            "built in; for fewer crossings pip install graphviz-pure, or install Graphviz", "plots": plots}
+
+
 def _doctor(args: argparse.Namespace) -> int:
     print(f"tinyrnn {__version__}, Python {platform.python_version()}, {platform.machine()}")
-    print(f"renderer: {renderer.find()}")
+    for what, state in abilities().items():
+        print(f"{what}: {state}")
     backends = available()
     for name in backends:
         print(f"backend {name}: ready")
@@ -143,7 +204,10 @@ def parser() -> argparse.ArgumentParser:
     d.add_argument("-o", "--output", metavar="FILE", help=".svg, .png, .html, .dot or .txt (default: NAME.svg)")
     d.add_argument("--steps", type=int, help="unroll over this many steps")
     d.add_argument("--gradients", action="store_true", help="draw the way back as well")
-    d.add_argument("--theme", default="auto", choices=("auto", "light", "dark"))
+    d.add_argument("--show", default="auto", metavar="WHICH", help="auto, all, heat, or steps such as 1,2,-1 (default: auto)")
+    d.add_argument("--loss", choices=("sum", "last"), help="of all outputs, or of those of the last step")
+    d.add_argument("--theme", default="auto", choices=THEMES)
+    _lens_commands(command)
     _symbolic_commands(command)
     command("cells", _cells, "list the cells that come with tinyrnn")
     b = command("bench", _bench, "measure training and inference on this processor against PyTorch and JAX")
@@ -152,6 +216,20 @@ def parser() -> argparse.ArgumentParser:
     b.add_argument("--short", action="store_true", help="the smallest sizes only, in half a minute")
     command("doctor", _doctor, "say what is installed and what is missing")
     return p
+
+
+def _lens_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    page = command("page", _page, "write a page in which one steps through a cell, forward and back")
+    analyze = command("analyze", _analyze, "say what a cell costs and how its gradients travel")
+    xray = command("xray", _xray, "say where the gradient goes, step by step, gate by gate")
+    for sub, steps, writes in ((page, 6, ".html (default: NAME.html)"), (analyze, 100, ".json, or .png, .svg, .pdf for a plot"),
+                               (xray, 30, ".json, or .png, .svg, .pdf for a plot")):
+        sub.add_argument("cell", metavar="CELL", help="a name (see `tinyrnn cells`) or a file of equations")
+        sub.add_argument("-o", "--output", metavar="FILE", help=writes)
+        sub.add_argument("--steps", type=int, default=steps, help=f"unroll over this many steps (default: {steps})")
+        sub.add_argument("--size", metavar="NAME=N", action="append", default=[], help="a size of the cell, such as h=16")
+        sub.add_argument("--loss", choices=("sum", "last"), help="of all outputs, or of those of the last step")
+        sub.add_argument("--seed", type=int, default=0, help="of random weights and inputs (default: 0)")
 
 
 def _symbolic_commands(command: Callable[..., argparse.ArgumentParser]) -> None:

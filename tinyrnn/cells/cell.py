@@ -250,7 +250,8 @@ class Cell:
         """T explicit steps with shared parameters, and with `gradients=True` the backward graph as well.
 
         Inputs: `x[1]`..`x[T]`, initial states `h[0]`, ..., parameters.  Outputs: every output of the cell at every
-        step, `loss` (`"sum"`: of all outputs; or a function of the list of outputs), `dloss/d...` of every input.
+        step, `loss` (`"sum"`: of all outputs, `"last"`: of those of step T; or a function of the list of outputs),
+        `dloss/d...` of every input.
         """
         graph = self.rolled(steps, sizes, batch=batch, loss=loss, gradients=gradients, dtype=dtype, mark=mark, **named)
         flat = unroll(graph)
@@ -297,9 +298,9 @@ class Cell:
             handle = LENSES["tensor"]
             per_step = [{n: handle(take(y, t)) for n, y in traces.items()} for t in range(steps)]
             return node_of(loss([d[self.outputs[0]] if len(d) == 1 else d for d in per_step]))
-        if loss != "sum":
-            raise ArgumentError(f"loss={loss!r}: expected 'sum' or a function of the list of outputs")
-        return _total(sum_(y) for y in traces.values())
+        if loss not in ("sum", "last"):
+            raise ArgumentError(f"loss={loss!r}: expected 'sum', 'last' or a function of the list of outputs")
+        return _total(sum_(y if loss == "sum" else take(y, steps - 1)) for y in traces.values())
 
 
 def _total(parts: Iterable[Node]) -> Node:

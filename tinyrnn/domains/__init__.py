@@ -6,5 +6,6 @@ from .exact import Exact
 from .field import Degrees, Field
 from .float import FLOAT
 from .objects import Polynomials, Symbols
+from .padding import Mark, Padding
 
-__all__ = ["COMPLEX_STEP", "FLOAT", "Degrees", "Domain", "Exact", "Field", "Polynomials", "Symbols"]
+__all__ = ["COMPLEX_STEP", "FLOAT", "Degrees", "Domain", "Exact", "Field", "Mark", "Padding", "Polynomials", "Symbols"]

@@ -159,7 +159,15 @@ class Graph:
         """A picture of the graph; see `tinyrnn.draw`."""
         return LENSES["draw"](self, file, **options)
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """In a notebook: a picture where it can be read, else the listing's first lines."""
+        if len(self) <= SHOWN:
+            bundle: dict[str, str] = self.draw()._repr_mimebundle_()
+            return {**bundle, "text/plain": repr(self)}
+        return {"text/plain": repr(self)}
 
+
+SHOWN = 150  # nodes that a notebook draws by itself
 LENSES: dict[str, Callable[..., Any]] = {}
 """Pictures and reports by name; the modules that make them enter themselves."""
 

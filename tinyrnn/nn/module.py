@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..errors import ArgumentError, LoadError, ShapeError
 from ..files import PathLike
 from ..io.weights import write_weights
+from ..ir.graph import LENSES
 from ..shapes import show
 from ..tensor import Tensor
 from ..tracing import current
@@ -152,6 +153,15 @@ class Module:
         width = [max(len(r[i]) for r in rows) for i in range(2)]
         lines = [f"{a:<{width[0]}}  {b:<{width[1]}}  {c}".rstrip() for a, b, c in rows]
         return Text("\n".join([*lines, f"{total:,} parameters"]))
+
+    def draw(self, file: PathLike | None = None, **options: Any) -> Any:
+        """A picture of the layers; see `tinyrnn.draw`."""
+        return LENSES["draw"](self, file, **options)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """In a notebook: the picture."""
+        bundle: dict[str, str] = self.draw()._repr_mimebundle_()
+        return {**bundle, "text/plain": repr(self)}
 
     # ---- training and use
 

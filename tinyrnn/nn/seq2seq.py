@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from ..cells import Cell, get
 from ..compile import Program
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..functional import argmax, concat, gather, one_hot, scan, tanh, where
+from ..ir.node import Node
+from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full
 from ..padding import check_lengths, valid_steps
 from ..randomness import keep_mask
@@ -126,9 +129,10 @@ class EncoderDecoder(Module):
             query = state[-1][list(self.cell.states).index(self._output())]
             context, weights = self.attention(query, memory.keys, memory.outputs, memory.valid)
         y, after = embedded if context is None else concat([embedded, context]), []
-        for layer, own in zip(self.decoder, state, strict=True):
+        for k, (layer, own) in enumerate(zip(self.decoder, state, strict=True)):
             new, signals = self.cell.step([s.source() for s in own], [y.source()],
-                                          {p: t.source() for p, t in layer.weights.items()})
+                                          {p: t.source() for p, t in layer.weights.items()},
+                                          partial(_named, f"decoder.{k}"))
             after.append([Tensor(n) for n in new])
             y = Tensor(signals[self.cell.outputs[0]])
         return after, self.out(y if context is None else concat([y, context])), weights
@@ -246,6 +250,11 @@ class EncoderDecoder(Module):
     def _advance(self, token: Tensor, state: Any, memory: Mapping[str, Any]) -> dict[str, Any]:
         after, logits, _ = self.decode_step(self.target_embedding(token), state, Memory(**memory, state=None))
         return {"state": after, "logits": logits}
+
+
+def _named(layer: str, name: str, value: Node) -> Node:
+    """A quantity of a layer of the decoder, under its name."""
+    return tag(value, name, layer)
 
 
 def _swapped(t: Tensor) -> Tensor:

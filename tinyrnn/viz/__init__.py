@@ -1,4 +1,4 @@
-"""Pictures of cells and graphs."""
+"""Pictures of cells, graphs and models, and pages one can step through."""
 
 from .drawing import Drawing, draw
 

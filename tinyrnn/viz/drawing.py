@@ -3,37 +3,64 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..analysis.recurrence import recurrences
+from ..analysis.study import Loss, Study, study_cell
 from ..cells import Cell
 from ..errors import ArgumentError
 from ..files import atomic_write
 from ..ir.graph import LENSES, Graph
-from . import picture, renderer, tiles
-from .theme import DARK, LIGHT, THEMES, dark_rules
+from ..ir.node import Node
+from ..nn.module import Module
+from . import graphs, models, raster, strip
+from . import steps as step_pictures
+from .flow import Flow, flow_of
+from .scene import Scene, xml
+from .theme import THEMES
+from .tile import Tile, gate_order, tile_of
+
+Show = str | Sequence[int]
+_STYLE = "body{margin:1rem;font-family:system-ui,sans-serif;overflow-x:auto}summary{cursor:pointer;padding:.4rem}"
+_POLICY = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">"""
 
 
 class Drawing:
     """A picture: `.svg`, `.dot`, `.text()`, `.save("x.svg")`; shows itself in a notebook."""
 
-    def __init__(self, dot: str, listing: str, title: str, theme: str, placed: bool = False) -> None:
-        self.dot, self.title, self.theme = dot, title, theme
-        self._listing, self._placed = listing, placed
+    def __init__(self, scene: Scene, listing: Callable[[], str], theme: str = "auto", inside: Sequence[Drawing] = ()) -> None:
+        self.scene, self.theme, self.inside = scene, theme, tuple(inside)
+        self._listing = listing
+
+    @property
+    def title(self) -> str:
+        return self.scene.title
 
     @cached_property
     def svg(self) -> str:
-        """The picture as SVG text."""
-        raw = renderer.render(self.dot, "svg", self._placed).decode()
-        head, _, rest = raw[raw.index("<svg"):].partition(">")
-        label = self.title.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-        style = f"<style>@media (prefers-color-scheme: dark){{{dark_rules()}}}</style>" if self.theme == "auto" else ""
-        return f'{head} role="img" aria-label="{label}">{style}{rest}'
+        """The picture as SVG."""
+        return self.scene.svg(self.theme)
+
+    @cached_property
+    def dot(self) -> str:
+        """The picture as Graphviz source with positions: `dot -Knop2` keeps them, `dot` lays it out anew."""
+        return self.scene.dot(self.theme)
+
+    @property
+    def html(self) -> str:
+        """A page with the picture; what it consists of unfolds below."""
+        scheme = {"auto": "light dark", "dark": "dark"}.get(self.theme, "light")
+        inside = "".join(f"<details><summary>{xml(d.title)}</summary>{d.svg}</details>" for d in self.inside)
+        return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_POLICY}<meta name="color-scheme" '
+                f'content="{scheme}"><meta name="viewport" content="width=device-width, initial-scale=1">'
+                f"<title>{xml(self.title)}</title><style>{_STYLE}</style></head><body>{self.svg}{inside}</body></html>\n")
 
     def text(self) -> str:
         """The same as a listing."""
-        return self._listing
+        return self._listing()
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the picture; the ending of the name says how: .svg, .png, .dot, .html, .txt."""
@@ -42,15 +69,13 @@ class Drawing:
             case ".svg":
                 data = self.svg.encode()
             case ".png":
-                data = renderer.render(self.dot, "png", self._placed)
+                data = raster.png(self.scene.svg("light" if self.theme == "auto" else self.theme), self.scene.size)
             case ".dot" | ".gv":
                 data = self.dot.encode()
             case ".html":
-                data = ('<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
-                        'content="width=device-width"><meta name="color-scheme" content="light dark">'
-                        f"<title>{_html(self.title)}</title><body>{self.svg}</body></html>").encode()
+                data = self.html.encode()
             case ".txt":
-                data = self._listing.encode()
+                data = self.text().encode()
             case other:
                 raise ArgumentError(f"cannot save a picture as {other or path.name!r}; use .svg, .png, .dot, .html or .txt")
         atomic_write(path, data)
@@ -62,15 +87,17 @@ class Drawing:
         return f"<Drawing {self.title}>"
 
 
-def _html(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")
+def draw(what: Cell | Graph | Module, file: str | os.PathLike[str] | None = None, *, steps: int | None = None,
+         gradients: bool = False, values: Mapping[str, Any] | None = None, loss: Loss = None, show: Show = "auto",
+         after: Graph | None = None, theme: str = "auto") -> Drawing:
+    """Draw a cell (folded, or unrolled over `steps`), a model layer by layer, or any graph.
 
-
-def draw(what: Cell | Graph, file: str | os.PathLike[str] | None = None, *, steps: int | None = None,
-         gradients: bool = False, theme: str = "auto") -> Drawing:
-    """Draw a cell folded, a cell unrolled over `steps` (with `gradients` the way back as well), or any graph.
-
-    `theme` is light, dark, or auto (an SVG that follows the reader's setting).
+    With `gradients` the way back is drawn beside the way forward: width and fill say the logarithm of `‖∂L/∂·‖` in a
+    run on `values` (parameters by name, inputs `x` [T, ...] or [T, B, ...]; random where nothing is given), where the
+    `loss` is "sum" of all outputs, "last", or a function of the list of outputs.  `show` is "auto" (long sequences as
+    their first two and last steps), "all", a list of steps, or "heat" (quantities × time, for any length).  With
+    `after`, a graph is drawn beside what a pass made of it.  `theme` is auto (follows the reader's setting), light,
+    dark or print.
 
     >>> import tinyrnn as tr
     >>> drawing = tr.draw(tr.cells.GRU, steps=3, gradients=True)
@@ -79,25 +106,77 @@ def draw(what: Cell | Graph, file: str | os.PathLike[str] | None = None, *, step
     """
     if theme not in THEMES:
         raise ArgumentError(f"theme={theme!r}: expected one of {', '.join(THEMES)}")
-    colours = DARK if theme == "dark" else LIGHT
-    if isinstance(what, Graph):
-        if steps is not None or gradients:
-            raise ArgumentError("steps and gradients are for cells; a graph is drawn as it is")
-        drawing = Drawing(picture.general(what, colours), str(what), repr(what).strip("<>"), theme)
-    elif isinstance(what, Cell):
-        if gradients and steps is None:
-            raise ArgumentError("gradients flow through an unrolled cell: give steps=, for example steps=4")
-        if steps is None:
-            drawing = Drawing(picture.folded(what, colours), what.text, what.title, theme)
-        else:
-            dot = tiles.unrolled(what, steps, gradients, colours)
-            listing = str(what.unroll(steps, gradients=gradients))
-            drawing = Drawing(dot, listing, f"{what.title}: {steps} steps unrolled", theme, placed=True)
+    if isinstance(what, Cell):
+        if after is not None:
+            raise ArgumentError("after= compares two graphs; a cell has cell.graph() and cell.unroll(steps)")
+        drawing = _cell(what, steps, gradients or show == "heat", values, loss, show, theme)
+    elif isinstance(what, (Graph, Module)):
+        unrolled = steps is not None or gradients or values is not None or loss is not None or show != "auto"
+        if unrolled:
+            raise ArgumentError("steps, gradients, values, loss and show are for cells; a graph or model is drawn as it is")
+        if isinstance(what, Module) and after is not None:
+            raise ArgumentError("after= compares two graphs")
+        drawing = _graph(what, after, theme) if isinstance(what, Graph) else _model(what, theme)
     else:
-        raise ArgumentError(f"draw takes a cell or a graph, got {type(what).__name__}")
+        raise ArgumentError(f"draw takes a cell, a model or a graph, got {type(what).__name__}")
+    if file is not None:
+        drawing.save(file)
+    return drawing
+
+
+def folded_tile(cell: Cell) -> Tile:
+    """The step of a cell, laid out."""
+    return tile_of(recurrences(cell.rolled(1))[0], gate_order(cell))
+
+
+def _cell(cell: Cell, steps: int | None, gradients: bool, values: Mapping[str, Any] | None, loss: Loss, show: Show,
+          theme: str) -> Drawing:
+    if not gradients and (values is not None or loss is not None):
+        raise ArgumentError("values and loss belong to a run: ask for gradients=True or show='heat'")
+    if steps is None and (gradients or show != "auto") and not (values and any(n in values for n in cell.inputs)):
+        raise ArgumentError("gradients flow through an unrolled cell: give steps=, for example steps=4")
+    if steps is None and values is None:
+        return _folded(cell, cell.title, theme)
+    if not gradients:
+        tile = tile_of(recurrences(cell.rolled(steps or 1))[0], gate_order(cell))
+        return Drawing(step_pictures.unrolled(tile, cell.title, cell.parameters, show, None),
+                       lambda: str(cell.unroll(steps or 1)), theme)
+    study = study_cell(cell, steps, values, loss)
+    tile, flow = flowing(cell, study)
+    scene = (strip.strip(tile, cell.title, flow) if show == "heat" else
+             step_pictures.unrolled(tile, cell.title, cell.parameters, show, flow))
+    return Drawing(scene, lambda: strip.table(tile, flow), theme)
+
+
+def _folded(cell: Cell, title: str, theme: str) -> Drawing:
+    return Drawing(step_pictures.folded(folded_tile(cell), title, cell.parameters), lambda: cell.text, theme)
+
+
+def flowing(cell: Cell, study: Study) -> tuple[Tile, Flow]:
+    """The tile of a cell and the gradients of a run on it."""
+    tile = tile_of(study.recurrences[0], gate_order(cell))
+    return tile, flow_of(tile, study.numbers[0], study.loss, study.what)
+
+
+def _graph(graph: Graph, after: Graph | None, theme: str) -> Drawing:
+    if after is None:
+        return Drawing(graphs.general(graph), lambda: str(graph), theme)
+    return Drawing(graphs.difference(graph, after), lambda: f"{graph}\n\n{after}", theme)
+
+
+def _model(model: Module, theme: str) -> Drawing:
+    inside = [_folded(cell, f"{name}: {cell.title}", theme) for name, cell in models.cells_of(model)]
+    return Drawing(models.layers(model), lambda: str(model.summary()), theme, inside)
+
+
+def draw_path(title: str, nodes: Sequence[Node], said: Sequence[str], file: str | os.PathLike[str] | None = None,
+              theme: str = "auto") -> Drawing:
+    """A way through a graph."""
+    drawing = Drawing(graphs.path(title, nodes, said), lambda: "\n".join(said), theme)
     if file is not None:
         drawing.save(file)
     return drawing
 
 
 LENSES["draw"] = draw
+LENSES["path"] = draw_path

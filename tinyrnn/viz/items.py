@@ -16,7 +16,7 @@ from ..ir.ops.leaves import INPUT, LEAF, literal_value
 
 VIEWS = frozenset({"transpose", "reshape", "broadcast_to", "astype", "tag"})
 FUNCTIONS = frozenset("sigmoid tanh relu softplus exp log sqrt sin cos abs clip".split())
-_SIGNS = {"add": "+", "sub": "−", "mul": "×", "div": "÷", "power": "^", "where": "?:"}
+_SIGNS = {"add": "+", "sub": "−", "mul": "⊙", "div": "÷", "power": "^", "where": "?:"}
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Item:
     key: str
     kind: str  # input state gate function op
     lines: list[str]
-    step: int | None
+    node: Node
     sources: list[str] = field(default_factory=list)
     weights: list[str] = field(default_factory=list)
 
@@ -40,8 +40,8 @@ class _Affine:
 class Extract:
     """The items of a graph in topological order."""
 
-    def __init__(self, graph: Graph, weights: Collection[str], rails: Collection[str], current: int | None = None) -> None:
-        self.graph, self.weights, self.rails, self.current = graph, set(weights), set(rails), current
+    def __init__(self, graph: Graph, weights: Collection[str], rails: Collection[str]) -> None:
+        self.graph, self.weights, self.rails = graph, set(weights), set(rails)
         self.uses = Counter(s for n in graph.nodes for s in n.src)
         self.users: Mapping[Node, list[Node]] = self._users()
         self.affine: dict[Node, _Affine] = {}
@@ -67,7 +67,7 @@ class Extract:
             return
         if n.op.name in VIEWS and n.src[0] in self.shown:
             self.shown[n] = self.shown[n.src[0]]
-            self._rail(n, *self._label(n))
+            self._rail(n, self._label(n))
             return
         self._show(n, n_affine)
 
@@ -114,36 +114,32 @@ class Extract:
     # ---- items
 
     def _show(self, n: Node, own: _Affine | None) -> None:
-        name, step = self._label(n)
+        name = self._label(n)
         key = f"n{len(self.items)}"
         if n.op is INPUT or n.op is LEAF:
-            self._add(n, Item(key, "input", [pretty(n.at[0] if n.op is INPUT else n.at[0].name or "data")], step))
+            self._add(n, Item(key, "input", [pretty(n.at[0] if n.op is INPUT else n.at[0].name or "data")], n))
             return
         inner = self.affine.get(n.src[0]) if n.op.name in FUNCTIONS else own
         if inner is not None:
             symbol = n.op.label if n.op.name in FUNCTIONS else "affine"
             on_rail = name in self.rails
             head = symbol if name is None or on_rail else f"{name}   {symbol}"
-            item = Item(key, "gate", [head, *_wrapped(inner.weights)], step, self._keys(inner.sources), inner.weights)
+            item = Item(key, "gate", [head, *_wrapped(inner.weights)], n, self._keys(inner.sources), inner.weights)
         else:
             weights = [w for w in map(self._weight, n.src) if w is not None]
             kind, lines = self._operation(n, name)
-            item = Item(key, "function" if weights else kind, lines + _wrapped(weights), step, self._keys(n.src), weights)
+            item = Item(key, "function" if weights else kind, lines + _wrapped(weights), n, self._keys(n.src), weights)
         self._add(n, item)
-        self._rail(n, name, step)
+        self._rail(n, name)
 
-    def _label(self, n: Node) -> tuple[str | None, int | None]:
-        """The name of a value (not of a gradient) and its step."""
-        label = next((a for a in self.graph.names.get(n, ()) if not a.name.startswith("dloss/")), None)
-        if label is None:
-            return None, self.graph.steps.get(n)
-        return label.name, label.step if isinstance(label.step, int) else self.graph.steps.get(n)
+    def _label(self, n: Node) -> str | None:
+        """The name of a value (not of a gradient)."""
+        return next((a.name for a in self.graph.names.get(n, ()) if not a.name.startswith("dloss/")), None)
 
-    def _rail(self, n: Node, name: str | None, step: int | None) -> None:
+    def _rail(self, n: Node, name: str | None) -> None:
         """A state or an output stands on the picture by its own name, behind what computes it."""
         if name in self.rails:
-            moment = pretty(f"{name}[{step if step is not None else 't'}]")
-            self._add(n, Item(f"n{len(self.items)}", "state", [moment], step, [self.shown[n]]))
+            self._add(n, Item(f"n{len(self.items)}", "state", [pretty(f"{name}[t]")], n, [self.shown[n]]))
 
     def _add(self, n: Node, item: Item) -> None:
         self.items[item.key] = item
@@ -156,7 +152,7 @@ class Extract:
         if literal is not None and n.op.name in _SIGNS:
             sign = f"{literal} {sign}" if values[0] is not None else f"{sign} {literal}"
         if name is not None and name not in self.rails:
-            return "function", [f"{name}   {sign}"]
+            return "gate", [f"{name}   {sign}"]
         small = n.op.name in _SIGNS and len(sign) == 1
         return ("op" if small else "function"), [sign]
 
@@ -187,12 +183,10 @@ def pretty(name: str) -> str:
     return stem + inside.translate(_SUBSCRIPTS) if bracket and set(inside) <= set("0123456789-t") else name
 
 
-
-
-def at_step(line: str, t: int) -> str:
-    """A line with ₜ, ₜ₋₁, ... replaced by the step itself: cₜ₋₁ at t = 3 is c₂."""
+def at_step(line: str, t: int, direction: int = 1) -> str:
+    """A line with ₜ, ₜ₋₁, ... replaced by the step itself: cₜ₋₁ at t = 3 is c₂ (c₄ where time runs backwards)."""
     head, mark, lag = line.partition("ₜ")
     if not mark:
         return line
     back = int(lag.removeprefix("₋").translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789"))) if lag else 0
-    return head + str(t - back).translate(_SUBSCRIPTS)
+    return head + str(t - direction * back).translate(_SUBSCRIPTS)

@@ -2,25 +2,71 @@
 
 from __future__ import annotations
 
-FONT = "Helvetica,Arial,sans-serif"
+from collections.abc import Iterable, Mapping
+from math import isfinite, log10
+
+FONT = "DejaVu Sans,Verdana,Helvetica,Arial,sans-serif"
 
 LIGHT = {
-    "background": "#ffffff", "text": "#1b1b1b", "line": "#70757d", "panel": "#f7f8fa",
-    "forward": "#0072b2", "backward": "#c65700",
+    "background": "#ffffff", "text": "#1b1b1b", "line": "#70757d", "panel": "#f7f8fa", "quiet": "#55595f",
+    "forward": "#0072b2", "backward": "#c65700", "delay": "#70757d", "same": "#70757d",
     "input": "#ffffff", "state": "#e3f3ec", "gate": "#fdf0d9", "function": "#e4effa", "op": "#fbfbfb", "loss": "#f6e3ee",
-    "legend": "#fefefe", "gradient": "#fdeadb",
+    "legend": "#fefefe", "gone": "#f8d9d2", "new": "#d5ecdf",
 }
 DARK = {
-    "background": "#14171a", "text": "#ececec", "line": "#8b939c", "panel": "#1c2126",
-    "forward": "#56b4e9", "backward": "#e8a33d",
+    "background": "#14171a", "text": "#ececec", "line": "#8b939c", "panel": "#1c2126", "quiet": "#b4bac1",
+    "forward": "#56b4e9", "backward": "#e8a33d", "delay": "#8b939c", "same": "#8b939c",
     "input": "#14181c", "state": "#1d3b30", "gate": "#453718", "function": "#1d344a", "op": "#20262b", "loss": "#462a3b",
-    "legend": "#15181b", "gradient": "#4a3013",
+    "legend": "#15181b", "gone": "#5a2a20", "new": "#1d4431",
 }
-THEMES = ("auto", "light", "dark")
+PRINT = {**dict.fromkeys(LIGHT, "#ffffff"), "text": "#000000", "line": "#000000", "quiet": "#000000", "forward": "#000000",
+         "backward": "#000000", "delay": "#555555", "same": "#555555", "gone": "#ffffff", "new": "#ffffff"}
+THEMES = ("auto", "light", "dark", "print")
+INKS = ("text", "line", "quiet", "forward", "backward", "delay", "same")
+
+LEVELS = 12
+SPANS = (1, 2, 3, 6, 12)  # decades that a heat scale may span
+
+_HOT = {"light": ("#fffaf2", "#e08a1e"), "dark": ("#20262b", "#9c5a10"), "print": ("#ffffff", "#b4b4b4")}
 
 
-def dark_rules(paint: dict[str, str] = LIGHT) -> str:
-    """CSS that turns every light colour of a picture into its dark one."""
-    rules = [f'[{attribute}="{colour}"]{{{attribute}:{DARK[name]}}}'
-             for name, colour in paint.items() for attribute in ("fill", "stroke")]
-    return "".join([*rules, f"text:not([fill]){{fill:{DARK['text']}}}"])
+def palette(theme: str) -> dict[str, str]:
+    """Every colour by its name: the roles, and `q0` (least) to `q12` (most) of the heat scale."""
+    roles = {"light": LIGHT, "dark": DARK, "print": PRINT}[theme]
+    cold, hot = _HOT[theme]
+    return {**roles, **{f"q{k}": mixed(cold, hot, k / LEVELS) for k in range(LEVELS + 1)}}
+
+
+def mixed(a: str, b: str, share: float) -> str:
+    """A colour on the way from a to b."""
+    parts = ((int(a[i : i + 2], 16), int(b[i : i + 2], 16)) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(x + (y - x) * share):02x}" for x, y in parts)
+
+
+def decades(norms: Iterable[float]) -> int:
+    """How many decades a scale spans so that the given norms find a place on it, as far as the longest scale reaches."""
+    logs = [log10(v) for v in norms if isfinite(v) and v > 0]
+    spread = max(logs) - min(logs) if logs else 0.0
+    return next((d for d in SPANS if spread <= d), SPANS[-1])
+
+
+def level(norm: float | None, most: float, span: int) -> int | None:
+    """The shade of a gradient norm on a scale of `span` decades below the largest; None for zero, missing, not finite."""
+    if norm is None or not isfinite(norm) or norm <= 0 or most <= 0:
+        return None
+    return max(0, min(LEVELS, round(LEVELS * (1 + (log10(norm) - log10(most)) / span))))
+
+
+def style(theme: str, scope: str) -> str:
+    """The rules of a picture under the id `scope`; `auto` follows the reader's setting."""
+    if theme == "auto":
+        return f"{_rules(palette('light'), scope)}@media (prefers-color-scheme: dark){{{_rules(palette('dark'), scope)}}}"
+    return _rules(palette(theme), scope)
+
+
+def _rules(paint: Mapping[str, str], scope: str) -> str:
+    fills = "".join(f"#{scope} .{k}{{fill:{v}}}" for k, v in paint.items() if k not in INKS)
+    lines = "".join(f"#{scope} .{k}{{stroke:{paint[k]}}}" for k in INKS if k not in ("text", "quiet"))
+    words = "".join(f"#{scope} text.{k}{{fill:{paint[k]};stroke:none}}" for k in ("text", "quiet", "forward", "backward"))
+    tips = "".join(f"#{scope} .tip-{k}{{fill:{paint[k]};stroke:none}}" for k in ("forward", "backward", "delay", "same"))
+    return fills + lines + words + tips

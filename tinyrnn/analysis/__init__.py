@@ -1,0 +1,1 @@
+"""What a graph says about a network: recurrences walked forward and back, measures, paths."""

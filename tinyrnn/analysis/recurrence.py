@@ -1,0 +1,162 @@
+"""The recurrences of a graph: each scan as its step, with names, ready to be walked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..ir.graph import Graph, Label
+from ..ir.node import Node, rebuild, walk
+from ..ir.ops.elementwise import TAG
+from ..ir.ops.leaves import ARG, INPUT, LEAF, input_node
+from ..ir.scan import SCAN, TRACE, ScanView
+
+VIEWS = frozenset({"transpose", "reshape", "broadcast_to", "astype", "slice", "tag"})
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """One scan: `step` is a graph from `h[t-1]`, `x[t]` and parameters to `h[t]`; its labels name the gates."""
+
+    name: str
+    scan: ScanView
+    step: Graph
+    remembered: tuple[str, ...]      # inputs that are carried on, in the order of the scan's states
+    carried: tuple[Node, ...]        # what replaces each of them
+    slices: tuple[str, ...]          # inputs that have a value of their own at every step
+    constants: tuple[str, ...]       # inputs that are the same at every step
+    traced: Mapping[Node, Node]      # the scan's TRACE nodes -> what they read, as nodes of `step`
+
+    @property
+    def steps(self) -> int:
+        return self.scan.steps
+
+    @property
+    def moments(self) -> list[tuple[int, int]]:
+        """(position on the time axis, step of the walk), both from 0, in the order of the walk."""
+        return [(p, t) for t, p in enumerate(self.scan.order)]
+
+    @property
+    def named(self) -> dict[str, Node]:
+        """Every quantity that has a name: inputs of the step first, then what it computes, sources first."""
+        own = [*self.remembered, *self.slices]
+        found = {k: self.step.inputs[k] for k in own if k in self.step.inputs}
+        labels = {n: label.name for label, n in self.step.labels.items()}
+        for n in walk([*self.carried, *self.traced.values()]):
+            if n in labels and n.op is not INPUT:
+                found.setdefault(labels[n], n)
+        known = set(found.values())
+        for k, n in zip(self.remembered, self.carried, strict=True):  # a mask may hold a state
+            if n not in known and n.op is not INPUT and k.endswith("[t-1]"):
+                found[k.replace("[t-1]", " (held)")] = n
+        for i, n in enumerate(dict.fromkeys(self.traced.values()), 1):
+            if n not in set(found.values()) and n.op is not INPUT:
+                found[f"{labels.get(_held(n), f'value {i}')} (output)"] = n
+        return found
+
+
+@dataclass(frozen=True)
+class Names:
+    """What parameters are called, and which layer they belong to."""
+
+    of: Mapping[Node, str] = field(default_factory=dict)
+    layer: Mapping[Node, str] = field(default_factory=dict)
+
+
+def recurrences(graph: Graph, names: Names | None = None) -> list[Recurrence]:
+    """Every scan of a graph, in topological order."""
+    found: list[Recurrence] = []
+    for n in graph.nodes:
+        if n.op is SCAN:
+            traces = [p for p in graph.nodes if p.op is TRACE and p.src[0] is n]
+            found.append(_read(ScanView.of(n), traces, names or Names(), {r.name for r in found}))
+    return found
+
+
+def _read(scan: ScanView, traces: Sequence[Node], names: Names, taken: set[str]) -> Recurrence:
+    body = scan.body
+    states, slices, _ = scan.split(body.args)
+    init, xs, sources = scan.split(scan.node.src)
+    unique = _Unique()
+    past = [unique(n) for n in _state_names(body.outs, states, init)]
+    now = [unique(_slice_name(s, a, len(slices))) for s, a in zip(xs, slices, strict=True)]
+    fixed = [unique(_constant_name(s, names.of, k)) for k, s in enumerate(sources)]
+    new = {a: input_node(k, a.shape, a.dtype) for a, k in zip(body.args, [*past, *now, *fixed], strict=True)}
+    tags = _stripped([*body.outs, *(t.at[0] for t in traces)], new)
+    labels = {Label(name): n for name, n in reversed(tags.items())}
+    carried = tuple(new[o] for o in body.outs)
+    step = Graph({**{k.replace("[t-1]", "[t]"): n for k, n in zip(past, carried, strict=True)},
+                  **{f"output {i}": new[t.at[0]] for i, t in enumerate(traces)}}, labels)
+    layer = next((names.layer[_base(s)] for s in sources if _base(s) in names.layer), "")
+    path = next((str(n.at[1]) for n in walk(body.outs) if n.op is TAG and n.at[1]), "scan")
+    name = _Unique(taken)(f"{layer}.{path}" if layer else path)
+    return Recurrence(name, scan, step, tuple(past), carried, tuple(now), tuple(fixed), {t: new[t.at[0]] for t in traces})
+
+
+def _stripped(outputs: Sequence[Node], new: dict[Node, Node]) -> dict[str, Node]:
+    """Extend `new` over the body; a tag becomes what it names, and its name is returned."""
+    tags: dict[str, Node] = {}
+    for n in walk(outputs, known=set(new)):
+        if n.op is TAG:
+            new[n] = new.get(n.src[0], n.src[0])
+            tags.setdefault(str(n.at[0]), new[n])
+        else:
+            rebuild([n], new)
+    return tags
+
+
+class _Unique:
+    """Names as they are asked for; one that was given already gets a number."""
+
+    def __init__(self, taken: set[str] | None = None) -> None:
+        self.taken = set() if taken is None else taken
+
+    def __call__(self, name: str) -> str:
+        found = next(n for k in range(1, len(self.taken) + 2) if (n := name if k == 1 else f"{name}#{k}") not in self.taken)
+        self.taken.add(found)
+        return found
+
+
+def _state_names(outs: Sequence[Node], states: Sequence[Node], init: Sequence[Node]) -> list[str]:
+    """`h[t-1]` for what is replaced by h; `h[t-2]` for what is replaced by `h[t-1]`."""
+    found: dict[Node, tuple[str, int]] = {}
+    by_state = dict(zip(states, outs, strict=False))
+    for i, s in enumerate(states):
+        lag, out = 1, _held(by_state[s])
+        while out in by_state and out is not s and lag <= len(states):
+            lag, out = lag + 1, _held(by_state[out])
+        tag = out.at[0] if out.op is TAG else f"s{i + 1}" if out.op is not ARG or out in by_state else "x"
+        found[s] = (str(tag), lag)
+    return [f"{name}[t-{lag}]" for name, lag in found.values()]
+
+
+def _held(out: Node) -> Node:
+    """The new value of a state that a mask may hold."""
+    return out.src[1] if out.op.name == "where" and out.op.kind != "leaf" else out
+
+
+def _slice_name(source: Node, argument: Node, count: int) -> str:
+    if argument.dtype.kind == "b":
+        return "valid[t]"
+    if source.op.name == "stack" and source.src and source.src[0].op is INPUT:
+        return str(source.src[0].at[0]).partition("[")[0] + "[t]"
+    return "x[t]"
+
+
+def _base(n: Node) -> Node:
+    """What a view is a view of."""
+    while n.op.name in VIEWS:
+        n = n.src[0]
+    return n
+
+
+def _constant_name(source: Node, names: Mapping[Node, str], k: int) -> str:
+    if source in names:
+        return names[source]
+    base = _base(source)
+    if base in names:
+        return names[base]
+    if base.op is INPUT or base.op is LEAF:
+        return str((base.at[0] if base.op is INPUT else base.at[0].name) or f"constant {k + 1}")
+    return f"constant {k + 1}"
+

@@ -1,0 +1,172 @@
+"""What is looked at: a cell or a model with numbers, its loss, and the recurrences inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..cells import Cell
+from ..errors import ArgumentError, ShapeError
+from ..functional import sum as total
+from ..ir.graph import Graph
+from ..nn.module import Module
+from ..nn.packed import Packed
+from ..nn.recurrent import Recurrent
+from ..padding import check_lengths, row_mask
+from ..shapes import show
+from ..tensor import Tensor, as_tensor
+from ..train.loop import evaluating
+from ..train.metrics import loss_named
+from ..train.task import call, takes_mask
+from .recurrence import Names, Recurrence, recurrences
+from .walk import Array, Numbers, Walk, numbers
+
+Loss = str | Callable[..., Any] | None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A graph with a loss, values for its inputs, and what its recurrences start from, read and are told."""
+
+    title: str
+    graph: Graph
+    values: Mapping[str, Array]
+    recurrences: list[Recurrence]
+    numbers: list[Numbers]
+    loss: float
+    what: str  # which numbers these are, in words
+
+    def walks(self) -> list[tuple[Walk, Numbers]]:
+        """Every recurrence, ready to be walked over its named quantities."""
+        return [(Walk(r), n) for r, n in zip(self.recurrences, self.numbers, strict=True)]
+
+
+def _study(title: str, graph: Graph, values: Mapping[str, Array], names: Names | None, what: str) -> Study:
+    found = recurrences(graph, names)
+    given, loss = numbers(graph, graph.outputs["loss"], found, values)
+    return Study(title, graph, values, found, given, loss, what)
+
+
+# ---- cells
+
+def study_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | None = None, loss: Loss = None,
+               sizes: Mapping[str, int] | None = None, batch: int | None = None, rng: Any = 0) -> Study:
+    """A cell over T steps.
+
+    `values` gives parameters by name, input sequences `x` [T, ...] or [T, B, ...] and first states `h[0]`; what is not
+    given is random (parameters as `cell.init` draws them, inputs normal) or, for states, zero.
+    """
+    given = {k: np.asarray(v, np.float64) for k, v in (values or {}).items()}
+    _check_names(cell, given)
+    steps, batch = _extent(cell, given, steps, batch)
+    found = cell.checked_sizes({**_sizes_of(cell, given), **(sizes or {})} or None, {}, fill=True)
+    graph = cell.rolled(steps, found, batch=batch, loss=loss or "sum")
+    generator = np.random.default_rng(rng)
+    fixed = {p: given.get(p, generator.normal(size=cell.shapes(found)[p])) for p in cell.fixed}
+    drawn: dict[str, Any] = cell.init(found, rng=generator, fixed=fixed)
+    drawn.update({k: v for k, v in given.items() if k not in cell.inputs})
+    for n in cell.inputs:
+        sequence = given.get(n, generator.normal(size=(steps, batch, *cell.signal_shape(n, found))))
+        sequence = sequence[:, None] if sequence.ndim == 1 + len(cell.signal_shape(n, found)) else sequence
+        drawn.update({f"{n}[{t + 1}]": x for t, x in enumerate(sequence)})
+    run = {k: drawn.get(k, np.zeros(node.shape)) for k, node in graph.inputs.items()}
+    what = "values as given" if given else "random weights and inputs"
+    shown = ", ".join(f"{k} = {n}" for k, n in found.items())
+    return _study(cell.title, graph, run, None, f"{what}, {shown}, {batch} row{'s' * (batch > 1)}")
+
+
+def _check_names(cell: Cell, given: Mapping[str, Array]) -> None:
+    starts = [f"{n}[{1 - k}]" for n, k in cell.slots if n in cell.states]
+    known = [*cell.parameters, *cell.inputs, *starts]
+    unknown = [k for k in given if k not in known]
+    if unknown:
+        raise ArgumentError(f"values: cell {cell.name} has nothing called {unknown[0]!r}; expected some of {', '.join(known)}")
+
+
+def _extent(cell: Cell, given: Mapping[str, Array], steps: int | None, batch: int | None) -> tuple[int, int]:
+    """Steps and rows, from the sequences where they are given."""
+    for n in cell.inputs:
+        if n in given:
+            rank = len(cell.signals[n])
+            if given[n].ndim not in (rank + 1, rank + 2):
+                raise ShapeError(f"values: input {n} is [T, ...] or [T, B, ...], got {show(given[n].shape)}")
+            seen = len(given[n])
+            if steps is not None and seen != steps:
+                raise ShapeError(f"values: input {n} has {seen} steps, steps={steps}")
+            steps, batch = seen, given[n].shape[1] if given[n].ndim == rank + 2 else 1
+    if steps is None:
+        raise ArgumentError("give steps=, or an input sequence among the values")
+    return steps, batch or 1
+
+
+def _sizes_of(cell: Cell, given: Mapping[str, Array]) -> dict[str, int]:
+    """The sizes that given arrays settle."""
+    found: dict[str, int] = {}
+    for k, a in given.items():
+        symbols = cell.parameters.get(k) or cell.signals[k.partition("[")[0]]
+        found.update({s: n for s, n in zip(symbols, a.shape[a.ndim - len(symbols):], strict=True)
+                      if "+" not in s and not s.isdigit()})
+    return {**{s: 2 + i for i, s in enumerate(cell.sizes)}, **found} if found else {}
+
+
+# ---- layers and models
+
+def study_model(model: Module, x: Any, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Loss = None) -> Study:
+    """A layer or model on rows of data, in evaluation mode (without dropout).
+
+    With targets `y` the loss is one of `fit`'s (`"cross_entropy"` unless named), a function of (output, target).
+    Without them it is a function of the output; unless given, the sum of the output at each row's last step, or of
+    all of it where it has no time axis.
+    """
+    data = tuple(map(as_tensor, x)) if isinstance(x, tuple) else as_tensor(x)
+    with evaluating(model):
+        output, _ = call(model, data, lengths, mask, None, False)
+        if y is not None:
+            value = _against(output, as_tensor(y), lengths, mask, loss or "cross_entropy")
+        else:
+            value = loss(output) if callable(loss) else _last(output, data, lengths)
+    if not isinstance(value, Tensor) or value.shape:
+        seen = show(value.shape) if isinstance(value, Tensor) else repr(value)
+        raise ArgumentError(f"the loss is to be one number, got {seen}")
+    graph = Graph({"loss": value})
+    rows = (data[-1] if isinstance(data, tuple) else data).shape[0]
+    return _study(type(model).__name__, graph, {}, parameter_names(model), f"{rows} rows of data, loss {float(value):.4g}")
+
+
+def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> Tensor:
+    function = loss_named(loss)
+    last = lengths[-1] if isinstance(lengths, tuple) else lengths
+    keep = mask
+    if last is not None and y.ndim > 1 and takes_mask(function):
+        keep = row_mask(y.shape[1], last, y.shape[0])
+    result: Tensor = function(output, y) if keep is None else function(output, y, mask=keep)
+    return result
+
+
+def _last(output: Tensor, data: Any, lengths: Any) -> Tensor:
+    """The sum of the output at each row's last step."""
+    steps = (data[-1] if isinstance(data, tuple) else data).shape[1:2]
+    if output.ndim < 3 or output.shape[1:2] != steps:
+        return total(output)
+    if lengths is None:
+        return total(output[:, -1])
+    counts = check_lengths(lengths[-1] if isinstance(lengths, tuple) else lengths, steps[0], output.shape[0])
+    weight = np.zeros((*output.shape[:2], *(1,) * (output.ndim - 2)))
+    weight[np.flatnonzero(counts), counts[counts > 0] - 1] = 1
+    return total(output * as_tensor(weight.astype(output.dtype)))
+
+
+def parameter_names(model: Module) -> Names:
+    """What a model's parameters are called; rows of packed arrays have the names that the cell gives them."""
+    found = {t.node: name for name, t in model._places()}
+    layers = {t.node: path for path, m in model.named_modules() if hasattr(m, "cell") for _, t in m._places()}
+    for _, layer in model.named_modules():
+        if isinstance(layer, Packed):
+            suffixes = [f"l{k}{d}" for k in range(layer.num_layers) for d in layer.directions]
+            found.update({n: p for s in suffixes for p, n in layer.cell_weights(s).items() if n.op.name != "full"})
+        elif isinstance(layer, Recurrent):
+            found.update({t.node: p for p, t in layer.weights.items()})
+    return Names(found, layers)

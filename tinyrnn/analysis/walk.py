@@ -1,0 +1,196 @@
+"""A recurrence walked forward and back: the value of every quantity at every step, its gradient, and who sent it.
+
+    dL/dq  =  Σ over the readers r of q   (dr/dq)ᵀ dL/dr
+
+Each term of the sum is what the reader sends back to q.  The terms are graphs: the gradient of one reader with respect
+to the quantities that it reads directly, with everything before them held fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..ir.graph import Graph
+from ..ir.node import Node, rebuild, walk
+from ..ir.ops.leaves import full, hole, input_node
+from ..ir.scan import FINAL, TRACE
+from ..passes.adjoint import accumulate, backward
+from .recurrence import Recurrence
+
+Array = npt.NDArray[Any]
+Edge = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One step: `position` on the time axis, counted from 1; gradients are None where none arrives."""
+
+    position: int
+    values: Mapping[str, Array]
+    gradients: Mapping[str, Array | None]
+    sent: Mapping[Edge, Array]           # (reader, source) -> what the reader sends back to the source
+    parameters: Mapping[str, Array]      # this step's part of the gradient of each constant
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a recurrence starts from, reads, and is told by the loss."""
+
+    start: Sequence[Array]
+    slices: Sequence[Array]
+    constants: Sequence[Array]
+    told_at_end: Sequence[Array | None]       # dL/d(final state), for each state
+    told: Mapping[Node, Array]                # dL/d(trace), for each traced expression
+
+
+def numbers(graph: Graph, loss: Node, found: Sequence[Recurrence], values: Mapping[str, Any]) -> tuple[list[Numbers], float]:
+    """The numbers of every recurrence of a graph in one run, and the loss."""
+    ends = [n for n in graph.nodes if n.op in (FINAL, TRACE)]
+    adjoints = backward({loss: full(1, (), loss.dtype)}, [n for n in ends if n.floating])
+    wanted: dict[str, Node] = {"loss": loss}
+    for i, r in enumerate(found):
+        wanted.update({f"source {i} {k}": s for k, s in enumerate(r.scan.node.src)})
+        wanted.update({f"told {i} {k}": adjoints[n] for k, n in enumerate(_projections(ends, r)) if n in adjoints})
+    whole = Graph(wanted)
+    run = whole.run({k: v for k, v in values.items() if k in whole.inputs or k in whole.leaves})
+    out = []
+    for i, r in enumerate(found):
+        start, slices, constants = r.scan.split([run[f"source {i} {k}"] for k in range(len(r.scan.node.src))])
+        told = {n: run[f"told {i} {k}"] for k, n in enumerate(_projections(ends, r)) if n in adjoints}
+        at_end = {n.at[0]: g for n, g in told.items() if n.op is FINAL}
+        out.append(Numbers(start, slices, constants, [at_end.get(k) for k in range(r.scan.n_states)],
+                           {r.traced[n]: g for n, g in told.items() if n.op is TRACE}))
+    return out, float(run["loss"])
+
+
+def _projections(ends: Sequence[Node], r: Recurrence) -> list[Node]:
+    return [n for n in ends if n.src[0] is r.scan.node]
+
+
+class Walk:
+    """A recurrence with its backward step, for chosen quantities."""
+
+    def __init__(self, recurrence: Recurrence, quantities: Mapping[str, Node] | None = None) -> None:
+        self.recurrence = r = recurrence
+        self.quantities = dict(r.named if quantities is None else quantities)
+        self._seeds = [input_node(f"seed {k}", n.shape, n.dtype) for k, n in enumerate(r.carried)]
+        self._told = {n: input_node(f"told {k}", n.shape, n.dtype) for k, n in enumerate(dict.fromkeys(r.traced.values()))}
+        self.adjoint = self._adjoints()
+        self.sent = self._contributions()
+
+    def _adjoints(self) -> dict[Node, Node]:
+        parts: dict[Node, list[Node]] = {}
+        for n, seed in (*zip(self.recurrence.carried, self._seeds, strict=True), *self._told.items()):
+            if n.floating:
+                parts.setdefault(n, []).append(seed)
+        inputs = [n for n in self.recurrence.step.inputs.values() if n.floating]
+        return backward({n: accumulate(p) for n, p in parts.items()}, inputs)
+
+    def _contributions(self) -> dict[Edge, Node]:
+        """What every quantity sends back to each quantity that it reads directly."""
+        names = {n: k for k, n in reversed(self.quantities.items())}
+        found: dict[Edge, Node] = {}
+        for reader, node in self.quantities.items():
+            if names[node] != reader or node not in self.adjoint or not node.src:
+                continue
+            for source, part in _sent(node, self.adjoint[node], set(names) - {node}).items():
+                found[reader, names[source]] = part
+        return found
+
+    @cached_property
+    def _forward(self) -> Graph:
+        return Graph({str(k): n for k, n in enumerate(self.recurrence.carried)})
+
+    @cached_property
+    def _back(self) -> Graph:
+        r = self.recurrence
+        inputs = r.step.inputs
+        wanted = {f"value {k}": n for k, n in self.quantities.items()}
+        wanted |= {f"gradient {k}": self.adjoint[n] for k, n in self.quantities.items() if n in self.adjoint}
+        wanted |= {f"sent {a} -> {b}": n for (a, b), n in self.sent.items()}
+        wanted |= {f"part {k}": self.adjoint[inputs[k]] for k in r.constants if inputs.get(k) in self.adjoint}
+        wanted |= {f"before {k}": self.adjoint[inputs[k]] for k in r.remembered if inputs.get(k) in self.adjoint}
+        return Graph(wanted)
+
+    def moments(self, given: Numbers) -> Iterator[Moment]:
+        """Every step, from the last one that was computed back to the first."""
+        r = self.recurrence
+        states = self._states(given)
+        seeds: list[Array | None] = list(given.told_at_end)
+        for position, t in reversed(r.moments):
+            values = {**dict(zip(r.remembered, states[t], strict=True)), **self._given(given, position)}
+            for k, (seed, node) in enumerate(zip(seeds, r.carried, strict=True)):
+                values[f"seed {k}"] = np.zeros(node.shape, node.dtype) if seed is None else seed
+            for node, told in self._told.items():
+                values[str(told.at[0])] = given.told[node][position] if node in given.told else np.zeros(node.shape, node.dtype)
+            run = self._back.run({k: values[k] for k in self._back.inputs})
+            seeds = [run.get(f"before {k}") for k in r.remembered]
+            yield Moment(position + 1, {k: run[f"value {k}"] for k in self.quantities},
+                         {k: run.get(f"gradient {k}") for k in self.quantities},
+                         {(a, b): run[f"sent {a} -> {b}"] for a, b in self.sent},
+                         {k: run[f"part {k}"] for k in r.constants if f"part {k}" in run})
+
+    def jacobians(self, given: Numbers) -> Iterator[tuple[int, Array]]:
+        """Position and `d(state after the step) / d(state before it)` of every step, [B, S, S], last step first.
+
+        S counts the entries of all floating states together, in their order; one run back for each of them serves every
+        row of the batch, because rows do not meet within a cell.
+        """
+        r = self.recurrence
+        moving = [k for k, n in enumerate(r.carried) if n.floating]
+        back = Graph({str(k): self.adjoint[r.step.inputs[r.remembered[k]]] for k in moving
+                      if r.step.inputs.get(r.remembered[k]) in self.adjoint})
+        states = self._states(given)
+        batch, sizes = r.carried[moving[0]].shape[0], [int(np.prod(r.carried[k].shape[1:])) for k in moving]
+        ends = np.cumsum([0, *sizes])
+        for position, t in reversed(r.moments):
+            values = {**dict(zip(r.remembered, states[t], strict=True)), **self._given(given, position)}
+            values |= {str(n.at[0]): np.zeros(n.shape, n.dtype) for n in (*self._seeds, *self._told.values())}
+            jacobian = np.zeros((batch, ends[-1], ends[-1]))
+            for i in range(ends[-1]):
+                k = int(np.searchsorted(ends, i, "right")) - 1
+                seed = np.zeros((batch, sizes[k]), r.carried[moving[k]].dtype)
+                seed[:, i - ends[k]] = 1
+                values[f"seed {moving[k]}"] = seed.reshape(r.carried[moving[k]].shape)
+                run = back.run({n: values[n] for n in back.inputs})
+                values[f"seed {moving[k]}"] = np.zeros_like(values[f"seed {moving[k]}"])
+                for m, name in enumerate(map(str, moving)):
+                    if name in run:
+                        jacobian[:, i, ends[m] : ends[m + 1]] = run[name].reshape(batch, -1)
+            yield position + 1, jacobian
+
+    def _states(self, given: Numbers) -> list[list[Array]]:
+        """What is remembered before every step of the walk."""
+        states = [list(given.start)]
+        for position, _ in self.recurrence.moments[:-1]:
+            values = {**dict(zip(self.recurrence.remembered, states[-1], strict=True)), **self._given(given, position)}
+            run = self._forward.run({k: values[k] for k in self._forward.inputs})
+            states.append(list(run.values()))
+        return states
+
+    def _given(self, given: Numbers, position: int) -> dict[str, Array]:
+        r = self.recurrence
+        return {**{k: x[position] for k, x in zip(r.slices, given.slices, strict=True)},
+                **dict(zip(r.constants, given.constants, strict=True))}
+
+
+def _sent(reader: Node, adjoint: Node, others: set[Node]) -> dict[Node, Node]:
+    """The parts of the adjoints of the quantities that `reader` reads directly which come from it."""
+    own = walk([reader], known=others)
+    inside = set(own)
+    sources = list(dict.fromkeys(s for n in own for s in n.src if s not in inside and s.floating))
+    stand_ins = {s: hole(s.shape, s.dtype) for s in sources}
+    new: dict[Node, Node] = dict(stand_ins)
+    rebuild(own, new)
+    parts = backward({new[reader]: adjoint}, list(stand_ins.values()))
+    back = {h: s for s, h in stand_ins.items()}
+    found = {s: parts[h] for s, h in stand_ins.items() if h in parts}
+    rebuild(walk(found.values(), known=set(back)), back)
+    return {s: back[n] for s, n in found.items()}
+

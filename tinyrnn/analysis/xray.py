@@ -1,0 +1,258 @@
+"""`xray`: where the gradient of a recurrence goes, step by step, gate by gate, path by path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..cells import Cell
+from ..errors import ArgumentError
+from ..nn.module import Module
+from .dynamics import singular_values, step_jacobians
+from .printed import Printed
+from .study import Loss, study_cell, study_model
+from .walk import Array, Moment, Numbers, Walk
+
+NEAR = 0.05  # a sigmoid within 5 % of its ends, a tanh within 5 % of ±1, counts as saturated
+
+
+@dataclass(frozen=True)
+class LayerRay:
+    """One recurrence: arrays run over its steps, position t = 1 first, whatever direction it reads in."""
+
+    name: str
+    gradients: Mapping[str, Array]                    # quantity -> ‖dL/dq[t]‖
+    parameters: Mapping[str, Array]                   # parameter -> ‖its part of dL/dW at step t‖
+    totals: Mapping[str, Array]                       # parameter -> dL/dW, the sum of all parts
+    saturation: Mapping[str, Mapping[str, Array]]     # gate -> "low" and "high": share of entries near either end
+    split: Mapping[str, Mapping[str, Array]]          # quantity -> reader -> its share of dL/dq[t]; shares sum to 1
+    walk: Walk
+    numbers: Numbers
+
+    @property
+    def steps(self) -> int:
+        return self.walk.recurrence.steps
+
+    def parts(self, parameter: str) -> Array:
+        """Every step's part of the gradient of a parameter, [T, ...]; they sum to the gradient."""
+        if parameter not in self.totals:
+            raise ArgumentError(f"layer {self.name} has no parameter {parameter!r}; known: {', '.join(self.totals)}")
+        out = np.zeros((self.steps, *self.totals[parameter].shape), self.totals[parameter].dtype)
+        for m in self.walk.moments(self.numbers):
+            out[m.position - 1] = m.parameters[parameter]
+        return out
+
+    @cached_property
+    def jacobians(self) -> Array:
+        """`d s[t] / d s[t-1]` of the whole state s (all states after one another) for the first row, [T, S, S], in the
+        order in which the layer reads."""
+        return step_jacobians(self.walk, self.numbers)
+
+    def jacobian(self, t: int, s: int) -> Array:
+        """`d s[t] / d s[s]` for t >= s, [S, S], in steps of the layer's own reading; s = 0 is the initial state."""
+        if not 0 <= s <= t <= self.steps:
+            raise ArgumentError(f"jacobian({t}, {s}): expected 0 <= s <= t <= {self.steps}")
+        product = np.eye(self.jacobians.shape[-1])
+        for j in self.jacobians[s:t]:
+            product = j @ product
+        return product
+
+    @cached_property
+    def singular_values(self) -> Array:
+        """Singular values of `d s[T] / d s[t]` for t = 0..T-1, [T, S], largest first; 0 where rounding hides them."""
+        return singular_values(self.jacobians)
+
+    def dies(self, quantity: str, share: float = 1e-6) -> int | None:
+        """The last position at which the gradient is below `share` of its largest; None where it never is."""
+        norms = self.gradients[quantity]
+        below = np.flatnonzero(~(norms >= share * np.nanmax(norms, initial=0.0)))
+        return None if not len(below) else int(below[-1]) + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """All arrays as lists."""
+        return {"name": self.name, "gradients": {k: v.tolist() for k, v in self.gradients.items()},
+                "parameters": {k: v.tolist() for k, v in self.parameters.items()},
+                "saturation": {k: {e: v.tolist() for e, v in ends.items()} for k, ends in self.saturation.items()},
+                "split": {k: {r: v.tolist() for r, v in parts.items()} for k, parts in self.split.items()}}
+
+    def __str__(self) -> str:
+        shown = _some(self.steps)
+        lines = [f"{self.name}: {self.steps} steps", "  ‖dL/d·‖".ljust(20) + "".join(f"t={t}".rjust(10) for t in shown)]
+        lines += [f"  {k}".ljust(20) + "".join(f"{v[t - 1]:10.2e}" for t in shown) for k, v in self.gradients.items()]
+        for k, ends in self.saturation.items():
+            lines.append(f"  {k} saturated: " + ", ".join(f"{e} {v.mean():.0%}" for e, v in ends.items())
+                         + " of entries, over all steps")
+        for k, parts in self.split.items():
+            means = {r: float(np.nanmean(v)) if np.isfinite(v).any() else float("nan") for r, v in parts.items()}
+            shares = ", ".join(f"{r} {v:+.0%}" for r, v in means.items() if np.isfinite(v))
+            lines.append(f"  dL/d{k} comes by {shares} (means)")
+        for k in self.gradients:
+            if k in self.walk.recurrence.remembered and (died := self.dies(k)) is not None:
+                lines.append(f"  the gradient of {k} is below 1e-6 of its largest up to t = {died}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class XRay(Printed):
+    """Every recurrence of a cell, layer or model: print it, `.to_dict()`, `.plot()`, `ray["l0"]`."""
+
+    title: str
+    loss: float
+    what: str
+    layers: Mapping[str, LayerRay]
+
+    @property
+    def layer(self) -> LayerRay:
+        """The only recurrence."""
+        if len(self.layers) != 1:
+            raise ArgumentError(f"there are {len(self.layers)} recurrences; take one by name: {', '.join(self.layers)}")
+        return next(iter(self.layers.values()))
+
+    def __getitem__(self, name: str) -> LayerRay:
+        if name not in self.layers:
+            raise ArgumentError(f"no recurrence is called {name!r}; known: {', '.join(self.layers)}")
+        return self.layers[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"title": self.title, "loss": self.loss, "values": self.what,
+                "layers": {k: r.to_dict() for k, r in self.layers.items()}}
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.title}: L = {self.loss:.6g} ({self.what})", *map(str, self.layers.values())])
+
+    def __repr__(self) -> str:
+        return f"<XRay {self.title}: {', '.join(self.layers)}>"
+
+    def plot(self) -> Any:
+        """Gradient norms, parameter parts and path shares over time, a row for every recurrence, with matplotlib."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(13, 3.1 * len(self.layers)), layout="constrained")
+        rows = figure.subplots(len(self.layers), 3, squeeze=False)
+        for axes, ray in zip(rows, self.layers.values(), strict=True):
+            _plot(axes, ray)
+        return figure
+
+
+def _plot(axes: Any, ray: LayerRay) -> None:
+    t = np.arange(1, ray.steps + 1)
+    for k, v in ray.gradients.items():
+        axes[0].semilogy(t, np.where(v > 0, v, np.nan), label=k)
+    axes[0].set(title=f"{ray.name}: ‖dL/d·‖", xlabel="step t")
+    for k, v in ray.parameters.items():
+        axes[1].semilogy(t, np.where(v > 0, v, np.nan), label=k)
+    axes[1].set(title="parts of the parameters' gradients", xlabel="step t")
+    for k, parts in ray.split.items():
+        if k in ray.walk.recurrence.remembered:
+            for r, v in parts.items():
+                axes[2].plot(t, v, label=f"{k} by {r}")
+    axes[2].set(title="shares of the gradient by path", xlabel="step t")
+    for a in axes:
+        if 0 < len(a.lines) <= 12:
+            a.legend(fontsize=7)
+
+
+def _some(steps: int) -> list[int]:
+    """A few steps: the ends, and some in between."""
+    if steps <= 8:
+        return list(range(1, steps + 1))
+    return [1, 2, *(round(1 + (steps - 1) * k / 6) for k in range(1, 6)), steps - 1, steps]
+
+
+def xray(what: Cell | Module, x: Any = None, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Loss = None,
+         steps: int | None = None, values: Mapping[str, Any] | None = None, sizes: Mapping[str, int] | None = None,
+         rng: Any = 0) -> XRay:
+    """Where the gradient goes: `‖dL/dq[t]‖` of every state, gate and input, each step's part of every parameter's
+    gradient, saturation of gates, and the shares of the gradient by path.
+
+    A layer or model takes rows `x` [B, T, ...] (and targets `y`, `lengths`, `loss` as `fit` does; without `y` the loss is a
+    function of the output, unless given the sum of the output at each row's last step).  A cell takes its input sequence
+    `x` [T, ...] or [T, B, ...], or `steps` for a random one, and `values` for its parameters; its `loss` is "last",
+    "sum" or a function of the list of outputs.  Per layer: `gradients`, `parameters`, `totals`, `saturation`, `split`,
+    `parts(W)`, `jacobian(t, s)`, `singular_values`.
+
+    >>> import tinyrnn as tr
+    >>> ray = tr.xray(tr.cells.RNN, steps=30).layer
+    >>> h = ray.gradients["h"]
+    >>> bool(h[0] < 1e-3 * h[-1]), ray.parts("W_hh").sum(0).shape
+    (True, (3, 3))
+    """
+    if isinstance(what, Cell):
+        study = study_cell(what, steps, _cell_values(what, x, values), loss or "last", sizes, rng=rng)
+    elif isinstance(what, Module):
+        if x is None or steps is not None or values is not None:
+            raise ArgumentError("a layer or model is x-rayed on data: xray(model, x, y); steps and values are for cells")
+        study = study_model(what, x, y, lengths=lengths, mask=mask, loss=loss)
+    else:
+        raise ArgumentError(f"xray takes a cell, a layer or a model, got {type(what).__name__}")
+    if not study.recurrences:
+        raise ArgumentError(f"{study.title} has no recurrence to look at")
+    return XRay(study.title, study.loss, study.what, {w.recurrence.name: _ray(w, n) for w, n in study.walks()})
+
+
+def _cell_values(cell: Cell, x: Any, values: Mapping[str, Any] | None) -> dict[str, Any]:
+    given = dict(values or {})
+    if isinstance(x, Mapping):
+        return {**given, **x}
+    if x is None:
+        return given
+    if len(cell.inputs) != 1:
+        raise ArgumentError(f"cell {cell.name} has the inputs {', '.join(cell.inputs)}: give x as a dict of them")
+    return {**given, cell.inputs[0]: x}
+
+
+def _ray(walk: Walk, given: Numbers) -> LayerRay:
+    """One walk back, reduced to norms and shares."""
+    steps, r = walk.recurrence.steps, walk.recurrence
+    floating = [q for q, n in walk.quantities.items() if n.floating]
+    gradients = {q: np.zeros(steps) for q in floating}
+    parameters: dict[str, Array] = {}
+    totals: dict[str, Array] = {}
+    ends = {q: _ends(walk.quantities[q].op.name) for q in floating}
+    saturation = {q: {e: np.zeros(steps) for e in found} for q, found in ends.items() if found}
+    split: dict[str, dict[str, Array]] = {}
+    later: Moment | None = None
+    for m in walk.moments(given):
+        at = m.position - 1
+        for q in floating:
+            g = m.gradients[q]
+            gradients[q][at] = 0.0 if g is None else np.linalg.norm(g)
+            for reader, share in _shares(walk, m, later, q).items():
+                split.setdefault(q, {}).setdefault(reader, np.full(steps, np.nan))[at] = share
+        for q in saturation:
+            for e, test in ends[q].items():
+                saturation[q][e][at] = np.mean(test(m.values[q]))
+        for p, part in m.parameters.items():
+            parameters.setdefault(p, np.zeros(steps))[at] = np.linalg.norm(part)
+            totals[p] = totals[p] + part if p in totals else part
+        later = m
+    return LayerRay(r.name, gradients, parameters, totals, saturation, split, walk, given)
+
+
+def _ends(op: str) -> dict[str, Any]:
+    """Tests for the ends of a squashing function."""
+    return {"sigmoid": {"low": lambda v: v < NEAR, "high": lambda v: v > 1 - NEAR},
+            "tanh": {"low": lambda v: v < NEAR - 1, "high": lambda v: v > 1 - NEAR},
+            "relu": {"low": lambda v: v <= 0}}.get(op, {})
+
+
+def _shares(walk: Walk, m: Moment, later: Moment | None, q: str) -> dict[str, float]:
+    """The share of dL/dq that each reader sends: readers within the step, the next step, and the loss itself."""
+    whole = m.gradients[q]
+    if whole is None:
+        return {}
+    parts: dict[str, Any] = {a: v for (a, b), v in m.sent.items() if b == q}
+    r, node = walk.recurrence, walk.quantities[q]
+    handed = [k for k, n in zip(r.remembered, r.carried, strict=True) if n is node]
+    if handed and later is not None:
+        received = [g for k in handed if (g := later.gradients.get(k)) is not None]
+        if received:
+            parts["next step"] = sum(received)
+    if node in set(r.traced.values()) or (handed and later is None):
+        parts["loss"] = whole - sum(parts.values())
+    square = float(np.vdot(whole, whole).real)
+    return {reader: float(np.vdot(whole, v).real) / square if square > 0 else float("nan") for reader, v in parts.items()}

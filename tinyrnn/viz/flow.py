@@ -1,0 +1,69 @@
+"""Gradient norms on the items of a picture, at every step of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..analysis.walk import Moment, Numbers, Walk
+from .theme import decades, level
+from .tile import Tile
+
+Edge = tuple[str, str]
+
+
+@dataclass
+class Flow:
+    """Norms of dL/d(item) and of what each edge carries back, by position; None where no gradient arrives."""
+
+    nodes: dict[int, dict[str, float | None]]
+    edges: dict[int, dict[Edge, float | None]]   # (reader, source)
+    values: dict[int, dict[str, Any]]
+    parameters: dict[str, float]                 # of the sum over all steps
+    most: float
+    span: int                                    # decades of the heat scale
+    loss: float
+    what: str
+
+    def shade(self, norm: float | None) -> int | None:
+        """The level of a norm on the picture's scale."""
+        return level(norm, self.most, self.span)
+
+
+def flow_of(tile: Tile, given: Numbers, loss: float, what: str) -> Flow:
+    """The run of a recurrence, seen on the items of its tile."""
+    walk = Walk(tile.recurrence, {k: i.node for k, i in tile.items.items() if i.kind != "exit"})
+    canonical: dict[Any, str] = {}
+    for k, n in walk.quantities.items():
+        canonical.setdefault(n, k)
+    flow = Flow({}, {}, {}, {}, 0.0, 6, loss, what)
+    totals: dict[str, Any] = {}
+    for m in walk.moments(given):
+        flow.nodes[m.position] = {k: _norm(m.gradients[k]) for k in walk.quantities}
+        flow.edges[m.position] = {(r, s): _edge(tile, m, r, s, canonical) for r, i in tile.items.items() for s in i.sources}
+        flow.values[m.position] = {k: _range(v) for k, v in m.values.items()}
+        for k, part in m.parameters.items():
+            totals[k] = totals[k] + part if k in totals else part
+    flow.parameters = {k: float(np.linalg.norm(v)) for k, v in totals.items()}
+    norms = [v for at in flow.nodes.values() for v in at.values() if v is not None and np.isfinite(v)]
+    flow.most, flow.span = max(norms, default=0.0), decades(norms)
+    return flow
+
+
+def _norm(gradient: Any) -> float | None:
+    return None if gradient is None else float(np.linalg.norm(gradient))
+
+
+def _range(value: Any) -> tuple[float, float]:
+    return (float(value.min()), float(value.max())) if value.size else (0.0, 0.0)
+
+
+def _edge(tile: Tile, m: Moment, reader: str, source: str, canonical: Mapping[Any, str]) -> float | None:
+    """What an edge carries: all of the gradient where both ends are one value, else what the reader sends."""
+    a, b = tile.items[reader].node, tile.items[source].node
+    if a is b:
+        return None if tile.items[reader].kind == "exit" else _norm(m.gradients[canonical[a]])
+    return _norm(m.sent.get((canonical[a], canonical[b])))

@@ -1,0 +1,177 @@
+"""Any graph node by node, a graph beside what a pass made of it, and one way through a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from ..errors import ArgumentError
+from ..ir.graph import Graph
+from ..ir.node import Node
+from ..shapes import show
+from . import graphviz
+from .layered import Plan, Point, lay_out
+from .pieces import Piece, Pieces, matched, pieces
+from .scene import LINE, Box, Frame, Scene, Wire, Words, curve, dot_text, straight, text_width
+from .steps import MARGIN
+
+_FILLS = {"leaf": "input", "linear": "gate", "multilinear": "gate", "control": "panel", "constant": "op", "selection": "op"}
+_MARKS = {"gone": "✕ ", "new": "+ "}
+Size = tuple[float, float]
+
+
+def general(graph: Graph) -> Scene:
+    """Every node of a graph, grouped by step where steps are known."""
+    title = f"a graph of {len(graph)} nodes"
+    scene = Scene(title, f"{title}, from {', '.join(graph.inputs) or 'no input'} to {', '.join(graph.outputs)}.")
+    scene.add(Words((MARGIN, 24), title, size=14, bold=True))
+    width, height = _place(scene, pieces(graph), (MARGIN, 44.0), {})
+    scene.size = (max(width + 2 * MARGIN, 260), 44 + height + MARGIN)
+    return scene
+
+
+def difference(before: Graph, after: Graph) -> Scene:
+    """Two graphs side by side: what stayed is grey, what went is red, what is new is green."""
+    if not isinstance(after, Graph):
+        raise ArgumentError(f"after= is {type(after).__name__}: expected the graph that a pass made")
+    a, b, same = pieces(before, "a"), pieces(after, "b"), matched(before, after)
+    stayed = set(same.values())
+    went = {k: "same" if p.node in same else "gone" for k, p in a.found.items()}
+    came = {k: "same" if p.node in stayed else "new" for k, p in b.found.items()}
+    counts = list(went.values()).count("gone"), list(came.values()).count("new")
+    scene = Scene(f"before ({len(a.found)} nodes) and after ({len(b.found)})",
+                  f"A graph before and after a pass: {counts[0]} nodes went, {counts[1]} are new, the others stayed.")
+    scene.add(Words((MARGIN, 24), scene.title, size=14, bold=True))
+    left = _place(scene, a, (MARGIN, 76.0), went)
+    x = 2 * MARGIN + max(left[0], 150.0) + 30
+    right = _place(scene, b, (x, 76.0), came)
+    scene.add(Words((MARGIN, 60), f"before: {counts[0]} went (marked ✕)", bold=True),
+              Words((x, 60), f"after: {counts[1]} new (marked +)", bold=True))
+    scene.size = (x + max(right[0], 170.0) + MARGIN, 76 + max(left[1], right[1]) + MARGIN)
+    return scene
+
+
+def path(title: str, nodes: Sequence[Node], said: Sequence[str]) -> Scene:
+    """One way through a graph, first to last, in lines."""
+    scene = Scene(title, f"{title}: " + "; then ".join(said) + ".")
+    scene.add(Words((MARGIN, 24), title, size=14, bold=True))
+    x, y, across = MARGIN, 62.0, 1100.0
+    boxes: list[Box] = []
+    for i, (n, text) in enumerate(zip(nodes, said, strict=True)):
+        what, _, where = text.rpartition(", ")
+        lines = [n.op.label if n.src else what.partition(" ")[0], what, where]
+        wide = max(text_width(t, 11 if k == 0 else 9.5) for k, t in enumerate(lines)) + 14
+        if x + wide > across and boxes:
+            x, y = MARGIN, y + 78
+        fill = "gone" if i in (0, len(nodes) - 1) else "op"
+        boxes.append(Box(f"n{i}", (x + wide / 2, y), (wide, LINE * 3 + 9), lines, fill, text, corner=5 if n.src else 0))
+        x += wide + 30
+    scene.add(*(Wire(f"f-{b.key}", (a.key, b.key), _onward(a, b), "backward", "padding flows on") for a, b in pairwise(boxes)))
+    scene.add(*boxes)
+    scene.size = (across + MARGIN, y + 50)
+    return scene
+
+
+def _onward(a: Box, b: Box) -> list[Point]:
+    """From a box to the next, which may stand at the start of the next line."""
+    start, end = (a.at[0] + a.size[0] / 2, a.at[1]), (b.at[0] - b.size[0] / 2, b.at[1])
+    if start[1] == end[1]:
+        return curve([start, end])
+    between = (start[1] + end[1]) / 2
+    right, left = start[0] + 12, end[0] - 14
+    return straight(start, (right, start[1]), (right, between), (left, between), (left, end[1]), end)
+
+
+# ---- places
+
+Rectangle = tuple[float, float, float, float]
+Places = tuple[dict[str, Point], dict[tuple[str, str], list[Point]], dict[str, Rectangle], Size]
+"""Boxes, ways, frames, and how large all of it is."""
+
+
+def _place(scene: Scene, p: Pieces, corner: Point, kept: Mapping[str, str]) -> Size:
+    """Put the pieces on the picture; how large they are together."""
+    shown = {k: [_MARKS.get(kept.get(k, ""), "") + x.lines[0], *x.lines[1:]] for k, x in p.found.items()}
+    size = {k: (max(30.0, max(text_width(line, 11 if i == 0 else 9.5) for i, line in enumerate(lines)) + 12),
+                LINE * len(lines) + 9) for k, lines in shown.items()}
+    program = graphviz.find()
+    at, ways, frames, whole = _by_graphviz(p, size, program) if program else _built_in(p, size)
+    dx, dy = corner
+    for g, (x, y, w, h) in frames.items():
+        scene.add(Frame(g, (x + dx, y + dy), (w, h), p.groups[g]),
+                  Words((x + dx + 8, y + dy + 14), p.groups[g], kind="quiet", size=9.5))
+    for (a, b), way in ways.items():
+        kind = "same" if kept.get(b) == "same" else "forward"
+        scene.add(Wire(f"f-{a}-{b}", (a, b), [(x + dx, y + dy) for x, y in way], kind,
+                       f"{p.found[a].lines[0]} → {p.found[b].lines[0]}"))
+    for k, piece in p.found.items():
+        scene.add(_box(piece, (at[k][0] + dx, at[k][1] + dy), size[k], shown[k], kept.get(k)))
+    return whole
+
+
+def _box(piece: Piece, at: Point, size: Size, lines: Sequence[str], state: str | None) -> Box:
+    n = piece.node
+    own = "state" if "out" in piece.key else _FILLS.get(n.op.kind, "function")
+    title = f"{piece.lines[0]}: {n.op.name} {n.dtype}{show(n.shape)}" + (f", {state}" if state else "")
+    return Box(piece.key, at, size, lines, own if state is None else "op" if state == "same" else state, title,
+               corner=0 if n.op.kind == "leaf" else 5, dashed=state == "gone")
+
+
+def _built_in(p: Pieces, size: Mapping[str, Size]) -> Places:
+    """Layers of our own; frames around the bodies of scans."""
+    layout = lay_out(Plan(dict(size), {k: x.reads for k, x in p.found.items()}))
+    frames = {}
+    for g in p.groups:
+        inside = [(layout.at[k], size[k]) for k, x in p.found.items() if x.group == g]
+        if inside and "body" in g:
+            left, top = min(x - w / 2 for (x, _), (w, _) in inside) - 8, min(y - h / 2 for (_, y), (_, h) in inside) - 20
+            right, low = max(x + w / 2 for (x, _), (w, _) in inside) + 8, max(y + h / 2 for (_, y), (_, h) in inside) + 8
+            frames[g] = (left, top, right - left, low - top)
+    return layout.at, {e: curve(w) for e, w in layout.way.items()}, frames, (layout.width, layout.height)
+
+
+def _by_graphviz(p: Pieces, size: Mapping[str, Size], program: str) -> Places:
+    """Places by dot, with a cluster for each group."""
+    import graphviz as source
+
+    dot = source.Digraph()
+    dot.attr(rankdir="LR", nodesep="0.14", ranksep="0.3", newrank="true")
+    dot.attr("node", shape="box", fixedsize="true", label="")
+    for group in (None, *p.groups):
+        target = dot if group is None else source.Digraph(name=f"cluster_{group}")
+        if group is not None:
+            target.attr(label=dot_text([p.groups[group]]), margin="10", fontsize="10")
+        for k, x in p.found.items():
+            if x.group == group:
+                target.node(k, width=f"{size[k][0] / 72:.3f}", height=f"{size[k][1] / 72:.3f}")
+        if group is not None:
+            dot.subgraph(target)
+    for k, x in p.found.items():
+        for r in x.reads:
+            dot.edge(r, k)
+    return _read(graphviz.lay_out(str(dot.source), program), p)
+
+
+def _read(layout: Mapping[str, Any], p: Pieces) -> Places:
+    _, _, width, height = map(float, layout["bb"].split(","))
+    objects = layout.get("objects", [])
+    names = {o["_gvid"]: o["name"] for o in objects}
+    at = {o["name"]: _flipped(o["pos"], height)[0] for o in objects if o.get("name") in p.found}
+    frames = {}
+    for o in objects:
+        if o["name"].startswith("cluster_") and "bb" in o:
+            x0, y0, x1, y1 = map(float, o["bb"].split(","))
+            frames[o["name"].removeprefix("cluster_")] = (x0, height - y1, x1 - x0, y1 - y0)
+    ways = {}
+    for e in layout.get("edges", []):
+        tip, _, rest = e["pos"].partition(" ")
+        points = _flipped(rest if tip.startswith("e,") else e["pos"], height)
+        if tip.startswith("e,"):
+            points[-1] = _flipped(tip, height)[0]
+        ways[names[e["tail"]], names[e["head"]]] = points
+    return at, ways, frames, (width, height)
+
+
+def _flipped(text: str, height: float) -> list[Point]:
+    return [(float(x), height - float(y)) for x, y in (part.split(",")[-2:] for part in text.split())]

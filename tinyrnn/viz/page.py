@@ -1,0 +1,327 @@
+"""`page`: one HTML file in which a reader steps through a run, forward and back, on numbers of their own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..analysis.dynamics import strongest
+from ..analysis.study import Loss, Study, study_cell, study_model
+from ..analysis.walk import Numbers, Walk
+from ..cells import Cell, latex
+from ..errors import ArgumentError
+from ..files import atomic_write
+from ..nn.module import Module
+from ..symbolic import pages
+from ..symbolic.derive import derive
+from .flow import flow_of
+from .items import at_step, pretty
+from .scene import clean, xml
+from .steps import unrolled
+from .tile import gate_order, tile_of
+
+LARGEST = 64    # entries of an array that a page shows
+MOST_STEPS = 24
+_INFIX = ("−", "+", "⊙", "÷")
+
+
+class Page:
+    """An interactive page: `.html`, `.save("lstm.html")`; shows itself in a notebook."""
+
+    def __init__(self, title: str, html: str) -> None:
+        self.title, self.html = title, html
+
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Write the page."""
+        path = Path(file)
+        if path.suffix.lower() not in (".html", ".htm"):
+            raise ArgumentError(f"a page is saved as .html, got {path.name!r}")
+        atomic_write(path, self.html.encode())
+
+    def _repr_html_(self) -> str:
+        return f'<iframe srcdoc="{xml_attribute(self.html)}" width="100%" height="720" title="{xml(self.title)}"></iframe>'
+
+    def __repr__(self) -> str:
+        return f"<Page {self.title}: {len(self.html) // 1000} kB>"
+
+
+def xml_attribute(text: str) -> str:
+    """A whole document as the value of an attribute."""
+    return text.replace("&", "&amp;").replace('"', "&quot;")
+
+
+def page(what: Cell | Module, file: str | os.PathLike[str] | None = None, x: Any = None, y: Any = None, *,
+         lengths: Any = None, loss: Loss = None, steps: int | None = None, values: Mapping[str, Any] | None = None,
+         sizes: Mapping[str, int] | None = None, rng: Any = 0) -> Page:
+    """One self-contained page that steps through forward, loss and backward.
+
+    Every stop shows the value, its formula, its local derivative, the gradient, where it came from and where it goes;
+    the running sum of a parameter's gradient; the strongest path, and all paths through a state.  A cell takes `steps`
+    (6 unless given) and `values` as in `draw`; a small model takes data `x` (and `y`), and has a picture for each of its
+    recurrent layers.  The file needs no network and may not use any (its content security policy says so).
+
+    >>> import tinyrnn as tr
+    >>> page = tr.page(tr.cells.RNN, steps=3)
+    >>> "default-src 'none'" in page.html
+    True
+    """
+    if isinstance(what, Cell):
+        sequence = values is not None and any(n in values for n in what.inputs)
+        study = study_cell(what, steps or (None if sequence else 6), values, loss, sizes, rng=rng)
+        cells: Mapping[str, Cell] = {study.recurrences[0].name: what}
+    elif isinstance(what, Module):
+        if x is None or steps is not None or values is not None:
+            raise ArgumentError("a model's page is made from data: page(model, file, x, y); steps and values are for cells")
+        study = study_model(what, x, y, lengths=lengths, loss=loss)
+        cells = _cells(what, study)
+    else:
+        raise ArgumentError(f"page takes a cell or a model, got {type(what).__name__}")
+    if not study.recurrences:
+        raise ArgumentError(f"{study.title} has no recurrence to step through")
+    longest = max(r.steps for r in study.recurrences)
+    if longest > MOST_STEPS:
+        raise ArgumentError(f"a page steps through at most {MOST_STEPS} steps, this run has {longest}; use draw(cell, steps="
+                            f"{longest}, show='heat') or xray for long sequences")
+    layers = [_Layer(w, n, study, cells.get(w.recurrence.name)) for w, n in study.walks()]
+    made = Page(f"{study.title}, step by step", _document(study, layers))
+    if file is not None:
+        made.save(file)
+    return made
+
+
+def _cells(model: Module, study: Study) -> dict[str, Cell]:
+    """The cell of every recurrence of a model."""
+    found = ((path, getattr(m, "cell", None)) for path, m in model.named_modules())
+    layers = [(path, cell) for path, cell in found if isinstance(cell, Cell)]
+    return {r.name: cell for path, cell in layers for r in study.recurrences if r.name.startswith(path)}
+
+
+# ---- what a page knows of one recurrence
+
+class _Layer:
+    """One recurrence: its picture, and every stop on the way through it."""
+
+    def __init__(self, walk: Walk, given: Numbers, study: Study, cell: Cell | None) -> None:
+        self.tile = tile_of(walk.recurrence, gate_order(cell))
+        self.name, self.cell, self.study = walk.recurrence.name, cell, study
+        self.flow = flow_of(self.tile, given, study.loss, study.what)
+        self.walk = Walk(walk.recurrence, {k: i.node for k, i in self.tile.items.items() if i.kind != "exit"})
+        self.moments = {m.position: m for m in self.walk.moments(given)}
+        self.given = given
+        self.order = [p + 1 for p in walk.recurrence.scan.order]
+        self.keys = [k for k, i in self.tile.items.items() if i.kind == "input"] + [
+            k for k, i in self.tile.items.items() if i.kind not in ("input", "exit")]
+        self.formulas: list[dict[str, str]] = []
+        self._formula_of = self._formulas()
+        shapes = {k: tuple(map(str, walk.recurrence.step.inputs[k].shape)) for k in walk.recurrence.constants
+                  if k in walk.recurrence.step.inputs}
+        weights = cell.parameters if cell is not None and set(cell.parameters) == set(shapes) else shapes
+        title = f"{study.title}: {self.name}" if cell is None else cell.title
+        self.svg = unrolled(self.tile, title, weights, "all", self.flow).svg()
+
+    def data(self) -> dict[str, Any]:
+        """Everything the script needs."""
+        stops = self._stops()
+        index = {w: {s["node"]: i for i, s in enumerate(stops, 1) if s["way"] == w} for w in "fb"}
+        forward, backward = index["f"], index["b"]
+        forward["loss"] = backward["loss"] = next(i for i, s in enumerate(stops, 1) if s["way"] == "L")
+        for slot, leaves in enumerate(self.tile.leaves):  # an exit appears with its source, and speaks with the next step
+            for t, p in enumerate(self.order):
+                if self.tile.items[leaves].kind == "exit":
+                    forward[f"{leaves}-{p}"] = forward[f"{self.tile.items[leaves].sources[0]}-{p}"]
+                    after = f"{self.tile.arrives[slot]}-{self.order[t + 1]}" if t + 1 < len(self.order) else "loss"
+                    backward[f"{leaves}-{p}"] = backward[after]
+        return {"name": clean(self.name), "loss": self.study.loss, "steps": len(self.order), "rows": self._rows(),
+                "stops": stops, "forward": forward, "backward": backward, "edges": self._edges(), "formulas": self.formulas,
+                "parameters": self._parameters(backward), "strongest": self._strongest(), "states": self._states()}
+
+    def _rows(self) -> int:
+        carried = self.walk.recurrence.carried
+        return int(carried[0].shape[0]) if carried and carried[0].shape else 1
+
+    # ---- stops
+
+    def _stops(self) -> list[dict[str, Any]]:
+        out = [self._stop("f", k, p) for p in self.order for k in self.keys]
+        out.append({"way": "L", "node": "loss", "name": "L"})
+        return out + [self._stop("b", k, p) for p in reversed(self.order) for k in reversed(self.keys)]
+
+    def _stop(self, way: str, k: str, p: int) -> dict[str, Any]:
+        item, m = self.tile.items[k], self.moments[p]
+        stop: dict[str, Any] = {"way": way, "node": f"{k}-{p}", "step": p, "name": self._called(k, p),
+                                "value": _row(m.values[k]), "says": clean(item.node.op.label),
+                                "shape": ",".join(map(str, item.node.shape))}
+        if self._formula_of.get(k):
+            stop["formulas"] = self._formula_of[k]
+        if way == "b":
+            sent = [[self._called(s, p), _rounded(self.flow.edges[p].get((k, s)))] for s in item.sources]
+            stop |= {"gradient": _row(m.gradients[k]), "norm": _rounded(self.flow.nodes[p].get(k)),
+                     "from": self._received(k, p), "to": sent}
+        return stop
+
+    def _received(self, k: str, p: int) -> list[list[Any]]:
+        """Who sends to an item: readers in its step, the next step, the loss."""
+        out: list[list[Any]] = [[self._called(r, p), _rounded(self.flow.edges[p].get((r, k)))]
+                                for r, i in self.tile.items.items() if k in i.sources and i.kind != "exit"]
+        after = self.order.index(p) + 1
+        for slot, leaves in enumerate(self.tile.leaves):
+            exit_ = self.tile.items[leaves]
+            if (leaves == k or (exit_.kind == "exit" and k in exit_.sources)) and after < len(self.order):
+                late = self.order[after]
+                out.append([f"step {late}", _rounded(self.flow.nodes[late].get(self.tile.arrives[slot]))])
+        told = self.given.told.get(self.tile.items[k].node)
+        if told is not None and self.tile.items[k].kind == "state":
+            out.append(["the loss", _rounded(float(np.linalg.norm(told[p - 1])))])
+        return out
+
+    def _called(self, k: str, p: int) -> str:
+        """An item in words: its name, or what it computes from names."""
+        item = self.tile.items[k]
+        head, named, _ = item.lines[0].partition("   ")
+        if item.kind in ("input", "state"):
+            return clean(at_step(head, p, -1 if self.tile.recurrence.scan.reverse else 1), 60)
+        if named:
+            return clean(pretty(f"{head}[{p}]"), 60)
+        if item.kind == "gate":
+            state = next((r for r, i in self.tile.items.items() if i.node is item.node and i.kind == "state"), None)
+            return self._called(state, p) if state else clean(f"{head}({', '.join(item.weights)})", 60)
+        names = [self._called(s, p) for s in item.sources]
+        if item.kind == "op":
+            return clean(f"({f' {head} '.join(names)})", 60)
+        return clean(f"{head} {', '.join(names)}" if head.endswith(_INFIX) else f"{head}({', '.join(names)})", 60)
+
+    # ---- formulas
+
+    def _formulas(self) -> dict[str, list[int]]:
+        """For every item the formulas to show: of itself, or of the quantity that it is on the way to."""
+        if self.cell is None:
+            return {}
+        d = derive(self.cell)
+        by_name: dict[str, list[int]] = {}
+        for e in self.cell.system.equations:
+            texts = [("forward", f"{latex.name(e.name, 't')} = {latex.term(e.term)}")]
+            texts += [("local derivative", rf"\frac{{\partial {_signal(a)}}}{{\partial {_signal(b)}}} = {latex.term(t)}")
+                      for (a, b), t in d.local_terms.items() if a.partition("[")[0] == e.name]
+            texts += [("backward", f.latex) for k, f in d.recurrence.items() if k == e.name]
+            by_name[e.name] = [self._formula(what, text) for what, text in texts]
+        found: dict[str, list[int]] = {}
+        labels = {n: label.name for label, n in self.tile.recurrence.step.labels.items()}
+        for k in reversed(self.keys):
+            item = self.tile.items[k]
+            own = by_name.get(labels.get(item.node, ""))
+            readers = (r for r, i in self.tile.items.items() if k in i.sources and r in found and item.kind != "input")
+            found[k] = own or next((found[r] for r in readers), [])
+        return found
+
+    def _formula(self, what: str, text: str) -> int:
+        self.formulas.append({"what": what, "mathml": pages.mathml(text)})
+        return len(self.formulas) - 1
+
+    # ---- parameters and paths
+
+    def _parameters(self, backward: Mapping[str, int]) -> dict[str, Any]:
+        """The parts of every parameter's gradient, in the order in which they arrive, with their running sum."""
+        out: dict[str, Any] = {}
+        for name in next(iter(self.moments.values())).parameters:
+            holders = [k for k, i in self.tile.items.items() if name in i.weights]
+            running, parts = np.zeros(()), []
+            for p in reversed(self.order):
+                part = self.moments[p].parameters[name]
+                running = np.asarray(running + part)
+                stop = max((backward[f"{k}-{p}"] for k in holders), default=0)
+                parts.append({"stop": stop, "step": p, "norm": _rounded(float(np.linalg.norm(part))),
+                              "total": _rounded(float(np.linalg.norm(running))), "sum": _shown(running)})
+            out[clean(name)] = {"parts": parts}
+        return out
+
+    def _strongest(self) -> list[list[str]]:
+        moments = [self.moments[p] for p in reversed(self.order)]
+        return [["loss", *(f"{k}-{p}" for k, p in route.stops)] for route in strongest(self.walk, moments)]
+
+    def _states(self) -> dict[str, list[str]]:
+        """The boxes of every state, at every step."""
+        found: dict[str, list[str]] = {}
+        for k, i in self.tile.items.items():
+            if i.kind == "state":
+                for p in self.order:
+                    found[self._called(k, p)] = [f"{k}-{p}"]
+        return found
+
+    def _edges(self) -> list[list[str]]:
+        """What is read by what, over all steps."""
+        out = [[f"{s}-{p}", f"{r}-{p}"] for p in self.order for r, i in self.tile.items.items() for s in i.sources]
+        out += [[f"{leaves}-{a}", f"{arrives}-{b}"] for a, b in zip(self.order, self.order[1:], strict=False)
+                for leaves, arrives in zip(self.tile.leaves, self.tile.arrives, strict=True)]
+        return out + [[f"{k}-{p}", "loss"] for p in self.order for k in self.tile.outputs()]
+
+
+def _signal(text: str) -> str:
+    """`h[t-1]` in LaTeX."""
+    name, _, inside = text.partition("[")
+    return latex.name(name, inside.removesuffix("]") or "t")
+
+
+def _rounded(x: float | None) -> float | None:
+    return None if x is None or not np.isfinite(x) else float(f"{x:.4g}")
+
+
+def _row(array: Any) -> Any:
+    """The first row of a batch."""
+    return None if array is None else _shown(np.asarray(array)[0] if np.ndim(array) else array)
+
+
+def _shown(array: Any) -> Any:
+    """Numbers to four digits; None where there are too many to read, or one is not finite."""
+    a = np.asarray(array, float)
+    if a.size > LARGEST or a.ndim > 2 or not np.isfinite(a).all():
+        return None
+    return np.vectorize(lambda v: float(f"{v:.4g}"), otypes=[float])(a).tolist() if a.size else []
+
+
+# ---- the document
+
+def _document(study: Study, layers: Sequence[_Layer]) -> str:
+    css = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    js = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-8")
+    data = json.dumps([layer.data() for layer in layers], ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    pictures = "".join(f'<div class="layer">{layer.svg}</div>' for layer in layers)
+    styles = [css, *(layer.svg.partition("<style>")[2].partition("</style>")[0] for layer in layers)]
+    allowed = " ".join(map(_hash, dict.fromkeys(styles)))
+    policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src {allowed}; script-src {_hash(js)}"
+    title, choice = xml(f"{study.title}, step by step"), ""
+    if len(layers) > 1:
+        entries = "".join(f'<option value="{i}">{xml(layer.name)}</option>' for i, layer in enumerate(layers))
+        choice = f'<label>layer <select id="layer">{entries}</select></label>'
+    safe = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>{css}</style></head><body>
+<header><h1>{title}</h1>
+<p class="note">{xml(study.what)}. Step with the arrow keys, click a box, or click a parameter.</p></header>
+<div id="controls" role="group" aria-label="controls">
+<button id="previous" aria-label="one stop back">◀</button><button id="next" aria-label="one stop on">▶</button>
+<label>stop <input id="slider" type="range" min="0" max="1" value="0"></label>
+<label>t <input id="time" type="range" min="1" max="1" value="1"></label>
+<label>gradient of <select id="parameter"><option value="">no parameter</option></select></label>
+<label><input id="strong" type="checkbox"> strongest path</label>
+<label>all paths through <select id="through"><option value="">…</option></select></label>{choice}</div>
+<main><div id="picture" tabindex="0" role="group" aria-label="the unrolled graph">{pictures}</div>
+<p id="message" aria-live="polite"></p><div id="stop"></div></main>
+<script type="application/json" id="data">{safe}</script><script>{js}</script></body></html>
+"""
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+

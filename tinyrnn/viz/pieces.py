@@ -1,0 +1,161 @@
+"""A graph taken apart for a picture: its nodes, and those of the bodies inside, grouped by step and by scan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import ArgumentError
+from ..ir.graph import Graph
+from ..ir.node import Node, walk
+from ..ir.ops.leaves import ARG, INPUT, LEAF, literal_value
+from ..ir.scan import PROJECTIONS, REGION, SCAN, TRACE
+from ..shapes import show
+from .items import pretty
+
+MOST = 3000
+_SAID = {"final": "at the end", "trace": "at every step", "item": "result"}
+
+
+@dataclass
+class Piece:
+    """One node on the picture; a node of a body that several scans share stands in each of them."""
+
+    key: str
+    node: Node
+    lines: list[str]
+    reads: list[str] = field(default_factory=list)
+    group: str | None = None
+
+
+@dataclass
+class Pieces:
+    """All pieces, and the titles of their groups."""
+
+    found: dict[str, Piece]
+    groups: dict[str, str]
+
+
+def pieces(graph: Graph, prefix: str = "n") -> Pieces:
+    """Every node of a graph and of the bodies inside, then its outputs."""
+    taking = _Taking(graph, prefix)
+    taking.enter(graph.nodes, {}, None)
+    for name, n in graph.outputs.items():
+        taking.add(n, [pretty(name)], [taking.keys[n]] if n in taking.keys else [], None, "out")
+    if len(taking.found) > MOST:
+        raise ArgumentError(f"the graph has {len(taking.found):,} nodes; a picture shows at most {MOST:,}. "
+                            "Draw fewer steps, or print(graph)")
+    return Pieces(taking.found, taking.groups)
+
+
+class _Taking:
+    def __init__(self, graph: Graph, prefix: str) -> None:
+        self.graph, self.prefix = graph, prefix
+        self.found: dict[str, Piece] = {}
+        self.groups: dict[str, str] = {}
+        self.keys: dict[Node, str] = {}
+        self.bodies: dict[Node, dict[Node, str]] = {}  # scan -> the keys of the nodes of its body
+
+    def add(self, n: Node, lines: list[str], reads: Sequence[str], group: str | None, kind: str = "") -> str:
+        key = f"{self.prefix}{kind}{len(self.found)}"
+        self.found[key] = Piece(key, n, [line for line in lines if line], list(reads), group)
+        return key
+
+    def enter(self, nodes: Sequence[Node], known: Mapping[Node, str], group: str | None) -> dict[Node, str]:
+        """The nodes of the graph, or of a body whose arguments are known."""
+        keys = self.keys if group is None else dict(known)
+        for n in nodes:
+            if n in keys or n in self.bodies or literal_value(n) is not None:
+                continue
+            if n.op in (SCAN, REGION):
+                self._enter_body(n, nodes, keys)
+            elif n.op in PROJECTIONS:
+                inner = n.at[0] if n.op is TRACE else n.src[0].at[0].outs[n.at[0]]
+                source = self.bodies[n.src[0]].get(inner)
+                keys[n] = self.add(n, [_SAID[n.op.name], show(n.shape)], [source] if source else [], group)
+            else:
+                head = self._head(n)
+                rest = f"{n.op.label if head != n.op.label else ''} {show(n.shape)}".strip()
+                keys[n] = self.add(n, [head, rest], [keys[s] for s in n.src if s in keys], group or self._step(n))
+        return keys
+
+    def _enter_body(self, n: Node, nodes: Sequence[Node], keys: Mapping[Node, str]) -> None:
+        body = n.at[0]
+        group = f"{self.prefix}body{len(self.groups)}"
+        self.groups[group] = "region" if n.op is REGION else f"scan, {n.at[4]} steps" + (", backwards" if n.at[3] else "")
+        arguments = {a: self.add(a, [f"{_part(n, i)} {i}", show(a.shape)], [keys[s]] if s in keys else [], group)
+                     for i, (a, s) in enumerate(zip(body.args, n.src, strict=True))}
+        traced = [t.at[0] for t in nodes if t.op is TRACE and t.src[0] is n]
+        self.bodies[n] = self.enter(walk([*body.outs, *traced]), arguments, group)
+
+    def _head(self, n: Node) -> str:
+        """What a node is called: by its labels, its own name, or its op."""
+        labels = self.graph.names.get(n, ())
+        name = n.at[0] if n.op is INPUT or n.op.name == "tag" else n.at[0].name if n.op is LEAF else None
+        if n.op is ARG:
+            return f"argument {n.at[0]}"
+        return ", ".join(pretty(str(a)) for a in labels[:2]) or (pretty(str(name)) if name else n.op.label)
+
+    def _step(self, n: Node) -> str | None:
+        """The group of a node's step, where steps are known."""
+        labelled = (a.step for a in self.graph.names.get(n, ()) if isinstance(a.step, int))
+        step = self.graph.steps.get(n) or next(labelled, None)
+        if step is None:
+            return None
+        self.groups.setdefault(f"{self.prefix}t{step}", f"t = {step}")
+        return f"{self.prefix}t{step}"
+
+
+def _part(n: Node, i: int) -> str:
+    """Which part of a scan's interface argument i is."""
+    if n.op is REGION:
+        return "argument"
+    return "state" if i < n.at[1] else "each step" if i < n.at[1] + n.at[2] else "constant"
+
+
+# ---- two graphs
+
+def matched(before: Graph, after: Graph) -> dict[Node, Node]:
+    """Nodes of `before` with the node of `after` that does the same: the same object, or the same op at the same place.
+
+    Places are compared from the outputs down, so a node that only reads something else now is still the same one.
+    """
+    inside = set(_every(after.nodes))
+    found = {n: n for n in _every(before.nodes) if n in inside}
+    taken = set(found.values())
+    stack = [(n, after.outputs[k]) for k, n in before.outputs.items() if k in after.outputs]
+    seen: set[tuple[Node, Node]] = set()
+    while stack:
+        a, b = stack.pop()
+        if (a, b) in seen:
+            continue
+        seen.add((a, b))
+        if (a.op, a.shape, a.dtype) == (b.op, b.shape, b.dtype) and a not in found and b not in taken:
+            found[a] = b
+            taken.add(b)
+        stack += _below(a, b)
+    return found
+
+
+def _below(a: Node, b: Node) -> list[tuple[Node, Node]]:
+    """What two nodes of the same kind read at the same places."""
+    if a.op is not b.op or len(a.src) != len(b.src):
+        return []
+    pairs = list(zip(a.src, b.src, strict=True))
+    if a.op in (SCAN, REGION) and len(a.at[0].outs) == len(b.at[0].outs):
+        pairs += zip(a.at[0].outs, b.at[0].outs, strict=True)
+    return [*pairs, (a.at[0], b.at[0])] if a.op is TRACE else pairs
+
+
+def _every(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes of a graph and of the bodies inside."""
+    out: list[Node] = []
+    stack = [list(nodes)]
+    while stack:
+        for n in stack.pop():
+            out.append(n)
+            if n.op in (SCAN, REGION):
+                stack.append(walk([*n.at[0].args, *n.at[0].outs]))
+            elif n.op is TRACE:
+                stack.append(walk([n.at[0]]))
+    return out

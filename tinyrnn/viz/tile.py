@@ -1,0 +1,159 @@
+"""One step of a recurrence, laid out: states enter on the left and leave on the right at the same height.
+
+States inside run along the top, outputs along the bottom, gates stand in the order of the text, inputs come from below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..analysis.recurrence import Recurrence
+from ..ir.node import Node
+from .items import Extract, Item, pretty
+from .layered import Layout, Plan, lay_out
+from .scene import LINE, Point, text_width
+
+
+@dataclass
+class Tile:
+    """The items of a step and where they stand; for each state, where it arrives and where it leaves."""
+
+    recurrence: Recurrence
+    items: dict[str, Item]
+    layout: Layout
+    size: dict[str, tuple[float, float]]
+    arrives: list[str]
+    leaves: list[str]
+
+    @property
+    def width(self) -> float:
+        return self.layout.width
+
+    @property
+    def height(self) -> float:
+        return self.layout.height
+
+    def outputs(self) -> list[str]:
+        """Items that the loss may read."""
+        told = set(self.recurrence.traced.values())
+        return [k for k, i in self.items.items() if i.node in told and i.kind == "state"]
+
+
+def item_size(item: Item) -> tuple[float, float]:
+    """Width and height in points, of a size that does not depend on a reader's fonts."""
+    if item.kind == "exit":
+        return 3.0, 3.0
+    if item.kind == "op":
+        return 20.0, 20.0
+    wide = max(text_width(line, 11 if i == 0 else 9.5) for i, line in enumerate(item.lines))
+    return min(max(30.0, wide + 14), 260.0), LINE * len(item.lines) + 11
+
+
+def tile_of(recurrence: Recurrence, order: Sequence[str] = ()) -> Tile:
+    """The step of a recurrence, laid out; `order` is the order of the gates in the text."""
+    return _Tiling(recurrence, order).tile()
+
+
+class _Tiling:
+    def __init__(self, recurrence: Recurrence, order: Sequence[str]) -> None:
+        self.recurrence, self.order = recurrence, order
+        step = recurrence.step
+        self.bases = [k.partition("[")[0] for k in recurrence.remembered]
+        told = dict.fromkeys(recurrence.traced.values())
+        labels = {n: label.name for label, n in step.labels.items()}
+        self.told = [labels[n] for n in told if n in labels]
+        states = [b for b in dict.fromkeys(self.bases) if b in labels.values()]
+        self.names = dict.fromkeys((*states, *self.told))
+        self.items = Extract(step, recurrence.constants, self.names).items
+        self.arrives = [self._arrival(k) for k in recurrence.remembered]
+        self.leaves = [self._leaving(k, n) for k, n in enumerate(recurrence.carried)]
+
+    def _arrival(self, name: str) -> str:
+        node = self.recurrence.step.inputs.get(name)
+        found = next((k for k, i in self.items.items() if i.kind == "input" and i.node is node), None)
+        if found is None and node is None:
+            node = next(n for n, k in zip(self.recurrence.carried, self.recurrence.remembered, strict=True) if k == name)
+            for n in self.recurrence.carried:  # remembered only to be handed on
+                node = n if n.op.name == "input" and n.at[0] == name else node
+        if found is None:
+            found = f"in-{len(self.items)}"
+            self.items = {found: Item(found, "input", [pretty(name)], node), **self.items}  # type: ignore[arg-type]
+        return found
+
+    def _leaving(self, slot: int, node: Node) -> str:
+        """The item from which a state leaves: itself where nothing else reads it, else an exit at the right edge."""
+        having = [k for k, i in self.items.items() if i.node is node and i.kind != "exit"]
+        source = next((k for k in reversed(having) if self.items[k].kind == "state"), having[-1] if having else "")
+        if not source:
+            name = node.at[0] if node.op.name == "input" else ""
+            source = next((k for k, i in self.items.items() if i.lines == [pretty(name)]), next(iter(self.items)))
+        read = any(source in i.sources for i in self.items.values())
+        if not read and self.items[source].kind == "state":
+            return source
+        key = f"out-{slot}"
+        self.items[key] = Item(key, "exit", [pretty(f"{self.bases[slot]}[t]")], node, [source])
+        return key
+
+    def tile(self) -> Tile:
+        size = {k: item_size(i) for k, i in self.items.items()}
+        last = {k for k, i in self.items.items() if i.kind == "exit" or (
+            i.kind == "state" and not any(k in j.sources for j in self.items.values()))}
+        plan = Plan(size, {k: i.sources for k, i in self.items.items()}, self._rails(), last, self._ranks())
+        return Tile(self.recurrence, self.items, lay_out(plan), size, self.arrives, self.leaves)
+
+    def _ranks(self) -> dict[str, float]:
+        """Gates from top to bottom in the order of the text."""
+        place = {n: float(i) for i, n in enumerate(self.order)}
+        gates = {k: i.lines[0].split("   ")[0] for k, i in self.items.items() if i.kind == "gate"}
+        return {k: place[n] for k, n in gates.items() if n in place}
+
+    # ---- rails
+
+    def _rails(self) -> dict[str, int]:
+        """Inner states run on top; outputs, then what is only handed on, then inputs run at the bottom."""
+        rails: dict[str, int] = {}
+        top, bottom = 0, -1
+        inner = [i for i, b in enumerate(self.bases) if b not in self.told and self._first(i)]
+        for slot in [*inner, *(i for i in range(len(self.bases)) if i not in inner)]:
+            row = top if slot in inner else bottom
+            top, bottom = (top + 1, bottom) if slot in inner else (top, bottom - 1)
+            for k in self._path(slot, rails):
+                rails.setdefault(k, row)
+        for k, i in self.items.items():
+            if k not in rails and (i.kind == "input" or (i.kind == "state" and i.node in self.recurrence.traced.values())):
+                rails[k] = bottom
+                bottom -= 1
+        return rails
+
+    def _first(self, slot: int) -> bool:
+        """Whether a slot holds the newest value of its state."""
+        return self.recurrence.remembered[slot].endswith("[t-1]") and self.bases[slot] in self.names
+
+    def _path(self, slot: int, taken: Mapping[str, int]) -> list[str]:
+        """Items from where a state arrives to where it leaves, through operations or the one function that makes it."""
+        start, end, node = self.arrives[slot], self.leaves[slot], self.recurrence.carried[slot]
+
+        def allowed(k: str) -> bool:
+            i = self.items[k]
+            return k not in taken and i.kind != "input" and (i.kind in ("op", "function", "state") or i.node is node)
+
+        stack: list[tuple[str, list[str]]] = [(end, [end])]
+        while stack:
+            k, path = stack.pop()
+            if start in self.items[k].sources:
+                return [*path, start]
+            stack += [(s, [*path, s]) for s in self.items[k].sources if allowed(s) and s not in path]
+        ends = [end, *(s for s in self.items[end].sources if self.items[end].kind == "exit" and self.items[s].kind == "state")]
+        return [*ends, start]
+
+
+def gate_order(cell: Any) -> list[str]:
+    """The names that equations assign, in the order of the text."""
+    return [e.name for e in cell.system.equations] if hasattr(cell, "system") else []
+
+
+def shifted(points: Sequence[Point], dx: float, dy: float) -> list[Point]:
+    """A way moved elsewhere."""
+    return [(x + dx, y + dy) for x, y in points]
