@@ -51,8 +51,8 @@ pages: $(VENV)/.ready
 
 # The pictures that README and docs show.
 pictures: $(VENV)/.ready
-	TINYRNN_DOT=$(BIN)/graphviz-pure $(BIN)/tinyrnn draw lstm --steps 3 --gradients -o docs/images/lstm_unrolled.svg
-	TINYRNN_DOT=$(BIN)/graphviz-pure $(BIN)/tinyrnn draw gru -o docs/images/gru.svg
+	$(BIN)/tinyrnn draw lstm --steps 3 --gradients -o docs/images/lstm_unrolled.svg
+	$(BIN)/tinyrnn draw gru -o docs/images/gru.svg
 
 # Against PyTorch and JAX; writes docs/benchmarks/cpu.json, cpu.md and cpu.svg.  About ten minutes.
 bench: $(VENV)/.ready

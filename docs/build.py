@@ -1,6 +1,6 @@
 """Writes the pages that are generated from the code; with --check, fails where a page differs from what the code says.
 
-    python docs/build.py            write docs/derivations/, docs/compiler/ and the page of the examples
+    python docs/build.py            write docs/derivations/, docs/compiler/, docs/gallery/ and the page of the examples
     python docs/build.py --check    compare only; exit code 1 and the names of the pages that differ
 """
 
@@ -28,6 +28,7 @@ embedded_renderer()
 
 import compiler_pages  # noqa: E402  (after the renderer is chosen)
 import example_pages  # noqa: E402  (likewise)
+import gallery_pages  # noqa: E402  (likewise)
 
 import tinyrnn as tr  # noqa: E402  (likewise)
 from tinyrnn.symbolic import pages, published  # noqa: E402  (likewise)
@@ -102,7 +103,7 @@ def generated() -> dict[Path, bytes]:
     for name in tr.cells.names():
         files[FOLDER / f"{name}.md"] = derivation_page(name).encode()
         files[FOLDER / "images" / f"{name}.svg"] = tr.draw(tr.cells[name]).svg.encode()
-    return files | compiler_pages.generated() | example_pages.generated()
+    return files | compiler_pages.generated() | example_pages.generated() | gallery_pages.generated()
 
 
 def main() -> int:
@@ -110,7 +111,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
     files = generated()
-    known = {p for folder in (FOLDER, compiler_pages.FOLDER) for p in folder.rglob("*") if p.is_file()}
+    folders = (FOLDER, compiler_pages.FOLDER, gallery_pages.FOLDER, gallery_pages.PAGES)
+    known = {p for folder in folders for p in folder.rglob("*") if p.is_file()}
     known.discard(compiler_pages.FOLDER / "template.md")
     differing = [p for p, content in files.items() if not p.exists() or p.read_bytes() != content] + sorted(known - set(files))
     if check:

@@ -71,12 +71,11 @@ def passes() -> dict[Path, bytes]:
         before = EXAMPLES[name]()
         after = transform(before)
         assert str(before) != str(after), f"the example of {name} shows nothing"
-        for when, graph in (("before", before), ("after", after)):
-            files[FOLDER / "images" / f"{name}_{when}.svg"] = tr.draw(graph).svg.encode()
+        files[FOLDER / "images" / f"{name}.svg"] = tr.draw(before, after=after).svg.encode()
         text = inspect.cleandoc(sys.modules[transform.__module__].__doc__ or "")
         head, _, rest = text.partition("\n")
         out += [f"## {name}", f"{head[0].upper()}{head[1:]}" if head[0] != "`" else head, _blocks(rest),
-                f"![{name}: before](images/{name}_before.svg)", f"![{name}: after](images/{name}_after.svg)"]
+                f"![{name}: before and after](images/{name}.svg)"]
     files[FOLDER / "passes.md"] = ("\n\n".join(out) + "\n").encode()
     return files
 

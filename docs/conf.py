@@ -21,6 +21,7 @@ html_theme = "furo"
 html_title = "tinyrnn"
 html_math_renderer = "mathml"
 html_static_path = ["static"]
+html_extra_path = ["extra"]
 html_css_files = ["formulas.css"]
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from . import nn, optim
+from .analysis.leaks import leaks
+from .analysis.report import analyze
 from .cells import Cell, get
 from .datasets import ALPHABET, NGrams, decode_name, encode_names, first_names, name_rows, split_names
 from .errors import ProofError
@@ -17,6 +19,7 @@ from .symbolic.equivalent import equivalent
 from .symbolic.prove import prove
 from .testing import GradientCheck, check_gradients, random_values
 from .viz import draw
+from .viz.page import page
 
 
 class Tour:
@@ -58,6 +61,7 @@ def run(folder: Path, short: bool = False) -> int:
     tour = Tour(folder)
     print("tinyrnn tour")
     pictures(tour)
+    analyses(tour)
     gradients(tour)
     proofs(tour)
     names(tour, epochs=2 if short else 14)
@@ -75,9 +79,25 @@ def pictures(tour: Tour) -> None:
         tour.picture(cell, f"{name}_unrolled.svg", f"{cell.title}, 3 steps with gradients", steps=3, gradients=True)
 
 
+def analyses(tour: Tour) -> None:
+    """A page to step through, ways of the gradient, and a proof about padding."""
+    tour.section("2. Gradients, seen")
+    page(get("lstm")).save(tour.folder / "lstm_steps.html")
+    tour.link("lstm_steps.html", "step through an LSTM, forward and back, with the arrow keys")
+    for name in ("rnn", "gru", "lstm"):
+        for w in analyze(get(name), steps=100).ways:
+            tour.say(f"{name.upper()}, 100 steps: {float(w.paths):.2g} ways of the gradient from the loss to {w.source}; at least "
+                     f"{w.fewest_squashings} squashing functions and {w.fewest_products} recurrent products on each")
+    tour.picture(get("rnn"), "rnn_heat.svg", "Where the gradient of a tanh network dies: 200 steps", steps=200, show="heat",
+                 loss="last")
+    proof = leaks(nn.LSTM(3, 4, bidirectional=True, rng=0), [5, 2, 0])
+    tour.failed |= not proof.holds
+    tour.say(str(proof))
+
+
 def gradients(tour: Tour) -> None:
     """The backward graph of both cells against complex step, every entry."""
-    tour.section("2. Gradients, checked against complex step")
+    tour.section("3. Gradients, checked against complex step")
     for name in ("lstm", "gru"):
         graph = get(name).unroll(4, batch=3, x=2, h=5, gradients=True)
         check: GradientCheck = check_gradients(graph, random_values(graph, rng=7))
@@ -87,7 +107,7 @@ def gradients(tour: Tour) -> None:
 
 def proofs(tour: Tour) -> None:
     """Both cells proved, derived, and compared."""
-    tour.section("3. Gradients, proved and derived")
+    tour.section("4. Gradients, proved and derived")
     for name in ("lstm", "gru"):
         cell = get(name)
         try:
@@ -107,7 +127,7 @@ def proofs(tour: Tour) -> None:
 
 def names(tour: Tour, epochs: int) -> None:
     """A character model of first names against n-gram counts."""
-    tour.section("4. A character LSTM learns first names")
+    tour.section("5. A character LSTM learns first names")
     train, test = split_names(first_names())
     tour.say(f"{len(train):,} names to learn from and {len(test)} held out, all distinct (US census 1990), "
              f"{len(ALPHABET)} characters with the end sign")

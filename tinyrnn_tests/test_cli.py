@@ -1,5 +1,6 @@
 """The command line: what it writes, prints, and returns."""
 
+import json
 import re
 import subprocess
 import sys
@@ -21,6 +22,33 @@ def test_draw(tmp_path, capsys):
     assert main(["draw", str(own), "-o", str(tmp_path / "own.png")]) == 0
 
 
+def test_lenses(tmp_path, capsys):
+    out = tmp_path / "x.html"
+    assert main(["page", "mgu", "--steps", "3", "--size", "x=2", "--size", "h=3", "-o", str(out)]) == 0
+    assert out.read_text().startswith("<!doctype html>")
+    assert main(["analyze", "gru", "-o", str(tmp_path / "a.json")]) == 0
+    assert "7.9e69" in capsys.readouterr().out
+    assert json.loads((tmp_path / "a.json").read_text())["ways"]["h[0]"]["paths"] == 5**100
+    assert main(["xray", "lstm", "--steps", "12", "-o", str(tmp_path / "x.png")]) == 0
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    assert "dL/dc comes by" in capsys.readouterr().out
+    for show in ("heat", "1,2,-1", "all"):
+        assert main(["draw", "rnn", "--steps", "9", "--gradients", "--show", show, "--loss", "last", "--theme", "print", "-o",
+                     str(tmp_path / "r.svg")]) == 0
+    assert main(["draw", "rnn", "--steps", "9", "--show", "few"]) == 2
+    assert main(["page", "mgu", "--steps", "99", "-o", str(out)]) == 2
+
+
+def test_doctor_without_the_optional_parts(monkeypatch, capsys):
+    monkeypatch.setenv("TINYRNN_DOT", "none")
+    monkeypatch.setattr("tinyrnn.cli.find_spec", lambda name: None)
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "layout of graphs: built in" in said
+    assert "PNG: missing: pip install resvg-py" in said
+    assert "plots: missing: pip install 'tinyrnn[plot]'" in said
+
+
 def test_mistakes_return_two(tmp_path, capsys):
     assert main(["draw", "lstn"]) == 2
     assert "there is no cell 'lstn'" in capsys.readouterr().err
@@ -38,7 +66,9 @@ def test_cells_and_doctor(capsys):
     assert main(["cells"]) == 0
     assert "gru_reset_before" in capsys.readouterr().out
     assert main(["doctor"]) == 0
-    assert "renderer: " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "pictures (SVG, HTML, DOT, text): ready" in said
+    assert "layout of graphs: Graphviz" in said
 
 
 @pytest.mark.slow

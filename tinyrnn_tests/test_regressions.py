@@ -214,11 +214,10 @@ def test_every_error_has_its_place(text, message, line):
 
 def test_longer_lags_are_drawn():
     cell = tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + V @ h[t-3] + P @ x[t-1])")
-    dot = tr.draw(cell, steps=5, gradients=True).dot
-    forward = [line for line in dot.splitlines() if "->" in line and "dashed" not in line]
-    between = [line for line in forward if line.split("->")[0].strip().split("_")[1:] != line.split("->")[1].split()[0].split("_")[1:]
-               and all(w not in line for w in ("shared", "loss"))]
-    assert len(between) == 4 + 2 + 4  # h one step on, h three steps on, x one step on
+    wires = [p for p in tr.draw(cell, steps=5, gradients=True, show="all").scene.parts if getattr(p, "kind", "") == "forward"]
+    ends = [[e.rpartition("-") for e in w.ends] for w in wires if "loss" not in w.ends]
+    between = [(a[0], b[0]) for a, b in ends if a[2] != b[2]]
+    assert len(between) == 4 * 4  # h[t-1], h[t-2], h[t-3] and x[t-1] are each handed on four times
 
 
 def test_scalars_keep_their_shape_in_files(tmp_path):

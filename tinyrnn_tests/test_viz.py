@@ -1,94 +1,318 @@
-"""Pictures: sound SVG, one cluster per step, parameters once, gradients apart, with and without a system Graphviz."""
+"""Pictures: sound SVG, one panel per step, parameters once, gradients of a real run; with every renderer and with none."""
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tinyrnn as tr
+from tinyrnn.analysis.study import study_cell
+from tinyrnn.compile import PIPELINE
 from tinyrnn.errors import DrawError
-from tinyrnn.viz import renderer
-from tinyrnn.viz.theme import DARK, LIGHT
+from tinyrnn.viz import graphviz
+from tinyrnn.viz.drawing import flowing
+from tinyrnn.viz.scene import Box, Wire, Words, text_width
+from tinyrnn.viz.theme import INKS, LEVELS, decades, level, palette
 
 from .test_equations import GOOD
 
 PURE = str(Path(sys.executable).parent / "graphviz-pure")
 SVG = "{http://www.w3.org/2000/svg}"
-CELLS = {**{n: tr.cells[n] for n in tr.cells.names()}, **{n: tr.Cell(t, n) for n, t in GOOD.items()}}
+TEN = "\n".join([*(f"g{i}[t] = sigmoid(W{i} @ x[t] + U{i} @ h[t-1] + b{i})" for i in range(10)),
+                 "c[t] = g0[t] * c[t-1] + " + " + ".join(f"g{i}[t] * g{i + 1}[t]" for i in range(1, 9, 2)), "h[t] = g9[t] * tanh(c[t])"])
+LONG = "the_hidden_state[t] = tanh(input_to_hidden @ the_input[t] + hidden_to_hidden @ the_hidden_state[t-1] + the_bias_vector)"
+CELLS = {**{n: tr.cells[n] for n in tr.cells.names()}, **{n: tr.Cell(t, n) for n, t in GOOD.items()},
+         "ten gates": tr.Cell(TEN, "ten"), "long names": tr.Cell(LONG, "long")}
+VIEWS = ({}, {"steps": 3}, {"steps": 9, "gradients": True}, {"steps": 30, "show": "heat"})
 
 
-@pytest.fixture(params=["pure", "system"])
-def program(request, monkeypatch):
-    if request.param == "system":
-        if shutil.which("dot") is None:
-            pytest.skip("there is no system Graphviz here")
-        monkeypatch.setenv("TINYRNN_DOT", "dot")
-    else:
-        monkeypatch.setenv("TINYRNN_DOT", PURE)
-
-
-def groups(svg, kind):
-    return [g for g in ET.fromstring(svg).iter(f"{SVG}g") if g.get("class", "").split()[:1] == [kind]]
+@pytest.fixture(params=["system", "pure", "none"])
+def renderer(request, monkeypatch):
+    if request.param == "system" and shutil.which("dot") is None:
+        pytest.skip("there is no system Graphviz here")
+    monkeypatch.setenv("TINYRNN_DOT", {"system": "dot", "pure": PURE, "none": "none"}[request.param])
+    return request.param
 
 
 def texts(svg):
     return ["".join(t.itertext()) for t in ET.fromstring(svg).iter(f"{SVG}text")]
 
 
-def test_folded(program):
-    drawing = tr.cells.LSTM.draw()
-    words = texts(drawing.svg)
-    assert {"f   σ", "i   σ", "o   σ", "g   tanh"} <= {w.replace("\N{NO-BREAK SPACE}", " ") for w in words}
-    assert words.count("z⁻¹") == 2
-    assert sum(w.startswith("W_if") and "h × x" in w for w in words) == 1
-    assert "xlink:href" not in drawing.svg
+def sound(svg):
+    """Well-formed; ids unique; every wire's ends exist; every node has a title, a label, and all text is plain."""
+    root = ET.fromstring(svg)
+    ids = [e.get("id") for e in root.iter() if e.get("id")]
+    assert len(ids) == len(set(ids))
+    assert root.find(f"{SVG}title").text
+    assert root.find(f"{SVG}desc").text
+    nodes = [g for g in root.iter(f"{SVG}g") if "node" in g.get("class", "").split()]
+    assert all(g.find(f"{SVG}title").text and g.get("aria-label") and g.get("role") == "img" for g in nodes)
+    for g in root.iter(f"{SVG}g"):
+        if "wire" in g.get("class", "").split() and "-key-" not in g.get("id"):
+            assert g.get("data-from") in ids, g.get("id")
+            assert g.get("data-to") in ids, g.get("id")
+            assert g.find(f"{SVG}title").text
+    assert not {e.tag for e in root.iter()} - {f"{SVG}{t}" for t in
+                                              "svg title desc style defs pattern rect path g text circle".split()}
+    assert "href" not in svg
+    return root
 
 
-def test_unrolled_with_gradients(program):
-    drawing = tr.cells.LSTM.draw(steps=3, gradients=True)
-    svg = drawing.svg
-    assert len(groups(svg, "cluster")) == 3
-    words = texts(svg)
-    assert [w for w in words if w.startswith("t = ")] == ["t = 1", "t = 2", "t = 3"]
-    assert sum("parameters, shared by 3 steps" in w for w in words) == 1
-    assert sum("W_if  h × x" in w.replace("\N{NO-BREAK SPACE}", " ") for w in words) == 1
-    edges = groups(svg, "edge")
-    backward = [e for e in edges if "backward" in e.get("class")]
-    assert len(backward) * 2 == len(edges) - 1  # the last c leaves for nobody
-    for e in backward:
-        path = e.find(f"{SVG}path")
-        assert path.get("stroke") == LIGHT["backward"]
-        assert path.get("stroke-dasharray")
-    ids = [g.get("id") for g in ET.fromstring(svg).iter(f"{SVG}g")]
-    assert len(set(ids)) == len(ids)
+def wires(root, kind):
+    return [g for g in root.iter(f"{SVG}g") if g.get("class") == f"wire {kind}"]
+
+
+# ---- every cell
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("view", range(len(VIEWS)))
+def test_every_cell_is_drawn_soundly(name, view):
+    cell = CELLS[name]
+    drawing = tr.draw(cell, **VIEWS[view])
+    sound(drawing.svg)
+    shown = " ".join(texts(drawing.svg))
+    if "show" not in VIEWS[view]:
+        for p in cell.parameters:
+            assert len(re.findall(rf"(?<!\w){re.escape(p)}(?!\w)", shown)) > 1 or p in cell.learned, f"{p} stands only in the legend"
+    for state in (*cell.states, *cell.outputs):
+        assert any(w.startswith((f"{state}₁", f"{state}ₜ")) for w in texts(drawing.svg)), state
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_every_cell_is_drawn(name):
+@pytest.mark.parametrize("view", range(3))
+def test_nothing_overlaps(name, view):
+    """Boxes stand apart, words keep clear of each other, and every text fits into its box."""
+    scene = tr.draw(CELLS[name], **VIEWS[view]).scene
+    boxes = [p for p in scene.parts if isinstance(p, Box) and "exit" not in p.classes]
+    for a, b in combinations(boxes, 2):
+        apart = any(abs(a.at[i] - b.at[i]) >= (a.size[i] + b.size[i]) / 2 - 0.01 for i in (0, 1))
+        assert apart, (a.key, b.key)
+    for b in boxes:
+        for i, line in enumerate(b.lines):
+            assert text_width(line, 11 if i == 0 else 9.5) <= max(b.size[0], 258), (b.key, line)
+        for i in (0, 1):
+            assert b.size[i] / 2 < b.at[i] <= scene.size[i] - b.size[i] / 2
+    words = [p for p in scene.parts if isinstance(p, Words)]
+    spans = [(w, w.at[0] - {"start": 0, "middle": 0.5, "end": 1}[w.anchor] * text_width(w.text, w.size)) for w in words]
+    for (a, x), (b, y) in combinations(spans, 2):
+        if abs(a.at[1] - b.at[1]) < 7:
+            assert x + text_width(a.text, a.size) <= y + 1 or y + text_width(b.text, b.size) <= x + 1, (a.text, b.text)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_states_run_straight(name):
+    """A state leaves a step where it enters the next one, and gates stand in the order of the text."""
     cell = CELLS[name]
-    for options in ({}, {"steps": 2}, {"steps": 3, "gradients": True}):
-        svg = tr.draw(cell, **options).svg
-        shown = " ".join(texts(svg)).replace("\N{NO-BREAK SPACE}", " ")
-        for p in cell.parameters:
-            assert shown.split().count(p) > 1 or p in cell.learned, f"{name}: {p} stands only in the legend"
-        for state in (*cell.states, *cell.outputs):
-            assert any(w.startswith((f"{state}₁", f"{state}ₜ")) for w in texts(svg)), f"{name}: {state}"
+    study = study_cell(cell, 3)
+    tile, _ = flowing(cell, study)
+    for arrives, leaves in zip(tile.arrives, tile.leaves, strict=True):
+        if not tile.items[leaves].lines[0].startswith(tile.items[arrives].lines[0].partition("ₜ")[0]):
+            continue
+        assert tile.layout.at[arrives][1] == pytest.approx(tile.layout.at[leaves][1])
+    order = [e.name for e in cell.system.equations]
+    columns = {}
+    for k, i in tile.items.items():
+        named = i.lines[0].split("   ")[0]
+        if i.kind == "gate" and named in order:
+            columns.setdefault(round(tile.layout.at[k][0]), []).append((tile.layout.at[k][1], order.index(named)))
+    for column in columns.values():
+        assert [rank for _, rank in sorted(column)] == sorted(rank for _, rank in column)
 
 
-def test_edges_end_at_things_that_exist():
-    svg = tr.cells.GRU.draw(steps=2, gradients=True).svg
-    nodes = {g.find(f"{SVG}title").text for g in groups(svg, "node")}
-    for e in groups(svg, "edge"):
-        assert set(e.find(f"{SVG}title").text.split("->")) <= nodes
+def test_folded_lstm():
+    words = texts(tr.cells.LSTM.draw().svg)
+    assert {"f = σ", "i = σ", "o = σ", "g = tanh"} <= set(words)
+    assert words.count("z⁻¹") == 2
+    assert words.count("⊙") == 3
+    assert sum(w == "W_if: h × x" for w in words) == 1
 
 
-def test_same_bytes_every_time(monkeypatch):
-    monkeypatch.setenv("TINYRNN_DOT", PURE)
-    assert tr.draw(tr.cells.GRU, steps=2).svg == tr.draw(tr.cells.GRU, steps=2).svg
+def test_unrolled_with_gradients():
+    svg = tr.cells.LSTM.draw(steps=3, gradients=True).svg
+    root, words = sound(svg), texts(svg)
+    assert [w for w in words if w.startswith("t = ")] == ["t = 1", "t = 2", "t = 3"]
+    assert sum("parameters, shared by 3 steps" in w for w in words) == 1
+    assert sum(w.startswith("W_if: h × x") for w in words) == 1
+    forward, backward = wires(root, "forward"), wires(root, "backward")
+    assert 0.8 * len(forward) < len(backward) < len(forward)  # nothing comes back where nothing flows
+    assert all(g.find(f"{SVG}path").get("stroke-dasharray") for g in backward)
+    assert not any(g.find(f"{SVG}path").get("stroke-dasharray") for g in forward)
+    assert "fill=\"url(#" in svg  # the forget gate of the first step has no gradient: c[0] is zero
 
+
+# ---- numbers
+
+def test_widths_and_fills_are_those_of_the_run():
+    """Of every box and every wire, from gradients that were computed elsewhere."""
+    cell = tr.cells.LSTM
+    drawing = tr.draw(cell, steps=4, gradients=True, show="all")
+    ray = tr.xray(cell, steps=4, loss="sum").layer
+    study = study_cell(cell, 4)
+    tile, flow = flowing(cell, study)
+    boxes = {p.key: p for p in drawing.scene.parts if isinstance(p, Box)}
+    compared = 0
+    for k, item in ((k, i) for k, i in tile.items.items() if i.kind != "exit"):
+        name = item.lines[0].split("   ")[0].replace("ₜ₋₁", "[t-1]").replace("ₜ", "") if item.kind != "input" else item.lines[0]
+        name = {"hₜ₋₁": "h[t-1]", "cₜ₋₁": "c[t-1]", "xₜ": "x[t]"}.get(name, name)
+        for t in range(1, 5) if name in ray.gradients else ():
+            norm = ray.gradients[name][t - 1]
+            assert f"‖∂L/∂‖ = {norm:.3e}" in boxes[f"{k}-{t}"].title or norm == 0
+            shade = level(norm, flow.most, flow.span)
+            assert boxes[f"{k}-{t}"].fill == (None if shade is None else f"q{shade}")
+            compared += 1
+    assert compared >= 8 * 4
+    for wire in (p for p in drawing.scene.parts if isinstance(p, Wire) and p.kind == "backward" and "norm" in p.title):
+        norm = float(wire.title.rpartition("norm ")[2])
+        assert wire.width == pytest.approx(0.5 + 2.7 * level(norm, flow.most, flow.span) / LEVELS, abs=0.12)
+    for name, norm in flow.parameters.items():
+        assert norm == pytest.approx(np.linalg.norm(ray.totals[name]))
+
+
+def test_heat_scale():
+    assert decades([1, 0.5]) == 1
+    assert decades([1, 1e-4]) == 6
+    assert decades([1, 1e-300, 0.0]) == 12
+    assert decades([]) == 1
+    assert [level(v, 1.0, 6) for v in (1, 1e-3, 1e-6, 1e-9)] == [12, 6, 0, 0]
+    assert [level(v, 1.0, 6) for v in (None, 0.0, float("nan"), float("inf"))] == [None] * 4
+
+
+def test_long_sequences_have_a_gap_with_the_decay_over_it():
+    svg = tr.draw(tr.cells.RNN, steps=12, gradients=True, loss="last").svg
+    words = texts(sound(svg) and svg)
+    assert [w for w in words if w.startswith("t = ")] == ["t = 1", "t = 2", "t = 12"]
+    assert "9 steps" in words
+    ray = tr.xray(tr.cells.RNN, steps=12).layer.gradients["h[t-1]"]
+    assert f"{ray[2]:.1e} ← {ray[10]:.1e}" in words
+    words = texts(tr.draw(tr.cells.RNN, steps=12, show=[1, 5, -1]).svg)
+    assert [w for w in words if w.startswith("t = ")] == ["t = 1", "t = 5", "t = 12"]
+    assert words.count("⋯") == 2
+
+
+def test_heat_strip_of_a_thousand_steps():
+    drawing = tr.draw(tr.cells.RNN, steps=1000, show="heat", loss="last")
+    sound(drawing.svg)
+    assert len(drawing.svg) < 100_000
+    assert "1000" in texts(drawing.svg)
+    assert "‖∂L/∂·‖" in drawing.text()
+
+
+def test_values_of_the_user():
+    rng = np.random.default_rng(0)
+    values = {"W_ih": rng.normal(size=(5, 3)), "x": rng.normal(size=(4, 2, 3)), "h[0]": np.ones((2, 5))}
+    drawing = tr.draw(tr.cells.RNN, gradients=True, values=values, loss=lambda ys: (ys[-1] * ys[0]).sum())
+    assert "values as given, x = 3, h = 5, 2 rows" in " ".join(texts(drawing.svg))
+    graph = tr.cells.RNN.rolled(4, x=3, h=5, batch=2, loss=lambda ys: (ys[-1] * ys[0]).sum())
+    run = graph.run(study_cell(tr.cells.RNN, None, values).values)
+    assert f"L = {float(run['loss']):.4g}" in texts(drawing.svg)
+
+
+# ---- graphs, passes, models
+
+def test_graphs_of_any_kind(renderer):
+    for graph in (tr.cells.GRU.graph(), tr.cells.GRU.unroll(2, gradients=True), tr.cells.LSTM.rolled(4, gradients=True)):
+        drawing = graph.draw()
+        sound(drawing.svg)
+        assert drawing.text() == str(graph)
+    assert "scan, 4 steps, backwards" in texts(drawing.svg)
+    with pytest.raises(tr.TinyRNNError, match="at most 3,000"):
+        tr.cells.LSTM.unroll(200).draw()
+
+
+def test_a_pass_before_and_after(renderer):
+    before = tr.cells.LSTM.rolled(3, gradients=True)
+    for name, transform in PIPELINE:
+        after = transform(before)
+        drawing = tr.draw(before, after=after)
+        root = sound(drawing.svg)
+        titles = [g.find(f"{SVG}title").text for g in root.iter(f"{SVG}g") if "node" in g.get("class", "").split()]
+        if name in ("save", "gates", "hoist", "defer", "fuse"):
+            assert any(t.endswith((", gone", ", new")) for t in titles), name
+        assert any(t.endswith(", same") for t in titles), name
+        before = after
+    same = tr.draw(before, after=before)
+    assert "before: 0 went (marked ✕)" in texts(same.svg)
+    with pytest.raises(tr.TinyRNNError, match="expected the graph"):
+        tr.draw(before, after="x")
+
+
+class Mine(tr.nn.Module):
+    def __init__(self):
+        self.layer, self.out = tr.nn.LSTM(3, 4, rng=0), tr.nn.Linear(4, 2, rng=1)
+
+    def __call__(self, x):
+        return self.out(self.layer(x)[0])
+
+
+def test_models_layer_by_layer():
+    stack = tr.nn.Sequential(tr.nn.Embedding(10, 4, rng=0), tr.nn.LSTM(4, 5, num_layers=2, bidirectional=True, rng=1),
+                             tr.nn.Bidirectional(tr.nn.Recurrent("mgu", x=10, h=4, rng=0)), tr.nn.Dropout(0.5), tr.nn.Linear(8, 3, rng=2))
+    words = texts(tr.draw(stack).svg)
+    assert {"1: LSTM l0", "1: LSTM l1_reverse", "2.backward: Recurrent", "concat", "27 parameters", "z⁺¹"} <= set(words)
+    assert words.count("z⁻¹") == words.count("z⁺¹") == 3
+    total = sum(t.size for t in stack.parameters())
+    own = [int(w.split()[0].replace(",", "")) for w in words if re.fullmatch(r"[\d,]+ parameters?", w)]
+    assert sum(own) == total
+    seq2seq = tr.nn.EncoderDecoder(12, 9, 6, attention="dot", num_layers=2, rng=0)
+    for model in (stack, seq2seq, Mine(), tr.nn.GRU(3, 4), tr.nn.Recurrent("lstm", x=2, h=3, rng=0), tr.nn.Linear(2, 3)):
+        drawing = model.draw()
+        sound(drawing.svg)
+        assert drawing.text() == str(model.summary())
+        assert drawing.html.count("<details>") == len(drawing.inside) == len({
+            id(m.cell) for _, m in model.named_modules() if hasattr(m, "cell")} and {m.cell for _, m in model.named_modules()
+                                                                                    if hasattr(m, "cell")})
+    words = texts(tr.draw(seq2seq).svg)
+    assert any(w.startswith("attention") for w in words)
+    assert "layer: LSTM, 144 parameters" in texts(tr.draw(Mine()).svg)
+
+
+# ---- hostile names
+
+HOSTILE = ["<script>alert(1)</script>", "\"onload=\"alert(1)", "javascript:alert(1)", "a\nb\rc", "nul\0nul", "\u202eevil\u2066", "a:b:c",
+           "&lt;&#x41;]]>", "x" * 100_000, "\\N\\G\\L", "\ud800"[:0] + "é∂漢"]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_names_come_out_as_text(name, renderer, tmp_path):
+    x, w = tr.input(name, (2, 3)), tr.parameter(np.ones((3, 3)), name=name)
+    graph = tr.Graph({name: tr.tanh(x @ w).sum()})
+    cell = tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1])", name)
+
+    class Evil(tr.nn.Module):
+        def __init__(self):
+            setattr(self, name, tr.nn.GRU(2, 3, rng=0))
+
+        def __call__(self, x):
+            return getattr(self, name)(x)[0]
+
+    model = Evil()
+    for drawing in (graph.draw(), tr.draw(cell), tr.draw(cell, steps=2, gradients=True), model.draw(), tr.draw(graph, after=graph)):
+        root = sound(drawing.svg)
+        assert len(drawing.svg) < 120_000
+        assert "<script" not in drawing.svg
+        assert not [a for e in root.iter() for a in e.attrib if a.startswith("on")]
+        assert "<script" not in drawing.html
+        source = drawing.dot
+        program = graphviz.find() or PURE
+        out = subprocess.run([program, "-Knop2", "-Tsvg"], input=source.encode(), capture_output=True, check=True).stdout
+        assert b"<script" not in out
+        assert b"href" not in out.replace(b"xmlns:xlink", b"")
+    page = tr.page(cell, steps=2).html
+    assert page.count("<script") == 2
+    html = tr.page(model, None, np.ones((1, 2, 2), "float32")).html
+    assert html.count("<script") == 2
+    assert "\0" not in html
+    assert "\u202e" not in html
+
+
+# ---- formats, themes, bytes
 
 def test_formats(tmp_path):
     drawing = tr.draw(tr.cells.GRU, tmp_path / "g.svg", steps=2)
@@ -96,15 +320,47 @@ def test_formats(tmp_path):
         drawing.save(tmp_path / f"g.{ending}")
         assert (tmp_path / f"g.{ending}").read_bytes().startswith(start)
     assert set(drawing._repr_mimebundle_()) == {"image/svg+xml", "text/plain"}
+    assert "image/svg+xml" in tr.cells.GRU.graph()._repr_mimebundle_()
+    assert "image/svg+xml" not in tr.cells.GRU.unroll(20)._repr_mimebundle_()
+    assert "image/svg+xml" in tr.nn.GRU(2, 3)._repr_mimebundle_()
     with pytest.raises(tr.TinyRNNError, match=r"use \.svg"):
         drawing.save(tmp_path / "g.gif")
 
 
+def test_png_shows_what_the_svg_says(tmp_path):
+    """Fonts come with tinyrnn: text is there on a machine without any."""
+    import zlib
+
+    tr.draw(tr.cells.GRU, tmp_path / "g.png")
+    data = (tmp_path / "g.png").read_bytes()
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    scene = tr.draw(tr.cells.GRU).scene
+    assert (width, height) == tuple(round(2 * s) for s in scene.size)
+    chunks, at = b"", 8
+    while at < len(data):
+        n = int.from_bytes(data[at : at + 4], "big")
+        chunks += data[at + 8 : at + 8 + n] if data[at + 4 : at + 8] == b"IDAT" else b""
+        at += n + 12
+    rows = np.frombuffer(zlib.decompress(chunks), np.uint8).reshape(height, -1)
+    assert len(np.unique(rows[30:60])) > 20  # the title
+
+
+def test_dot_is_honest(renderer, tmp_path):
+    """Any Graphviz reads it, keeps the places with nop2, and finds the same nodes, edges and clusters."""
+    drawing = tr.draw(tr.cells.LSTM, steps=3, gradients=True)
+    for engine in ("nop2", "dot"):
+        out = subprocess.run([graphviz.find() or PURE, f"-K{engine}", "-Tsvg"], input=drawing.dot.encode(), capture_output=True, check=True)
+        kinds = re.findall(r'class="(\w+)', out.stdout.decode())
+        assert kinds.count("cluster") == 4  # three steps and the parameters
+        assert kinds.count("edge") == sum(isinstance(p, Wire) and p.ends[0] != p.ends[1] for p in drawing.scene.parts)
+
+
 def test_themes():
-    auto, light, dark = (tr.draw(tr.cells.GRU, theme=t).svg for t in ("auto", "light", "dark"))
+    auto, light, dark, paper = (tr.draw(tr.cells.GRU, theme=t).svg for t in ("auto", "light", "dark", "print"))
     assert "prefers-color-scheme: dark" in auto
     assert "prefers-color-scheme" not in light
-    assert DARK["background"] in dark
+    assert palette("dark")["background"] in dark
+    assert set(re.findall(r"#[0-9a-f]{6}", paper.partition("</style>")[0])) <= set(palette("print").values())
     with pytest.raises(tr.TinyRNNError, match="theme='neon'"):
         tr.draw(tr.cells.GRU, theme="neon")
 
@@ -115,40 +371,64 @@ def luminance(colour):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def contrast(a, b):
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "print"])
 def test_text_is_readable_on_every_fill(theme):
-    for name in ("background", "panel", "input", "state", "gate", "function", "op", "loss", "legend", "gradient"):
-        high, low = sorted((luminance(theme["text"]), luminance(theme[name])), reverse=True)
-        assert (high + 0.05) / (low + 0.05) >= 4.5, name
+    paint = palette(theme)
+    for name, colour in paint.items():
+        if name not in INKS:
+            assert contrast(paint["text"], colour) >= 4.5, name
+    for ink in ("quiet", "forward", "backward"):
+        for ground in ("background", "panel"):
+            assert contrast(paint[ink], paint[ground]) >= (4.5 if ink != "forward" else 3), (ink, ground)
+    assert contrast(paint["line"], paint["background"]) >= 3
 
 
-def test_graphs_of_any_kind():
-    x = tr.input("<script>alert(1)</script>\"\\", (2, 3))
-    svg = tr.Graph({"y": tr.tanh(x).sum()}).draw().svg
-    assert "<script>" not in svg
-    ET.fromstring(svg)
-    assert tr.cells.GRU.unroll(2, gradients=True).draw().svg
-    with pytest.raises(tr.TinyRNNError, match="at most 3,000"):
-        tr.cells.LSTM.unroll(200).draw()
+@pytest.mark.parametrize("program", ["none", PURE])
+def test_same_bytes_in_every_process(program):
+    code = ("import tinyrnn as tr, hashlib; g = tr.cells.GRU; m = tr.nn.LSTM(2, 3, num_layers=2, bidirectional=True, rng=0);"
+            "d = [tr.draw(g), tr.draw(g, steps=7, gradients=True), tr.draw(g, steps=40, show='heat'), tr.draw(g.graph()), m.draw(),"
+            " tr.draw(g.rolled(3, gradients=True))]; "
+            "print(*(hashlib.sha256((x.svg + x.dot).encode()).hexdigest() for x in d), hashlib.sha256(tr.page(g).html.encode()).hexdigest())")
+    runs = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                           env={**os.environ, "PYTHONHASHSEED": str(seed), "TINYRNN_DOT": program}).stdout for seed in (0, 1, 2)}
+    assert len(runs) == 1
 
+
+def test_several_pictures_on_one_page_share_no_id():
+    a, b = tr.draw(tr.cells.GRU).svg, tr.draw(tr.cells.LSTM).svg
+    ids = [set(re.findall(r' id="([^"]+)"', s)) for s in (a, b)]
+    assert not ids[0] & ids[1]
+
+
+# ---- mistakes
 
 def test_mistakes():
-    for use, message in ((lambda: tr.draw("lstm"), "a cell or a graph"), (lambda: tr.draw(tr.cells.GRU, gradients=True), "steps="),
-                         (lambda: tr.draw(tr.cells.GRU, steps=0), "1 to 60"),
-                         (lambda: tr.draw(tr.cells.GRU.graph(), steps=2), "drawn as it is")):
+    for use, message in ((lambda: tr.draw("lstm"), "a cell, a model or a graph"), (lambda: tr.draw(tr.cells.GRU, gradients=True), "steps="),
+                         (lambda: tr.draw(tr.cells.GRU, steps=0), "steps=0"), (lambda: tr.draw(tr.cells.GRU.graph(), steps=2), "drawn as it is"),
+                         (lambda: tr.draw(tr.cells.GRU, steps=3, show="some"), "show='some'"),
+                         (lambda: tr.draw(tr.cells.GRU, steps=3, show=[4]), "the steps are 1 to 3"),
+                         (lambda: tr.draw(tr.cells.GRU, steps=3, loss="last"), "belong to a run"),
+                         (lambda: tr.draw(tr.cells.GRU, steps=3, gradients=True, loss="most"), "loss='most'"),
+                         (lambda: tr.draw(tr.cells.GRU, steps=3, gradients=True, values={"q": 1}), "nothing called 'q'"),
+                         (lambda: tr.draw(tr.cells.GRU, after=tr.cells.GRU.graph()), "compares two graphs")):
         with pytest.raises(tr.TinyRNNError, match=message):
             use()
 
 
-def test_no_renderer_says_what_to_do(monkeypatch, tmp_path):
+def test_which_renderer(monkeypatch, tmp_path):
     monkeypatch.delenv("TINYRNN_DOT", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(renderer.sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(DrawError, match="pip install graphviz-pure"):
-        renderer.find()
+    monkeypatch.setattr(graphviz.sys, "executable", str(tmp_path / "python"))
+    assert graphviz.find() is None
+    assert tr.draw(tr.cells.GRU.graph()).svg.startswith("<svg")
     monkeypatch.setenv("TINYRNN_DOT", "nonsense")
     with pytest.raises(DrawError, match="TINYRNN_DOT='nonsense'"):
-        renderer.find()
+        graphviz.find()
 
 
 def test_a_renderer_that_fails_is_quoted(monkeypatch, tmp_path):
@@ -157,4 +437,11 @@ def test_a_renderer_that_fails_is_quoted(monkeypatch, tmp_path):
     os.chmod(fake, 0o755)
     monkeypatch.setenv("TINYRNN_DOT", str(fake))
     with pytest.raises(DrawError, match="syntax error in line 1"):
-        tr.draw(tr.cells.GRU).svg  # noqa: B018
+        tr.draw(tr.cells.GRU.graph())
+
+
+def test_png_without_its_package(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(DrawError, match="pip install resvg-py"):
+        tr.draw(tr.cells.GRU, tmp_path / "g.png")
+    assert not list(tmp_path.iterdir())

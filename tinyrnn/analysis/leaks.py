@@ -23,12 +23,11 @@ from ..nn.packed import Packed
 from ..nn.recurrent import Recurrent
 from ..nn.seq2seq import EncoderDecoder
 from ..nn.sequential import Sequential
-from ..padding import check_lengths, row_mask
+from ..padding import check_lengths, row_mask, takes
 from ..passes import unroll
 from ..shapes import show
 from ..tensor import Tensor, as_tensor
 from ..train.loop import evaluating
-from ..train.task import call
 from ..trees import flatten
 from .printed import Printed
 
@@ -187,10 +186,13 @@ def _traced(what: Any, inputs: Sequence[Tensor], counts: Sequence[Any], several:
 
 
 def _called(model: Module, x: Any, n: Any) -> Any:
-    """Output and states of a layer, or the output of a model, as `fit` calls it."""
-    if isinstance(model, (Recurrent, Packed, Bidirectional)):
-        return model(x, lengths=n)
-    return call(model, x, n, None, None, False)[0]
+    """What a layer or model returns; one that knows neither lengths nor mask is not given any."""
+    known, given = takes(model), x if isinstance(x, tuple) else (x,)
+    if "lengths" in known:
+        return model(*given, lengths=n)
+    if "mask" in known and not isinstance(n, tuple):
+        return model(*given, mask=row_mask(x.shape[1], n, x.shape[0]))
+    return model(*given)
 
 
 def _named(result: Any) -> Found:

@@ -135,12 +135,12 @@ def _cell(cell: Cell, steps: int | None, gradients: bool, values: Mapping[str, A
         raise ArgumentError("values and loss belong to a run: ask for gradients=True or show='heat'")
     if steps is None and (gradients or show != "auto") and not (values and any(n in values for n in cell.inputs)):
         raise ArgumentError("gradients flow through an unrolled cell: give steps=, for example steps=4")
-    if steps is None and values is None:
+    if not gradients and steps is None:
         return _folded(cell, cell.title, theme)
-    if not gradients:
-        tile = tile_of(recurrences(cell.rolled(steps or 1))[0], gate_order(cell))
-        return Drawing(step_pictures.unrolled(tile, cell.title, cell.parameters, show, None),
-                       lambda: str(cell.unroll(steps or 1)), theme)
+    if not gradients and steps is not None:
+        tile = tile_of(recurrences(cell.rolled(steps))[0], gate_order(cell))
+        scene = step_pictures.unrolled(tile, cell.title, cell.parameters, show, None)
+        return Drawing(scene, lambda: str(cell.unroll(steps)), theme)
     study = study_cell(cell, steps, values, loss)
     tile, flow = flowing(cell, study)
     scene = (strip.strip(tile, cell.title, flow) if show == "heat" else

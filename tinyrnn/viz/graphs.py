@@ -59,8 +59,8 @@ def path(title: str, nodes: Sequence[Node], said: Sequence[str]) -> Scene:
     x, y, across = MARGIN, 62.0, 1100.0
     boxes: list[Box] = []
     for i, (n, text) in enumerate(zip(nodes, said, strict=True)):
-        what, _, where = text.rpartition(", ")
-        lines = [n.op.label if n.src else what.partition(" ")[0], what, where]
+        what, _, where = text.partition(", padded")
+        lines = [n.op.label if n.src else what.partition(" ")[0], what, f"padded{where}"]
         wide = max(text_width(t, 11 if k == 0 else 9.5) for k, t in enumerate(lines)) + 14
         if x + wide > across and boxes:
             x, y = MARGIN, y + 78

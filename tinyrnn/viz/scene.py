@@ -136,22 +136,31 @@ class Scene:
                 (x, y), (w, h) = f.corner, f.size
                 c.attr(label=dot_text([f.title]), bb=f"{x:.1f},{height - y - h:.1f},{x + w:.1f},{height - y:.1f}",
                        id=f.key, color=paint["line"], style="rounded,filled", fillcolor=paint[f.kind])
-                for b in self.parts:
-                    if isinstance(b, Box) and inside[id(b)] is f:
-                        _dot_box(c, b, paint, height)
-        for b in self.parts:
-            if isinstance(b, Box) and inside[id(b)] is None:
-                _dot_box(g, b, paint, height)
+                own = [b for b in self.parts if isinstance(b, Box) and inside[id(b)] is f]
+                for b in own or [self._note(f)]:
+                    _dot_box(c, b, paint, height)
+        for part in self.parts:
+            if isinstance(part, Box) and inside[id(part)] is None:
+                _dot_box(g, part, paint, height)
         for wire in self.parts:
-            if isinstance(wire, Wire):
+            if isinstance(wire, Wire) and wire.ends[0] != wire.ends[1]:
                 _dot_wire(g, wire, paint, height)
         return str(g.source)
+
+    def _note(self, f: Frame) -> Box:
+        """The words of a frame without boxes, as one box."""
+        lines = [p.text for p in self.parts if isinstance(p, Words) and _inside(p.at, f)]
+        middle = (f.corner[0] + f.size[0] / 2, f.corner[1] + f.size[1] / 2)
+        return Box(f"{f.key}-note", middle, f.size, lines, f.kind, f.title, corner=0)
+
+
+def _inside(at: Point, f: Frame) -> bool:
+    return f.corner[0] <= at[0] <= f.corner[0] + f.size[0] and f.corner[1] <= at[1] <= f.corner[1] + f.size[1]
 
 
 def _frame_of(box: Box, frames: Sequence[Frame]) -> Frame | None:
     """The smallest frame around a box."""
-    x, y = box.at
-    around = [f for f in frames if f.corner[0] <= x <= f.corner[0] + f.size[0] and f.corner[1] <= y <= f.corner[1] + f.size[1]]
+    around = [f for f in frames if _inside(box.at, f)]
     return min(around, key=lambda f: f.size[0] * f.size[1], default=None)
 
 
@@ -172,7 +181,9 @@ def dot_text(lines: Sequence[str]) -> str:
     """Lines that mean themselves to Graphviz: no escapes, no HTML, no entities."""
     import graphviz
 
-    return r"\n".join(str(graphviz.escape(clean(line))).replace("&", "&amp;") for line in lines)
+    text = r"\n".join(str(graphviz.escape(clean(line))).replace("&", "&amp;") for line in lines)
+    plain: str = graphviz.nohtml(text)  # a label in <...> would be HTML to Graphviz
+    return plain
 
 
 def text_width(text: str, size: float = 11) -> float:

@@ -9,7 +9,7 @@ FONT = "DejaVu Sans,Verdana,Helvetica,Arial,sans-serif"
 
 LIGHT = {
     "background": "#ffffff", "text": "#1b1b1b", "line": "#70757d", "panel": "#f7f8fa", "quiet": "#55595f",
-    "forward": "#0072b2", "backward": "#c65700", "delay": "#70757d", "same": "#70757d",
+    "forward": "#0072b2", "backward": "#b85000", "delay": "#70757d", "same": "#70757d",
     "input": "#ffffff", "state": "#e3f3ec", "gate": "#fdf0d9", "function": "#e4effa", "op": "#fbfbfb", "loss": "#f6e3ee",
     "legend": "#fefefe", "gone": "#f8d9d2", "new": "#d5ecdf",
 }

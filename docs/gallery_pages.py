@@ -1,0 +1,56 @@
+"""The gallery: every cell folded and unrolled with its gradient, and what else can be drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import tinyrnn as tr
+
+DOCS = Path(__file__).parent
+FOLDER, PAGES = DOCS / "gallery", DOCS / "extra" / "pages"
+STEPPED = ("lstm", "gru")
+
+
+def others() -> dict[str, tuple[str, tr.Drawing]]:
+    """Further pictures: name -> (caption, picture)."""
+    stack = tr.nn.Sequential(tr.nn.Embedding(27, 32, rng=0), tr.nn.LSTM(32, 64, num_layers=2, bidirectional=True, rng=1),
+                             tr.nn.Dropout(0.2), tr.nn.Linear(128, 9, rng=2))
+    seq2seq = tr.nn.EncoderDecoder(40, 30, 64, attention="bahdanau", rng=0)
+    layer = tr.nn.GRU(3, 4, rng=0)
+    leaky = tr.leaks(lambda x, lengths: layer(x)[0].sum(1), [4, 2], np.ones((2, 4, 3), "float32"))
+    return {
+        "long": ("A long sequence: the first steps, the last one, and what becomes of the gradient in between: "
+                 '`tr.draw(tr.cells.LSTM, steps=50, gradients=True, loss="last")`',
+                 tr.draw(tr.cells.LSTM, steps=50, gradients=True, loss="last")),
+        "heat_rnn": ('A thousand steps of a tanh network: `tr.draw(tr.cells.RNN, steps=1000, show="heat", loss="last")`. '
+                     "Hatched: the gradient is zero, because it is smaller than the smallest number",
+                     tr.draw(tr.cells.RNN, steps=1000, show="heat", loss="last")),
+        "heat_gru": ('A hundred steps of a GRU: `tr.draw(tr.cells.GRU, steps=100, show="heat", loss="last")`',
+                     tr.draw(tr.cells.GRU, steps=100, show="heat", loss="last")),
+        "stack": ("A stack with two bidirectional layers: `model.draw()`. As `.html`, the cells unfold below it", stack.draw()),
+        "encoder_decoder": ("An encoder and a decoder with attention", seq2seq.draw()),
+        "leak": ("A layer that was not told the lengths, and the way of the padding: `tr.leaks(...).draw()`", leaky.draw())}
+
+
+def generated() -> dict[Path, bytes]:
+    """docs/gallery/, and the pages one can step through."""
+    files: dict[Path, bytes] = {}
+    links = " and ".join(f'<a href="../pages/{n}.html">the {n.upper()}</a>' for n in STEPPED)
+    out = ["# Gallery",
+           "Every cell that comes with tinyrnn, one step and two, with the gradient of a run on random numbers: blue is "
+           "computed from, dashed orange is the gradient on its way back, wider and darker where it is larger, hatched where "
+           f"there is none. [How to draw](../pictures.md). To step through a run, open {links}."]
+    for name in tr.cells.names():
+        cell = tr.cells[name]
+        files[FOLDER / "images" / f"{name}.svg"] = tr.draw(cell, steps=2, gradients=True).svg.encode()
+        out += [f"## {cell.title}", f"`{name}`, [its derivation](../derivations/{name}.md)",
+                f"![{name}, one step](../derivations/images/{name}.svg)",
+                f"![{name}, two steps with gradients](images/{name}.svg)"]
+    out.append("## Long sequences, models, leaks")
+    for name, (caption, drawing) in others().items():
+        files[FOLDER / "images" / f"{name}.svg"] = drawing.svg.encode()
+        out += [f"{caption}.", f"![{name}](images/{name}.svg)"]
+    files |= {PAGES / f"{name}.html": tr.page(tr.cells[name]).html.encode() for name in STEPPED}
+    return {FOLDER / "index.md": ("\n\n".join(out) + "\n").encode(), **files}
