@@ -87,8 +87,8 @@ def page() -> str:
         "Short scripts on real data (four sets are made up, and say so). Each but one trains a network, draws a figure, and "
         "compares the result with simpler methods. `make examples` runs them all and writes the figures and numbers of this "
         "page; `make examples-torch` trains the same networks with PyTorch, from the same start, with as many steps, and "
-        "scores them with the same code. Numbers in brackets are the same network with other seeds for dropout and the order of "
-        "rows: they say what is chance.",
+        "scores them with the same code. Numbers in brackets are the same network with other seeds for dropout and the order "
+        "of rows: they say what is chance.",
         'Data come from other packages: `pip install "tinyrnn[examples]"`. What each may be used for stands in '
         "`tinyrnn/datasets/packages.py`.", table, *sections]) + "\n"
 

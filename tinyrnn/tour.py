@@ -86,8 +86,8 @@ def analyses(tour: Tour) -> None:
     tour.link("lstm_steps.html", "step through an LSTM, forward and back, with the arrow keys")
     for name in ("rnn", "gru", "lstm"):
         for w in analyze(get(name), steps=100).ways:
-            tour.say(f"{name.upper()}, 100 steps: {float(w.paths):.2g} ways of the gradient from the loss to {w.source}; at least "
-                     f"{w.fewest_squashings} squashing functions and {w.fewest_products} recurrent products on each")
+            tour.say(f"{name.upper()}, 100 steps: {float(w.paths):.2g} ways of the gradient from the loss to {w.source}; at "
+                     f"least {w.fewest_squashings} squashing functions and {w.fewest_products} recurrent products on each")
     tour.picture(get("rnn"), "rnn_heat.svg", "Where the gradient of a tanh network dies: 200 steps", steps=200, show="heat",
                  loss="last")
     proof = leaks(nn.LSTM(3, 4, bidirectional=True, rng=0), [5, 2, 0])
