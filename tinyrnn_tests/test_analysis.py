@@ -117,6 +117,7 @@ def test_memory_by_brute_force(name, gradients):
             peaks.append(sum(measure.size_of(m) for m in order[: i + 1] if m.src and m in later))
     found = measure.memory(graph)
     assert found.peak == max(peaks)
+    assert len(found.live) == len(computed)
     assert found.total == sum(measure.size_of(n) for n in computed)
     assert found.inputs == sum(measure.size_of(n) for n in order if not n.src)
 
@@ -222,7 +223,10 @@ def test_reports_of_cells_graphs_and_models():
         assert report._repr_html_().startswith("<pre>")
     report = tr.analyze(model, x, y=y)
     assert set(report.dynamics) == {"layers.1.l0"}
-    assert len(report.plot().axes) == 2
+    assert len(report.plot().axes) == 3
+    assert len(tr.analyze(tr.cells.GRU.graph()).plot().axes) == 1
+    assert report.saved.bytes < report.saved.naive_bytes
+    assert {w.source for w in report.ways} >= {"weight_ih_l0", "weight"}
 
 
 def test_huge_counts_are_printed():
@@ -242,7 +246,6 @@ def test_huge_counts_are_printed():
 def test_mistakes():
     for use, message in ((lambda: tr.analyze("lstm"), "takes a cell, a model or a graph"),
                          (lambda: tr.analyze(tr.nn.GRU(2, 3)), "on an example"), (lambda: tr.analyze(tr.cells.GRU, steps=0), "steps=0"),
-                         (lambda: tr.analyze(tr.cells.GRU, sizes={"q": 3}), "size"),
-                         (lambda: tr.analyze(tr.cells.GRU.graph()).plot(), "no recurrence")):
+                         (lambda: tr.analyze(tr.cells.GRU, sizes={"q": 3}), "size")):
         with pytest.raises(tr.TinyRNNError, match=message):
             use()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -94,6 +94,7 @@ class Memory:
     peak: int            # of computed values, at the worst moment
     total: int           # of all computed values together
     at: str              # where the peak is
+    live: tuple[int, ...] = field(default=(), repr=False)  # computed bytes after every op, in the order of execution
 
     def to_dict(self) -> dict[str, Any]:
         return {"inputs": self.inputs, "peak": self.peak, "total": self.total, "peak at": self.at}
@@ -107,6 +108,7 @@ def memory(graph: Graph) -> Memory:
     given = sum(size_of(n) for n in order if not n.src)
     live = peak = total = 0
     worst: Node | None = None
+    curve: list[int] = []
     for i, n in enumerate(order):
         if not n.src:
             continue
@@ -117,7 +119,8 @@ def memory(graph: Graph) -> Memory:
         for s in {*n.src, n}:
             if last.get(s, i) == i and s.src and s not in kept and (s is not n or s not in last):
                 live -= size_of(s)
-    return Memory(given, peak, total, "" if worst is None else where(graph, worst))
+        curve.append(live)
+    return Memory(given, peak, total, "" if worst is None else where(graph, worst), tuple(curve))
 
 
 def where(graph: Graph, n: Node) -> str:

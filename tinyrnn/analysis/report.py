@@ -13,7 +13,7 @@ from ..errors import ArgumentError
 from ..ir.graph import Graph
 from ..ir.scan import SCAN
 from ..nn.module import Module
-from ..passes import unroll
+from ..passes import grad, unroll
 from .dynamics import Route, lyapunov, singular_values, step_jacobians, strongest
 from .measure import Memory, Saved, Work, memory, saved, work
 from .paths import Ways, ways
@@ -22,6 +22,7 @@ from .recurrence import recurrences
 from .structure import Loops, loops, rerolled
 from .study import Study, study_cell, study_model
 
+MOST_SOURCES = 16   # quantities of a graph or model to which ways are counted
 DYNAMIC_STEPS = 50  # numbers of a run are taken over at most so many steps
 
 
@@ -114,20 +115,21 @@ class Report(Printed):
         return lines
 
     def plot(self) -> Any:
-        """Singular values and Lyapunov exponents, with matplotlib; the figure."""
+        """Memory over the run; of recurrences also singular values and Lyapunov exponents; with matplotlib, the figure."""
         from matplotlib.figure import Figure
 
-        if not self.dynamics:
-            raise ArgumentError("there is no recurrence to plot in this report")
-        figure = Figure(figsize=(9, 3.2), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        figure = Figure(figsize=(13 if self.dynamics else 6, 3.2), layout="constrained")
+        alive, *others = figure.subplots(1, 3 if self.dynamics else 1, squeeze=False)[0]
+        alive.plot(np.asarray(self.memory.live) / 1e3, drawstyle="steps-post")
+        alive.set(xlabel="op, in the order of execution", ylabel="kilobytes alive", title=f"peak at {self.memory.at}")
         for name, d in self.dynamics.items():
-            left.semilogy(range(d.steps), np.maximum(d.largest_by_step, 1e-300), label=name)
-            right.plot(range(1, len(d.exponents) + 1), d.exponents, "o-", label=name)
-        left.set(xlabel="step t", ylabel="largest singular value of ds[T]/ds[t]")
-        right.set(xlabel="number", ylabel="Lyapunov exponent, nats a step")
-        right.axhline(0, color="0.6", lw=0.8)
-        left.legend()
+            others[0].semilogy(range(d.steps), np.where(d.largest_by_step > 0, d.largest_by_step, np.nan), label=name)
+            others[1].plot(range(1, len(d.exponents) + 1), d.exponents, "o-", label=name)
+        if self.dynamics:
+            others[0].set(xlabel="step t", ylabel="largest singular value of ds[T]/ds[t]")
+            others[1].set(xlabel="number", ylabel="Lyapunov exponent, nats a step")
+            others[1].axhline(0, color="0.6", lw=0.8)
+            others[0].legend()
         return figure
 
 
@@ -178,7 +180,7 @@ def analyze(what: Cell | Graph | Module, x: Any = None, *, steps: int = 100, bat
     if isinstance(what, Module):
         if x is None:
             raise ArgumentError("a model is analysed on an example: analyze(model, x) with x [B, T, ...]")
-        return _model(what, study_model(what, x, y, lengths=lengths, loss=loss))
+        return _model(study_model(what, x, y, lengths=lengths, loss=loss))
     raise ArgumentError(f"analyze takes a cell, a model or a graph, got {type(what).__name__}")
 
 
@@ -212,13 +214,17 @@ def _graph(graph: Graph) -> Report:
     flat = unroll(graph) if any(n.op is SCAN for n in graph.nodes) else graph
     target = flat.outputs.get("loss", next(iter(flat.outputs.values())))
     sources = [k for k, n in flat.inputs.items() if n.floating]
-    return Report(repr(graph).strip("<>"), None, work(flat), memory(flat), tuple(ways(flat, sources[:12], target)),
+    return Report(repr(graph).strip("<>"), None, work(flat), memory(flat), tuple(ways(flat, sources[:MOST_SOURCES], target)),
                   tuple(rerolled(flat)))
 
 
-def _model(model: Module, study: Study) -> Report:
+def _model(study: Study) -> Report:
     flat = unroll(study.graph)
     steps = max((r.steps for r in study.recurrences), default=None)
-    return Report(f"{study.title}: {study.what}", steps, work(flat), memory(flat), (), tuple(rerolled(flat)), None,
+    loss, learned = study.graph.outputs["loss"], {k: n for k, n in study.graph.leaves.items() if n.at[0].trainable}
+    gradients = dict(zip(learned, grad(loss, list(learned.values())), strict=True))
+    kept = saved(Graph({"loss": loss, **gradients}), study.rows) if study.recurrences else None
+    return Report(f"{study.title}: {study.what}", steps, work(flat), memory(flat),
+                  tuple(ways(flat, list(learned)[:MOST_SOURCES], flat.outputs["loss"])), tuple(rerolled(flat)), kept,
                   {r.name: loops(r) for r in study.recurrences}, _dynamics(study))
 

@@ -37,6 +37,7 @@ class Study:
     recurrences: list[Recurrence]
     numbers: list[Numbers]
     loss: float
+    rows: int
     what: str  # which numbers these are, in words
 
     def walks(self) -> list[tuple[Walk, Numbers]]:
@@ -44,10 +45,10 @@ class Study:
         return [(Walk(r), n) for r, n in zip(self.recurrences, self.numbers, strict=True)]
 
 
-def _study(title: str, graph: Graph, values: Mapping[str, Array], names: Names | None, what: str) -> Study:
+def _study(title: str, graph: Graph, values: Mapping[str, Array], names: Names | None, rows: int, what: str) -> Study:
     found = recurrences(graph, names)
     given, loss = numbers(graph, graph.outputs["loss"], found, values)
-    return Study(title, graph, values, found, given, loss, what)
+    return Study(title, graph, values, found, given, loss, rows, what)
 
 
 # ---- cells
@@ -75,7 +76,7 @@ def study_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | None =
     run = {k: drawn.get(k, np.zeros(node.shape)) for k, node in graph.inputs.items()}
     what = "values as given" if given else "random weights and inputs"
     shown = ", ".join(f"{k} = {n}" for k, n in found.items())
-    return _study(cell.title, graph, run, None, f"{what}, {shown}, {batch} row{'s' * (batch > 1)}")
+    return _study(cell.title, graph, run, None, batch, f"{what}, {shown}, {batch} row{'s' * (batch > 1)}")
 
 
 def _check_names(cell: Cell, given: Mapping[str, Array]) -> None:
@@ -133,7 +134,8 @@ def study_model(model: Module, x: Any, y: Any = None, *, lengths: Any = None, ma
         raise ArgumentError(f"the loss is to be one number, got {seen}")
     graph = Graph({"loss": value})
     rows = (data[-1] if isinstance(data, tuple) else data).shape[0]
-    return _study(type(model).__name__, graph, {}, parameter_names(model), f"{rows} rows of data, loss {float(value):.4g}")
+    what = f"{rows} row{'s' * (rows != 1)} of data, loss {float(value):.4g}"
+    return _study(type(model).__name__, graph, {}, parameter_names(model), rows, what)
 
 
 def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> Tensor:

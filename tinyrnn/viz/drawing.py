@@ -20,6 +20,7 @@ from . import graphs, models, raster, strip
 from . import steps as step_pictures
 from .flow import Flow, flow_of
 from .scene import Scene, xml
+from .steps import weights_of
 from .theme import THEMES
 from .tile import Tile, gate_order, tile_of
 
@@ -64,6 +65,8 @@ class Drawing:
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the picture; the ending of the name says how: .svg, .png, .dot, .html, .txt."""
+        if not isinstance(file, (str, os.PathLike)):
+            raise ArgumentError(f"the name of a file is text, such as 'picture.svg'; got {type(file).__name__}")
         path = Path(file)
         match path.suffix.lower():
             case ".svg":
@@ -104,6 +107,10 @@ def draw(what: Cell | Graph | Module, file: str | os.PathLike[str] | None = None
     >>> drawing.svg.startswith("<svg") and "t = 3" in drawing.svg
     True
     """
+    if not isinstance(show, (str, list, tuple)):
+        raise ArgumentError(f"show={show!r}: expected 'auto', 'all', 'heat' or a list of steps such as [1, 2, -1]")
+    if not isinstance(gradients, bool):
+        raise ArgumentError(f"gradients={gradients!r}: expected True or False")
     if theme not in THEMES:
         raise ArgumentError(f"theme={theme!r}: expected one of {', '.join(THEMES)}")
     if isinstance(what, Cell):
@@ -139,17 +146,17 @@ def _cell(cell: Cell, steps: int | None, gradients: bool, values: Mapping[str, A
         return _folded(cell, cell.title, theme)
     if not gradients and steps is not None:
         tile = tile_of(recurrences(cell.rolled(steps))[0], gate_order(cell))
-        scene = step_pictures.unrolled(tile, cell.title, cell.parameters, show, None)
+        scene = step_pictures.unrolled(tile, cell.title, weights_of(cell), show, None)
         return Drawing(scene, lambda: str(cell.unroll(steps)), theme)
     study = study_cell(cell, steps, values, loss)
     tile, flow = flowing(cell, study)
     scene = (strip.strip(tile, cell.title, flow) if show == "heat" else
-             step_pictures.unrolled(tile, cell.title, cell.parameters, show, flow))
+             step_pictures.unrolled(tile, cell.title, weights_of(cell), show, flow))
     return Drawing(scene, lambda: strip.table(tile, flow), theme)
 
 
 def _folded(cell: Cell, title: str, theme: str) -> Drawing:
-    return Drawing(step_pictures.folded(folded_tile(cell), title, cell.parameters), lambda: cell.text, theme)
+    return Drawing(step_pictures.folded(folded_tile(cell), title, weights_of(cell)), lambda: cell.text, theme)
 
 
 def flowing(cell: Cell, study: Study) -> tuple[Tile, Flow]:

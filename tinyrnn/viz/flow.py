@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..analysis.walk import Moment, Numbers, Walk
+from ..ir.node import Node
 from .theme import decades, level
 from .tile import Tile
 
@@ -22,11 +23,17 @@ class Flow:
     nodes: dict[int, dict[str, float | None]]
     edges: dict[int, dict[Edge, float | None]]   # (reader, source)
     values: dict[int, dict[str, Any]]
+    told: dict[int, dict[str, float]]            # what the loss itself sends to each output that it reads
     parameters: dict[str, float]                 # of the sum over all steps
     most: float
     span: int                                    # decades of the heat scale
     loss: float
     what: str
+
+    @property
+    def burst(self) -> bool:
+        """Whether any gradient is infinite or not a number."""
+        return any(v is not None and not np.isfinite(v) for at in self.nodes.values() for v in at.values())
 
     def shade(self, norm: float | None) -> int | None:
         """The level of a norm on the picture's scale."""
@@ -39,18 +46,24 @@ def flow_of(tile: Tile, given: Numbers, loss: float, what: str) -> Flow:
     canonical: dict[Any, str] = {}
     for k, n in walk.quantities.items():
         canonical.setdefault(n, k)
-    flow = Flow({}, {}, {}, {}, 0.0, 6, loss, what)
+    flow = Flow({}, {}, {}, {}, {}, 0.0, 6, loss, what)
     totals: dict[str, Any] = {}
     for m in walk.moments(given):
         flow.nodes[m.position] = {k: _norm(m.gradients[k]) for k in walk.quantities}
         flow.edges[m.position] = {(r, s): _edge(tile, m, r, s, canonical) for r, i in tile.items.items() for s in i.sources}
         flow.values[m.position] = {k: _range(v) for k, v in m.values.items()}
+        flow.told[m.position] = {k: norm for k in tile.outputs() if (norm := _told(given, tile.items[k].node, m.position))}
         for k, part in m.parameters.items():
             totals[k] = totals[k] + part if k in totals else part
     flow.parameters = {k: float(np.linalg.norm(v)) for k, v in totals.items()}
     norms = [v for at in flow.nodes.values() for v in at.values() if v is not None and np.isfinite(v)]
     flow.most, flow.span = max(norms, default=0.0), decades(norms)
     return flow
+
+
+def _told(given: Numbers, node: Node, position: int) -> float:
+    """The norm of what the loss sends to an output; 0 where it does not read it."""
+    return float(np.linalg.norm(given.told[node][position - 1])) if node in given.told else 0.0
 
 
 def _norm(gradient: Any) -> float | None:

@@ -11,23 +11,26 @@ from ..ir.graph import Graph
 from ..ir.node import Node
 from ..shapes import show
 from . import graphviz
-from .layered import Plan, Point, lay_out
-from .pieces import Piece, Pieces, matched, pieces
+from .layered import Layout, Plan, Point, lay_out
+from .pieces import Piece, Pieces, matched, narrowed, pieces
 from .scene import LINE, Box, Frame, Scene, Wire, Words, curve, dot_text, straight, text_width
 from .steps import MARGIN
 
 _FILLS = {"leaf": "input", "linear": "gate", "multilinear": "gate", "control": "panel", "constant": "op", "selection": "op"}
 _MARKS = {"gone": "✕ ", "new": "+ "}
+LARGE = 60  # nodes above which a comparison shows only what changed, and its neighbours
 Size = tuple[float, float]
 
 
 def general(graph: Graph) -> Scene:
     """Every node of a graph, grouped by step where steps are known."""
-    title = f"a graph of {len(graph)} nodes"
+    parts = pieces(graph)
+    inner = len(parts.found) - len(graph) - len(graph.outputs)
+    title = f"a graph of {len(graph)} nodes" + (f", and {inner} inside its scans" if inner > 0 else "")
     scene = Scene(title, f"{title}, from {', '.join(graph.inputs) or 'no input'} to {', '.join(graph.outputs)}.")
     scene.add(Words((MARGIN, 24), title, size=14, bold=True))
-    width, height = _place(scene, pieces(graph), (MARGIN, 44.0), {})
-    scene.size = (max(width + 2 * MARGIN, 260), 44 + height + MARGIN)
+    width, height = _place(scene, parts, (MARGIN, 44.0), {})
+    scene.size = (max(width, 1.1 * text_width(title, 14)) + 2 * MARGIN, 44 + height + MARGIN)
     return scene
 
 
@@ -43,13 +46,23 @@ def difference(before: Graph, after: Graph) -> Scene:
     scene = Scene(f"before ({len(a.found)} nodes) and after ({len(b.found)})",
                   f"A graph before and after a pass: {counts[0]} nodes went, {counts[1]} are new, the others stayed.")
     scene.add(Words((MARGIN, 24), scene.title, size=14, bold=True))
-    left = _place(scene, a, (MARGIN, 76.0), went)
-    x = 2 * MARGIN + max(left[0], 150.0) + 30
-    right = _place(scene, b, (x, 76.0), came)
-    scene.add(Words((MARGIN, 60), f"before: {counts[0]} went (marked ✕)", bold=True),
-              Words((x, 60), f"after: {counts[1]} new (marked +)", bold=True))
-    scene.size = (x + max(right[0], 170.0) + MARGIN, 76 + max(left[1], right[1]) + MARGIN)
+    left, right = (_side(p, marks) for p, marks in ((a, went), (b, came)))
+    width, height = _place(scene, left[0], (MARGIN, 76.0), went)
+    x = 2 * MARGIN + max(width, 320.0) + 30
+    wide, high = _place(scene, right[0], (x, 76.0), came)
+    scene.add(Words((MARGIN, 60), f"before: {counts[0]} went (marked ✕){left[1]}", bold=True),
+              Words((x, 60), f"after: {counts[1]} new (marked +){right[1]}", bold=True))
+    scene.size = (x + max(wide, 320.0) + MARGIN, 76 + max(height, high) + MARGIN)
     return scene
+
+
+def _side(p: Pieces, marks: Mapping[str, str]) -> tuple[Pieces, str]:
+    """One side of a comparison; of a large graph only what changed and its neighbours."""
+    changed = [k for k, mark in marks.items() if mark != "same"] or [k for k in p.found if "out" in k]
+    if len(p.found) <= LARGE:
+        return p, ""
+    near, left_out = narrowed(p, changed)
+    return near, f"; {left_out} others not shown"
 
 
 def path(title: str, nodes: Sequence[Node], said: Sequence[str]) -> Scene:
@@ -119,16 +132,39 @@ def _box(piece: Piece, at: Point, size: Size, lines: Sequence[str], state: str |
 
 
 def _built_in(p: Pieces, size: Mapping[str, Size]) -> Places:
-    """Layers of our own; frames around the bodies of scans."""
-    layout = lay_out(Plan(dict(size), {k: x.reads for k, x in p.found.items()}))
-    frames = {}
-    for g in p.groups:
-        inside = [(layout.at[k], size[k]) for k, x in p.found.items() if x.group == g]
-        if inside and "body" in g:
-            left, top = min(x - w / 2 for (x, _), (w, _) in inside) - 8, min(y - h / 2 for (_, y), (_, h) in inside) - 20
-            right, low = max(x + w / 2 for (x, _), (w, _) in inside) + 8, max(y + h / 2 for (_, y), (_, h) in inside) + 8
-            frames[g] = (left, top, right - left, low - top)
-    return layout.at, {e: curve(w) for e, w in layout.way.items()}, frames, (layout.width, layout.height)
+    """Layers of our own: the body of every scan is laid out by itself and stands in the whole as one box."""
+    bodies = [g for g in p.groups if "body" in g]
+    own = {g: [k for k, x in p.found.items() if x.group == g] for g in bodies}
+    home = {k: g for g, keys in own.items() for k in keys}
+    inner = {g: lay_out(Plan({k: size[k] for k in keys}, {k: [r for r in p.found[k].reads if home.get(r) == g] for k in keys}))
+             for g, keys in own.items()}
+    outer_size = {k: size[k] for k in p.found if k not in home} | {g: (x.width + 20, x.height + 34) for g, x in inner.items()}
+    reads: dict[str, list[str]] = {k: [] for k in outer_size}
+    for k, x in p.found.items():
+        mine = home.get(k, k)
+        reads[mine] += [home.get(r, r) for r in x.reads if home.get(r, r) != mine]
+    outer = lay_out(Plan(outer_size, reads))
+    at, frames = dict(outer.at), {}
+    for g, layout in inner.items():
+        (x, y), (w, h) = outer.at[g], outer_size[g]
+        frames[g] = (x - w / 2, y - h / 2, w, h)
+        at |= {k: (x - w / 2 + 10 + px, y - h / 2 + 24 + py) for k, (px, py) in layout.at.items()}
+    return at, _ways(p, size, at, home, inner, frames, outer), frames, (outer.width, outer.height)
+
+
+def _ways(p: Pieces, size: Mapping[str, Size], at: Mapping[str, Point], home: Mapping[str, str], inner: Mapping[str, Layout],
+          frames: Mapping[str, Rectangle], outer: Layout) -> dict[tuple[str, str], list[Point]]:
+    """Within a body and outside as laid out; across a frame straight on."""
+    ways = {}
+    for k, x in p.found.items():
+        for r in x.reads:
+            g = home.get(k)
+            if g == home.get(r):
+                dx, dy = (frames[g][0] + 10, frames[g][1] + 24) if g else (0.0, 0.0)
+                ways[r, k] = curve([(a + dx, b + dy) for a, b in (inner[g] if g else outer).way[r, k]])
+            else:
+                ways[r, k] = curve([(at[r][0] + size[r][0] / 2, at[r][1]), (at[k][0] - size[k][0] / 2, at[k][1])])
+    return ways
 
 
 def _by_graphviz(p: Pieces, size: Mapping[str, Size], program: str) -> Places:

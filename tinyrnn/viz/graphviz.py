@@ -41,5 +41,8 @@ def lay_out(source: str, program: str) -> dict[str, Any]:
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise DrawError(f"{program} could not draw: {lines[-1]}; TINYRNN_DOT=none takes the built-in layout")
-    found: dict[str, Any] = json.loads(done.stdout)
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise DrawError(f"{program} printed no layout: is it Graphviz? TINYRNN_DOT=none takes the built-in layout") from None
     return found

@@ -16,7 +16,7 @@ from ..ir.ops.leaves import INPUT, LEAF, literal_value
 
 VIEWS = frozenset({"transpose", "reshape", "broadcast_to", "astype", "tag"})
 FUNCTIONS = frozenset("sigmoid tanh relu softplus exp log sqrt sin cos abs clip".split())
-_SIGNS = {"add": "+", "sub": "−", "mul": "⊙", "div": "÷", "power": "^", "where": "?:"}
+_SIGNS = {"neg": "− ·", "add": "+", "sub": "−", "mul": "⊙", "div": "÷", "power": "^", "where": "?:"}
 
 
 @dataclass
@@ -30,11 +30,17 @@ class Item:
     sources: list[str] = field(default_factory=list)
     weights: list[str] = field(default_factory=list)
 
+    @property
+    def ordered(self) -> bool:
+        """Whether it matters which operand comes first."""
+        return self.kind != "gate" and not self.lines[0].startswith(("+", "⊙"))
+
 
 @dataclass
 class _Affine:
     weights: list[str]
     sources: list[Node]
+    turned: frozenset[str] = frozenset()  # matrices that stand transposed in the equation
 
 
 class Extract:
@@ -86,11 +92,15 @@ class Extract:
             if (names[0] is None) == (names[1] is None):
                 return None
             i = 0 if names[0] is not None else 1
-            return _Affine([names[i] or ""], [n.src[1 - i]])
+            name = names[i] or ""
+            turned = n.op.name == "matmul" and n.src[i].ndim == 2 and _turns(n.src[i]) % 2 == i % 2 ^ 1
+            return _Affine([name], [n.src[1 - i]], frozenset([name] if turned else []))
         if n.op.name == "add":
             parts = [self._part(s) for s in n.src]
             if all(parts) and any(s in self.affine for s in n.src):
-                return _Affine([w for p in parts if p for w in p.weights], [x for p in parts if p for x in p.sources])
+                found = [p for p in parts if p]
+                return _Affine([w for p in found for w in p.weights], [x for p in found for x in p.sources],
+                               frozenset().union(*(p.turned for p in found)))
         return None
 
     def _part(self, n: Node) -> _Affine | None:
@@ -118,13 +128,16 @@ class Extract:
         key = f"n{len(self.items)}"
         if n.op is INPUT or n.op is LEAF:
             self._add(n, Item(key, "input", [pretty(n.at[0] if n.op is INPUT else n.at[0].name or "data")], n))
+            self._rail(n, name)
             return
-        inner = self.affine.get(n.src[0]) if n.op.name in FUNCTIONS else own
+        absorbed = n.op.name in FUNCTIONS and n.src[0] not in self.shown
+        inner = self.affine.get(n.src[0]) if absorbed else own
         if inner is not None:
             symbol = n.op.label if n.op.name in FUNCTIONS else "affine"
             on_rail = name in self.rails
             head = symbol if name is None or on_rail else f"{name}   {symbol}"
-            item = Item(key, "gate", [head, *_wrapped(inner.weights)], n, self._keys(inner.sources), inner.weights)
+            item = Item(key, "gate", [head, *_wrapped([w + "ᵀ" * (w in inner.turned) for w in inner.weights])], n,
+                        self._keys(inner.sources), inner.weights)
         else:
             weights = [w for w in map(self._weight, n.src) if w is not None]
             kind, lines = self._operation(n, name)
@@ -149,8 +162,8 @@ class Extract:
         values = [literal_value(s) for s in n.src]
         sign = "outer" if _is_outer(n) else _SIGNS.get(n.op.name, n.op.label)
         literal = next((f"{v:g}" for v in values if v is not None and not isinstance(v, bool)), None)
-        if literal is not None and n.op.name in _SIGNS:
-            sign = f"{literal} {sign}" if values[0] is not None else f"{sign} {literal}"
+        if literal is not None:
+            sign = f"{literal} {sign}" if values[0] is not None and n.op.name in _SIGNS else f"{sign} {literal}"
         if name is not None and name not in self.rails:
             return "gate", [f"{name}   {sign}"]
         small = n.op.name in _SIGNS and len(sign) == 1
@@ -159,6 +172,15 @@ class Extract:
     def _keys(self, sources: Collection[Node]) -> list[str]:
         found = (self.shown.get(s) for s in sources)
         return list(dict.fromkeys(k for k in found if k is not None))
+
+
+def _turns(n: Node) -> int:
+    """How often a weight is transposed before it is used; rows times `Wᵀ` is `W` times a column."""
+    turns = 0
+    while n.op.name in VIEWS:
+        turns += n.op.name == "transpose"
+        n = n.src[0]
+    return turns
 
 
 def _is_outer(n: Node) -> bool:

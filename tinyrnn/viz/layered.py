@@ -25,6 +25,7 @@ class Plan:
     rail: dict[str, int] = field(default_factory=dict)       # item -> rail: 0, 1, ... from the top; -1, -2, ... from the bottom
     last: set[str] = field(default_factory=set)              # items of the last layer
     rank: dict[str, float] = field(default_factory=dict)     # wished order from top to bottom within a layer
+    ordered: set[str] = field(default_factory=set)           # items whose operands enter in order, the first on top
     gap: tuple[float, float] = (34.0, 12.0)
 
 
@@ -181,11 +182,11 @@ class _Placing:
 
     def _port(self, source: str, reader: str, x: Sequence[float], y: Mapping[str, float]) -> Point:
         """Where an edge meets the left side of its reader: from top to bottom in the order in which edges come."""
-        others = sorted(self.before[reader], key=lambda k: y[k])
+        others = self.before[reader] if reader in self.plan.ordered else sorted(self.before[reader], key=lambda k: y[k])
         w, h = self.size[reader]
         room = max(min(9.0, (h - 8) / max(len(others), 1)), 2.0)
         shift = (others.index(source) - (len(others) - 1) / 2) * room
-        shift = 0.0 if abs(y[source] - y[reader]) < 0.5 else shift
+        shift = 0.0 if abs(y[source] - y[reader]) < 0.5 and reader not in self.plan.ordered else shift
         return x[self.layer[reader]] - w / 2, y[reader] + shift
 
 

@@ -14,7 +14,7 @@ from ..nn.recurrent import Recurrent
 from ..nn.seq2seq import EncoderDecoder
 from ..nn.sequential import Sequential
 from .layered import Plan, lay_out
-from .scene import LINE, Box, Frame, Scene, Wire, Words, curve, straight, text_width
+from .scene import LINE, Box, Frame, Scene, Wire, Words, curve, fitted, straight, text_width
 from .steps import MARGIN
 
 
@@ -36,6 +36,8 @@ class _Wiring:
         self.reads: dict[str, list[str]] = {}
         self.kind: dict[str, str] = {}
         self.returns: dict[str, str] = {}  # recurrent box -> "forward" or "backward" in time
+        self.seen: dict[int, str] = {}
+        self.asks: list[tuple[str, str]] = []    # a decoder's box and the attention that its last state asks
         self.loose: list[tuple[str, list[str]]] = []  # modules whose wiring only their code knows
 
     def box(self, lines: Sequence[str], reads: Sequence[str], kind: str) -> str:
@@ -45,6 +47,16 @@ class _Wiring:
 
     def add(self, m: Module, name: str, reads: list[str]) -> list[str]:
         """A module that reads these boxes; the boxes from which its output comes."""
+        before = self.seen.setdefault(id(m), name)
+        if before != name:
+            first = len(self.lines)
+            ends = self._wired(m, name, reads)
+            for key in list(self.lines)[first:]:
+                self.lines[key][-1] = f"shared with {before or 'the model'}"
+            return ends
+        return self._wired(m, name, reads)
+
+    def _wired(self, m: Module, name: str, reads: list[str]) -> list[str]:
         match m:
             case Sequential():
                 for k, layer in enumerate(m.layers):
@@ -91,11 +103,14 @@ class _Wiring:
         states: list[str] = []
         for k, layer in enumerate(m.encoder):
             y = self.add(layer, _joined(name, f"encoder.{k}"), y)
-            states.append(self.box([f"bridge {k}", "tanh(W s + b)"], y, "function"))
+            ends = self.reads[y[0]] if self.kind[y[0]] == "op" else y
+            size = sum(t.size for bridge in m.bridge[k] for t in bridge.parameters())
+            states.append(self.box([f"bridge {k}: last states", "tanh(W s + b)", f"{size:,} parameters"], ends, "function"))
         context = [self.box([_title(_joined(name, "attention"), m.attention), m.attention.kind, _count(m.attention)], y, "loss")
                    ] if isinstance(m.attention, Attention) else []
         for k, (layer, start) in enumerate(zip(m.decoder, states, strict=True)):
             z = self.add(layer, _joined(name, f"decoder.{k}"), [*z, start, *(context if k == 0 else [])])
+        self.asks += [(z[0], key) for key in context]
         return self.add(m.out, _joined(name, "out"), [*z, *context])
 
 
@@ -129,8 +144,8 @@ def layers(model: Module) -> Scene:
     source = wiring.box(["x"], [], "input")
     ends = wiring.add(model, "", [source])
     wiring.box(["output"], ends, "state")
-    size = {k: (max(34.0, max(text_width(t, 11 if i == 0 else 9.5) for i, t in enumerate(lines)) + 16), LINE * len(lines) + 12)
-            for k, lines in wiring.lines.items()}
+    size = {k: (min(max(34.0, max(text_width(t[:90], 11 if i == 0 else 9.5) for i, t in enumerate(lines)) + 16), 420.0),
+                LINE * len(lines) + 12) for k, lines in wiring.lines.items()}
     layout = lay_out(Plan(size, wiring.reads, gap=(36.0, 44.0)))
     title = f"{type(model).__name__}: {_count(model)}"
     scene = Scene(title, f"{title}. " + "; ".join(", ".join(lines) for lines in wiring.lines.values()) + ".")
@@ -139,14 +154,19 @@ def layers(model: Module) -> Scene:
     for (a, b), way in layout.way.items():
         scene.add(Wire(f"f-{a}-{b}", (a, b), curve([(x + dx, y + dy) for x, y in way]), "forward",
                        f"{wiring.lines[a][0]} → {wiring.lines[b][0]}"))
+    for a, b in wiring.asks:
+        low = dy + layout.height + 16
+        (ax, ay), (bx, by) = layout.at[a], layout.at[b]
+        way = straight((ax + dx, ay + dy + size[a][1] / 2), (ax + dx, low), (bx + dx, low), (bx + dx, by + dy + size[b][1] / 2))
+        scene.add(Wire(f"asks-{a}", (a, b), way, "delay", "the decoder's last state asks where to look"))
     for k, lines in wiring.lines.items():
         x, y = layout.at[k][0] + dx, layout.at[k][1] + dy
         if k in wiring.returns:
             _loop(scene, k, (x, y), size[k], wiring.returns[k])
         corner = 0 if wiring.kind[k] == "input" else 5
         scene.add(Box(k, (x, y), size[k], lines, wiring.kind[k], ", ".join(lines), corner=corner))
-    bottom = _lists(scene, wiring, dy + layout.height + 30)
-    scene.size = (max(dx + layout.width + MARGIN, 1.1 * text_width(title, 14) + 2 * MARGIN), bottom)
+    right, bottom = _lists(scene, wiring, dy + layout.height + 30)
+    scene.size = (max(dx + layout.width + MARGIN, 1.1 * text_width(title, 14) + 2 * MARGIN, right), bottom)
     return scene
 
 
@@ -164,14 +184,18 @@ def _loop(scene: Scene, key: str, at: tuple[float, float], size: tuple[float, fl
                   f"a delay of one step, {direction} in time", corner=2, classes="delay"))
 
 
-def _lists(scene: Scene, wiring: _Wiring, top: float) -> float:
-    """What is inside modules whose wiring only their own code knows."""
+def _lists(scene: Scene, wiring: _Wiring, top: float) -> tuple[float, float]:
+    """What is inside modules whose wiring only their own code knows; where the lists end."""
+    right = 0.0
     for key, entries in wiring.loose:
         height = LINE * len(entries) + 28
         heading = f"inside {wiring.lines[key][0]}"
+        entries = [fitted(e, 600, 9.5) for e in entries]
+        heading = fitted(heading, 600, 10)
         wide = max(map(text_width, (heading, *entries))) + 24
+        right = max(right, wide + 2 * MARGIN)
         scene.add(Frame(f"{key}-inside", (MARGIN, top), (wide, height), heading, "legend", dashed=True),
                   Words((MARGIN + 10, top + 16), heading, bold=True, size=10))
         scene.add(*(Words((MARGIN + 10, top + 31 + LINE * i), e, size=9.5) for i, e in enumerate(entries)))
         top += height + 10
-    return top + 10
+    return right, top + 10

@@ -225,7 +225,7 @@ $("through").onchange = () => { $("strong").checked = false; marks(); };
 if ($("layer")) $("layer").onchange = (e) => open(+e.target.value);
 $("picture").addEventListener("click", (e) => {
   const word = e.target.closest("text");
-  const name = word && word.textContent.split(":")[0].trim().split(/\s+/).find((w) => w in page.parameters);
+  const name = word && word.textContent.split(":")[0].trim().split(/\s+/).map((w) => w.replace(/ᵀ$/, "")).find((w) => w in page.parameters);
   if (name) { choose(name); return; }
   const n = e.target.closest(".node");
   if (n) toNode(bare(n.id));

@@ -25,7 +25,7 @@ from ..symbolic.derive import derive
 from .flow import flow_of
 from .items import at_step, pretty
 from .scene import clean, xml
-from .steps import unrolled
+from .steps import shape_of, unrolled, weights_of
 from .tile import gate_order, tile_of
 
 LARGEST = 64    # entries of an array that a page shows
@@ -121,9 +121,9 @@ class _Layer:
             k for k, i in self.tile.items.items() if i.kind not in ("input", "exit")]
         self.formulas: list[dict[str, str]] = []
         self._formula_of = self._formulas()
-        shapes = {k: tuple(map(str, walk.recurrence.step.inputs[k].shape)) for k in walk.recurrence.constants
-                  if k in walk.recurrence.step.inputs}
-        weights = cell.parameters if cell is not None and set(cell.parameters) == set(shapes) else shapes
+        inputs = walk.recurrence.step.inputs
+        shapes = {k: shape_of(list(map(str, inputs[k].shape))) for k in walk.recurrence.constants if k in inputs}
+        weights = weights_of(cell) if cell is not None and set(cell.parameters) == set(shapes) else shapes
         title = f"{study.title}: {self.name}" if cell is None else cell.title
         self.svg = unrolled(self.tile, title, weights, "all", self.flow).svg()
 

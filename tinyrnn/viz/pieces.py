@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import ArgumentError
@@ -11,7 +11,7 @@ from ..ir.node import Node, walk
 from ..ir.ops.leaves import ARG, INPUT, LEAF, literal_value
 from ..ir.scan import PROJECTIONS, REGION, SCAN, TRACE
 from ..shapes import show
-from .items import pretty
+from .items import VIEWS, pretty
 
 MOST = 3000
 _SAID = {"final": "at the end", "trace": "at every step", "item": "result"}
@@ -58,7 +58,7 @@ class _Taking:
 
     def add(self, n: Node, lines: list[str], reads: Sequence[str], group: str | None, kind: str = "") -> str:
         key = f"{self.prefix}{kind}{len(self.found)}"
-        self.found[key] = Piece(key, n, [line for line in lines if line], list(reads), group)
+        self.found[key] = Piece(key, n, [line for line in lines if line] or [n.op.label], list(reads), group)
         return key
 
     def enter(self, nodes: Sequence[Node], known: Mapping[Node, str], group: str | None) -> dict[Node, str]:
@@ -98,12 +98,23 @@ class _Taking:
 
     def _step(self, n: Node) -> str | None:
         """The group of a node's step, where steps are known."""
+        if n.op.name in VIEWS and not any(s in self.graph.steps for s in n.src):
+            return None  # of a parameter, for all steps
         labelled = (a.step for a in self.graph.names.get(n, ()) if isinstance(a.step, int))
         step = self.graph.steps.get(n) or next(labelled, None)
         if step is None:
             return None
         self.groups.setdefault(f"{self.prefix}t{step}", f"t = {step}")
         return f"{self.prefix}t{step}"
+
+
+def narrowed(p: Pieces, changed: Collection[str]) -> tuple[Pieces, int]:
+    """The pieces that changed, what they read and what reads them; and how many are left out."""
+    near = set(changed) | {r for k in changed for r in p.found[k].reads}
+    near |= {k for k, x in p.found.items() if set(x.reads) & set(changed)}
+    kept = {k: Piece(k, x.node, x.lines, [r for r in x.reads if r in near], x.group) for k, x in p.found.items() if k in near}
+    used = {x.group for x in kept.values()}
+    return Pieces(kept, {g: title for g, title in p.groups.items() if g in used}), len(p.found) - len(kept)
 
 
 def _part(n: Node, i: int) -> str:

@@ -149,7 +149,11 @@ class Scene:
 
     def _note(self, f: Frame) -> Box:
         """The words of a frame without boxes, as one box."""
-        lines = [p.text for p in self.parts if isinstance(p, Words) and _inside(p.at, f)]
+        rows: dict[float, list[str]] = {}
+        for p in self.parts:
+            if isinstance(p, Words) and _inside(p.at, f):
+                rows.setdefault(round(p.at[1]), []).append(p.text)
+        lines = ["     ".join(row) for row in rows.values()]
         middle = (f.corner[0] + f.size[0] / 2, f.corner[1] + f.size[1] / 2)
         return Box(f"{f.key}-note", middle, f.size, lines, f.kind, f.title, corner=0)
 
@@ -189,6 +193,16 @@ def dot_text(lines: Sequence[str]) -> str:
 def text_width(text: str, size: float = 11) -> float:
     """How wide a line is at most, whatever sans-serif font a reader has."""
     return size * sum(map(_letter_width, text))
+
+
+def fitted(text: str, width: float, size: float) -> str:
+    """As much of a line as fits."""
+    if text_width(text[:200], size) <= width:
+        return text
+    kept = text[:200]
+    while kept and text_width(kept + "…", size) > width:
+        kept = kept[:-1]
+    return kept + "…"
 
 
 def _letter_width(c: str) -> float:
@@ -247,7 +261,8 @@ def _svg_box(b: Box) -> str:
     top = y - LINE * (len(b.lines) - 1) / 2 + 4
     words = "".join(
         f'<text class="{_line_class(b, i)}" x="{_n(x)}" y="{_n(top + LINE * i)}" text-anchor="middle" '
-        f'font-size="{11 if i == 0 else 9.5:g}">{xml(line, 60)}</text>' for i, line in enumerate(b.lines))
+        f'font-size="{11 if i == 0 else 9.5:g}">{xml(fitted(line, w - 4, 11 if i == 0 else 9.5))}</text>'
+        for i, line in enumerate(b.lines))
     classes = f"node {b.classes}".strip()
     tab = ' tabindex="0"' if b.link else ""
     return (f'<g id="{PREFIX}-{b.key}" class="{classes}" role="img" aria-label="{xml(b.title)}"{tab}>'
@@ -297,7 +312,8 @@ def _head(points: Sequence[Point], size: float) -> str:
 def _dot_box(into: object, b: Box, paint: dict[str, str], height: float) -> None:
     (x, y), (w, h) = b.at, b.size
     style_ = "filled,dashed" if b.dashed else "filled" if b.round or not b.corner else "filled,rounded"
-    into.node(b.key, dot_text(b.lines), shape="circle" if b.round else "box", style=style_,  # type: ignore[attr-defined]
+    lines = [fitted(line, w - 4, 10.5) for line in b.lines]
+    into.node(b.key, dot_text(lines), shape="circle" if b.round else "box", style=style_,  # type: ignore[attr-defined]
               fillcolor=paint[b.fill or "background"], pos=f"{x:.1f},{height - y:.1f}", width=f"{w / 72:.3f}",
               height=f"{h / 72:.3f}", id=b.key, tooltip=dot_text([b.title]), **{"class": b.classes or "node"})
 

@@ -5,29 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from ..cells import Cell
 from ..errors import ArgumentError
 from ..shapes import show
 from .flow import Flow
 from .items import at_step, pretty
 from .layered import Point
 from .scene import LINE, Box, Frame, Scene, Swatch, Wire, Words, beside, curve, straight, text_width
-from .theme import LEVELS
+from .theme import BURST, LEVELS
 from .tile import Tile, shifted
 
 MARGIN, PAD, GAP, SKIPPED = 24.0, 16.0, 36.0, 132.0
 _FILLS = {"input": "input", "state": "state", "gate": "gate", "function": "function", "op": "op", "exit": "forward"}
 
 
-def folded(tile: Tile, title: str, weights: Mapping[str, tuple[str, ...]]) -> Scene:
+Weights = Mapping[str, str]  # name -> its shape in words
+
+
+def folded(tile: Tile, title: str, weights: Weights) -> Scene:
     """One step; every state returns through a delay z⁻¹ to where it enters."""
     scene = Scene(title, f"{title}, one step: " + _sentence(tile))
     entries = _entries(weights, None)
     legend = 30 + max((text_width(e, 9.5) for e in ("parameters", *entries)), default=0)
     ways = _loops(tile)
     above, below = (1 + sum(1 for w in ways.values() if w == side) for side in ("above", "below"))
-    dx, dy = MARGIN + 14 * max(above, below), 42 + 16 * above + PAD
+    dx, dy = MARGIN + 14 * max(above, below), 42 + 20 * above + PAD
     width = dx + tile.width + 14 * max(above, below) + MARGIN
-    bottom = dy + tile.height + PAD + 18 * below
+    bottom = dy + tile.height + PAD + 20 * below
     scene.add(Words((MARGIN, 24), title, size=14, bold=True))
     _step(scene, tile, None, None, dx, dy, _classes(weights))
     _delays(scene, tile, ways, dx, dy)
@@ -38,14 +42,14 @@ def folded(tile: Tile, title: str, weights: Mapping[str, tuple[str, ...]]) -> Sc
     return scene
 
 
-def unrolled(tile: Tile, title: str, weights: Mapping[str, tuple[str, ...]], show_steps: str | Sequence[int],
+def unrolled(tile: Tile, title: str, weights: Weights, show_steps: str | Sequence[int],
              flow: Flow | None) -> Scene:
     """Steps side by side: x from below, the loss above, parameters once; with a run, the gradient on its way back."""
     return _Row(tile, title, weights, show_steps, flow).scene
 
 
 class _Row:
-    def __init__(self, tile: Tile, title: str, weights: Mapping[str, tuple[str, ...]], show_steps: str | Sequence[int],
+    def __init__(self, tile: Tile, title: str, weights: Weights, show_steps: str | Sequence[int],
                  flow: Flow | None) -> None:
         self.tile, self.flow, self.weights = tile, flow, weights
         order = [p + 1 for p in tile.recurrence.scan.order]
@@ -57,7 +61,7 @@ class _Row:
         self.dy = self.top + 26
         self.bottom = self.dy + tile.height + PAD
         self.left = self._places(order)
-        self._draw(title, steps)
+        self._draw(title, order)
 
     def _places(self, order: Sequence[int]) -> dict[int, float]:
         """The left edge of every step that is shown; what is left out takes a gap."""
@@ -77,13 +81,14 @@ class _Row:
         self.right = x - GAP
         return left
 
-    def _draw(self, title: str, steps: int) -> None:
-        scene, classes = self.scene, _classes(self.weights)
+    def _draw(self, title: str, order: Sequence[int]) -> None:
+        scene, classes, steps = self.scene, _classes(self.weights), len(order)
         for p, x in self.left.items():
             scene.add(Frame(f"t{p}", (x - PAD, self.top), (self.tile.width + 2 * PAD, self.bottom - self.top), f"t = {p}"))
         for p, x in self.left.items():
             scene.add(Words((x - PAD + 10, self.top + 16), f"t = {p}", bold=True))
-            _step(scene, self.tile, p, self.flow, x, self.dy, classes)
+            after = order.index(p) + 1 < len(order)
+            _step(scene, self.tile, p, self.flow, x, self.dy, classes, exits=after)
         self._rails()
         for x, missing in self.gaps:
             self._gap(x, missing)
@@ -95,7 +100,7 @@ class _Row:
         heading = f"parameters, shared by {steps} step{'s' * (steps > 1)}" + (
             "; the gradient of each is the sum over all steps" if self.flow and entries else "")
         floor = _legend(scene, heading, entries, classes, (MARGIN, self.bottom + 18), max(self.right - MARGIN, wide), columns)
-        right = max(self.right, MARGIN + wide, MARGIN + text_width(heading))
+        right = max(self.right, MARGIN + wide, MARGIN + 24 + 1.1 * text_width(heading, 10))
         scene.size = (max(right + MARGIN, self._header(title)), floor + MARGIN)
 
     def _header(self, title: str) -> float:
@@ -140,7 +145,8 @@ class _Row:
         self.scene.add(Wire(f"f-{slot}-{key}", ends, way, "forward", f"{pretty(name)} of step {reader}", dashed=dashed))
         if self.flow is not None and reader in self.flow.nodes:
             norm = self.flow.nodes[reader].get(self.tile.arrives[slot])
-            _back(self.scene, f"b-{slot}-{key}", ends, way, norm, self.flow, f"∂L/∂{at_step(pretty(name), reader)}")
+            what = f"what step {reader} sends back to {_moved(self.tile, pretty(name), reader)}"
+            _back(self.scene, f"b-{slot}-{key}", ends, way, norm, self.flow, what)
 
     def _broken(self, x: float, missing: Sequence[int]) -> None:
         """The rails into and out of a gap."""
@@ -164,37 +170,49 @@ class _Row:
         if self.flow is None:
             return
         lines = []
-        for name, key in zip(self.tile.recurrence.remembered, self.tile.arrives, strict=True):
-            late, early = (self.flow.nodes[p].get(key) for p in (missing[-1], missing[0]))
+        for name, key in zip(self.tile.recurrence.remembered, self.tile.leaves, strict=True):
+            own = self.tile.items[key].sources[0] if self.tile.items[key].kind == "exit" else key
+            late, early = (self.flow.nodes[p].get(own) for p in (missing[-1], missing[0]))
             if name.endswith("[t-1]") and late is not None and early is not None:
                 lines += [f"‖∂L/∂{name.partition('[')[0]}‖", f"{early:.1e} ← {late:.1e}"]
         for i, line in enumerate(lines):
             self.scene.add(Words((middle, y + 38 + 13 * i), line, "middle", "backward" if i % 2 else "quiet", 9.5))
 
     def _loss(self) -> None:
-        """The loss above all steps, read from the outputs."""
+        """The loss above all steps, read from those outputs that it reads."""
         assert self.flow is not None
         left, right = MARGIN, self.right
         self.scene.add(Box("loss", ((left + right) / 2, self.top - 44), (right - left, 26), [f"L = {self.flow.loss:.4g}"],
                            "loss", f"the loss L, {self.flow.loss:.6g}"))
         for p in self.shown:
-            for k in self.tile.outputs():
-                x, y = self.left[p] + self.tile.layout.at[k][0], self.dy + self.tile.layout.at[k][1] - self.tile.size[k][1] / 2
-                way = straight((x, y), (x, self.top - 31))
-                norm = self.flow.nodes[p].get(k)
+            for k, norm in self.flow.told[p].items():
+                way = self._to_loss(k, p)
                 name = at_step(self.tile.items[k].lines[0], p)
                 self.scene.add(Wire(f"f-{k}-{p}-loss", (f"{k}-{p}", "loss"), way, "forward", f"{name} is read by the loss"))
-                _back(self.scene, f"b-loss-{k}-{p}", (f"{k}-{p}", "loss"), way, norm, self.flow, f"∂L/∂{name}")
+                _back(self.scene, f"b-loss-{k}-{p}", (f"{k}-{p}", "loss"), way, norm, self.flow, f"what the loss sends to {name}")
+
+    def _to_loss(self, key: str, p: int) -> list[Point]:
+        """Up from an output, left of its middle so that it meets no dot; around the boxes above it."""
+        (x, y), (w, h) = self.tile.layout.at[key], self.tile.size[key]
+        above = [k for k, (bx, by) in self.tile.layout.at.items() if by < y and self.tile.items[k].kind != "exit"
+                 and abs(bx - x) < (self.tile.size[k][0] + w) / 2]
+        x, y, end = self.left[p] + x - min(w / 4, 12), self.dy + y - h / 2, self.top - 31
+        if not above:
+            return straight((x, y), (x, end))
+        aside = self.left[p] + min(self.tile.layout.at[k][0] - self.tile.size[k][0] / 2 for k in (*above, key)) - 9
+        return straight((x, y), (x, y - 7), (aside, y - 7), (aside, end))
 
 
 def _shown(order: Sequence[int], wanted: str | Sequence[int]) -> list[int]:
     """The steps that a picture shows, in the order of the walk."""
     if isinstance(wanted, str):
         if wanted not in ("auto", "all"):
-            raise ArgumentError(f"show={wanted!r}: expected 'auto', 'all' or a list of steps such as [1, 2, -1]")
+            raise ArgumentError(f"show={wanted!r}: expected 'auto', 'all', 'heat' or a list of steps such as [1, 2, -1]")
         return list(order) if wanted == "all" or len(order) <= 5 else [*order[:2], order[-1]]
-    last = len(order)
-    found = {last + 1 + int(p) if p < 0 else int(p) for p in wanted}
+    last, steps = len(order), [p for p in wanted if isinstance(p, int) and not isinstance(p, bool)]
+    if len(steps) != len(wanted):
+        raise ArgumentError(f"show={wanted!r}: expected 'auto', 'all', 'heat' or a list of steps such as [1, 2, -1]")
+    found = {last + 1 + p if p < 0 else p for p in steps}
     if not found or not all(1 <= p <= last for p in found):
         raise ArgumentError(f"show={list(wanted)!r}: the steps are 1 to {last} (or -1 for the last)")
     return [p for p in order if p in found]
@@ -202,10 +220,13 @@ def _shown(order: Sequence[int], wanted: str | Sequence[int]) -> list[int]:
 
 # ---- one step
 
-def _step(scene: Scene, tile: Tile, p: int | None, flow: Flow | None, dx: float, dy: float, classes: Mapping[str, str]) -> None:
-    """The items of a step and the edges between them; wires lie below boxes."""
+def _step(scene: Scene, tile: Tile, p: int | None, flow: Flow | None, dx: float, dy: float, classes: Mapping[str, str],
+          exits: bool = True) -> None:
+    """The items of a step and the edges between them; wires lie below boxes.  Nothing leaves a last step."""
     suffix = "" if p is None else f"-{p}"
     for (s, r), points in tile.layout.way.items():
+        if tile.items[r].kind == "exit" and not exits:
+            continue
         way = curve(shifted(points, dx, dy))
         ends = (f"{s}{suffix}", f"{r}{suffix}")
         into_exit = tile.items[r].kind == "exit"
@@ -216,12 +237,19 @@ def _step(scene: Scene, tile: Tile, p: int | None, flow: Flow | None, dx: float,
             what = f"what {_name(tile, r, p)} sends back to {_name(tile, s, p)}"
             _back(scene, f"b-{s}-{r}{suffix}", ends, way, norm, flow, what)
     for k, item in tile.items.items():
+        if item.kind == "exit" and not exits:
+            continue
         x, y = tile.layout.at[k]
         fill = _fill(item.kind, flow, None if flow is None or p is None else flow.nodes[p].get(k))
         scene.add(Box(f"{k}{suffix}", (x + dx, y + dy), tile.size[k], [_moved(tile, line, p) for line in item.lines] if
                       item.kind != "exit" else [], fill, _title(tile, k, p, flow), round=item.kind in ("op", "exit"),
                       corner=0 if item.kind == "input" else 5, classes=item.kind, link=item.kind != "exit",
-                      line_classes=["", *(" ".join(classes.get(w, "") for w in line.split()) for line in item.lines[1:])]))
+                      line_classes=["", *(_lit(line, classes) for line in item.lines[1:])]))
+
+
+def _lit(line: str, classes: Mapping[str, str]) -> str:
+    """The classes of the parameters that a line names."""
+    return " ".join(classes.get(w.rstrip("ᵀ"), "") for w in line.split())
 
 
 def _leaves_back(tile: Tile, flow: Flow, source: str, exit_: str, p: int) -> float | None:
@@ -268,7 +296,8 @@ def _title(tile: Tile, key: str, p: int | None, flow: Flow | None) -> str:
         return title
     low, high = flow.values[p][key]
     norm = flow.nodes[p].get(key)
-    return f"{title}, values {low:.3g} to {high:.3g}, " + ("no gradient" if norm is None else f"‖∂L/∂‖ = {norm:.3e}")
+    what = "sent back by this step" if key in tile.arrives else "‖∂L/∂‖"
+    return f"{title}, values {low:.3g} to {high:.3g}, " + ("no gradient" if norm is None else f"{what} = {norm:.3e}")
 
 
 def _sentence(tile: Tile) -> str:
@@ -297,7 +326,7 @@ def _delays(scene: Scene, tile: Tile, ways: Mapping[int, str], dx: float, dy: fl
         (x1, y1), (x0, y0) = tile.layout.at[leaves], tile.layout.at[arrives]
         start = (dx + x1 + tile.size[leaves][0] / 2, dy + y1)
         end = (dx + x0 - tile.size[arrives][0] / 2, dy + y0)
-        level = dy - 16 * k - 6 if side == "above" else dy + tile.height + 18 * k
+        level = dy - 20 * k - 4 if side == "above" else dy + tile.height + 20 * k
         right, left = dx + tile.width + 12 * k, dx - 12 * k
         middle = (right + left) / 2
         box = f"delay-{slot}"
@@ -312,19 +341,29 @@ def _delays(scene: Scene, tile: Tile, ways: Mapping[int, str], dx: float, dy: fl
 
 # ---- keys and legends
 
-def _classes(weights: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+def _classes(weights: Weights) -> dict[str, str]:
     """A class for every parameter, so that all its places light up together."""
     return {w: f"p{i}" for i, w in enumerate(weights)}
 
 
-def _entries(weights: Mapping[str, tuple[str, ...]], flow: Flow | None) -> list[str]:
+def _entries(weights: Weights, flow: Flow | None) -> list[str]:
     """Every parameter with its shape, and the norm of its gradient."""
     out = []
     for name, shape in weights.items():
-        factors = " × ".join(f"({s})" if "+" in s else s for s in shape) or "1"
         norm = None if flow is None else flow.parameters.get(name)
-        out.append(f"{name}: {factors}" + (f", ‖∂L‖ {norm:.2e}" if norm is not None else ""))
+        out.append(f"{name}: {shape}" + (f", ‖∂L‖ {norm:.2e}" if norm is not None else ""))
     return out
+
+
+def weights_of(cell: Cell) -> dict[str, str]:
+    """Every parameter of a cell with its shape, and what is special about it."""
+    return {name: shape_of(shape) + (", fixed" if name in cell.fixed else ", the first state" if name in cell.learned else "")
+            for name, shape in cell.parameters.items()}
+
+
+def shape_of(sizes: Sequence[str]) -> str:
+    """`h × (h+x)`."""
+    return " × ".join(f"({s})" if "+" in s else s for s in sizes) or "1"
 
 
 def _legend(scene: Scene, heading: str, entries: Sequence[str], classes: Mapping[str, str], at: Point, width: float,
@@ -333,7 +372,7 @@ def _legend(scene: Scene, heading: str, entries: Sequence[str], classes: Mapping
     if not entries:
         return at[1]
     rows = -(-len(entries) // columns)
-    height = LINE * rows + 30
+    width, height = max(width, text_width(heading, 10) * 1.1 + 24), LINE * rows + 30
     scene.add(Frame("parameters", at, (width, height), heading, "legend", dashed=True),
               Words((at[0] + 10, at[1] + 17), heading, bold=True, size=10))
     for i, (entry, css) in enumerate(zip(entries, classes.values(), strict=True)):
@@ -348,12 +387,15 @@ def scale(scene: Scene, x: float, y: float, flow: Flow) -> float:
     scene.add(Words((x, y + 11), "‖∂L/∂·‖", kind="quiet", size=10))
     x += text_width("‖∂L/∂·‖", 10) + 6
     for k in range(LEVELS, -1, -1):
-        below = flow.span * (LEVELS - k) / LEVELS
-        norm = flow.most * 10.0 ** -below
-        scene.add(Swatch((x, y), (16, 13), f"q{k}", f"{norm:.1e}"))
-        if k % 4 == 0:
-            scene.add(Words((x + 8, y + 24), f"{norm:.0e}".replace("e-0", "e-").replace("e+0", "e"), "middle", "quiet", 8.5))
+        norm = flow.most * 10.0 ** (-flow.span * (LEVELS - k) / LEVELS)
+        scene.add(Swatch((x, y), (16, 13), f"q{k}", f"{norm:.1e}" + (" and less" if not k else "")))
+        if k % 4 == 0 and flow.most:
+            said = f"{norm:.0e}".replace("e-0", "e-").replace("e+0", "e")
+            scene.add(Words((x + 8, y + 24), said if k else f"≤{said}", "middle", "quiet", 8.5))
         x += 16
-    scene.add(Swatch((x + 10, y), (26, 13), None, "zero, or no gradient"),
-              Words((x + 23, y + 24), "none", "middle", "quiet", 8.5))
-    return x + 40
+    others: list[tuple[str | None, str, str]] = [(None, "none", "zero, or no gradient")]
+    others += [(f"q{BURST}", "inf", "infinite, or not a number")] if flow.burst else []
+    for fill, said, title in others:
+        scene.add(Swatch((x + 14, y), (26, 13), fill, title), Words((x + 27, y + 24), said, "middle", "quiet", 8.5))
+        x += 30
+    return x + 14

@@ -13,10 +13,11 @@ ROW, WIDE = 17.0, 900.0
 
 
 def rows_of(tile: Tile) -> list[tuple[str, str]]:
-    """Item and name of every row: states on top, then gates and operations in the order of computation."""
+    """Item and name of every row: states on top, then gates in the order of the text, functions, inputs."""
     kinds = ("state", "gate", "function", "input")
-    items = [(k, i) for k, i in tile.items.items() if i.kind in kinds]
-    items.sort(key=lambda pair: kinds.index(pair[1].kind))
+    items = [(k, i) for k, i in tile.items.items() if i.kind in kinds and k not in tile.arrives]
+    place = {name: n for n, name in enumerate(tile.order)}
+    items.sort(key=lambda pair: (kinds.index(pair[1].kind), place.get(pair[1].lines[0].split("   ")[0], len(place))))
     return [(k, i.lines[0].replace("   ", " = ")) for k, i in items]
 
 

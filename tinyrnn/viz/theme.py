@@ -8,8 +8,8 @@ from math import isfinite, log10
 FONT = "DejaVu Sans,Verdana,Helvetica,Arial,sans-serif"
 
 LIGHT = {
-    "background": "#ffffff", "text": "#1b1b1b", "line": "#70757d", "panel": "#f7f8fa", "quiet": "#55595f",
-    "forward": "#0072b2", "backward": "#b85000", "delay": "#70757d", "same": "#70757d",
+    "background": "#ffffff", "text": "#1b1b1b", "line": "#666b73", "panel": "#f7f8fa", "quiet": "#55595f",
+    "forward": "#0072b2", "backward": "#b85000", "delay": "#666b73", "same": "#666b73",
     "input": "#ffffff", "state": "#e3f3ec", "gate": "#fdf0d9", "function": "#e4effa", "op": "#fbfbfb", "loss": "#f6e3ee",
     "legend": "#fefefe", "gone": "#f8d9d2", "new": "#d5ecdf",
 }
@@ -25,8 +25,10 @@ THEMES = ("auto", "light", "dark", "print")
 INKS = ("text", "line", "quiet", "forward", "backward", "delay", "same")
 
 LEVELS = 12
-SPANS = (1, 2, 3, 6, 12)  # decades that a heat scale may span
+BURST = LEVELS + 1  # the shade of infinity and NaN
+SPANS = (1, 2, 3, 6, 12, 30, 100, 300)  # decades that a heat scale may span
 
+_BURST = {"light": "#f2a7a0", "dark": "#7c2f2a", "print": "#ffffff"}
 _HOT = {"light": ("#fffaf2", "#e08a1e"), "dark": ("#20262b", "#9c5a10"), "print": ("#ffffff", "#b4b4b4")}
 
 
@@ -34,7 +36,7 @@ def palette(theme: str) -> dict[str, str]:
     """Every colour by its name: the roles, and `q0` (least) to `q12` (most) of the heat scale."""
     roles = {"light": LIGHT, "dark": DARK, "print": PRINT}[theme]
     cold, hot = _HOT[theme]
-    return {**roles, **{f"q{k}": mixed(cold, hot, k / LEVELS) for k in range(LEVELS + 1)}}
+    return {**roles, **{f"q{k}": mixed(cold, hot, k / LEVELS) for k in range(LEVELS + 1)}, f"q{BURST}": _BURST[theme]}
 
 
 def mixed(a: str, b: str, share: float) -> str:
@@ -51,9 +53,12 @@ def decades(norms: Iterable[float]) -> int:
 
 
 def level(norm: float | None, most: float, span: int) -> int | None:
-    """The shade of a gradient norm on a scale of `span` decades below the largest; None for zero, missing, not finite."""
-    if norm is None or not isfinite(norm) or norm <= 0 or most <= 0:
+    """The shade of a gradient norm on a scale of `span` decades below the largest; None for zero or missing, and one above
+    the scale for what is not finite."""
+    if norm is None or norm <= 0:
         return None
+    if not isfinite(norm):
+        return BURST
     return max(0, min(LEVELS, round(LEVELS * (1 + (log10(norm) - log10(most)) / span))))
 
 

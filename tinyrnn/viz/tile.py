@@ -26,6 +26,7 @@ class Tile:
     size: dict[str, tuple[float, float]]
     arrives: list[str]
     leaves: list[str]
+    order: Sequence[str]  # names in the order of the text
 
     @property
     def width(self) -> float:
@@ -100,8 +101,9 @@ class _Tiling:
         size = {k: item_size(i) for k, i in self.items.items()}
         last = {k for k, i in self.items.items() if i.kind == "exit" or (
             i.kind == "state" and not any(k in j.sources for j in self.items.values()))}
-        plan = Plan(size, {k: i.sources for k, i in self.items.items()}, self._rails(), last, self._ranks())
-        return Tile(self.recurrence, self.items, lay_out(plan), size, self.arrives, self.leaves)
+        plan = Plan(size, {k: i.sources for k, i in self.items.items()}, self._rails(), last, self._ranks(),
+                    {k for k, i in self.items.items() if i.ordered})
+        return Tile(self.recurrence, self.items, lay_out(plan), size, self.arrives, self.leaves, self.order)
 
     def _ranks(self) -> dict[str, float]:
         """Gates from top to bottom in the order of the text."""
