@@ -15,7 +15,7 @@ from typing import Any
 from . import __version__, tour
 from .backends import available
 from .cells import Cell, get, names
-from .errors import ArgumentError, ProofError, TinyRNNError
+from .errors import ArgumentError, DrawError, ProofError, TinyRNNError
 from .files import atomic_write
 from .symbolic import published
 from .symbolic.checker import check_file
@@ -83,9 +83,16 @@ def _told(found: Any, args: argparse.Namespace) -> int:
         if path.suffix == ".json":
             atomic_write(path, (json.dumps(found.to_dict(), indent=1) + "\n").encode())
         else:
-            found.plot().savefig(path)
+            _save_plot(found, path)
         print(path)
     return 0
+
+
+def _save_plot(found: Any, path: Path) -> None:
+    try:
+        found.plot().savefig(path)
+    except ValueError as error:
+        raise ArgumentError(f"cannot write {path.name!r}: {error}; use .json, or .png, .svg, .pdf for a plot") from None
 
 
 def lens(name: str) -> Any:
@@ -157,12 +164,16 @@ def _cells(args: argparse.Namespace) -> int:
 
 def abilities() -> dict[str, str]:
     """What pictures can be made here, and what to install for the rest."""
-    program = graphviz.find()
+    try:
+        program = graphviz.find()
+        layout = f"Graphviz, {program}" if program else (
+            "built in; for fewer crossings pip install graphviz-pure, or install Graphviz")
+    except DrawError as error:
+        layout = str(error)
     plots = "ready" if find_spec("matplotlib") else "missing: pip install 'tinyrnn[plot]' (for .plot() of reports and x-rays)"
     png = "ready" if find_spec("resvg_py") else "missing: pip install resvg-py"
     return {"pictures (SVG, HTML, DOT, text)": "ready, written by tinyrnn itself", "PNG": png,
-            "layout of graphs": f"Graphviz, {program}" if program else
-            "built in; for fewer crossings pip install graphviz-pure, or install Graphviz", "plots": plots}
+            "layout of graphs": layout, "plots": plots}
 
 
 def _doctor(args: argparse.Namespace) -> int:

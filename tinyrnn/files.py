@@ -13,6 +13,8 @@ PathLike = str | os.PathLike[str]
 def atomic_write(path: PathLike, data: bytes) -> None:
     """Temporary file beside the target, fsync, replace, fsync of the folder."""
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(target.parent)!r} to write {target.name!r} into")
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -160,9 +160,9 @@ def test_loops_of_the_literature():
     assert (found["rnn_relu"].recurrent_depth, found["rnn_relu"].shortest) == (1, 1)
     assert (found["lstm"].recurrent_depth, found["lstm"].shortest) == (2, 0)
     assert (found["gru"].recurrent_depth, found["gru"].shortest) == (2, 0)
-    assert [found[n].carried for n in ("rnn", "gru", "lstm")] == [1, 1, 2]
+    assert [found[n].carried for n in ("rnn", "gru", "lstm")] == [("h",), ("h",), ("c", "h")]
     lag = structure.loops(recurrences(tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-3])").rolled(4))[0])
-    assert (lag.recurrent_depth, lag.shortest, lag.carried) == (Fraction(1, 3), Fraction(1, 3), 3)
+    assert (lag.recurrent_depth, lag.shortest, len(lag.carried)) == (Fraction(1, 3), Fraction(1, 3), 3)
     deep = tr.Cell("a[t] = tanh(W @ x[t] + U @ h[t-1])\nh[t] = tanh(V @ a[t])")
     assert structure.loops(recurrences(deep.rolled(2))[0]).recurrent_depth == 2
 

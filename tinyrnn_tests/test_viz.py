@@ -60,7 +60,7 @@ def sound(svg):
             assert g.get("data-to") in ids, g.get("id")
             assert g.find(f"{SVG}title").text
     assert not {e.tag for e in root.iter()} - {f"{SVG}{t}" for t in
-                                              "svg title desc style defs pattern rect path g text circle".split()}
+                                              "svg title desc style defs pattern rect path g text tspan circle".split()}
     assert "href" not in svg
     return root
 
@@ -163,7 +163,8 @@ def test_widths_and_fills_are_those_of_the_run():
         name = {"hₜ₋₁": "h[t-1]", "cₜ₋₁": "c[t-1]", "xₜ": "x[t]"}.get(name, name)
         for t in range(1, 5) if name in ray.gradients else ():
             norm = ray.gradients[name][t - 1]
-            assert f"‖∂L/∂‖ = {norm:.3e}" in boxes[f"{k}-{t}"].title or norm == 0
+            said = "sent back by this step" if name.endswith("[t-1]") else "‖∂L/∂‖"
+            assert f"{said} = {norm:.3e}" in boxes[f"{k}-{t}"].title or norm == 0
             shade = level(norm, flow.most, flow.span)
             assert boxes[f"{k}-{t}"].fill == (None if shade is None else f"q{shade}")
             compared += 1
@@ -178,10 +179,10 @@ def test_widths_and_fills_are_those_of_the_run():
 def test_heat_scale():
     assert decades([1, 0.5]) == 1
     assert decades([1, 1e-4]) == 6
-    assert decades([1, 1e-300, 0.0]) == 12
+    assert decades([1, 1e-300, 0.0]) == 300
     assert decades([]) == 1
     assert [level(v, 1.0, 6) for v in (1, 1e-3, 1e-6, 1e-9)] == [12, 6, 0, 0]
-    assert [level(v, 1.0, 6) for v in (None, 0.0, float("nan"), float("inf"))] == [None] * 4
+    assert [level(v, 1.0, 6) for v in (None, 0.0, float("nan"), float("inf"))] == [None, None, LEVELS + 1, LEVELS + 1]
 
 
 def test_long_sequences_have_a_gap_with_the_decay_over_it():
@@ -189,7 +190,7 @@ def test_long_sequences_have_a_gap_with_the_decay_over_it():
     words = texts(sound(svg) and svg)
     assert [w for w in words if w.startswith("t = ")] == ["t = 1", "t = 2", "t = 12"]
     assert "9 steps" in words
-    ray = tr.xray(tr.cells.RNN, steps=12).layer.gradients["h[t-1]"]
+    ray = tr.xray(tr.cells.RNN, steps=12).layer.gradients["h"]
     assert f"{ray[2]:.1e} ← {ray[10]:.1e}" in words
     words = texts(tr.draw(tr.cells.RNN, steps=12, show=[1, 5, -1]).svg)
     assert [w for w in words if w.startswith("t = ")] == ["t = 1", "t = 5", "t = 12"]
@@ -238,7 +239,7 @@ def test_a_pass_before_and_after(renderer):
         assert any(t.endswith(", same") for t in titles), name
         before = after
     same = tr.draw(before, after=before)
-    assert "before: 0 went (marked ✕)" in texts(same.svg)
+    assert any(w.startswith("before: 0 went (marked ✕)") for w in texts(same.svg))
     with pytest.raises(tr.TinyRNNError, match="expected the graph"):
         tr.draw(before, after="x")
 

@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 def step_jacobians(walk: Walk, given: Numbers, row: int = 0) -> Array:
     """`d(state after step t) / d(state before it)` for one row, [T, S, S], first step of the walk first."""
-    return np.stack([j[row] for _, j in walk.jacobians(given)][::-1])
+    return np.stack([j for _, j in walk.jacobians(given, row)][::-1])
 
 
 def singular_values(jacobians: Array) -> Array:
@@ -74,6 +74,7 @@ class Route:
         return "L ← " + " ← ".join(shown if len(shown) <= 10 else [*shown[:5], "…", *shown[-4:]])
 
 
+@np.errstate(all="ignore")
 def strongest(walk: Walk, moments: Sequence[Moment]) -> list[Route]:
     """The strongest way to every remembered quantity, by the semiring (max, ×) over quantities and steps."""
     best: dict[tuple[str, int], tuple[float, tuple[str, int] | None]] = {}
@@ -92,7 +93,7 @@ def strongest(walk: Walk, moments: Sequence[Moment]) -> list[Route]:
             for k, c in carried.items():  # through time: what is remembered is what was carried
                 if c == q and t + 1 < len(order) and (k, order[t + 1]) in best:
                     found.append((best[k, order[t + 1]][0], (k, order[t + 1])))
-            if walk.quantities[q] in told:
+            if walk.quantities[q] in told or (t + 1 == len(order) and q in carried.values()):
                 direct = _direct(m, moments, order, t, q, [k for k, c in carried.items() if c == q])
                 found += [(direct, None)] if direct else []
             if found:

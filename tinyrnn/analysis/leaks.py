@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..functional import grad, where
 from ..functional import sum as total
 from ..ir.graph import LENSES, Graph
 from ..ir.node import Node
-from ..ir.ops.leaves import INPUT, LEAF
+from ..ir.ops.leaves import INPUT, LEAF, full, input_node
 from ..nn.bidirectional import Bidirectional
 from ..nn.layers import Embedding
 from ..nn.module import Module
@@ -26,7 +27,7 @@ from ..nn.sequential import Sequential
 from ..padding import check_lengths, row_mask, takes
 from ..passes import unroll
 from ..shapes import show
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor
 from ..train.loop import evaluating
 from ..trees import flatten
 from .printed import Printed
@@ -70,7 +71,7 @@ class LeakReport(Printed):
         if self.found:
             return "\n".join([f"{self.title}: padding leaks (lengths {_texts(self.lengths)})", *map(str, self.found)])
         nan = ("also where NaN or infinity stands there" if self.survives_nan else
-               "for finite numbers; NaN times zero would pass")
+               "as long as every number on the way is finite; NaN, infinity or 0 / 0 would pass")
         return (f"{self.title}: proved for lengths {_texts(self.lengths)}: what stands in the padding reaches none of "
                 f"{len(self.results)} results ({', '.join(self.results[:6])}{', …' if len(self.results) > 6 else ''}), {nan}")
 
@@ -96,8 +97,9 @@ def leaks(what: Module | Callable[..., Any], lengths: Any, x: Any = None, *,
     `what` is a layer, a model, or a function `f(x, lengths)` of tensors; `x` is an example [B, T, ...] of its input (or
     a tuple, with a tuple of lengths), needed where the shape does not follow from the layer.  Every entry of a run is
     zero, clean or padded, and masks are computed as they are: an output that is never padded is the same function of
-    the clean entries whatever the padding holds.  The loss is the sum of the squares of all valid outputs and states
-    unless given as a function of the result.  Not covered: the choice of lengths itself; prove those that you use.
+    the clean entries whatever the padding holds (`survives_nan`: NaN included; else as long as every number on the way is
+    finite).  The loss is the sum of the squares of all valid outputs and states unless given as a function of the result.
+    The proof is for these lengths, and for indices that are valid.
 
     >>> import tinyrnn as tr
     >>> layer = tr.nn.LSTM(3, 4, bidirectional=True, rng=0)
@@ -108,19 +110,33 @@ def leaks(what: Module | Callable[..., Any], lengths: Any, x: Any = None, *,
     >>> leaky.holds
     False
     """
-    given = tuple(lengths) if isinstance(lengths, tuple) else (lengths,)
+    given = tuple(lengths) if isinstance(lengths, tuple) and not all(isinstance(n, (int, np.integer)) for n in lengths) else (
+        lengths,)
+    if not callable(what):
+        raise ArgumentError(f"leaks takes a layer, a model or a function of (x, lengths), got {type(what).__name__}")
+    if loss is not None and not callable(loss):
+        raise ArgumentError(f"loss={loss!r}: expected a function of the result")
+    axis = int(not (isinstance(what, Module) and what.reads_time_first()))
     example = _example(what, given) if x is None else x
-    parts = list(example) if isinstance(example, tuple) else [example]
+    parts = [_array(p) for p in (example if isinstance(example, tuple) else (example,))]
     if len(given) not in (1, len(parts)):
         raise ArgumentError(f"{len(parts)} inputs have {len(given)} lengths")
-    counts = [check_lengths(n, np.shape(p)[1], np.shape(p)[0]) for p, n in
+    counts = [check_lengths(n, p.shape[axis], p.shape[1 - axis]) for p, n in
               zip(parts, given if len(given) == len(parts) else given * len(parts), strict=True)]
-    inputs = [as_tensor(np.asarray(p), name=f"input {i}" if len(parts) > 1 else "x") for i, p in enumerate(parts)]
     title = type(what).__name__ if isinstance(what, Module) else getattr(what, "__name__", "function")
-    graph, results = _traced(what, inputs, counts, isinstance(example, tuple), loss)
-    found = _found(graph, results, _marked(graph, inputs, counts), strict=False)
-    survives = not found and not _found(graph, results, _marked(graph, inputs, counts), strict=True)
+    case = _Case(what, counts, isinstance(example, tuple), axis, loss)
+    graph, results = case.traced(parts)
+    marks = case.marked(graph, parts)
+    found = _found(graph, results, marks, strict=False)
+    survives = not found and not _found(graph, results, marks, strict=True)
     return LeakReport(title, tuple(n.tolist() for n in counts), tuple(results), tuple(found), survives, graph)
+
+
+def _array(part: Any) -> Any:
+    array = np.asarray(part)
+    if array.ndim < 2 or array.dtype.kind not in "fiub":
+        raise ArgumentError(f"an example is an array [B, T, ...] of numbers, got {array.dtype} of shape {show(array.shape)}")
+    return array
 
 
 def _texts(lengths: Sequence[Any]) -> str:
@@ -154,72 +170,101 @@ def _example(what: Any, lengths: Sequence[Any]) -> Any:
 
 # ---- the graph
 
-def _traced(what: Any, inputs: Sequence[Tensor], counts: Sequence[Any], several: bool,
-            loss: Callable[..., Any] | None) -> tuple[Graph, list[str]]:
-    """The results as an unrolled graph: outputs at valid steps, states, loss and gradients."""
-    x: Any = tuple(inputs) if several else inputs[0]
-    n: Any = tuple(counts) if several else counts[0]
-    if isinstance(what, Module):
-        with evaluating(what):
-            result = _called(what, x, n)
-        parameters = dict(what.named_parameters())
-    else:
-        result, parameters = what(x, n), {}
-    steps = inputs[-1].shape[1]
-    valid = row_mask(steps, counts[-1])
-    outputs = {name: _within(t, valid) for name, t in _named(result).items()}
-    floating = [t for t in outputs.values() if t.dtype.kind == "f"]
-    if not floating:
-        raise ArgumentError("nothing floating comes out, so there is nothing to prove")
-    if loss is None:
-        value = total(floating[0] * floating[0])
-        for t in floating[1:]:
-            value = value + total(t * t)
-    else:
-        value = loss(result)
-    wanted = {**outputs, "loss": value}
-    wanted |= {f"dL/d{k}": g for k, g in zip(parameters, grad(value, list(parameters.values())), strict=True)}
-    for t in inputs:
-        if t.dtype.kind == "f":
-            wanted[f"dL/d{t.name}"] = grad(value, t)
-    return unroll(Graph(wanted)), list(wanted)
+@dataclass(frozen=True)
+class _Case:
+    """What is looked at, and the lengths of its inputs; `axis` is that of time."""
+
+    what: Any
+    counts: Sequence[Any]
+    several: bool
+    axis: int
+    loss: Callable[..., Any] | None
+
+    def traced(self, parts: Sequence[Any]) -> tuple[Graph, list[str]]:
+        """The results as an unrolled graph: outputs at valid steps, states, loss and gradients."""
+        inputs = self._inputs(parts)
+        result = self._result(inputs)
+        outputs = self._valid(_named(result, isinstance(self.what, Module)), parts)
+        floating = [t for t in outputs.values() if t.dtype.kind == "f"]
+        if not floating:
+            raise ArgumentError("nothing floating comes out, so there is nothing to prove")
+        squares = [total(t * t) for t in floating]
+        value = self.loss(result) if self.loss else reduce(lambda a, b: a + b, squares)
+        if not isinstance(value, Tensor) or value.shape:
+            raise ArgumentError("the loss is to be one number")
+        parameters = dict(self.what.named_parameters()) if isinstance(self.what, Module) else {}
+        wanted = {**outputs, "loss": value}
+        wanted |= {f"dL/d{k}": g for k, g in zip(parameters, grad(value, list(parameters.values())), strict=True)}
+        wanted |= {f"dL/d{t.node.at[0]}": grad(value, t) for t in inputs if t.dtype.kind == "f"}
+        graph = unroll(Graph(wanted))
+        if not any(t.node in set(graph.nodes) for t in inputs):
+            raise ArgumentError("no result depends on the input, so there is nothing to prove")
+        return graph, list(wanted)
+
+    def _inputs(self, parts: Sequence[Any]) -> list[Tensor]:
+        """Placeholders: a function that asks for their numbers would hide what it does with them."""
+        names = ["x"] if len(parts) == 1 else [f"input {i}" for i in range(len(parts))]
+        return [Tensor(input_node(n, p.shape, p.dtype)) for n, p in zip(names, parts, strict=True)]
+
+    def _result(self, inputs: Sequence[Tensor]) -> Any:
+        """What a layer, model or function returns; a model that knows neither lengths nor mask is not given any."""
+        n: Any = tuple(self.counts) if self.several else self.counts[0]
+        if not isinstance(self.what, Module):
+            return self.what(tuple(inputs) if self.several else inputs[0], n)
+        known = takes(self.what)
+        with evaluating(self.what):
+            if "lengths" in known:
+                return self.what(*inputs, lengths=n)
+            if "mask" in known and not self.several:
+                return self.what(*inputs, mask=row_mask(inputs[0].shape[1], n, inputs[0].shape[0]))
+            return self.what(*inputs)
+
+    def _valid(self, found: Found, parts: Sequence[Any]) -> Found:
+        """Results without what stands beyond the lengths, which is nobody's.
+
+        Only a result with a time axis has such entries: one that grows with the input.
+        """
+        valid = row_mask(parts[-1].shape[self.axis], self.counts[-1])
+        valid = valid if self.axis else valid.T
+        shaped = [k for k, t in found.items() if t.shape[:2] == valid.shape and "state" not in k]
+        timed = shaped and self._growing(shaped, found, parts)
+        return {k: _where_valid(valid, t) if k in timed else t for k, t in found.items()}
+
+    def _growing(self, names: Sequence[str], found: Found, parts: Sequence[Any]) -> list[str]:
+        """Those results that are one step longer where the input is."""
+        longer = [np.concatenate([p, np.take(p, [0], self.axis)], self.axis) for p in parts]
+        try:
+            again = _named(self._result(self._inputs(longer)), isinstance(self.what, Module))
+        except Exception:  # a function for one length only: its shapes have to do
+            features = {n for p in parts for n in p.shape[2:]}
+            if parts[-1].shape[self.axis] in features:
+                raise ArgumentError("it is not clear which axis of the output is time: the function takes one length only, and "
+                                    f"{parts[-1].shape[self.axis]} is the number of steps and of features; use another "
+                                    "number of steps") from None
+            return list(names)
+        return [k for k in names if again[k].shape[self.axis] == found[k].shape[self.axis] + 1]
+
+    def marked(self, graph: Graph, parts: Sequence[Any]) -> dict[str, Mark]:
+        """Clean parameters; inputs that are padded beyond their lengths."""
+        marks: dict[str, Mark] = {}
+        for t, n in zip(self._inputs(parts), self.counts, strict=True):
+            beyond = np.arange(t.shape[self.axis]) >= n[:, None]
+            tags = np.where(beyond if self.axis else beyond.T, PADDED, CLEAN)
+            marks[t.node.at[0]] = Mark(np.broadcast_to(tags.reshape(*tags.shape, *(1,) * (t.ndim - 2)), t.shape))
+        learned = {k: Mark(np.full(n.shape, CLEAN)) for k, n in graph.leaves.items() if n.at[0].trainable}
+        return {**learned, **{k: m for k, m in marks.items() if k in graph.inputs}}
 
 
-def _called(model: Module, x: Any, n: Any) -> Any:
-    """What a layer or model returns; one that knows neither lengths nor mask is not given any."""
-    known, given = takes(model), x if isinstance(x, tuple) else (x,)
-    if "lengths" in known:
-        return model(*given, lengths=n)
-    if "mask" in known and not isinstance(n, tuple):
-        return model(*given, mask=row_mask(x.shape[1], n, x.shape[0]))
-    return model(*given)
+def _where_valid(valid: Tensor, t: Tensor) -> Tensor:
+    return where(valid.reshape(*valid.shape, *(1,) * (t.ndim - 2)), t, Tensor(full(0, (), t.dtype)))
 
 
-def _named(result: Any) -> Found:
-    """The tensors of a result: the output, then states."""
-    leaves, _ = flatten(result)
-    tensors = [t for t in leaves if isinstance(t, Tensor)]
+def _named(result: Any, layer: bool) -> Found:
+    """The tensors of a result: the output, then the states of a layer or further results of a function."""
+    tensors = [t for t in flatten(result)[0] if isinstance(t, Tensor)]
     if not tensors:
         raise ArgumentError(f"the function is to give tensors, got {type(result).__name__}")
-    return {"output" if i == 0 else f"state {i}": t for i, t in enumerate(tensors)}
-
-
-def _within(t: Tensor, valid: Tensor) -> Tensor:
-    """An output [B, T, ...] without what stands beyond the lengths, which is nobody's; others as they are."""
-    if t.shape[:2] != valid.shape or t.dtype.kind != "f":
-        return t
-    return where(valid.reshape(*valid.shape, *(1,) * (t.ndim - 2)), t, 0.0)
-
-
-def _marked(graph: Graph, inputs: Sequence[Tensor], counts: Sequence[Any]) -> dict[str, Mark]:
-    """Clean parameters; inputs that are padded beyond their lengths."""
-    marks: dict[Node, Mark] = {}
-    for t, n in zip(inputs, counts, strict=True):
-        beyond = np.arange(t.shape[1]) >= n[:, None]
-        tags = np.where(beyond, PADDED, CLEAN).reshape(*beyond.shape, *(1,) * (t.ndim - 2))
-        marks[t.node] = Mark(np.broadcast_to(tags, t.shape))
-    return {k: marks.get(node, Mark(np.full(node.shape, CLEAN))) for k, node in {**graph.leaves, **graph.inputs}.items()
-            if node in marks or node.op is INPUT or node.at[0].trainable}
+    return {"output" if i == 0 else f"{'state' if layer else 'result'} {i}": t for i, t in enumerate(tensors)}
 
 
 # ---- leaks
@@ -258,7 +303,8 @@ def _leak(graph: Graph, result: str, entries: int, tags: Mapping[Node, Any]) -> 
 def _said(graph: Graph, n: Node, mark: Any) -> str:
     """A node of a path in words, with its first padded entry."""
     first = [int(i) for i in np.argwhere(mark.tags == PADDED)[0]]
-    name = str(graph.names[n][0]) if n in graph.names else (n.at[0].name if n.op is LEAF else None) or n.op.name
+    own = n.at[0].name if n.op is LEAF else n.at[0] if n.op is INPUT else None
+    name = str(graph.names[n][0]) if n in graph.names else own or n.op.name
     step = graph.steps.get(n)
     when = f" at step {step}" if step is not None and n not in graph.names else ""
     return f"{name}{when} {n.dtype}{show(n.shape)}, padded at {first}"

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
+
+import numpy as np
+
+
+def plain(values: Any) -> Any:
+    """An array as lists that are strict JSON: what is not finite is None."""
+    array = np.asarray(values, float)
+    kept = array.astype(object)
+    kept[~np.isfinite(array)] = None
+    return kept.tolist()
 
 
 class Printed:

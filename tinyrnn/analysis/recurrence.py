@@ -25,6 +25,7 @@ class Recurrence:
     carried: tuple[Node, ...]        # what replaces each of them
     slices: tuple[str, ...]          # inputs that have a value of their own at every step
     constants: tuple[str, ...]       # inputs that are the same at every step
+    parameters: tuple[str, ...]      # those of them that are learned
     traced: Mapping[Node, Node]      # the scan's TRACE nodes -> what they read, as nodes of `step`
 
     @property
@@ -79,7 +80,7 @@ def _read(scan: ScanView, traces: Sequence[Node], names: Names, taken: set[str])
     init, xs, sources = scan.split(scan.node.src)
     unique = _Unique()
     past = [unique(n) for n in _state_names(body.outs, states, init)]
-    now = [unique(_slice_name(s, a, len(slices))) for s, a in zip(xs, slices, strict=True)]
+    now = [unique(_slice_name(s, a, k)) for k, (s, a) in enumerate(zip(xs, slices, strict=True))]
     fixed = [unique(_constant_name(s, names.of, k)) for k, s in enumerate(sources)]
     new = {a: input_node(k, a.shape, a.dtype) for a, k in zip(body.args, [*past, *now, *fixed], strict=True)}
     tags = _stripped([*body.outs, *(t.at[0] for t in traces)], new)
@@ -89,8 +90,10 @@ def _read(scan: ScanView, traces: Sequence[Node], names: Names, taken: set[str])
                   **{f"output {i}": new[t.at[0]] for i, t in enumerate(traces)}}, labels)
     layer = next((names.layer[_base(s)] for s in sources if _base(s) in names.layer), "")
     path = next((str(n.at[1]) for n in walk(body.outs) if n.op is TAG and n.at[1]), "scan")
-    name = _Unique(taken)(f"{layer}.{path}" if layer else path)
-    return Recurrence(name, scan, step, tuple(past), carried, tuple(now), tuple(fixed), {t: new[t.at[0]] for t in traces})
+    name = _Unique(taken)(path if path.startswith(layer) else f"{layer}.{path}")
+    learned = tuple(k for k, s in zip(fixed, sources, strict=True) if _is_learned(_base(s)))
+    return Recurrence(name, scan, step, tuple(past), carried, tuple(now), tuple(fixed), learned,
+                      {t: new[t.at[0]] for t in traces})
 
 
 def _stripped(outputs: Sequence[Node], new: dict[Node, Node]) -> dict[str, Node]:
@@ -135,12 +138,12 @@ def _held(out: Node) -> Node:
     return out.src[1] if out.op.name == "where" and out.op.kind != "leaf" else out
 
 
-def _slice_name(source: Node, argument: Node, count: int) -> str:
+def _slice_name(source: Node, argument: Node, k: int) -> str:
     if argument.dtype.kind == "b":
         return "valid[t]"
     if source.op.name == "stack" and source.src and source.src[0].op is INPUT:
         return str(source.src[0].at[0]).partition("[")[0] + "[t]"
-    return "x[t]"
+    return "x[t]" if source.op.name != "broadcast_to" and not (k and source.op.name == "full") else f"noise {k}[t]"
 
 
 def _base(n: Node) -> Node:
@@ -148,6 +151,10 @@ def _base(n: Node) -> Node:
     while n.op.name in VIEWS:
         n = n.src[0]
     return n
+
+
+def _is_learned(n: Node) -> bool:
+    return n.op is INPUT or (n.op is LEAF and bool(n.at[0].trainable))
 
 
 def _constant_name(source: Node, names: Mapping[Node, str], k: int) -> str:

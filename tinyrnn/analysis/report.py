@@ -17,10 +17,10 @@ from ..passes import grad, unroll
 from .dynamics import Route, lyapunov, singular_values, step_jacobians, strongest
 from .measure import Memory, Saved, Work, memory, saved, work
 from .paths import Ways, ways
-from .printed import Printed
+from .printed import Printed, plain
 from .recurrence import recurrences
 from .structure import Loops, loops, rerolled
-from .study import Study, study_cell, study_model
+from .study import Study, arrays, sizes_for, study_cell, study_model, valid_rows
 
 MOST_SOURCES = 16   # quantities of a graph or model to which ways are counted
 DYNAMIC_STEPS = 50  # numbers of a run are taken over at most so many steps
@@ -38,10 +38,11 @@ class Dynamics:
     routes: tuple[Route, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps, "values": self.what, "singular values of ds[T]/ds[0]": self.singular.tolist(),
-                "largest singular value of ds[T]/ds[t]": self.largest_by_step.tolist(),
-                "Lyapunov exponents": self.exponents.tolist(),
-                "strongest ways": {r.source: {"gain": r.gain, "gradient": r.gradient, "way": str(r)} for r in self.routes}}
+        return {"steps": self.steps, "values": self.what, "singular values of ds[T]/ds[0]": plain(self.singular),
+                "largest singular value of ds[T]/ds[t]": plain(self.largest_by_step),
+                "Lyapunov exponents": plain(self.exponents),
+                "strongest ways": {r.source: {"gain": plain(r.gain), "gradient": plain(r.gradient), "way": str(r)}
+                                   for r in self.routes}}
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Report(Printed):
     saved: Saved | None = None
     loops: Mapping[str, Loops] = field(default_factory=dict)
     dynamics: Mapping[str, Dynamics] = field(default_factory=dict)
+    left_out: int = 0  # quantities to which ways were not counted
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as numbers, texts, lists and dicts, ready for JSON."""
@@ -91,7 +93,7 @@ class Report(Printed):
         for w in self.ways:
             lines.append(f"    {w.source:<16} {_count(w.paths):>9}   {w.fewest_squashings:>12g} {w.most_squashings:>12g}   "
                          f"{w.fewest_products:>27g}   {_shortened(w.bottlenecks) or 'nothing alone'}")
-        return lines
+        return [*lines, f"    … and {self.left_out} more quantities"] if self.left_out else lines
 
     def _shape(self) -> list[str]:
         lines = []
@@ -101,7 +103,7 @@ class Report(Printed):
                          f", the longest of {len(self.runs)} runs"))
         for name, x in self.loops.items():
             lines.append(f"  loops of {name}: recurrent depth {x.recurrent_depth}, fewest functions a step {x.shortest}, "
-                         f"feedforward depth {x.feedforward_depth}, {x.carried} value{'s' * (x.carried != 1)} between steps")
+                         f"feedforward depth {x.feedforward_depth}, a checkpoint between steps holds {', '.join(x.carried)}")
         return lines
 
     def _numbers(self) -> list[str]:
@@ -154,18 +156,19 @@ def _numbers(values: Any, most: int = 6) -> str:
     return ", ".join(shown) + (f", … ({len(values)})" if len(values) > most else "")
 
 
-def analyze(what: Cell | Graph | Module, x: Any = None, *, steps: int = 100, batch: int = 1,
+def analyze(what: Cell | Graph | Module, x: Any = None, *, steps: int | None = None, batch: int = 1,
             sizes: Mapping[str, int] | None = None, values: Mapping[str, Any] | None = None, y: Any = None,
             lengths: Any = None, loss: Any = None, rng: Any = 0) -> Report:
     """What a cell, graph or model costs, and how its gradients travel.
 
-    A cell is unrolled over `steps` (no pass runs before), the loss is the sum of its outputs at the last step; `values`
-    as in `draw`.  A model needs an example `x` [B, T, ...] (and `y` for a loss as in `fit`).  The report has: nodes,
-    flops, bytes and their ratio; the critical path, parallelism and width; peak memory in the order of execution; what
-    a step keeps for its backward step (minimum cut); for every initial state the number of gradient paths, the fewest
-    and most squashing functions and the fewest recurrent products on any of them, and the values that all paths pass;
-    runs of equal steps; recurrent depth; singular values of `ds[T]/ds[0]`, Lyapunov exponents and the strongest path of
-    a run (over at most 50 steps).  Time is linear in the size of the graph.
+    A cell is unrolled over `steps` (100 unless given) before any pass; its `loss` is "last" (the sum of the outputs at the
+    last step), "sum", or a function of the list of outputs, and `values` are as in `draw`.  A model needs an example `x`
+    [B, T, ...], and `y` for a loss as in `fit`.  The report has: nodes, flops, bytes and their ratio; the critical path,
+    parallelism and width; peak memory in the order of execution; what a step keeps for its backward step (the minimum cut
+    of the pass `save`); for every initial state (of a model: parameter; of a graph: input) the number of gradient paths,
+    the fewest and most squashing functions and the fewest recurrent products on any of them, and the values that all
+    paths pass; runs of equal steps; recurrent depth and the checkpoint between steps; of a run over at most 50 steps the
+    singular values of `ds[T]/ds[0]`, Lyapunov exponents and the strongest path.  Time is linear in the size of the graph.
 
     >>> import tinyrnn as tr
     >>> report = tr.analyze(tr.cells.GRU, steps=100)
@@ -174,7 +177,11 @@ def analyze(what: Cell | Graph | Module, x: Any = None, *, steps: int = 100, bat
     ('h[0]', True, 0, 0)
     """
     if isinstance(what, Cell):
-        return _cell(what, steps, batch, sizes, values, loss, rng)
+        if x is not None or y is not None or lengths is not None:
+            raise ArgumentError("a cell is analysed on steps= and values=; x, y and lengths are for models")
+        return _cell(what, 100 if steps is None else steps, batch, sizes, values, loss, rng)
+    if (steps, sizes, values, batch) != (None, None, None, 1):
+        raise ArgumentError("steps, batch, sizes and values are for cells")
     if isinstance(what, Graph):
         return _graph(what)
     if isinstance(what, Module):
@@ -186,7 +193,7 @@ def analyze(what: Cell | Graph | Module, x: Any = None, *, steps: int = 100, bat
 
 def _cell(cell: Cell, steps: int, batch: int, sizes: Mapping[str, int] | None, values: Mapping[str, Any] | None, loss: Any,
           rng: Any) -> Report:
-    found = cell.checked_sizes(sizes, {}, fill=True)
+    found = sizes_for(cell, sizes, arrays(values))
     flat = cell.unroll(steps, found, batch=batch, loss=loss or "last")
     sources = [f"{n}[{1 - k}]" for n, k in cell.slots if n in cell.states]
     rolled = cell.rolled(2, found, batch=batch, loss="sum", gradients=True)
@@ -198,24 +205,37 @@ def _cell(cell: Cell, steps: int, batch: int, sizes: Mapping[str, int] | None, v
 
 
 def _dynamics(study: Study) -> dict[str, Dynamics]:
+    """Of every recurrence, on the row with the most valid steps, without the steps that a mask holds."""
     out = {}
     for walk, given in study.walks():
-        if not any(n.floating for n in walk.recurrence.carried):
+        r = walk.recurrence
+        if not any(n.floating for n in r.carried) or not r.steps:
             continue
-        moments = list(walk.moments(given))
-        jacobians = step_jacobians(walk, given)
-        values = singular_values(jacobians)
-        out[walk.recurrence.name] = Dynamics(walk.recurrence.steps, study.what, values[0], values[:, 0], lyapunov(jacobians),
-                                             tuple(strongest(walk, moments)))
+        valid = valid_rows(r, given)
+        row = 0 if valid is None else int(np.argmax(valid.sum(0)))
+        jacobians = step_jacobians(walk, given, row)
+        if valid is not None:
+            jacobians = jacobians[[bool(valid[p, row]) for p in r.scan.order]]
+        if not len(jacobians):
+            continue
+        values, rows = singular_values(jacobians), r.carried[0].shape[0]
+        what = study.what + (f", row {row + 1}" if rows > 1 else "")
+        out[r.name] = Dynamics(len(jacobians), what, values[0], values[:, 0], lyapunov(jacobians),
+                               tuple(strongest(walk, list(walk.moments(given)))))
     return out
 
 
 def _graph(graph: Graph) -> Report:
     flat = unroll(graph) if any(n.op is SCAN for n in graph.nodes) else graph
+    if not flat.outputs:
+        raise ArgumentError("the graph has no output, so there is nothing to analyse")
     target = flat.outputs.get("loss", next(iter(flat.outputs.values())))
-    sources = [k for k, n in flat.inputs.items() if n.floating]
-    return Report(repr(graph).strip("<>"), None, work(flat), memory(flat), tuple(ways(flat, sources[:MOST_SOURCES], target)),
-                  tuple(rerolled(flat)))
+    moving = [k for k, n in {**flat.inputs, **flat.leaves}.items() if n.floating]
+    sources = sorted(moving, key=lambda k: not k.endswith(("[0]", "[-1]", "[-2]")))  # initial states first
+    scans = any(n.op is SCAN for n in graph.nodes)
+    return Report(f"a graph of {len(graph)} nodes", None, work(flat), memory(flat),
+                  tuple(ways(flat, sources[:MOST_SOURCES], target)), tuple(rerolled(flat)), saved(graph, 1) if scans else None,
+                  {r.name: loops(r) for r in recurrences(graph)}, left_out=max(len(sources) - MOST_SOURCES, 0))
 
 
 def _model(study: Study) -> Report:

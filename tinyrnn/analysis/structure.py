@@ -104,11 +104,11 @@ class Loops:
     recurrent_depth: Fraction
     shortest: Fraction
     feedforward_depth: int
-    carried: int  # how many values a cut between two steps must pass: the size of a checkpoint, in tensors
+    carried: tuple[str, ...]  # the fewest values that separate the past from what follows: a checkpoint between two steps
 
     def to_dict(self) -> dict[str, Any]:
         return {"recurrent depth": float(self.recurrent_depth), "fewest functions a step": float(self.shortest),
-                "feedforward depth": self.feedforward_depth, "values carried between steps": self.carried}
+                "feedforward depth": self.feedforward_depth, "checkpoint between steps": list(self.carried)}
 
 
 def loops(r: Recurrence) -> Loops:
@@ -150,7 +150,7 @@ def _cycle_means(table: dict[tuple[int, int], int]) -> list[Fraction]:
     return [Fraction(sum(table[a, b] for a, b in pairwise(c)), len(c) - 1) for c in cycles]
 
 
-def _cut(r: Recurrence) -> int:
+def _cut(r: Recurrence) -> tuple[str, ...]:
     """The fewest values that separate what is remembered from what is handed on (a minimum vertex cut of the step)."""
     import networkx as nx
 
@@ -167,5 +167,8 @@ def _cut(r: Recurrence) -> int:
         if n.floating and n in number:
             g.add_edge((number[n], 1), "future")
     if "past" not in g or "future" not in g:
-        return 0
-    return int(nx.maximum_flow_value(g, "past", "future"))
+        return ()
+    _, (reached, _) = nx.minimum_cut(g, "past", "future")
+    labels = {n: label.name for label, n in r.step.labels.items()}
+    cut = [n for n, i in number.items() if (i, 0) in reached and (i, 1) not in reached]
+    return tuple(str(n.at[0]) if n.op is INPUT else labels.get(n, n.op.name) for n in cut)

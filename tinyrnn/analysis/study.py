@@ -15,7 +15,7 @@ from ..ir.graph import Graph
 from ..nn.module import Module
 from ..nn.packed import Packed
 from ..nn.recurrent import Recurrent
-from ..padding import check_lengths, row_mask
+from ..padding import check_lengths, row_mask, takes
 from ..shapes import show
 from ..tensor import Tensor, as_tensor
 from ..train.loop import evaluating
@@ -60,12 +60,12 @@ def study_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | None =
     `values` gives parameters by name, input sequences `x` [T, ...] or [T, B, ...] and first states `h[0]`; what is not
     given is random (parameters as `cell.init` draws them, inputs normal) or, for states, zero.
     """
-    given = {k: np.asarray(v, np.float64) for k, v in (values or {}).items()}
+    given = arrays(values)
     _check_names(cell, given)
     steps, batch = _extent(cell, given, steps, batch)
-    found = cell.checked_sizes({**_sizes_of(cell, given), **(sizes or {})} or None, {}, fill=True)
+    found = sizes_for(cell, sizes, given)
     graph = cell.rolled(steps, found, batch=batch, loss=loss or "sum")
-    generator = np.random.default_rng(rng)
+    generator = _generator(rng)
     fixed = {p: given.get(p, generator.normal(size=cell.shapes(found)[p])) for p in cell.fixed}
     drawn: dict[str, Any] = cell.init(found, rng=generator, fixed=fixed)
     drawn.update({k: v for k, v in given.items() if k not in cell.inputs})
@@ -77,6 +77,18 @@ def study_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | None =
     what = "values as given" if given else "random weights and inputs"
     shown = ", ".join(f"{k} = {n}" for k, n in found.items())
     return _study(cell.title, graph, run, None, batch, f"{what}, {shown}, {batch} row{'s' * (batch > 1)}")
+
+
+def arrays(values: Mapping[str, Any] | None) -> dict[str, Array]:
+    if not isinstance(values, (Mapping, type(None))):
+        raise ArgumentError(f"values are a dict of arrays by name, got {type(values).__name__}")
+    given: dict[str, Array] = {}
+    for k, v in (values or {}).items():
+        try:
+            given[k] = np.asarray(v, np.float64)
+        except (TypeError, ValueError):
+            raise ArgumentError(f"values: {k} is no array of numbers") from None
+    return given
 
 
 def _check_names(cell: Cell, given: Mapping[str, Array]) -> None:
@@ -103,6 +115,19 @@ def _extent(cell: Cell, given: Mapping[str, Array], steps: int | None, batch: in
     return steps, batch or 1
 
 
+def _generator(rng: Any) -> np.random.Generator:
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"rng={rng!r}: expected a whole number from 0, or a NumPy generator") from None
+
+
+def sizes_for(cell: Cell, sizes: Mapping[str, int] | None, given: Mapping[str, Array] | None = None) -> dict[str, int]:
+    """All sizes of a cell: as given, as the arrays among its values say, or small and distinct."""
+    settled = _sizes_of(cell, given or {})
+    return cell.checked_sizes({**{s: 2 + i for i, s in enumerate(cell.sizes)}, **settled, **(sizes or {})}, {})
+
+
 def _sizes_of(cell: Cell, given: Mapping[str, Array]) -> dict[str, int]:
     """The sizes that given arrays settle."""
     found: dict[str, int] = {}
@@ -110,7 +135,7 @@ def _sizes_of(cell: Cell, given: Mapping[str, Array]) -> dict[str, int]:
         symbols = cell.parameters.get(k) or cell.signals[k.partition("[")[0]]
         found.update({s: n for s, n in zip(symbols, a.shape[a.ndim - len(symbols):], strict=True)
                       if "+" not in s and not s.isdigit()})
-    return {**{s: 2 + i for i, s in enumerate(cell.sizes)}, **found} if found else {}
+    return found
 
 
 # ---- layers and models
@@ -123,12 +148,18 @@ def study_model(model: Module, x: Any, y: Any = None, *, lengths: Any = None, ma
     all of it where it has no time axis.
     """
     data = tuple(map(as_tensor, x)) if isinstance(x, tuple) else as_tensor(x)
+    last = data[-1] if isinstance(data, tuple) else data
+    if 0 in last.shape[:2]:
+        raise ArgumentError(f"x has shape {show(last.shape)}: at least one row and one step are needed")
+    time_first = model.reads_time_first()
     with evaluating(model):
-        output, _ = call(model, data, lengths, mask, None, False)
+        output = (_called(model, data, lengths, mask) if time_first else
+                  call(model, data, lengths, mask, None, False, checked=False)[0])
         if y is not None:
             value = _against(output, as_tensor(y), lengths, mask, loss or "cross_entropy")
         else:
-            value = loss(output) if callable(loss) else _last(output, data, lengths)
+            axis = 0 if time_first or single(output, last) else 1
+            value = loss(output) if callable(loss) else _last(output, last, lengths, axis)
     if not isinstance(value, Tensor) or value.shape:
         seen = show(value.shape) if isinstance(value, Tensor) else repr(value)
         raise ArgumentError(f"the loss is to be one number, got {seen}")
@@ -148,17 +179,40 @@ def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> T
     return result
 
 
-def _last(output: Tensor, data: Any, lengths: Any) -> Tensor:
+def _called(model: Module, data: Any, lengths: Any, mask: Any) -> Tensor:
+    """The output of a model that takes its sequences time first."""
+    marks = {k: v for k, v in (("lengths", lengths), ("mask", mask)) if v is not None}
+    unknown = [k for k in marks if k not in takes(model)]
+    if unknown:
+        raise ArgumentError(f"{type(model).__name__} takes its sequences time first and knows no {unknown[0]}")
+    result = model(*data, **marks) if isinstance(data, tuple) else model(data, **marks)
+    output: Tensor = result[0] if isinstance(result, tuple) else result
+    return output
+
+
+def single(output: Tensor, data: Tensor) -> bool:
+    """Whether the output is that of one sequence without batch axis."""
+    return output.ndim == 2 and data.ndim == 2 and data.dtype.kind == "f" and output.shape[0] == data.shape[0]
+
+
+def _last(output: Tensor, data: Tensor, lengths: Any, axis: int) -> Tensor:
     """The sum of the output at each row's last step."""
-    steps = (data[-1] if isinstance(data, tuple) else data).shape[1:2]
-    if output.ndim < 3 or output.shape[1:2] != steps:
+    steps = data.shape[axis]
+    if output.ndim < 3 - (axis == 0 and data.ndim == 2) or output.shape[axis] != steps:
         return total(output)
     if lengths is None:
-        return total(output[:, -1])
-    counts = check_lengths(lengths[-1] if isinstance(lengths, tuple) else lengths, steps[0], output.shape[0])
-    weight = np.zeros((*output.shape[:2], *(1,) * (output.ndim - 2)))
+        return total(output[:, -1] if axis else output[-1])
+    counts = check_lengths(lengths[-1] if isinstance(lengths, tuple) else lengths, steps, output.shape[1 - axis])
+    weight = np.zeros((len(counts), steps))
     weight[np.flatnonzero(counts), counts[counts > 0] - 1] = 1
-    return total(output * as_tensor(weight.astype(output.dtype)))
+    shaped = (weight if axis else weight.T).reshape(*output.shape[:2], *(1,) * (output.ndim - 2))
+    return total(output * as_tensor(shaped.astype(output.dtype)))
+
+
+def valid_rows(r: Recurrence, given: Numbers) -> Array | None:
+    """Which steps of which rows a mask lets through, [T, B]; None without a mask."""
+    found = next((x for k, x in zip(r.slices, given.slices, strict=True) if k == "valid[t]"), None)
+    return None if found is None else np.asarray(found, bool)
 
 
 def parameter_names(model: Module) -> Names:

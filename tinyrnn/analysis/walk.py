@@ -114,7 +114,7 @@ class Walk:
         wanted = {f"value {k}": n for k, n in self.quantities.items()}
         wanted |= {f"gradient {k}": self.adjoint[n] for k, n in self.quantities.items() if n in self.adjoint}
         wanted |= {f"sent {a} -> {b}": n for (a, b), n in self.sent.items()}
-        wanted |= {f"part {k}": self.adjoint[inputs[k]] for k in r.constants if inputs.get(k) in self.adjoint}
+        wanted |= {f"part {k}": self.adjoint[inputs[k]] for k in r.parameters if inputs.get(k) in self.adjoint}
         wanted |= {f"before {k}": self.adjoint[inputs[k]] for k in r.remembered if inputs.get(k) in self.adjoint}
         return Graph(wanted)
 
@@ -134,35 +134,37 @@ class Walk:
             yield Moment(position + 1, {k: run[f"value {k}"] for k in self.quantities},
                          {k: run.get(f"gradient {k}") for k in self.quantities},
                          {(a, b): run[f"sent {a} -> {b}"] for a, b in self.sent},
-                         {k: run[f"part {k}"] for k in r.constants if f"part {k}" in run})
+                         {k: run[f"part {k}"] for k in r.parameters if f"part {k}" in run})
 
-    def jacobians(self, given: Numbers) -> Iterator[tuple[int, Array]]:
-        """Position and `d(state after the step) / d(state before it)` of every step, [B, S, S], last step first.
+    def jacobians(self, given: Numbers, row: int = 0) -> Iterator[tuple[int, Array]]:
+        """Position and `d(state after the step) / d(state before it)` of every step for one row, [S, S], last step first.
 
-        S counts the entries of all floating states together, in their order; one run back for each of them serves every
-        row of the batch, because rows do not meet within a cell.
+        S counts the entries of all floating states together, in their order.  Rows do not meet within a step, so every
+        row of the batch is given the numbers of the chosen one and the seed of another entry.
         """
         r = self.recurrence
         moving = [k for k, n in enumerate(r.carried) if n.floating]
         back = Graph({str(k): self.adjoint[r.step.inputs[r.remembered[k]]] for k in moving
                       if r.step.inputs.get(r.remembered[k]) in self.adjoint})
-        states = self._states(given)
-        batch, sizes = r.carried[moving[0]].shape[0], [int(np.prod(r.carried[k].shape[1:])) for k in moving]
+        states, batch = self._states(given), r.carried[moving[0]].shape[0]
+        sizes = [int(np.prod(r.carried[k].shape[1:])) for k in moving]
         ends = np.cumsum([0, *sizes])
         for position, t in reversed(r.moments):
             values = {**dict(zip(r.remembered, states[t], strict=True)), **self._given(given, position)}
+            values = {k: v if k in r.parameters else _everywhere(v, row, batch) for k, v in values.items()}
             values |= {str(n.at[0]): np.zeros(n.shape, n.dtype) for n in (*self._seeds, *self._told.values())}
-            jacobian = np.zeros((batch, ends[-1], ends[-1]))
-            for i in range(ends[-1]):
-                k = int(np.searchsorted(ends, i, "right")) - 1
-                seed = np.zeros((batch, sizes[k]), r.carried[moving[k]].dtype)
-                seed[:, i - ends[k]] = 1
-                values[f"seed {moving[k]}"] = seed.reshape(r.carried[moving[k]].shape)
+            jacobian = np.zeros((ends[-1], ends[-1]))
+            for first in range(0, ends[-1], batch):
+                entries = np.arange(first, min(first + batch, ends[-1]))
+                seeds = np.zeros((batch, ends[-1]))
+                seeds[np.arange(len(entries)), entries] = 1
+                for k, a, b in zip(moving, ends, ends[1:], strict=False):
+                    node = r.carried[k]
+                    values[f"seed {k}"] = seeds[:, a:b].reshape(node.shape).astype(node.dtype)
                 run = back.run({n: values[n] for n in back.inputs})
-                values[f"seed {moving[k]}"] = np.zeros_like(values[f"seed {moving[k]}"])
                 for m, name in enumerate(map(str, moving)):
                     if name in run:
-                        jacobian[:, i, ends[m] : ends[m + 1]] = run[name].reshape(batch, -1)
+                        jacobian[entries, ends[m] : ends[m + 1]] = run[name].reshape(batch, -1)[: len(entries)]
             yield position + 1, jacobian
 
     def _states(self, given: Numbers) -> list[list[Array]]:
@@ -178,6 +180,11 @@ class Walk:
         r = self.recurrence
         return {**{k: x[position] for k, x in zip(r.slices, given.slices, strict=True)},
                 **dict(zip(r.constants, given.constants, strict=True))}
+
+
+def _everywhere(value: Array, row: int, batch: int) -> Array:
+    """One row of a batch in the place of all of them."""
+    return np.broadcast_to(value[row : row + 1], value.shape) if value.ndim and value.shape[0] == batch else value
 
 
 def _sent(reader: Node, adjoint: Node, others: set[Node]) -> dict[Node, Node]:

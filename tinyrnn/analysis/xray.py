@@ -13,8 +13,8 @@ from ..cells import Cell
 from ..errors import ArgumentError
 from ..nn.module import Module
 from .dynamics import singular_values, step_jacobians
-from .printed import Printed
-from .study import Loss, study_cell, study_model
+from .printed import Printed, plain
+from .study import Loss, study_cell, study_model, valid_rows
 from .walk import Array, Moment, Numbers, Walk
 
 NEAR = 0.05  # a sigmoid within 5 % of its ends, a tanh within 5 % of ±1, counts as saturated
@@ -32,6 +32,7 @@ class LayerRay:
     split: Mapping[str, Mapping[str, Array]]          # quantity -> reader -> its share of dL/dq[t]; shares sum to 1
     walk: Walk
     numbers: Numbers
+    valid: Array | None = None                        # bool [T, B] under a mask
 
     @property
     def steps(self) -> int:
@@ -54,7 +55,8 @@ class LayerRay:
 
     def jacobian(self, t: int, s: int) -> Array:
         """`d s[t] / d s[s]` for t >= s, [S, S], in steps of the layer's own reading; s = 0 is the initial state."""
-        if not 0 <= s <= t <= self.steps:
+        whole = all(isinstance(n, (int, np.integer)) for n in (t, s))
+        if not whole or not 0 <= s <= t <= self.steps:
             raise ArgumentError(f"jacobian({t}, {s}): expected 0 <= s <= t <= {self.steps}")
         product = np.eye(self.jacobians.shape[-1])
         for j in self.jacobians[s:t]:
@@ -67,32 +69,42 @@ class LayerRay:
         return singular_values(self.jacobians)
 
     def dies(self, quantity: str, share: float = 1e-6) -> int | None:
-        """The last position at which the gradient is below `share` of its largest; None where it never is."""
+        """The position nearest to the loss before which, in the layer's reading, the gradient stays below `share` of its
+        largest; None where it never is that small.  Steps that are padding in every row do not count."""
+        if quantity not in self.gradients:
+            raise ArgumentError(f"layer {self.name} has no quantity {quantity!r}; known: {', '.join(self.gradients)}")
         norms = self.gradients[quantity]
-        below = np.flatnonzero(~(norms >= share * np.nanmax(norms, initial=0.0)))
-        return None if not len(below) else int(below[-1]) + 1
+        most, died = np.nanmax(norms, initial=0.0), None
+        for p in self.walk.recurrence.scan.order:
+            if self.valid is not None and not self.valid[p].any():
+                continue
+            if norms[p] >= share * most or not most:
+                break
+            died = p + 1
+        return died
 
     def to_dict(self) -> dict[str, Any]:
         """All arrays as lists."""
-        return {"name": self.name, "gradients": {k: v.tolist() for k, v in self.gradients.items()},
-                "parameters": {k: v.tolist() for k, v in self.parameters.items()},
-                "saturation": {k: {e: v.tolist() for e, v in ends.items()} for k, ends in self.saturation.items()},
-                "split": {k: {r: v.tolist() for r, v in parts.items()} for k, parts in self.split.items()}}
+        return {"name": self.name, "gradients": {k: plain(v) for k, v in self.gradients.items()},
+                "parameters": {k: plain(v) for k, v in self.parameters.items()},
+                "saturation": {k: {e: plain(v) for e, v in ends.items()} for k, ends in self.saturation.items()},
+                "split": {k: {r: plain(v) for r, v in parts.items()} for k, parts in self.split.items()}}
 
     def __str__(self) -> str:
         shown = _some(self.steps)
         lines = [f"{self.name}: {self.steps} steps", "  ‖dL/d·‖".ljust(20) + "".join(f"t={t}".rjust(10) for t in shown)]
         lines += [f"  {k}".ljust(20) + "".join(f"{v[t - 1]:10.2e}" for t in shown) for k, v in self.gradients.items()]
         for k, ends in self.saturation.items():
-            lines.append(f"  {k} saturated: " + ", ".join(f"{e} {v.mean():.0%}" for e, v in ends.items())
-                         + " of entries, over all steps")
+            lines.append(f"  {k} saturated: " + ", ".join(f"{e} {np.nanmean(v):.0%}" for e, v in ends.items())
+                         + " of entries, over all valid steps")
         for k, parts in self.split.items():
             means = {r: float(np.nanmean(v)) if np.isfinite(v).any() else float("nan") for r, v in parts.items()}
             shares = ", ".join(f"{r} {v:+.0%}" for r, v in means.items() if np.isfinite(v))
             lines.append(f"  dL/d{k} comes by {shares} (means)")
         for k in self.gradients:
             if k in self.walk.recurrence.remembered and (died := self.dies(k)) is not None:
-                lines.append(f"  the gradient of {k} is below 1e-6 of its largest up to t = {died}")
+                where = f"from t = {died} on" if self.walk.recurrence.scan.reverse else f"up to t = {died}"
+                lines.append(f"  the gradient of {k} is below 1e-6 of its largest {where}")
         return "\n".join(lines)
 
 
@@ -118,7 +130,7 @@ class XRay(Printed):
         return self.layers[name]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"title": self.title, "loss": self.loss, "values": self.what,
+        return {"title": self.title, "loss": plain(self.loss), "values": self.what,
                 "layers": {k: r.to_dict() for k, r in self.layers.items()}}
 
     def __str__(self) -> str:
@@ -182,9 +194,11 @@ def xray(what: Cell | Module, x: Any = None, y: Any = None, *, lengths: Any = No
     (True, (3, 3))
     """
     if isinstance(what, Cell):
+        if y is not None or lengths is not None or mask is not None:
+            raise ArgumentError("a cell is x-rayed on x or steps=, and values=; y, lengths and mask are for layers and models")
         study = study_cell(what, steps, _cell_values(what, x, values), loss or "last", sizes, rng=rng)
     elif isinstance(what, Module):
-        if x is None or steps is not None or values is not None:
+        if x is None or steps is not None or values is not None or sizes is not None:
             raise ArgumentError("a layer or model is x-rayed on data: xray(model, x, y); steps and values are for cells")
         study = study_model(what, x, y, lengths=lengths, mask=mask, loss=loss)
     else:
@@ -205,6 +219,7 @@ def _cell_values(cell: Cell, x: Any, values: Mapping[str, Any] | None) -> dict[s
     return {**given, cell.inputs[0]: x}
 
 
+@np.errstate(all="ignore")
 def _ray(walk: Walk, given: Numbers) -> LayerRay:
     """One walk back, reduced to norms and shares."""
     steps, r = walk.recurrence.steps, walk.recurrence
@@ -216,6 +231,7 @@ def _ray(walk: Walk, given: Numbers) -> LayerRay:
     saturation = {q: {e: np.zeros(steps) for e in found} for q, found in ends.items() if found}
     split: dict[str, dict[str, Array]] = {}
     later: Moment | None = None
+    valid = valid_rows(r, given)
     for m in walk.moments(given):
         at = m.position - 1
         for q in floating:
@@ -225,12 +241,13 @@ def _ray(walk: Walk, given: Numbers) -> LayerRay:
                 split.setdefault(q, {}).setdefault(reader, np.full(steps, np.nan))[at] = share
         for q in saturation:
             for e, test in ends[q].items():
-                saturation[q][e][at] = np.mean(test(m.values[q]))
+                rows = m.values[q] if valid is None else m.values[q][valid[at]]
+                saturation[q][e][at] = np.mean(test(rows)) if rows.size else np.nan
         for p, part in m.parameters.items():
             parameters.setdefault(p, np.zeros(steps))[at] = np.linalg.norm(part)
             totals[p] = totals[p] + part if p in totals else part
         later = m
-    return LayerRay(r.name, gradients, parameters, totals, saturation, split, walk, given)
+    return LayerRay(r.name, gradients, parameters, totals, saturation, split, walk, given, valid)
 
 
 def _ends(op: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ..ir.ops.structure import stack, take
 from ..ir.scan import scan
 from ..passes.derivatives import grad
 from ..passes.unroll import unroll
+from ..shapes import show
 from . import latex
 from .equations import System, parse, show_system
 from .initial import orthogonal, uniform, xavier
@@ -127,6 +128,11 @@ class Cell:
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """In a notebook: the picture; the equations where only LaTeX is shown."""
+        bundle: dict[str, str] = self.draw()._repr_mimebundle_()
+        return {**bundle, "text/latex": self._repr_latex_(), "text/plain": self.text}
 
     def draw(self, file: str | None = None, **options: Any) -> Any:
         """A picture of the cell, folded or (with `steps=`) unrolled; see `tinyrnn.draw`."""
@@ -297,7 +303,10 @@ class Cell:
         if callable(loss):
             handle = LENSES["tensor"]
             per_step = [{n: handle(take(y, t)) for n, y in traces.items()} for t in range(steps)]
-            return node_of(loss([d[self.outputs[0]] if len(d) == 1 else d for d in per_step]))
+            total = node_of(loss([d[self.outputs[0]] if len(d) == 1 else d for d in per_step]))
+            if total.shape:
+                raise ArgumentError(f"the loss is to be one number, the function gave shape {show(total.shape)}: take .sum()")
+            return total
         if loss not in ("sum", "last"):
             raise ArgumentError(f"loss={loss!r}: expected 'sum', 'last' or a function of the list of outputs")
         return _total(sum_(y if loss == "sum" else take(y, steps - 1)) for y in traces.values())

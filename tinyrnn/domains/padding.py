@@ -3,8 +3,9 @@
     zero + a = a        padded + a = padded        zero × a = zero        padded × clean = padded
 
 Numbers that follow from lengths and literals alone are known and computed as they are, so that a mask selects exactly.
-An output without a padded entry is the same function of the clean entries for all values of the padded ones: a proof,
-not a test.  In the strict domain zero × padded is padded (as 0 × NaN is NaN), which a mask must prevent by `where`.
+An output without a padded entry is the same function of the clean entries for all values of the padded ones with which
+every number on the way is finite: a proof, not a test.  In the strict domain zero × padded is padded (as 0 × NaN is NaN,
+and 0 / 0), which a mask must prevent by `where`; what it proves holds for all values, NaN and infinity included.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ class Padding(Domain):
         a, b = (tags_of(v) for v in values)
         return np.where(self._vanishes(a, b), ZERO, np.maximum(a, b))
 
+    _scale = _mul
+
     def _vanishes(self, a: Tags, b: Tags) -> Any:
         """Where a product is zero whatever the other factor is."""
         zero = (a == ZERO) | (b == ZERO)
@@ -113,7 +116,13 @@ class Padding(Domain):
         if not isinstance(c, Mark):
             return np.where(np.asarray(c), tags_of(a), tags_of(b))
         either = np.maximum(tags_of(a), tags_of(b))
-        return np.where(either == ZERO, ZERO, np.maximum(either, c.tags))
+        chosen = np.where(either == ZERO, ZERO, np.maximum(either, c.tags))
+        return np.where(c.tags == ZERO, tags_of(b), chosen)  # a predicate that is zero is known to be false
+
+    def _both(self, values: Sequence[Any], at: Any) -> Tags:
+        """False and anything is false."""
+        a, b = (tags_of(v) for v in values)
+        return np.where((a == ZERO) | (b == ZERO), ZERO, np.maximum(a, b))
 
     def _clip(self, values: Sequence[Any], at: Any) -> Tags:
         low, high = at

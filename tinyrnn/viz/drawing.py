@@ -141,7 +141,7 @@ def _cell(cell: Cell, steps: int | None, gradients: bool, values: Mapping[str, A
     if not gradients and (values is not None or loss is not None):
         raise ArgumentError("values and loss belong to a run: ask for gradients=True or show='heat'")
     if steps is None and (gradients or show != "auto") and not (values and any(n in values for n in cell.inputs)):
-        raise ArgumentError("gradients flow through an unrolled cell: give steps=, for example steps=4")
+        raise ArgumentError("gradients and heat maps are of an unrolled cell: give steps=, for example steps=4")
     if not gradients and steps is None:
         return _folded(cell, cell.title, theme)
     if not gradients and steps is not None:

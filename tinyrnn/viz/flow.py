@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ class Flow:
         return level(norm, self.most, self.span)
 
 
+@np.errstate(all="ignore")
 def flow_of(tile: Tile, given: Numbers, loss: float, what: str) -> Flow:
     """The run of a recurrence, seen on the items of its tile."""
     walk = Walk(tile.recurrence, {k: i.node for k, i in tile.items.items() if i.kind != "exit"})
@@ -48,11 +49,13 @@ def flow_of(tile: Tile, given: Numbers, loss: float, what: str) -> Flow:
         canonical.setdefault(n, k)
     flow = Flow({}, {}, {}, {}, {}, 0.0, 6, loss, what)
     totals: dict[str, Any] = {}
+    last = tile.recurrence.scan.order[-1] + 1
     for m in walk.moments(given):
         flow.nodes[m.position] = {k: _norm(m.gradients[k]) for k in walk.quantities}
         flow.edges[m.position] = {(r, s): _edge(tile, m, r, s, canonical) for r, i in tile.items.items() for s in i.sources}
         flow.values[m.position] = {k: _range(v) for k, v in m.values.items()}
-        flow.told[m.position] = {k: norm for k in tile.outputs() if (norm := _told(given, tile.items[k].node, m.position))}
+        told = {k: _told(given, tile.items[k].node, m.position, last, tile.recurrence.carried) for k in tile.outputs()}
+        flow.told[m.position] = {k: norm for k, norm in told.items() if norm}
         for k, part in m.parameters.items():
             totals[k] = totals[k] + part if k in totals else part
     flow.parameters = {k: float(np.linalg.norm(v)) for k, v in totals.items()}
@@ -61,13 +64,17 @@ def flow_of(tile: Tile, given: Numbers, loss: float, what: str) -> Flow:
     return flow
 
 
-def _told(given: Numbers, node: Node, position: int) -> float:
-    """The norm of what the loss sends to an output; 0 where it does not read it."""
-    return float(np.linalg.norm(given.told[node][position - 1])) if node in given.told else 0.0
+def _told(given: Numbers, node: Node, position: int, last: int, carried: Sequence[Node]) -> float:
+    """The norm of what the loss itself sends to a value, at a step or after the last one; 0 where it does not read it."""
+    parts = [given.told[node][position - 1]] if node in given.told else []
+    if position == last:
+        parts += [g for n, g in zip(carried, given.told_at_end, strict=True) if n is node and g is not None]
+    return float(np.linalg.norm(sum(parts))) if parts else 0.0
 
 
 def _norm(gradient: Any) -> float | None:
-    return None if gradient is None else float(np.linalg.norm(gradient))
+    with np.errstate(all="ignore"):
+        return None if gradient is None else float(np.linalg.norm(gradient))
 
 
 def _range(value: Any) -> tuple[float, float]:

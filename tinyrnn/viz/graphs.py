@@ -133,8 +133,8 @@ def _box(piece: Piece, at: Point, size: Size, lines: Sequence[str], state: str |
 
 def _built_in(p: Pieces, size: Mapping[str, Size]) -> Places:
     """Layers of our own: the body of every scan is laid out by itself and stands in the whole as one box."""
-    bodies = [g for g in p.groups if "body" in g]
-    own = {g: [k for k, x in p.found.items() if x.group == g] for g in bodies}
+    bodies = dict.fromkeys(g for x in p.found.values() if (g := p.outermost(x.group)) and "body" in g)
+    own = {g: [k for k, x in p.found.items() if p.outermost(x.group) == g] for g in bodies}
     home = {k: g for g, keys in own.items() for k in keys}
     inner = {g: lay_out(Plan({k: size[k] for k in keys}, {k: [r for r in p.found[k].reads if home.get(r) == g] for k in keys}))
              for g, keys in own.items()}
@@ -146,9 +146,10 @@ def _built_in(p: Pieces, size: Mapping[str, Size]) -> Places:
     outer = lay_out(Plan(outer_size, reads))
     at, frames = dict(outer.at), {}
     for g, layout in inner.items():
-        (x, y), (w, h) = outer.at[g], outer_size[g]
-        frames[g] = (x - w / 2, y - h / 2, w, h)
-        at |= {k: (x - w / 2 + 10 + px, y - h / 2 + 24 + py) for k, (px, py) in layout.at.items()}
+        w, h = outer_size[g]
+        left, top = outer.at[g][0] - w / 2, outer.at[g][1] - h / 2
+        frames[g] = (left, top, w, h)
+        at |= {k: (left + 10 + px, top + 24 + py) for k, (px, py) in layout.at.items()}
     return at, _ways(p, size, at, home, inner, frames, outer), frames, (outer.width, outer.height)
 
 

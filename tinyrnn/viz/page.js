@@ -10,8 +10,8 @@ const make = (tag, text, cls) => {
 let page, svg, at = 0, chosen = "";
 
 /* numbers */
-const short = (x) => x === 0 ? "0" : Math.abs(x) >= 1e-3 && Math.abs(x) < 1e4 ? String(+x.toPrecision(3)) : x.toExponential(1);
-const norm = (x) => x === null || x === undefined ? "none" : x === 0 ? "0" : x.toExponential(3);
+const short = (x) => x === null ? "not finite" : x === 0 ? "0" : Math.abs(x) >= 1e-3 && Math.abs(x) < 1e4 ? String(+x.toPrecision(3)) : x.toExponential(1);
+const norm = (x) => x === null || x === undefined ? "none" : x === "inf" ? "not finite" : x === 0 ? "0" : x.toExponential(3);
 const isMatrix = (a) => Array.isArray(a) && Array.isArray(a[0]);
 
 function heat(caption, array) {
@@ -45,6 +45,7 @@ function reveal() {
     const id = bare(n.id), first = page.forward[id];
     n.classList.toggle("todo", first !== undefined && first > at);
     n.classList.remove("on", "back");
+    n.tabIndex = -1;
   }
   for (const w of svg.querySelectorAll(".wire")) {
     const from = bare(w.dataset.from), to = bare(w.dataset.to);
@@ -52,9 +53,9 @@ function reveal() {
     w.classList.toggle("todo", when !== undefined && when > at);
   }
   const stop = page.stops[at - 1];
-  if (!stop) return;
-  const here = node(stop.node);
-  if (here) {
+  const here = node(stop ? stop.node : page.stops[0].node);
+  if (here) here.tabIndex = 0;
+  if (stop && here) {
     here.classList.add("on");
     here.classList.toggle("back", stop.way === "b");
   }
@@ -89,9 +90,10 @@ function say() {
     line.append(document.importNode(parsed(f.mathml), true));
     left.append(line);
   }
-  if (stop.value !== undefined) right.append(heat(`value of ${stop.name}`, stop.value));
+  const row = page.rows > 1 ? ", row 1" : "", rows = page.rows > 1 ? " over all rows" : "";
+  if (stop.value !== undefined) right.append(heat(`value of ${stop.name}${row}`, stop.value));
   if (stop.way === "b") {
-    right.append(heat(`gradient ∂L/∂${stop.name}, norm ${norm(stop.norm)}`, stop.gradient));
+    right.append(heat(`gradient ∂L/∂${stop.name}${row}; norm${rows} ${norm(stop.norm)}`, stop.gradient));
     right.append(list("arrives from", stop.from), list("is sent on to", stop.to));
   }
   if (chosen) right.append(sum());
@@ -177,7 +179,7 @@ function show(n, quiet) {
   at = Math.max(0, Math.min(page.stops.length, n));
   $("slider").value = at;
   const stop = page.stops[at - 1];
-  if (stop && stop.step) $("time").value = stop.step;
+  $("time").value = stop && stop.step ? stop.step : at ? page.steps : 1;
   $("slider").setAttribute("aria-valuetext", stop ? stop.name : "start");
   reveal();
   say();
@@ -224,7 +226,7 @@ $("strong").onchange = () => { $("through").value = ""; marks(); };
 $("through").onchange = () => { $("strong").checked = false; marks(); };
 if ($("layer")) $("layer").onchange = (e) => open(+e.target.value);
 $("picture").addEventListener("click", (e) => {
-  const word = e.target.closest("text");
+  const word = e.target.closest("tspan") || e.target.closest("text");
   const name = word && word.textContent.split(":")[0].trim().split(/\s+/).map((w) => w.replace(/ᵀ$/, "")).find((w) => w in page.parameters);
   if (name) { choose(name); return; }
   const n = e.target.closest(".node");
@@ -237,7 +239,7 @@ function toNode(id) {
   if (any >= 0) show(any + 1);
 }
 document.addEventListener("keydown", (e) => {
-  const typing = /^(SELECT|INPUT)$/.test(e.target.tagName);
+  const typing = e.target.tagName === "SELECT" || e.target.type === "range";
   if ((e.key === "Enter" || e.key === " ") && e.target.classList && e.target.classList.contains("node")) { toNode(bare(e.target.id)); e.preventDefault(); }
   if (typing || e.altKey || e.ctrlKey || e.metaKey) return;
   const move = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: page.stops.length }[e.key];
@@ -258,7 +260,12 @@ if (location.hash === "#selftest") {
     }
     if (svg.querySelectorAll(".todo").length) bad.push(`${svg.querySelectorAll(".todo").length} parts hidden at the end`);
     $("strong").checked = true; marks();
-    if (!svg.querySelector(".node.marked")) bad.push("the strongest path marks nothing");
+    const known = new Set(page.edges.flatMap(([a, b]) => [a + " " + b, b + " " + a]));
+    for (const way of page.strongest) way.forEach((id, k) => {
+      if (!node(id)) bad.push(`the strongest path goes through ${id}, which is not there`);
+      if (k && !known.has(way[k - 1] + " " + id)) bad.push(`the strongest path jumps from ${way[k - 1]} to ${id}`);
+    });
+    if (page.strongest.length && !svg.querySelector(".node.marked")) bad.push("the strongest path marks nothing");
     $("strong").checked = false;
     for (const s of Object.keys(page.states)) {
       $("through").value = s; marks();

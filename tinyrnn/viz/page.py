@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..nn.module import Module
 from ..symbolic import pages
 from ..symbolic.derive import derive
 from .flow import flow_of
-from .items import at_step, pretty
+from .items import Item, at_step, pretty
 from .scene import clean, xml
 from .steps import shape_of, unrolled, weights_of
 from .tile import gate_order, tile_of
@@ -73,9 +74,11 @@ def page(what: Cell | Module, file: str | os.PathLike[str] | None = None, x: Any
     >>> "default-src 'none'" in page.html
     True
     """
+    if steps is not None:
+        check_steps(steps)
     if isinstance(what, Cell):
         sequence = values is not None and any(n in values for n in what.inputs)
-        study = study_cell(what, steps or (None if sequence else 6), values, loss, sizes, rng=rng)
+        study = study_cell(what, 6 if steps is None and not sequence else steps, values, loss, sizes, rng=rng)
         cells: Mapping[str, Cell] = {study.recurrences[0].name: what}
     elif isinstance(what, Module):
         if x is None or steps is not None or values is not None:
@@ -86,10 +89,7 @@ def page(what: Cell | Module, file: str | os.PathLike[str] | None = None, x: Any
         raise ArgumentError(f"page takes a cell or a model, got {type(what).__name__}")
     if not study.recurrences:
         raise ArgumentError(f"{study.title} has no recurrence to step through")
-    longest = max(r.steps for r in study.recurrences)
-    if longest > MOST_STEPS:
-        raise ArgumentError(f"a page steps through at most {MOST_STEPS} steps, this run has {longest}; use draw(cell, steps="
-                            f"{longest}, show='heat') or xray for long sequences")
+    check_steps(max(r.steps for r in study.recurrences))
     layers = [_Layer(w, n, study, cells.get(w.recurrence.name)) for w, n in study.walks()]
     made = Page(f"{study.title}, step by step", _document(study, layers))
     if file is not None:
@@ -97,11 +97,19 @@ def page(what: Cell | Module, file: str | os.PathLike[str] | None = None, x: Any
     return made
 
 
+def check_steps(steps: int) -> None:
+    """A page is for reading; long runs have other views."""
+    if steps > MOST_STEPS:
+        raise ArgumentError(f"a page steps through at most {MOST_STEPS} steps, this run has {steps}; for long sequences there "
+                            "are draw(cell, steps=..., show='heat') and xray")
+
+
 def _cells(model: Module, study: Study) -> dict[str, Cell]:
     """The cell of every recurrence of a model."""
     found = ((path, getattr(m, "cell", None)) for path, m in model.named_modules())
     layers = [(path, cell) for path, cell in found if isinstance(cell, Cell)]
-    return {r.name: cell for path, cell in layers for r in study.recurrences if r.name.startswith(path)}
+    return {r.name: cell for path, cell in layers for r in study.recurrences
+            if not path or r.name == path or r.name.startswith(f"{path}.")}
 
 
 # ---- what a page knows of one recurrence
@@ -122,10 +130,12 @@ class _Layer:
         self.formulas: list[dict[str, str]] = []
         self._formula_of = self._formulas()
         inputs = walk.recurrence.step.inputs
-        shapes = {k: shape_of(list(map(str, inputs[k].shape))) for k in walk.recurrence.constants if k in inputs}
+        shapes = {k: shape_of(list(map(str, inputs[k].shape))) for k in walk.recurrence.parameters if k in inputs}
         weights = weights_of(cell) if cell is not None and set(cell.parameters) == set(shapes) else shapes
         title = f"{study.title}: {self.name}" if cell is None else cell.title
-        self.svg = unrolled(self.tile, title, weights, "all", self.flow).svg()
+        drawn = unrolled(self.tile, title, weights, "all", self.flow).svg()
+        self.svg = drawn.replace('role="img" aria-labelledby', 'role="group" aria-labelledby', 1).replace(
+            'role="img" aria-label=', 'role="button" aria-label=')  # boxes are to be pressed here
 
     def data(self) -> dict[str, Any]:
         """Everything the script needs."""
@@ -139,7 +149,8 @@ class _Layer:
                     forward[f"{leaves}-{p}"] = forward[f"{self.tile.items[leaves].sources[0]}-{p}"]
                     after = f"{self.tile.arrives[slot]}-{self.order[t + 1]}" if t + 1 < len(self.order) else "loss"
                     backward[f"{leaves}-{p}"] = backward[after]
-        return {"name": clean(self.name), "loss": self.study.loss, "steps": len(self.order), "rows": self._rows(),
+        loss = self.study.loss if np.isfinite(self.study.loss) else None
+        return {"name": clean(self.name), "loss": loss, "steps": len(self.order), "rows": self._rows(),
                 "stops": stops, "forward": forward, "backward": backward, "edges": self._edges(), "formulas": self.formulas,
                 "parameters": self._parameters(backward), "strongest": self._strongest(), "states": self._states()}
 
@@ -162,7 +173,12 @@ class _Layer:
         if self._formula_of.get(k):
             stop["formulas"] = self._formula_of[k]
         if way == "b":
+            if k in self.tile.arrives:
+                stop["name"] += f", through step {p}"
             sent = [[self._called(s, p), _rounded(self.flow.edges[p].get((k, s)))] for s in item.sources]
+            before = self.order.index(p) - 1
+            if k in self.tile.arrives and before >= 0:
+                sent.append([f"step {self.order[before]}", _rounded(self.flow.nodes[p].get(k))])
             stop |= {"gradient": _row(m.gradients[k]), "norm": _rounded(self.flow.nodes[p].get(k)),
                      "from": self._received(k, p), "to": sent}
         return stop
@@ -177,9 +193,8 @@ class _Layer:
             if (leaves == k or (exit_.kind == "exit" and k in exit_.sources)) and after < len(self.order):
                 late = self.order[after]
                 out.append([f"step {late}", _rounded(self.flow.nodes[late].get(self.tile.arrives[slot]))])
-        told = self.given.told.get(self.tile.items[k].node)
-        if told is not None and self.tile.items[k].kind == "state":
-            out.append(["the loss", _rounded(float(np.linalg.norm(told[p - 1])))])
+        if k in self.flow.told[p]:
+            out.append(["the loss", _rounded(self.flow.told[p][k])])
         return out
 
     def _called(self, k: str, p: int) -> str:
@@ -187,12 +202,12 @@ class _Layer:
         item = self.tile.items[k]
         head, named, _ = item.lines[0].partition("   ")
         if item.kind in ("input", "state"):
-            return clean(at_step(head, p, -1 if self.tile.recurrence.scan.reverse else 1), 60)
+            base, mark, lag = head.partition("ₜ")
+            return at_step(clean(base, 40) + mark + lag, p, -1 if self.tile.recurrence.scan.reverse else 1)
         if named:
-            return clean(pretty(f"{head}[{p}]"), 60)
+            return pretty(f"{clean(head, 40)}[{p}]")
         if item.kind == "gate":
-            state = next((r for r, i in self.tile.items.items() if i.node is item.node and i.kind == "state"), None)
-            return self._called(state, p) if state else clean(f"{head}({', '.join(item.weights)})", 60)
+            return clean(f"{head}({', '.join(item.weights)})", 60)
         names = [self._called(s, p) for s in item.sources]
         if item.kind == "op":
             return clean(f"({f' {head} '.join(names)})", 60)
@@ -211,7 +226,8 @@ class _Layer:
             texts += [("local derivative", rf"\frac{{\partial {_signal(a)}}}{{\partial {_signal(b)}}} = {latex.term(t)}")
                       for (a, b), t in d.local_terms.items() if a.partition("[")[0] == e.name]
             texts += [("backward", f.latex) for k, f in d.recurrence.items() if k == e.name]
-            by_name[e.name] = [self._formula(what, text) for what, text in texts]
+            back = self.tile.recurrence.scan.reverse
+            by_name[e.name] = [self._formula(what, _turned(text) if back else text) for what, text in texts]
         found: dict[str, list[int]] = {}
         labels = {n: label.name for label, n in self.tile.recurrence.step.labels.items()}
         for k in reversed(self.keys):
@@ -243,8 +259,38 @@ class _Layer:
         return out
 
     def _strongest(self) -> list[list[str]]:
+        """The strongest ways, box by box as they are drawn."""
         moments = [self.moments[p] for p in reversed(self.order)]
-        return [["loss", *(f"{k}-{p}" for k, p in route.stops)] for route in strongest(self.walk, moments)]
+        readers: dict[str, list[str]] = {}
+        for a, b in self._edges():
+            readers.setdefault(a, []).append(b)
+        out = []
+        for route in strongest(self.walk, moments):
+            stops = ["loss", *(f"{k}-{p}" for k, p in route.stops)]
+            way = ["loss"]
+            for reader, source in pairwise(stops):
+                way += self._drawn(source, reader, readers)
+            out.append(way)
+        return out
+
+    def _drawn(self, source: str, reader: str, readers: Mapping[str, list[str]]) -> list[str]:
+        """The boxes from a reader (left out) back to what it reads: other boxes of the same values, and exits, in between."""
+        same = {self._item(source).node, self._item(reader).node if reader != "loss" else None}
+        queue, after = [source], {source: ""}
+        for k in queue:
+            if reader in readers.get(k, ()):
+                way = [k]
+                while after[way[-1]]:
+                    way.append(after[way[-1]])
+                return way
+            for r in readers.get(k, ()):
+                if r not in after and r != "loss" and (self._item(r).kind == "exit" or self._item(r).node in same):
+                    after[r] = k
+                    queue.append(r)
+        return [source]
+
+    def _item(self, box: str) -> Item:
+        return self.tile.items[box.rpartition("-")[0]]
 
     def _states(self) -> dict[str, list[str]]:
         """The boxes of every state, at every step."""
@@ -260,7 +306,12 @@ class _Layer:
         out = [[f"{s}-{p}", f"{r}-{p}"] for p in self.order for r, i in self.tile.items.items() for s in i.sources]
         out += [[f"{leaves}-{a}", f"{arrives}-{b}"] for a, b in zip(self.order, self.order[1:], strict=False)
                 for leaves, arrives in zip(self.tile.leaves, self.tile.arrives, strict=True)]
-        return out + [[f"{k}-{p}", "loss"] for p in self.order for k in self.tile.outputs()]
+        return out + [[f"{k}-{p}", "loss"] for p in self.order for k in self.flow.told[p]]
+
+
+def _turned(text: str) -> str:
+    """A formula for a layer that reads from the end: the step before is t + 1."""
+    return text.replace("t-1", "t\0").replace("t+1", "t-1").replace("t\0", "t+1")
 
 
 def _signal(text: str) -> str:
@@ -269,8 +320,9 @@ def _signal(text: str) -> str:
     return latex.name(name, inside.removesuffix("]") or "t")
 
 
-def _rounded(x: float | None) -> float | None:
-    return None if x is None or not np.isfinite(x) else float(f"{x:.4g}")
+def _rounded(x: float | None) -> float | str | None:
+    """To four digits; `inf` stands for all that is not finite."""
+    return None if x is None else float(f"{x:.4g}") if np.isfinite(x) else "inf"
 
 
 def _row(array: Any) -> Any:
@@ -288,6 +340,7 @@ def _shown(array: Any) -> Any:
 
 # ---- the document
 
+@np.errstate(all="ignore")
 def _document(study: Study, layers: Sequence[_Layer]) -> str:
     css = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     js = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-8")
@@ -314,9 +367,9 @@ def _document(study: Study, layers: Sequence[_Layer]) -> str:
 <label>t <input id="time" type="range" min="1" max="1" value="1"></label>
 <label>gradient of <select id="parameter"><option value="">no parameter</option></select></label>
 <label><input id="strong" type="checkbox"> strongest path</label>
-<label>all paths through <select id="through"><option value="">…</option></select></label>{choice}</div>
-<main><div id="picture" tabindex="0" role="group" aria-label="the unrolled graph">{pictures}</div>
-<p id="message" aria-live="polite"></p><div id="stop"></div></main>
+<label>all paths through <select id="through"><option value="">…</option></select></label>{choice}
+<p id="message" aria-live="polite"></p></div>
+<main><div id="picture" tabindex="0" role="group" aria-label="the unrolled graph">{pictures}</div><div id="stop"></div></main>
 <script type="application/json" id="data">{safe}</script><script>{js}</script></body></html>
 """
 

@@ -34,6 +34,13 @@ class Pieces:
 
     found: dict[str, Piece]
     groups: dict[str, str]
+    within: dict[str, str] = field(default_factory=dict)  # the body of a scan inside another -> that other
+
+    def outermost(self, group: str | None) -> str | None:
+        """The body that holds a group and stands in no other."""
+        while group in self.within:
+            group = self.within[group]
+        return group
 
 
 def pieces(graph: Graph, prefix: str = "n") -> Pieces:
@@ -45,7 +52,7 @@ def pieces(graph: Graph, prefix: str = "n") -> Pieces:
     if len(taking.found) > MOST:
         raise ArgumentError(f"the graph has {len(taking.found):,} nodes; a picture shows at most {MOST:,}. "
                             "Draw fewer steps, or print(graph)")
-    return Pieces(taking.found, taking.groups)
+    return Pieces(taking.found, taking.groups, taking.within)
 
 
 class _Taking:
@@ -53,6 +60,7 @@ class _Taking:
         self.graph, self.prefix = graph, prefix
         self.found: dict[str, Piece] = {}
         self.groups: dict[str, str] = {}
+        self.within: dict[str, str] = {}
         self.keys: dict[Node, str] = {}
         self.bodies: dict[Node, dict[Node, str]] = {}  # scan -> the keys of the nodes of its body
 
@@ -68,7 +76,7 @@ class _Taking:
             if n in keys or n in self.bodies or literal_value(n) is not None:
                 continue
             if n.op in (SCAN, REGION):
-                self._enter_body(n, nodes, keys)
+                self._enter_body(n, nodes, keys, group)
             elif n.op in PROJECTIONS:
                 inner = n.at[0] if n.op is TRACE else n.src[0].at[0].outs[n.at[0]]
                 source = self.bodies[n.src[0]].get(inner)
@@ -79,9 +87,11 @@ class _Taking:
                 keys[n] = self.add(n, [head, rest], [keys[s] for s in n.src if s in keys], group or self._step(n))
         return keys
 
-    def _enter_body(self, n: Node, nodes: Sequence[Node], keys: Mapping[Node, str]) -> None:
+    def _enter_body(self, n: Node, nodes: Sequence[Node], keys: Mapping[Node, str], around: str | None) -> None:
         body = n.at[0]
         group = f"{self.prefix}body{len(self.groups)}"
+        if around is not None:
+            self.within[group] = around
         self.groups[group] = "region" if n.op is REGION else f"scan, {n.at[4]} steps" + (", backwards" if n.at[3] else "")
         arguments = {a: self.add(a, [f"{_part(n, i)} {i}", show(a.shape)], [keys[s]] if s in keys else [], group)
                      for i, (a, s) in enumerate(zip(body.args, n.src, strict=True))}
@@ -114,7 +124,7 @@ def narrowed(p: Pieces, changed: Collection[str]) -> tuple[Pieces, int]:
     near |= {k for k, x in p.found.items() if set(x.reads) & set(changed)}
     kept = {k: Piece(k, x.node, x.lines, [r for r in x.reads if r in near], x.group) for k, x in p.found.items() if k in near}
     used = {x.group for x in kept.values()}
-    return Pieces(kept, {g: title for g, title in p.groups.items() if g in used}), len(p.found) - len(kept)
+    return Pieces(kept, {g: title for g, title in p.groups.items() if g in used}, p.within), len(p.found) - len(kept)
 
 
 def _part(n: Node, i: int) -> str:

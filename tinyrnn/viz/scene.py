@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape as html_escape
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from math import hypot
 
 from .theme import FONT, palette, style
@@ -34,7 +34,7 @@ class Box:
     round: bool = False
     corner: float = 5
     classes: str = ""
-    line_classes: Sequence[str] = ()
+    word_classes: Sequence[Sequence[str]] = ()  # for the lines after the first: a class for every word
     dashed: bool = False
     link: bool = True  # whether a reader walks to it with the tab key
 
@@ -259,19 +259,22 @@ def _svg_box(b: Box) -> str:
              f'<rect {_fill(b.fill, "line")} x="{_n(x - w / 2)}" y="{_n(y - h / 2)}" width="{_n(w)}" height="{_n(h)}" '
              f'rx="{_n(b.corner)}"{dash}/>')
     top = y - LINE * (len(b.lines) - 1) / 2 + 4
-    words = "".join(
-        f'<text class="{_line_class(b, i)}" x="{_n(x)}" y="{_n(top + LINE * i)}" text-anchor="middle" '
-        f'font-size="{11 if i == 0 else 9.5:g}">{xml(fitted(line, w - 4, 11 if i == 0 else 9.5))}</text>'
-        for i, line in enumerate(b.lines))
+    words = ""
+    for i, (line, classes) in enumerate(zip_longest(b.lines, ((), *b.word_classes), fillvalue=())):
+        size = 9.5 if i else 11
+        words += (f'<text class="text" x="{_n(x)}" y="{_n(top + LINE * i)}" text-anchor="middle" font-size="{size:g}">'
+                  f'{_words(fitted(str(line), w - 4, size), classes)}</text>' if i < len(b.lines) else "")
     classes = f"node {b.classes}".strip()
     tab = ' tabindex="0"' if b.link else ""
     return (f'<g id="{PREFIX}-{b.key}" class="{classes}" role="img" aria-label="{xml(b.title)}"{tab}>'
             f'<title>{xml(b.title)}</title>{shape}{words}</g>')
 
 
-def _line_class(b: Box, i: int) -> str:
-    more = b.line_classes[i] if i < len(b.line_classes) else ""
-    return f"text {more}".strip()
+def _words(line: str, classes: Sequence[str]) -> str:
+    """A line, each word with its class where it has one."""
+    if not any(classes):
+        return xml(line)
+    return " ".join(f'<tspan class="{c}">{xml(w)}</tspan>' for w, c in zip(line.split(), classes, strict=False))
 
 
 def _svg_wire(w: Wire) -> str:

@@ -182,14 +182,17 @@ class _Row:
         """The loss above all steps, read from those outputs that it reads."""
         assert self.flow is not None
         left, right = MARGIN, self.right
-        self.scene.add(Box("loss", ((left + right) / 2, self.top - 44), (right - left, 26), [f"L = {self.flow.loss:.4g}"],
-                           "loss", f"the loss L, {self.flow.loss:.6g}"))
+        middle, text = ((left + right) / 2, self.top - 44), f"L = {self.flow.loss:.4g}"
+        self.scene.add(Box("loss", middle, (right - left, 26), [text], "loss", f"the loss L, {self.flow.loss:.6g}"))
+        if right - left > 900:  # a reader who scrolls sees it as well
+            self.scene.add(Words((left + 12, self.top - 40), text), Words((right - 12, self.top - 40), text, "end"))
         for p in self.shown:
             for k, norm in self.flow.told[p].items():
                 way = self._to_loss(k, p)
                 name = at_step(self.tile.items[k].lines[0], p)
                 self.scene.add(Wire(f"f-{k}-{p}-loss", (f"{k}-{p}", "loss"), way, "forward", f"{name} is read by the loss"))
-                _back(self.scene, f"b-loss-{k}-{p}", (f"{k}-{p}", "loss"), way, norm, self.flow, f"what the loss sends to {name}")
+                what = f"what the loss sends to {name}"
+                _back(self.scene, f"b-loss-{k}-{p}", (f"{k}-{p}", "loss"), way, norm, self.flow, what)
 
     def _to_loss(self, key: str, p: int) -> list[Point]:
         """Up from an output, left of its middle so that it meets no dot; around the boxes above it."""
@@ -244,12 +247,12 @@ def _step(scene: Scene, tile: Tile, p: int | None, flow: Flow | None, dx: float,
         scene.add(Box(f"{k}{suffix}", (x + dx, y + dy), tile.size[k], [_moved(tile, line, p) for line in item.lines] if
                       item.kind != "exit" else [], fill, _title(tile, k, p, flow), round=item.kind in ("op", "exit"),
                       corner=0 if item.kind == "input" else 5, classes=item.kind, link=item.kind != "exit",
-                      line_classes=["", *(_lit(line, classes) for line in item.lines[1:])]))
+                      word_classes=[_lit(line, classes) for line in item.lines[1:]]))
 
 
-def _lit(line: str, classes: Mapping[str, str]) -> str:
-    """The classes of the parameters that a line names."""
-    return " ".join(classes.get(w.rstrip("ᵀ"), "") for w in line.split())
+def _lit(line: str, classes: Mapping[str, str]) -> list[str]:
+    """The class of every parameter that a line names."""
+    return [classes.get(w.rstrip("ᵀ"), "") for w in line.split()]
 
 
 def _leaves_back(tile: Tile, flow: Flow, source: str, exit_: str, p: int) -> float | None:

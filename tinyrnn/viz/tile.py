@@ -37,9 +37,10 @@ class Tile:
         return self.layout.height
 
     def outputs(self) -> list[str]:
-        """Items that the loss may read."""
-        told = set(self.recurrence.traced.values())
-        return [k for k, i in self.items.items() if i.node in told and i.kind == "state"]
+        """Items that the loss may read: one for every value that leaves, the state by its name where there is one."""
+        nodes = dict.fromkeys([*self.recurrence.traced.values(), *self.recurrence.carried])
+        having = {n: [k for k, i in self.items.items() if i.node is n and i.kind not in ("exit", "input")] for n in nodes}
+        return [next((k for k in keys if self.items[k].kind == "state"), keys[-1]) for keys in having.values() if keys]
 
 
 def item_size(item: Item) -> tuple[float, float]:
