@@ -17,7 +17,6 @@ from tinyrnn.viz.scene import Box, Wire
 from .test_xray import lstm_by_hand
 
 
-
 def wires(drawing, kind="forward"):
     return {p.ends: p for p in drawing.scene.parts if isinstance(p, Wire) and p.kind == kind}
 
