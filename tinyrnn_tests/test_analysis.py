@@ -127,6 +127,9 @@ def test_what_a_step_keeps():
     assert found.names == ("h[t-1]", "n", "r", "z")
     assert found.bytes == 4 * 5 * 8
     assert found.naive_bytes > found.bytes
+    assert (found.whole_bytes, found.whole_names) == (3 * 5 * 8, ("n", "r", "z"))
+    lstm = tr.analyze(tr.cells.LSTM, steps=3, sizes={"x": 4, "h": 5}).saved
+    assert (lstm.whole_bytes, lstm.whole_names) == (5 * 5 * 8, ("f", "g", "i", "o", "tanh"))  # c and h follow from these
     assert tr.analyze(tr.cells["mgu"], steps=3, batch=7, sizes={"x": 4, "h": 5}).saved.bytes == 3 * 5 * 8
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
+from ..cells import Cell
 from ..ir.graph import Graph
 from ..ir.node import Node, walk
 from ..ir.ops.elementwise import TAG
 from ..ir.scan import SCAN, TRACE, ScanView
 from ..passes import save
+from ..passes.save import minimum_cut
 from .recurrence import recurrences
 
 
@@ -133,15 +135,22 @@ def where(graph: Graph, n: Node) -> str:
 
 @dataclass(frozen=True)
 class Saved:
-    """What one step keeps for its backward step, for one row: as derived, and after the minimum cut of the pass `save`."""
+    """What one step keeps for its backward step, for one row: as derived, and after the minimum cut of the pass `save`;
+    of a cell also the minimum cut of the whole sequence, in which states may be built again from those before them."""
 
     naive_bytes: int
     bytes: int
     names: tuple[str, ...]
+    whole_bytes: int | None = None
+    whole_names: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return {"derived bytes a step and row": self.naive_bytes, "minimum cut bytes a step and row": self.bytes,
-                "kept": list(self.names)}
+        found = {"derived bytes a step and row": self.naive_bytes, "minimum cut bytes a step and row": self.bytes,
+                 "kept": list(self.names)}
+        if self.whole_bytes is not None:
+            found |= {"minimum cut of the sequence, bytes a step and row": self.whole_bytes,
+                      "kept in it": list(self.whole_names)}
+        return found
 
 
 def saved(graph: Graph, rows: int) -> Saved:
@@ -149,6 +158,23 @@ def saved(graph: Graph, rows: int) -> Saved:
     before, after = _read_back(graph), _read_back(save(graph))
     return Saved(sum(size_of(e) for e, _ in before) // rows, sum(size_of(e) for e, _ in after) // rows,
                  tuple(sorted(name for _, name in after)))
+
+
+def saved_of_cell(cell: Cell, sizes: Mapping[str, int]) -> Saved:
+    """As `saved`, and the minimum cut of a whole sequence: what two more steps add to it."""
+    step = saved(cell.rolled(2, sizes, loss="sum", gradients=True), 1)
+    (few, _), (more, names) = (_whole(cell.unroll(steps, sizes, loss="sum", gradients=True), steps) for steps in (4, 6))
+    return replace(step, whole_bytes=(more - few) // 2, whole_names=names)
+
+
+def _whole(graph: Graph, steps: int) -> tuple[int, tuple[str, ...]]:
+    """The bytes of a minimum cut between an unrolled graph and its backward graph, and what it keeps of the middle step."""
+    forward = set(walk([graph.outputs["loss"]]))
+    read = dict.fromkeys(s for n in graph.nodes if n not in forward for s in n.src if s in forward and s.src)
+    kept = [n for n in minimum_cut(list(read), {n for n in forward if not n.src}, set()) if n.src]
+    middle = [n for n in kept if graph.steps.get(n) == steps // 2]
+    names = (graph.names[n][0].name if n in graph.names else n.op.name for n in middle)
+    return sum(map(size_of, kept)), tuple(sorted(names))
 
 
 def _read_back(graph: Graph) -> list[tuple[Node, str]]:

@@ -135,7 +135,7 @@ def _state_names(outs: Sequence[Node], states: Sequence[Node], init: Sequence[No
 
 def _held(out: Node) -> Node:
     """The new value of a state that a mask may hold."""
-    return out.src[1] if out.op.name == "where" and out.op.kind != "leaf" else out
+    return out.src[1] if out.op.name == "where" else out
 
 
 def _slice_name(source: Node, argument: Node, k: int) -> str:

@@ -15,7 +15,7 @@ from ..ir.scan import SCAN
 from ..nn.module import Module
 from ..passes import grad, unroll
 from .dynamics import Route, lyapunov, singular_values, step_jacobians, strongest
-from .measure import Memory, Saved, Work, memory, saved, work
+from .measure import Memory, Saved, Work, memory, saved, saved_of_cell, work
 from .paths import Ways, ways
 from .printed import Printed, plain
 from .recurrence import recurrences
@@ -84,6 +84,9 @@ class Report(Printed):
             s = self.saved
             lines.append(f"  kept for back   {s.bytes:,} bytes a step and row ({s.naive_bytes:,} without the minimum cut): "
                          + ", ".join(s.names))
+            if s.whole_bytes is not None:
+                lines.append(f"                  {s.whole_bytes:,} where states are built again over the whole sequence: "
+                             + ", ".join(s.whole_names))
         return lines
 
     def _ways(self) -> list[str]:
@@ -201,7 +204,7 @@ def _cell(cell: Cell, steps: int, batch: int, sizes: Mapping[str, int] | None, v
     shown = ", ".join(f"{k} = {n}" for k, n in found.items())
     return Report(f"{cell.title}: {steps} steps, {shown}, {batch} row{'s' * (batch > 1)}", steps, work(flat), memory(flat),
                   tuple(ways(flat, sources, flat.outputs["loss"])), tuple(rerolled(flat)),
-                  saved(rolled, batch), {r.name: loops(r) for r in recurrences(rolled)[:1]}, _dynamics(study))
+                  saved_of_cell(cell, found), {r.name: loops(r) for r in recurrences(rolled)[:1]}, _dynamics(study))
 
 
 def _dynamics(study: Study) -> dict[str, Dynamics]:
