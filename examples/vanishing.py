@@ -49,7 +49,8 @@ def main(run: Run) -> None:
     figure.subplots_adjust(wspace=0.35)
     for steps in (lengths[1], lengths[-1]):
         shares = {kind.replace(",", "").replace(" ", "_"): share(ray_of(kind, steps)) for kind in KINDS}
-        run.result(f"share of the gradient that crosses {steps} steps", shares.pop("LSTM_chrono"), **shares)
+        what = f"share of the gradient that crosses {steps} steps of an LSTM with chrono biases"
+        run.result(what, shares.pop("LSTM_chrono"), **shares)
     run.figure(figure)
 
 

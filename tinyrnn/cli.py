@@ -77,14 +77,12 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _told(found: Any, args: argparse.Namespace) -> int:
     """A report on the terminal, and as JSON or as a plot where a file is named."""
-    print(found)
-    if args.output:
-        path = Path(args.output)
-        if path.suffix == ".json":
-            atomic_write(path, (json.dumps(found.to_dict(), indent=1) + "\n").encode())
-        else:
-            _save_plot(found, path)
-        print(path)
+    path = Path(args.output) if args.output else None
+    if path is not None and path.suffix == ".json":
+        atomic_write(path, (json.dumps(found.to_dict(), indent=1) + "\n").encode())
+    elif path is not None:
+        _save_plot(found, path)
+    print(found, *([path] if path else []), sep="\n")
     return 0
 
 

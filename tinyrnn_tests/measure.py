@@ -130,6 +130,21 @@ def proofs():
     return found
 
 
+def pictures():
+    """Drawings, the page and the analyses of an LSTM, after their first use."""
+    lstm, todo = tr.cells.LSTM, {}
+    todo["folded_s"] = lambda: tr.draw(lstm).svg
+    todo["unrolled_s"] = lambda: tr.draw(lstm, steps=200, show="all").svg
+    todo["gradients_s"] = lambda: tr.draw(lstm, steps=200, show="all", gradients=True).svg
+    todo["heat_s"] = lambda: tr.draw(lstm, steps=1000, show="heat").svg
+    todo["page_s"] = lambda: tr.page(lstm).html
+    for run in todo.values():
+        run()
+    found = {k: seconds(run, 5) for k, run in todo.items()}
+    return {**found, "page_kb": len(tr.page(lstm).html.encode()) / 1e3,
+            "analyze_s": {steps: seconds(lambda steps=steps: tr.analyze(lstm, steps=steps), 3) for steps in (2500, 5000)}}
+
+
 def table(d):
     """The figures as the table of docs/status.md."""
     u, t, loads = d["unrolled_lstm"], d["training_step_against_torch_eager_cell"], d["import_s"]
@@ -140,6 +155,12 @@ def table(d):
                      f"{f['peak_mb']:.0f} MB", asked))
     rows.append(("running it at T = 1,000: planned and run, run again",
                  f"{u[1000]['first_run_s']:.2f} s, {u[1000]['next_run_s']:.2f} s", ""))
+    v = d["pictures"]
+    rows += [("LSTM folded; 200 steps, all shown; with gradients",
+              f"{v['folded_s']:.3f} s; {v['unrolled_s']:.2f} s; {v['gradients_s']:.2f} s", "0.1 s; 0.5 s"),
+             ("heat strip of 1,000 steps; page of 6 steps", f"{v['heat_s']:.2f} s; {v['page_s']:.2f} s, {v['page_kb']:.0f} kB",
+              "2 s, 300 kB"),
+             ("analysis of an LSTM, T = 2,500, 5,000", ", ".join(f"{s:.1f} s" for s in v["analyze_s"].values()), "10 s")]
     rows.append(("slowest answer to a hostile text", f"{1e3 * d['slowest_hostile_text']['s']:.0f} ms", "1 s"))
     p = d["proofs"]
     for name, what in (("lstm", "LSTM"), ("gru", "GRU, reset after"), ("gru_reset_before", "GRU, reset before")):
@@ -165,7 +186,7 @@ def main(file=None):
     name, slowest = hostile()
     figures = {"machine": platform.machine(), "python": platform.python_version(), "numpy": np.__version__,
                "import_s": import_time(), "unrolled_lstm": {t: unrolled(t) for t in (100, 1000, 2000)}, "slowest_hostile_text": {"name": name, "s": slowest},
-               "proofs": proofs(), "training_step_against_torch_eager_cell": against_torch()}
+               "pictures": pictures(), "proofs": proofs(), "training_step_against_torch_eager_cell": against_torch()}
     text = json.dumps(figures, indent=1)
     print(text)
     if file:

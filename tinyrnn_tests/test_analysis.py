@@ -229,7 +229,7 @@ def test_reports_of_cells_graphs_and_models():
     assert len(report.plot().axes) == 3
     assert len(tr.analyze(tr.cells.GRU.graph()).plot().axes) == 1
     assert report.saved.bytes < report.saved.naive_bytes
-    assert {w.source for w in report.ways} >= {"weight_ih_l0", "weight"}
+    assert {w.source for w in report.ways} >= {"layers.1.weight_ih_l0", "layers.2.weight"}
 
 
 def test_huge_counts_are_printed():

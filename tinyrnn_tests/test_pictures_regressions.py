@@ -327,3 +327,74 @@ def test_steps_that_differ_only_in_what_they_remember_are_told_apart():
     planted = tr.Graph({k: new[n] for k, n in graph.outputs.items()}, {label: new[n] for label, n in graph.labels.items()},
                        {new[n]: t for n, t in graph.steps.items()})
     assert (5, 5) in rerolled(planted)
+
+
+# ---- what a newcomer found
+
+def test_parameters_that_a_function_closes_over_are_looked_at():
+    lin, zero = tr.nn.Linear(3, 2, rng=0), tr.tensor(np.zeros((1, 1, 1), "f"))
+
+    def fn(x, lengths):
+        keep = tr.tensor((np.arange(x.shape[1])[None] < np.asarray(lengths)[:, None])[:, :, None])
+        return tr.where(keep, lin(x), zero).sum(1)
+
+    report = tr.leaks(fn, [5, 2], np.ones((2, 6, 3), "f"))
+    assert {"dL/dweight", "dL/dbias"} <= set(report.results)
+    assert report.holds
+    assert not report.survives_nan
+
+
+def test_nothing_padded_proves_nothing():
+    for lengths, x in (([6, 6], np.ones((2, 6, 3), "f")), ([], np.ones((0, 6, 3), "f"))):
+        with pytest.raises(tr.TinyRNNError, match="nothing is padded"):
+            tr.leaks(tr.nn.LSTM(3, 4, rng=0), lengths, x)
+
+
+def test_mean_shares_sum_to_one():
+    class M(tr.nn.Module):
+        def __init__(self):
+            self.r, self.o = tr.nn.GRU(2, 4, rng=0), tr.nn.Linear(4, 1, rng=0)
+
+        def __call__(self, x):
+            return self.o(self.r(x)[1][-1])
+
+    x = np.random.default_rng(0).normal(size=(4, 6, 2)).astype("f")
+    for line in str(tr.xray(M(), x)).splitlines():
+        shares = [int(s) for s in re.findall(r"([+-]\d+)%", line)]
+        assert not shares or abs(sum(shares) - 100) <= 2, line
+    assert tr.analyze(M(), x).loops["r.l0"].feedforward_depth == 2
+
+
+def test_every_report_names_its_loss():
+    texts = (str(tr.xray(tr.cells.GRU, steps=3)), tr.draw(tr.cells.GRU, steps=3, gradients=True).svg, str(tr.analyze(tr.cells.GRU)))
+    assert ["the sum of the last outputs" in t for t in texts] == [True, False, True]
+    assert "the sum of all outputs" in texts[1]
+
+
+def test_trained_weights_go_into_pictures():
+    layer, x = tr.nn.LSTM(2, 3, num_layers=2, dtype="float64", rng=0), np.random.default_rng(1).normal(size=(4, 2, 2))
+    inner = tr.nn.LSTM(2, 3, dtype="float64", rng=0)
+    ray = tr.xray(tr.cells.LSTM, x, values=inner.cell_values()).layer
+    same = tr.xray(inner, x.transpose(1, 0, 2)).layer
+    np.testing.assert_allclose(ray.gradients["f"], same.gradients["f"])
+    assert layer.cell_values("l1")["W_ii"].shape == (3, 3)
+    with pytest.raises(tr.TinyRNNError, match="no layer 'l2'"):
+        layer.cell_values("l2")
+    plain = tr.nn.Recurrent("gru", x=2, h=3, dtype="float64", rng=0)
+    assert tr.draw(tr.cells.GRU, gradients=True, values={**plain.state_dict(), "x": x}).svg
+
+
+def test_the_length_of_given_sequences_counts():
+    report = tr.analyze(tr.cells.GRU, values={"x": np.ones((6, 2))})
+    assert report.steps == 6
+    with pytest.raises(tr.TinyRNNError, match="6 steps, steps=100"):
+        tr.analyze(tr.cells.GRU, steps=100, values={"x": np.ones((6, 2))})
+
+
+def test_a_loss_that_does_not_fit_says_which_argument():
+    model = tr.nn.Sequential(tr.nn.GRU(2, 3, rng=0), tr.nn.Last(), tr.nn.Linear(3, 1, rng=1))
+    x, y = np.ones((4, 5, 2), "f"), np.ones((4, 1), "f")
+    with pytest.raises(tr.TinyRNNError, match="loss='mse'"):
+        tr.xray(model, x, y)
+    assert tr.xray(model, x, y, loss="mse").layer.name == "layers.0.l0"
+    assert {w.source for w in tr.analyze(model, x).ways} >= {"layers.0.weight_ih_l0", "layers.2.weight"}

@@ -71,7 +71,7 @@ class LeakReport(Printed):
         if self.found:
             return "\n".join([f"{self.title}: padding leaks (lengths {_texts(self.lengths)})", *map(str, self.found)])
         nan = ("also where NaN or infinity stands there" if self.survives_nan else
-               "as long as every number on the way is finite; NaN, infinity or 0 / 0 would pass")
+               "as long as every number on the way is finite; NaN, infinity or 0 / 0 might pass")
         return (f"{self.title}: proved for lengths {_texts(self.lengths)}: what stands in the padding reaches none of "
                 f"{len(self.results)} results ({', '.join(self.results[:6])}{', …' if len(self.results) > 6 else ''}), {nan}")
 
@@ -98,7 +98,8 @@ def leaks(what: Module | Callable[..., Any], lengths: Any, x: Any = None, *,
     a tuple, with a tuple of lengths), needed where the shape does not follow from the layer.  Every entry of a run is
     zero, clean or padded, and masks are computed as they are: an output that is never padded is the same function of
     the clean entries whatever the padding holds (`survives_nan`: NaN included; else as long as every number on the way is
-    finite).  The loss is the sum of the squares of all valid outputs and states unless given as a function of the result.
+    finite).  The loss is the sum of the squares of all valid outputs and states unless given as a function of the result
+    (of a layer: output and state).
     The proof is for these lengths, and for indices that are valid.
 
     >>> import tinyrnn as tr
@@ -124,6 +125,9 @@ def leaks(what: Module | Callable[..., Any], lengths: Any, x: Any = None, *,
     counts = [check_lengths(n, p.shape[axis], p.shape[1 - axis]) for p, n in
               zip(parts, given if len(given) == len(parts) else given * len(parts), strict=True)]
     title = type(what).__name__ if isinstance(what, Module) else getattr(what, "__name__", "function")
+    if not any((n < p.shape[axis]).any() for n, p in zip(counts, parts, strict=True)):
+        raise ArgumentError("no row is shorter than its input, so nothing is padded and there is nothing to prove: give "
+                            "lengths below the number of steps")
     case = _Case(what, counts, isinstance(example, tuple), axis, loss)
     graph, results = case.traced(parts)
     marks = case.marked(graph, parts)
@@ -192,7 +196,7 @@ class _Case:
         value = self.loss(result) if self.loss else reduce(lambda a, b: a + b, squares)
         if not isinstance(value, Tensor) or value.shape:
             raise ArgumentError("the loss is to be one number")
-        parameters = dict(self.what.named_parameters()) if isinstance(self.what, Module) else {}
+        parameters = self._parameters(value)
         wanted = {**outputs, "loss": value}
         wanted |= {f"dL/d{k}": g for k, g in zip(parameters, grad(value, list(parameters.values())), strict=True)}
         wanted |= {f"dL/d{t.node.at[0]}": grad(value, t) for t in inputs if t.dtype.kind == "f"}
@@ -200,6 +204,13 @@ class _Case:
         if not any(t.node in set(graph.nodes) for t in inputs):
             raise ArgumentError("no result depends on the input, so there is nothing to prove")
         return graph, list(wanted)
+
+    def _parameters(self, value: Tensor) -> dict[str, Tensor]:
+        """Every parameter that the loss depends on, those of layers that a function closes over included."""
+        own = dict(self.what.named_parameters()) if isinstance(self.what, Module) else {}
+        known = {t.node for t in own.values()}
+        others = {k: n for k, n in Graph({"loss": value}).leaves.items() if n.at[0].trainable and n not in known}
+        return {**own, **{f"{k} (of a layer outside)" if k in own else k: Tensor(n) for k, n in others.items()}}
 
     def _inputs(self, parts: Sequence[Any]) -> list[Tensor]:
         """Placeholders: a function that asks for their numbers would hide what it does with them."""

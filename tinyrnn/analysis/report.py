@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -155,7 +155,7 @@ def _shortened(names: Sequence[str], most: int = 5) -> str:
 
 
 def _numbers(values: Any, most: int = 6) -> str:
-    shown = [f"{v:.3g}" for v in values[:most]]
+    shown = [f"{v:.3g}" if v else "0 (hidden by rounding)" for v in values[:most]]
     return ", ".join(shown) + (f", … ({len(values)})" if len(values) > most else "")
 
 
@@ -182,7 +182,7 @@ def analyze(what: Cell | Graph | Module, x: Any = None, *, steps: int | None = N
     if isinstance(what, Cell):
         if x is not None or y is not None or lengths is not None:
             raise ArgumentError("a cell is analysed on steps= and values=; x, y and lengths are for models")
-        return _cell(what, 100 if steps is None else steps, batch, sizes, values, loss, rng)
+        return _cell(what, steps, batch, sizes, values, loss, rng)
     if (steps, sizes, values, batch) != (None, None, None, 1):
         raise ArgumentError("steps, batch, sizes and values are for cells")
     if isinstance(what, Graph):
@@ -190,17 +190,22 @@ def analyze(what: Cell | Graph | Module, x: Any = None, *, steps: int | None = N
     if isinstance(what, Module):
         if x is None:
             raise ArgumentError("a model is analysed on an example: analyze(model, x) with x [B, T, ...]")
-        return _model(study_model(what, x, y, lengths=lengths, loss=loss))
+        return _model(what, study_model(what, x, y, lengths=lengths, loss=loss))
     raise ArgumentError(f"analyze takes a cell, a model or a graph, got {type(what).__name__}")
 
 
-def _cell(cell: Cell, steps: int, batch: int, sizes: Mapping[str, int] | None, values: Mapping[str, Any] | None, loss: Any,
-          rng: Any) -> Report:
+def _cell(cell: Cell, steps: int | None, batch: int, sizes: Mapping[str, int] | None, values: Mapping[str, Any] | None,
+          loss: Any, rng: Any) -> Report:
     found = sizes_for(cell, sizes, arrays(values))
+    if any(n in cell.inputs for n in values or ()):
+        study = study_cell(cell, steps, values, loss or "last", found, None, rng)
+        steps, batch = study.recurrences[0].steps, study.rows
+    else:
+        steps = 100 if steps is None else steps
+        study = study_cell(cell, min(steps, DYNAMIC_STEPS), values, loss or "last", found, batch, rng)
     flat = cell.unroll(steps, found, batch=batch, loss=loss or "last")
     sources = [f"{n}[{1 - k}]" for n, k in cell.slots if n in cell.states]
     rolled = cell.rolled(2, found, batch=batch, loss="sum", gradients=True)
-    study = study_cell(cell, None if values else min(steps, DYNAMIC_STEPS), values, loss or "last", found, batch, rng)
     shown = ", ".join(f"{k} = {n}" for k, n in found.items())
     return Report(f"{cell.title}: {steps} steps, {shown}, {batch} row{'s' * (batch > 1)}", steps, work(flat), memory(flat),
                   tuple(ways(flat, sources, flat.outputs["loss"])), tuple(rerolled(flat)),
@@ -241,13 +246,15 @@ def _graph(graph: Graph) -> Report:
                   {r.name: loops(r) for r in recurrences(graph)}, left_out=max(len(sources) - MOST_SOURCES, 0))
 
 
-def _model(study: Study) -> Report:
+def _model(model: Module, study: Study) -> Report:
     flat = unroll(study.graph)
     steps = max((r.steps for r in study.recurrences), default=None)
     loss, learned = study.graph.outputs["loss"], {k: n for k, n in study.graph.leaves.items() if n.at[0].trainable}
     gradients = dict(zip(learned, grad(loss, list(learned.values())), strict=True))
     kept = saved(Graph({"loss": loss, **gradients}), study.rows) if study.recurrences else None
+    names = {t.node: name for name, t in model.named_parameters()}
+    found = ways(flat, list(learned)[:MOST_SOURCES], flat.outputs["loss"])
     return Report(f"{study.title}: {study.what}", steps, work(flat), memory(flat),
-                  tuple(ways(flat, list(learned)[:MOST_SOURCES], flat.outputs["loss"])), tuple(rerolled(flat)), kept,
-                  {r.name: loops(r) for r in study.recurrences}, _dynamics(study))
+                  tuple(replace(w, source=names.get(learned[w.source], w.source)) for w in found), tuple(rerolled(flat)), kept,
+                  {r.name: loops(r) for r in study.recurrences}, _dynamics(study), max(len(learned) - MOST_SOURCES, 0))
 

@@ -117,7 +117,7 @@ def loops(r: Recurrence) -> Loops:
     longest, shortest = _between(r, inputs, max), _between(r, inputs, min)
     means = {pick: _cycle_means(table) for pick, table in (("max", longest), ("min", shortest))}
     starts = [r.step.inputs[k] for k in r.slices if k in r.step.inputs and r.step.inputs[k].floating]
-    depth = max((_depths(r, s, max).get(n, 0) for s in starts for n in r.traced.values()), default=0)
+    depth = max((_depths(r, s, max).get(n, 0) for s in starts for n in (*r.traced.values(), *r.carried)), default=0)
     return Loops(max(means["max"], default=Fraction(0)), min(means["min"], default=Fraction(0)), int(depth), _cut(r))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..cells import Cell
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, TinyRNNError
 from ..functional import sum as total
 from ..ir.graph import Graph
 from ..nn.module import Module
@@ -74,9 +74,13 @@ def study_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | None =
         sequence = sequence[:, None] if sequence.ndim == 1 + len(cell.signal_shape(n, found)) else sequence
         drawn.update({f"{n}[{t + 1}]": x for t, x in enumerate(sequence)})
     run = {k: drawn.get(k, np.zeros(node.shape)) for k, node in graph.inputs.items()}
-    what = "values as given" if given else "random weights and inputs"
+    what = f"{_LOSSES.get(loss or 'sum', 'a function of the outputs')}; " + (
+        "values as given" if given else "random weights and inputs")
     shown = ", ".join(f"{k} = {n}" for k, n in found.items())
     return _study(cell.title, graph, run, None, batch, f"{what}, {shown}, {batch} row{'s' * (batch > 1)}")
+
+
+_LOSSES: Mapping[Any, str] = {"sum": "the sum of all outputs", "last": "the sum of the last outputs"}
 
 
 def arrays(values: Mapping[str, Any] | None) -> dict[str, Array]:
@@ -96,7 +100,8 @@ def _check_names(cell: Cell, given: Mapping[str, Array]) -> None:
     known = [*cell.parameters, *cell.inputs, *starts]
     unknown = [k for k in given if k not in known]
     if unknown:
-        raise ArgumentError(f"values: cell {cell.name} has nothing called {unknown[0]!r}; expected some of {', '.join(known)}")
+        raise ArgumentError(f"values: cell {cell.name} has nothing called {unknown[0]!r}; expected some of {', '.join(known)} "
+                            "(of a trained layer: Recurrent.state_dict(), nn.LSTM(...).cell_values())")
 
 
 def _extent(cell: Cell, given: Mapping[str, Array], steps: int | None, batch: int | None) -> tuple[int, int]:
@@ -165,7 +170,9 @@ def study_model(model: Module, x: Any, y: Any = None, *, lengths: Any = None, ma
         raise ArgumentError(f"the loss is to be one number, got {seen}")
     graph = Graph({"loss": value})
     rows = (data[-1] if isinstance(data, tuple) else data).shape[0]
-    what = f"{rows} row{'s' * (rows != 1)} of data, loss {float(value):.4g}"
+    unnamed = "the sum of the last outputs" if y is None else "cross_entropy"
+    name = "a function of the output" if callable(loss) else loss or unnamed
+    what = f"{name}; {rows} row{'s' * (rows != 1)} of data"
     return _study(type(model).__name__, graph, {}, parameter_names(model), rows, what)
 
 
@@ -175,7 +182,10 @@ def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> T
     keep = mask
     if last is not None and y.ndim > 1 and takes_mask(function):
         keep = row_mask(y.shape[1], last, y.shape[0])
-    result: Tensor = function(output, y) if keep is None else function(output, y, mask=keep)
+    try:
+        result: Tensor = function(output, y) if keep is None else function(output, y, mask=keep)
+    except TinyRNNError as error:
+        raise ArgumentError(f"{error}; give the loss that the model was trained with, such as loss='mse'") from None
     return result
 
 

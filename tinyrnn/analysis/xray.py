@@ -17,6 +17,7 @@ from .printed import Printed, plain
 from .study import Loss, study_cell, study_model, valid_rows
 from .walk import Array, Moment, Numbers, Walk
 
+COLOURS = [f"tab:{c}" for c in "blue orange green red purple brown pink gray olive cyan".split()]
 NEAR = 0.05  # a sigmoid within 5 % of its ends, a tanh within 5 % of ±1, counts as saturated
 
 
@@ -98,9 +99,9 @@ class LayerRay:
             lines.append(f"  {k} saturated: " + ", ".join(f"{e} {np.nanmean(v):.0%}" for e, v in ends.items())
                          + " of entries, over all valid steps")
         for k, parts in self.split.items():
-            means = {r: float(np.nanmean(v)) if np.isfinite(v).any() else float("nan") for r, v in parts.items()}
-            shares = ", ".join(f"{r} {v:+.0%}" for r, v in means.items() if np.isfinite(v))
-            lines.append(f"  dL/d{k} comes by {shares} (means)")
+            there = np.isfinite(list(parts.values())).any(0)
+            shares = ", ".join(f"{r} {np.nan_to_num(v[there]).mean():+.0%}" for r, v in parts.items() if there.any())
+            lines.append(f"  dL/d{k} comes by {shares or 'nothing'} (means)")
         for k in self.gradients:
             if k in self.walk.recurrence.remembered and (died := self.dies(k)) is not None:
                 where = f"from t = {died} on" if self.walk.recurrence.scan.reverse else f"up to t = {died}"
@@ -152,6 +153,8 @@ class XRay(Printed):
 
 def _plot(axes: Any, ray: LayerRay) -> None:
     t = np.arange(1, ray.steps + 1)
+    for a in axes:
+        a.set_prop_cycle(color=COLOURS * 2, linestyle=["-"] * 10 + ["--"] * 10)
     for k, v in ray.gradients.items():
         axes[0].semilogy(t, np.where(v > 0, v, np.nan), label=k)
     axes[0].set(title=f"{ray.name}: ‖dL/d·‖", xlabel="step t")
@@ -164,8 +167,8 @@ def _plot(axes: Any, ray: LayerRay) -> None:
                 axes[2].plot(t, v, label=f"{k} by {r}")
     axes[2].set(title="shares of the gradient by path", xlabel="step t")
     for a in axes:
-        if 0 < len(a.lines) <= 12:
-            a.legend(fontsize=7)
+        if 0 < len(a.lines) <= 24:
+            a.legend(fontsize=6, ncols=1 + (len(a.lines) > 8))
 
 
 def _some(steps: int) -> list[int]:
@@ -271,5 +274,7 @@ def _shares(walk: Walk, m: Moment, later: Moment | None, q: str) -> dict[str, fl
             parts["next step"] = sum(received)
     if node in set(r.traced.values()) or (handed and later is None):
         parts["loss"] = whole - sum(parts.values())
+        if np.linalg.norm(parts["loss"]) <= 1e-12 * np.linalg.norm(whole):  # the loss does not read it: rounding is left
+            del parts["loss"]
     square = float(np.vdot(whole, whole).real)
     return {reader: float(np.vdot(whole, v).real) / square if square > 0 else float("nan") for reader, v in parts.items()}

@@ -119,6 +119,13 @@ class Packed(Module):
                 start += shapes[p][0]
         return found
 
+    def cell_values(self, where: str = "l0") -> dict[str, Any]:
+        """The weights of one layer under the cell's own names, as arrays; `where` is `l0`, `l0_reverse`, `l1`, ..."""
+        known = [f"l{k}{d}" for k in range(self.num_layers) for d in self.directions]
+        if where not in known:
+            raise ArgumentError(f"there is no layer {where!r}; the layers are {', '.join(known)}")
+        return {p: Tensor(n).numpy() for p, n in self.cell_weights(where).items()}
+
     def __call__(self, x: Any, state: State = None, lengths: Any = None, mask: Any = None) -> tuple[Tensor, State]:
         if np.ndim(x) == 2:
             return self._without_batch(x, state, lengths, mask)

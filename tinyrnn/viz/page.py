@@ -170,11 +170,13 @@ class _Layer:
         stop: dict[str, Any] = {"way": way, "node": f"{k}-{p}", "step": p, "name": self._called(k, p),
                                 "value": _row(m.values[k]), "says": clean(item.node.op.label),
                                 "shape": ",".join(map(str, item.node.shape))}
+        if k in self.tile.arrives:
+            stop["name"] += f", as it enters step {p}"
         if self._formula_of.get(k):
             stop["formulas"] = self._formula_of[k]
         if way == "b":
             if k in self.tile.arrives:
-                stop["name"] += f", through step {p}"
+                stop["name"] = f"{self._called(k, p)}, through step {p}"
             sent = [[self._called(s, p), _rounded(self.flow.edges[p].get((k, s)))] for s in item.sources]
             before = self.order.index(p) - 1
             if k in self.tile.arrives and before >= 0:
@@ -360,7 +362,7 @@ def _document(study: Study, layers: Sequence[_Layer]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{css}</style></head><body>
 <header><h1>{title}</h1>
-<p class="note">{xml(study.what)}. Step with the arrow keys, click a box, or click a parameter.</p></header>
+<p class="note">L is {xml(study.what)}. Step with the arrow keys, click a box, or click a parameter.</p></header>
 <div id="controls" role="group" aria-label="controls">
 <button id="previous" aria-label="one stop back">◀</button><button id="next" aria-label="one stop on">▶</button>
 <label>stop <input id="slider" type="range" min="0" max="1" value="0"></label>

@@ -114,7 +114,7 @@ class Scene:
         hatch = (f'<defs><pattern id="{PREFIX}-hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
                  f'patternTransform="rotate(45)"><rect class="background" width="6" height="6"/>'
                  f'<path class="line" d="M0,0V6" stroke-width="1.6" opacity=".45"/></pattern></defs>')
-        css = style(theme, PREFIX) + "".join(self.rules)
+        css = style(theme, PREFIX) + f"#{PREFIX} .exit{{opacity:0}}" + "".join(self.rules)
         text = (f'{head}<style>{css}#{PREFIX} path{{fill:none}}</style>{hatch}'
                 f'<rect class="background" width="{w:.0f}" height="{h:.0f}"/>{body}</svg>')
         return text.replace(PREFIX, "p" + hashlib.sha256(text.encode()).hexdigest()[:8])

@@ -115,7 +115,7 @@ class _Row:
             x += 50 + text_width(text, 10)
         if self.flow is not None:
             x = scale(scene, x, 35, self.flow) + 14
-            text = f"L = {self.flow.loss:.4g}; {self.flow.what}"
+            text = f"L = {self.flow.loss:.4g}, {self.flow.what}"
             scene.add(Words((x, 46), text, kind="quiet", size=10))
             x += text_width(text, 10)
         return max(x, MARGIN + 1.1 * text_width(scene.title, 14)) + MARGIN
@@ -183,8 +183,10 @@ class _Row:
         assert self.flow is not None
         left, right = MARGIN, self.right
         middle, text = ((left + right) / 2, self.top - 44), f"L = {self.flow.loss:.4g}"
-        self.scene.add(Box("loss", middle, (right - left, 26), [text], "loss", f"the loss L, {self.flow.loss:.6g}"))
-        if right - left > 900:  # a reader who scrolls sees it as well
+        wide = right - left > 1400  # one who scrolls sees it at both ends
+        self.scene.add(Box("loss", middle, (right - left, 26), [] if wide else [text], "loss",
+                           f"the loss L, {self.flow.loss:.6g}: {self.flow.what}"))
+        if wide:
             self.scene.add(Words((left + 12, self.top - 40), text), Words((right - 12, self.top - 40), text, "end"))
         for p in self.shown:
             for k, norm in self.flow.told[p].items():

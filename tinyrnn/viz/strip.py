@@ -31,7 +31,7 @@ def strip(tile: Tile, title: str, flow: Flow) -> Scene:
     cell = max(min(WIDE / steps, 26.0), 0.9)
     scene.add(Words((MARGIN, 24), scene.title, size=14, bold=True))
     x = scale(scene, MARGIN, 35, flow) + 14
-    caption = f"L = {flow.loss:.4g}; {flow.what}"
+    caption = f"L = {flow.loss:.4g}, {flow.what}"
     scene.add(Words((x, 46), caption, kind="quiet", size=10))
     top = 78.0
     for i, (key, name) in enumerate(rows):
