@@ -162,7 +162,7 @@ def _plot(axes: Any, ray: LayerRay) -> None:
         axes[1].semilogy(t, np.where(v > 0, v, np.nan), label=k)
     axes[1].set(title="parts of the parameters' gradients", xlabel="step t")
     for k, parts in ray.split.items():
-        if k in ray.walk.recurrence.remembered:
+        if len(parts) > 1 and (k in ray.walk.recurrence.remembered or "next step" in parts):
             for r, v in parts.items():
                 axes[2].plot(t, v, label=f"{k} by {r}")
     axes[2].set(title="shares of the gradient by path", xlabel="step t")

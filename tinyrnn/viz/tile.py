@@ -11,6 +11,7 @@ from typing import Any
 
 from ..analysis.recurrence import Recurrence
 from ..ir.node import Node
+from ..ir.ops.leaves import INPUT
 from .items import Extract, Item, pretty
 from .layered import Layout, Plan, lay_out
 from .scene import LINE, Point, text_width
@@ -73,23 +74,24 @@ class _Tiling:
         self.leaves = [self._leaving(k, n) for k, n in enumerate(recurrence.carried)]
 
     def _arrival(self, name: str) -> str:
-        node = self.recurrence.step.inputs.get(name)
+        r = self.recurrence
+        node = r.step.inputs.get(name)
         found = next((k for k, i in self.items.items() if i.kind == "input" and i.node is node), None)
-        if found is None and node is None:
-            node = next(n for n, k in zip(self.recurrence.carried, self.recurrence.remembered, strict=True) if k == name)
-            for n in self.recurrence.carried:  # remembered only to be handed on
-                node = n if n.op.name == "input" and n.at[0] == name else node
-        if found is None:
-            found = f"in-{len(self.items)}"
-            self.items = {found: Item(found, "input", [pretty(name)], node), **self.items}  # type: ignore[arg-type]
-        return found
+        if found is not None:
+            return found
+        if node is None:  # remembered only to be handed on, or not even that
+            handed = (n for n in r.carried if n.op is INPUT and n.at[0] == name)
+            node = next(handed, r.carried[r.remembered.index(name)])
+        key = f"in-{len(self.items)}"
+        self.items = {key: Item(key, "input", [pretty(name)], node), **self.items}
+        return key
 
     def _leaving(self, slot: int, node: Node) -> str:
         """The item from which a state leaves: itself where nothing else reads it, else an exit at the right edge."""
         having = [k for k, i in self.items.items() if i.node is node and i.kind != "exit"]
         source = next((k for k in reversed(having) if self.items[k].kind == "state"), having[-1] if having else "")
         if not source:
-            name = node.at[0] if node.op.name == "input" else ""
+            name = node.at[0] if node.op is INPUT else ""
             source = next((k for k, i in self.items.items() if i.lines == [pretty(name)]), next(iter(self.items)))
         read = any(source in i.sources for i in self.items.values())
         if not read and self.items[source].kind == "state":
@@ -142,12 +144,17 @@ class _Tiling:
             i = self.items[k]
             return k not in taken and i.kind != "input" and (i.kind in ("op", "function", "state") or i.node is node)
 
-        stack: list[tuple[str, list[str]]] = [(end, [end])]
-        while stack:
-            k, path = stack.pop()
+        queue, after = [end], {end: ""}
+        for k in queue:
             if start in self.items[k].sources:
-                return [*path, start]
-            stack += [(s, [*path, s]) for s in self.items[k].sources if allowed(s) and s not in path]
+                way = [start, k]
+                while after[way[-1]]:
+                    way.append(after[way[-1]])
+                return way
+            for s in self.items[k].sources:
+                if allowed(s) and s not in after:
+                    after[s] = k
+                    queue.append(s)
         ends = [end, *(s for s in self.items[end].sources if self.items[end].kind == "exit" and self.items[s].kind == "state")]
         return [*ends, start]
 
