@@ -76,7 +76,6 @@ from .functional import (
 from .ir import Graph
 from .nn import load
 from .tensor import Tensor
-from .viz import Drawing, draw
 
 if TYPE_CHECKING:
     from .analysis.leaks import LeakReport, leaks
@@ -85,6 +84,7 @@ if TYPE_CHECKING:
     from .symbolic.derive import Derivation, derive
     from .symbolic.equivalent import Equivalence, equivalent
     from .symbolic.prove import Proof, prove
+    from .viz.drawing import Drawing, draw
     from .viz.page import Page, page
 
 __version__ = "0.1.0"
@@ -92,12 +92,13 @@ __version__ = "0.1.0"
 _ON_FIRST_USE = {
     "analyze": "analysis.report", "Report": "analysis.report", "xray": "analysis.xray", "XRay": "analysis.xray",
     "leaks": "analysis.leaks", "LeakReport": "analysis.leaks", "page": "viz.page", "Page": "viz.page",
+    "draw": "viz.drawing", "Drawing": "viz.drawing",
     "derive": "symbolic.derive", "Derivation": "symbolic.derive", "equivalent": "symbolic.equivalent",
     "Equivalence": "symbolic.equivalent", "prove": "symbolic.prove", "Proof": "symbolic.prove"}
 
 
 def __getattr__(name: str) -> Any:
-    """Proofs, derivations and analyses are loaded when they are first asked for; `import tinyrnn` stays quick."""
+    """Proofs, derivations, pictures and analyses are loaded when they are first asked for; `import tinyrnn` stays quick."""
     if name not in _ON_FIRST_USE:
         raise AttributeError(f"module 'tinyrnn' has no attribute {name!r}")
     return getattr(import_module(f".{_ON_FIRST_USE[name]}", __name__), name)
