@@ -3,6 +3,7 @@
 Write a recurrent cell as equations; tinyrnn proves its gradients, draws its unrolled graph, and trains it.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ from .functional import (
     where,
 )
 from .ir import Graph
+from .ir.graph import LENSES
 from .nn import load
 from .tensor import Tensor
 
@@ -95,6 +97,18 @@ _ON_FIRST_USE = {
     "draw": "viz.drawing", "Drawing": "viz.drawing",
     "derive": "symbolic.derive", "Derivation": "symbolic.derive", "equivalent": "symbolic.equivalent",
     "Equivalence": "symbolic.equivalent", "prove": "symbolic.prove", "Proof": "symbolic.prove"}
+
+
+def _lens(name: str) -> Callable[..., Any]:
+    """A picture whose module is loaded when it is first asked for, and enters the real one."""
+    def first(*args: Any, **options: Any) -> Any:
+        import_module(".viz.drawing", __name__)
+        return LENSES[name](*args, **options)
+
+    return first
+
+
+LENSES.update({name: _lens(name) for name in ("draw", "path")})
 
 
 def __getattr__(name: str) -> Any:

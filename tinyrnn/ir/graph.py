@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -169,18 +168,8 @@ class Graph:
 
 
 SHOWN = 150  # nodes that a notebook draws by itself
-class _Lenses(dict[str, Callable[..., Any]]):
-    """Pictures and reports by name.  The modules that make them enter themselves; they are loaded when one is asked for."""
-
-    def __missing__(self, name: str) -> Callable[..., Any]:
-        import_module("tinyrnn.viz.drawing")
-        return self.get(name) or self._unknown(name)
-
-    def _unknown(self, name: str) -> Callable[..., Any]:
-        raise GraphError(f"there is no lens {name!r}; known: {', '.join(self)}")
-
-
-LENSES = _Lenses()
+LENSES: dict[str, Callable[..., Any]] = {}
+"""Pictures and reports by name; the modules that make them enter themselves."""
 
 
 def _leaf_name(n: Node) -> str:
