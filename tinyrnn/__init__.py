@@ -3,7 +3,6 @@
 Write a recurrent cell as equations; tinyrnn proves its gradients, draws its unrolled graph, and trains it.
 """
 
-from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,7 @@ from .functional import (
     where,
 )
 from .ir import Graph
-from .ir.graph import LENSES
+from .ir.graph import LENSES as _LENSES
 from .nn import load
 from .tensor import Tensor
 
@@ -99,16 +98,16 @@ _ON_FIRST_USE = {
     "Equivalence": "symbolic.equivalent", "prove": "symbolic.prove", "Proof": "symbolic.prove"}
 
 
-def _lens(name: str) -> Callable[..., Any]:
+def _lens(name: str) -> Any:
     """A picture whose module is loaded when it is first asked for, and enters the real one."""
     def first(*args: Any, **options: Any) -> Any:
         import_module(".viz.drawing", __name__)
-        return LENSES[name](*args, **options)
+        return _LENSES[name](*args, **options)
 
     return first
 
 
-LENSES.update({name: _lens(name) for name in ("draw", "path")})
+_LENSES.update({name: _lens(name) for name in ("draw", "path")})
 
 
 def __getattr__(name: str) -> Any:
