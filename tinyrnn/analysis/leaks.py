@@ -111,8 +111,8 @@ def leaks(what: Module | Callable[..., Any], lengths: Any, x: Any = None, *,
     >>> leaky.holds
     False
     """
-    given = tuple(lengths) if isinstance(lengths, tuple) and not all(isinstance(n, (int, np.integer)) for n in lengths) else (
-        lengths,)
+    several = isinstance(lengths, tuple) and not all(isinstance(n, (int, np.integer)) for n in lengths)
+    given = tuple(lengths) if several else (lengths,)
     if not callable(what):
         raise ArgumentError(f"leaks takes a layer, a model or a function of (x, lengths), got {type(what).__name__}")
     if loss is not None and not callable(loss):

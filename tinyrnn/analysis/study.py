@@ -163,7 +163,7 @@ def study_model(model: Module, x: Any, y: Any = None, *, lengths: Any = None, ma
         if y is not None:
             value = _against(output, as_tensor(y), lengths, mask, loss or "cross_entropy")
         else:
-            axis = 0 if time_first or single(output, last) else 1
+            axis = 0 if time_first or _single(output, last) else 1
             value = loss(output) if callable(loss) else _last(output, last, lengths, axis)
     if not isinstance(value, Tensor) or value.shape:
         seen = show(value.shape) if isinstance(value, Tensor) else repr(value)
@@ -179,11 +179,10 @@ def study_model(model: Module, x: Any, y: Any = None, *, lengths: Any = None, ma
 def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> Tensor:
     function = loss_named(loss)
     last = lengths[-1] if isinstance(lengths, tuple) else lengths
-    keep = mask
     if last is not None and y.ndim > 1 and takes_mask(function):
-        keep = row_mask(y.shape[1], last, y.shape[0])
+        mask = row_mask(y.shape[1], last, y.shape[0])
     try:
-        result: Tensor = function(output, y) if keep is None else function(output, y, mask=keep)
+        result: Tensor = function(output, y) if mask is None else function(output, y, mask=mask)
     except TinyRNNError as error:
         raise ArgumentError(f"{error}; give the loss that the model was trained with, such as loss='mse'") from None
     return result
@@ -200,7 +199,7 @@ def _called(model: Module, data: Any, lengths: Any, mask: Any) -> Tensor:
     return output
 
 
-def single(output: Tensor, data: Tensor) -> bool:
+def _single(output: Tensor, data: Tensor) -> bool:
     """Whether the output is that of one sequence without batch axis."""
     return output.ndim == 2 and data.ndim == 2 and data.dtype.kind == "f" and output.shape[0] == data.shape[0]
 

@@ -73,8 +73,7 @@ def _told(given: Numbers, node: Node, position: int, last: int, carried: Sequenc
 
 
 def _norm(gradient: Any) -> float | None:
-    with np.errstate(all="ignore"):
-        return None if gradient is None else float(np.linalg.norm(gradient))
+    return None if gradient is None else float(np.linalg.norm(gradient))
 
 
 def _range(value: Any) -> tuple[float, float]:

@@ -123,7 +123,6 @@ class _Layer:
         self.flow = flow_of(self.tile, given, study.loss, study.what)
         self.walk = Walk(walk.recurrence, {k: i.node for k, i in self.tile.items.items() if i.kind != "exit"})
         self.moments = {m.position: m for m in self.walk.moments(given)}
-        self.given = given
         self.order = [p + 1 for p in walk.recurrence.scan.order]
         self.keys = [k for k, i in self.tile.items.items() if i.kind == "input"] + [
             k for k, i in self.tile.items.items() if i.kind not in ("input", "exit")]
@@ -171,12 +170,10 @@ class _Layer:
                                 "value": _row(m.values[k]), "says": clean(item.node.op.label),
                                 "shape": ",".join(map(str, item.node.shape))}
         if k in self.tile.arrives:
-            stop["name"] += f", as it enters step {p}"
+            stop["name"] += f", as it enters step {p}" if way == "f" else f", through step {p}"
         if self._formula_of.get(k):
             stop["formulas"] = self._formula_of[k]
         if way == "b":
-            if k in self.tile.arrives:
-                stop["name"] = f"{self._called(k, p)}, through step {p}"
             sent = [[self._called(s, p), _rounded(self.flow.edges[p].get((k, s)))] for s in item.sources]
             before = self.order.index(p) - 1
             if k in self.tile.arrives and before >= 0:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from html import escape as html_escape
 from itertools import pairwise, zip_longest
 from math import hypot
+from typing import Any
 
 from .theme import FONT, palette, style
 
@@ -312,20 +313,20 @@ def _head(points: Sequence[Point], size: float) -> str:
 
 # ---- DOT
 
-def _dot_box(into: object, b: Box, paint: dict[str, str], height: float) -> None:
+def _dot_box(into: Any, b: Box, paint: dict[str, str], height: float) -> None:
     (x, y), (w, h) = b.at, b.size
     style_ = "filled,dashed" if b.dashed else "filled" if b.round or not b.corner else "filled,rounded"
     lines = [fitted(line, w - 4, 10.5) for line in b.lines]
-    into.node(b.key, dot_text(lines), shape="circle" if b.round else "box", style=style_,  # type: ignore[attr-defined]
+    into.node(b.key, dot_text(lines), shape="circle" if b.round else "box", style=style_,
               fillcolor=paint[b.fill or "background"], pos=f"{x:.1f},{height - y:.1f}", width=f"{w / 72:.3f}",
               height=f"{h / 72:.3f}", id=b.key, tooltip=dot_text([b.title]), **{"class": b.classes or "node"})
 
 
-def _dot_wire(into: object, w: Wire, paint: dict[str, str], height: float) -> None:
+def _dot_wire(into: Any, w: Wire, paint: dict[str, str], height: float) -> None:
     flipped = [(x, height - y) for x, y in (_shortened(w.points, 6) if w.head else w.points)]
     end = f"e,{w.points[-1][0]:.1f},{height - w.points[-1][1]:.1f} " if w.head else ""
     dashed = w.dashed or w.kind == "backward"
-    into.edge(*w.ends, pos=end + " ".join(f"{x:.1f},{y:.1f}" for x, y in flipped), id=w.key,  # type: ignore[attr-defined]
+    into.edge(*w.ends, pos=end + " ".join(f"{x:.1f},{y:.1f}" for x, y in flipped), id=w.key,
               color=paint[w.kind], penwidth=f"{w.width:.2f}", tooltip=dot_text([w.title]), **{"class": w.kind},
               style="dashed" if dashed else "solid", arrowhead="normal" if w.head else "none", arrowsize="0.6",
               constraint="false" if w.kind in ("backward", "delay") else "true")

@@ -11,7 +11,7 @@ from ..shapes import show
 from .flow import Flow
 from .items import at_step, pretty
 from .layered import Point
-from .scene import LINE, Box, Frame, Scene, Swatch, Wire, Words, beside, curve, straight, text_width
+from .scene import LINE, PREFIX, Box, Frame, Scene, Swatch, Wire, Words, beside, curve, straight, text_width
 from .theme import BURST, LEVELS
 from .tile import Tile, shifted
 
@@ -61,7 +61,7 @@ class _Row:
         self.dy = self.top + 26
         self.bottom = self.dy + tile.height + PAD
         self.left = self._places(order)
-        self._draw(title, order)
+        self._draw(order)
 
     def _places(self, order: Sequence[int]) -> dict[int, float]:
         """The left edge of every step that is shown; what is left out takes a gap."""
@@ -81,7 +81,7 @@ class _Row:
         self.right = x - GAP
         return left
 
-    def _draw(self, title: str, order: Sequence[int]) -> None:
+    def _draw(self, order: Sequence[int]) -> None:
         scene, classes, steps = self.scene, _classes(self.weights), len(order)
         for p, x in self.left.items():
             scene.add(Frame(f"t{p}", (x - PAD, self.top), (self.tile.width + 2 * PAD, self.bottom - self.top), f"t = {p}"))
@@ -101,9 +101,9 @@ class _Row:
             "; the gradient of each is the sum over all steps" if self.flow and entries else "")
         floor = _legend(scene, heading, entries, classes, (MARGIN, self.bottom + 18), max(self.right - MARGIN, wide), columns)
         right = max(self.right, MARGIN + wide, MARGIN + 24 + 1.1 * text_width(heading, 10))
-        scene.size = (max(right + MARGIN, self._header(title)), floor + MARGIN)
+        scene.size = (max(right + MARGIN, self._header()), floor + MARGIN)
 
-    def _header(self, title: str) -> float:
+    def _header(self) -> float:
         """Title, what the numbers are, and the key; how wide it is."""
         scene = self.scene
         scene.add(Words((MARGIN, 24), scene.title, size=14, bold=True))
@@ -197,7 +197,7 @@ class _Row:
                 _back(self.scene, f"b-loss-{k}-{p}", (f"{k}-{p}", "loss"), way, norm, self.flow, what)
 
     def _to_loss(self, key: str, p: int) -> list[Point]:
-        """Up from an output, left of its middle so that it meets no dot; around the boxes above it."""
+        """Up from an output, left of its middle; around the boxes above it."""
         (x, y), (w, h) = self.tile.layout.at[key], self.tile.size[key]
         above = [k for k, (bx, by) in self.tile.layout.at.items() if by < y and self.tile.items[k].kind != "exit"
                  and abs(bx - x) < (self.tile.size[k][0] + w) / 2]
@@ -238,7 +238,7 @@ def _step(scene: Scene, tile: Tile, p: int | None, flow: Flow | None, dx: float,
         title = f"{_name(tile, s, p)} → {_name(tile, r, p)}"
         scene.add(Wire(f"f-{s}-{r}{suffix}", ends, way, "forward", title, head=not into_exit))
         if flow is not None and p is not None:
-            norm = _leaves_back(tile, flow, s, r, p) if into_exit else flow.edges[p].get((r, s))
+            norm = _leaves_back(tile, flow, r, p) if into_exit else flow.edges[p].get((r, s))
             what = f"what {_name(tile, r, p)} sends back to {_name(tile, s, p)}"
             _back(scene, f"b-{s}-{r}{suffix}", ends, way, norm, flow, what)
     for k, item in tile.items.items():
@@ -257,7 +257,7 @@ def _lit(line: str, classes: Mapping[str, str]) -> list[str]:
     return [classes.get(w.rstrip("ᵀ"), "") for w in line.split()]
 
 
-def _leaves_back(tile: Tile, flow: Flow, source: str, exit_: str, p: int) -> float | None:
+def _leaves_back(tile: Tile, flow: Flow, exit_: str, p: int) -> float | None:
     """What comes back through an exit: the gradient that the next step sends."""
     slot = tile.leaves.index(exit_)
     order = [q + 1 for q in tile.recurrence.scan.order]
@@ -319,7 +319,7 @@ def _loops(tile: Tile) -> dict[int, str]:
     """On which side of the step each state returns."""
     middle = tile.height / 2
     return {slot: "above" if tile.layout.at[k][1] < middle and tile.height > 60 else "below"
-            for slot, k in enumerate(tile.leaves) if tile.arrives[slot]}
+            for slot, k in enumerate(tile.leaves)}
 
 
 def _delays(scene: Scene, tile: Tile, ways: Mapping[int, str], dx: float, dy: float) -> None:
@@ -383,7 +383,7 @@ def _legend(scene: Scene, heading: str, entries: Sequence[str], classes: Mapping
     for i, (entry, css) in enumerate(zip(entries, classes.values(), strict=True)):
         x, y = at[0] + 10 + (i // rows) * (width - 10) / columns, at[1] + 32 + LINE * (i % rows)
         scene.add(Words((x, y), entry, kind=f"text {css}", size=9.5))
-        scene.rules.append(f"#\x01:has(.{css}:hover) .{css}{{font-weight:bold;text-decoration:underline}}")
+        scene.rules.append(f"#{PREFIX}:has(.{css}:hover) .{css}{{font-weight:bold;text-decoration:underline}}")
     return at[1] + height
 
 
