@@ -92,6 +92,14 @@ def batch_product(a: View, b: View, c: View) -> Call:
                 2 * batch * m * k * n, f"{c} = {a} @ {b} for each row")
 
 
+def gemm(a: View, b: View, c: View) -> Call:
+    """`c[i] = a[i] @ b[i]` by a library, for matrices of which rows or columns have no gaps."""
+    batch, m, k = a.shape
+    text = f"{c} = {a} @ {b}" + (" for each row" if batch > 1 else "")
+    return Call("gemm", (a.dtype.str,), (a, b, c), frozenset([2]), (m, k, b.shape[2]), batch, (0, 0, 0), 0,
+                2 * batch * m * k * b.shape[2], text)
+
+
 # ---- lookups: views without gaps
 
 def _check(index: View, size: int, scope: Any) -> list[Call]:

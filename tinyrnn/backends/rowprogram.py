@@ -8,7 +8,7 @@ A value is `full` (one number for every j) or `row` (one number for the whole ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
@@ -65,6 +65,36 @@ class RowProgram:
     @property
     def reduces(self) -> bool:
         return any(s.reduces for s in self.steps)
+
+    @property
+    def stages(self) -> list[int]:
+        """The pass over j in which each value is known: a reduction is there after the pass of what it reads."""
+        stage, reduces = [0] * len(self.loads), [False] * len(self.loads)
+        for s in self.steps:
+            stage.append(max((stage[i] + reduces[i] for i in s.sources), default=0))
+            reduces.append(s.reduces)
+        return stage
+
+    @property
+    def stored(self) -> list[int]:
+        """The pass over j in which each store is done."""
+        stage, loads = self.stages, len(self.loads)
+        return [stage[s.value] + (s.access != "r" and s.value >= loads and self.steps[s.value - loads].reduces)
+                for s in self.stores]
+
+    def needed(self, k: int, known: Container[int]) -> list[int]:
+        """What must be computed for value k, sources first."""
+        loads, order, stack = len(self.loads), list[int](), [(k, False)]
+        placed: set[int] = set()
+        while stack:
+            i, ready = stack.pop()
+            if ready:
+                order.append(i)
+            elif i not in placed and i not in known:
+                placed.add(i)
+                stack.append((i, True))
+                stack.extend((s, False) for s in (self.steps[i - loads].sources if i >= loads else ()))
+        return order
 
     @property
     def accesses(self) -> list[Access]:

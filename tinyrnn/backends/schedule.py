@@ -23,8 +23,9 @@ from ..ir.ops.structure import CONCAT, PLACE, PUT, SLICE, STACK, TAKE
 from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE
 from ..passes.fuse import is_kernel
 from ..shapes import Shape
-from .calls import FEW_ROWS, LOOKUPS, batch_product, copy, matvec, pack, panel_columns, product, reduce_rows, sum_columns, tall
+from .calls import LOOKUPS, copy, reduce_rows, sum_columns
 from .loops import ScanPlan
+from .matmul import Library, Panels
 from .plan import Buffer, Call, Plan, UnsupportedError, View, row_major
 from .rowprogram import Reader
 
@@ -32,15 +33,16 @@ JOINS = (CONCAT, STACK)
 ALIASES = (RESHAPE, TRANSPOSE, SLICE, TAKE, BROADCAST, TAG)
 
 
-def plan_of(graph: Graph) -> Plan:
-    """The kernel plan of a graph whose elementwise ops are fused."""
-    return Planner(graph).plan
+def plan_of(graph: Graph, products: Panels | Library | None = None) -> Plan:
+    """The kernel plan of a graph whose elementwise ops are fused; `products` says how matrices are multiplied."""
+    return Planner(graph, products or Panels()).plan
 
 
 class Planner:
     """Makes one plan."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, products: Panels | Library) -> None:
+        self.products = products
         self.buffers: list[Buffer] = []
         self.numbers: dict[tuple[str, str], View] = {}
         self.given: list[Buffer] = []
@@ -361,17 +363,11 @@ class Scope:
             raise UnsupportedError(f"products of {n.dtype} numbers have no compiled kernels: use float32 or float64")
         a, b = self.converted(a, n.dtype), self.converted(b, n.dtype)
         if len(n.shape) > 2:
-            self.batched(n, a, b)
+            lead = n.shape[:-2]
+            a, b = (v.broadcast((*lead, *v.shape[-2:])) for v in (a, b))
+            self.planner.products.batch(self, n, a, b)
             return
-        c, others = self.place(n, lambda v: len(v.shape) == 2 and v.dtype == n.dtype and v.strides[1] == 1)
-        if not a.shape[1]:
-            self.copy(self.planner.number(0, n.dtype).broadcast(n.shape), c)
-        elif _is_transposed(n.src[0]) and a.strides[0] == 1:
-            self.add(tall(a, b if b.strides[1] == 1 else self.contiguous(b), c))
-        else:
-            make = matvec if self.outer is not None and 0 < a.shape[0] <= FEW_ROWS else product
-            self.add(make(a, self.packed(b), b.shape[1], c))
-        self.finish(n, c, others)
+        self.planner.products.product(self, n, a, b)
 
     def converted(self, x: View, dtype: DType) -> View:
         if x.dtype == dtype:
@@ -382,33 +378,6 @@ class Scope:
             home.packs[key] = home.planner.temporary(x.shape, dtype)
             home.copy(x, home.packs[key])
         return home.packs[key]
-
-    def packed(self, b: View) -> View:
-        """The right operand in panels, made where it is known: before the loop, if it does not change there."""
-        home = self.home_of(b)
-        key = ("pack", id(b.buffer), b.offset, b.shape, b.strides, b.step)
-        if key not in home.packs:
-            rows, columns = b.shape
-            home.packs[key] = home.planner.temporary((rows * panel_columns(columns, b.dtype),), b.dtype)
-            if b.buffer.role == "leaf":
-                home.packs[key].buffer.role = "kept"
-            home.add(pack(b, home.packs[key]))
-        return home.packs[key]
-
-    def batched(self, n: Node, a: View, b: View) -> None:
-        """A product for every entry of the leading axes."""
-        lead = n.shape[:-2]
-        a, b = a.broadcast((*lead, *a.shape[-2:])), b.broadcast((*lead, *b.shape[-2:]))
-        c, others = self.place(n, lambda v: v.contiguous and v.dtype == n.dtype)
-        views = []
-        for v in (a, b, c):
-            flat = v if len(lead) == 1 else v.reshaped((prod(lead), *v.shape[-2:]))
-            if flat is None:
-                flat = self.contiguous(v).reshaped((prod(lead), *v.shape[-2:]))
-            assert flat is not None
-            views.append(flat)
-        self.add(batch_product(*views))
-        self.finish(n, c, others)
 
     # ---- lookups
 
@@ -440,9 +409,3 @@ def _parts(n: Node, whole: View) -> list[tuple[Node, View]]:
         parts.append((s, whole.sliced(cut)))
         start += s.shape[axis]
     return parts
-
-
-def _is_transposed(n: Node) -> bool:
-    while n.op in (TAG, RESHAPE):
-        n = n.src[0]
-    return n.op is TRANSPOSE

@@ -8,7 +8,6 @@ import numpy as np
 from llvmlite import ir
 
 from ...ir.node import DType
-from ...ir.ops.random import threefry
 from .emit import Emit
 from .engine import Target
 from .machine import I32, I64, POINTER, Lanes, Machine, memory_type
@@ -179,44 +178,7 @@ def emit_random(module: Any, name: str, target: Target) -> None:
 
     def vector(i: Any) -> None:
         position = m.splat(e.b.trunc(e.add(before, i), I32), UINT32) + numbers
-        bits, _ = threefry(_Words(m), _words(keys), _Word(position), _Word(where))
-        e.store(m, bits.lanes, e.at(y, i, I32), e.mask(m, e.sub(n, i)))
+        e.store(m, m.random_bits(keys, position, where), e.at(y, i, I32), e.mask(m, e.sub(n, i)))
 
     e.loop(0, n, lanes, vector)
     e.b.ret_void()
-
-
-class _Word:
-    """A vector of 32-bit words, with the operators that threefry is written in."""
-
-    def __init__(self, lanes: Lanes) -> None:
-        self.lanes = lanes
-
-    def __add__(self, other: _Word) -> _Word:
-        return _Word(self.lanes + other.lanes)
-
-    def __xor__(self, other: _Word) -> _Word:
-        return _Word(self.lanes.m.exclusive_or(self.lanes, other.lanes))
-
-    def __or__(self, other: _Word) -> _Word:
-        return _Word(self.lanes | other.lanes)
-
-    def __lshift__(self, n: _Word) -> _Word:
-        return _Word(Lanes(self.lanes.m, self.lanes.m.b.shl(self.lanes.value, n.lanes.value), UINT32))
-
-    def __rshift__(self, n: _Word) -> _Word:
-        return _Word(Lanes(self.lanes.m, self.lanes.m.b.lshr(self.lanes.value, n.lanes.value), UINT32))
-
-
-class _Words:
-    """What threefry asks of an array module."""
-
-    def __init__(self, m: Machine) -> None:
-        self.m = m
-
-    def uint32(self, number: int) -> _Word:
-        return _Word(self.m.constant(number, UINT32))
-
-
-def _words(keys: list[Lanes]) -> list[_Word]:
-    return [_Word(k) for k in keys]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,8 +88,7 @@ class _Rows(_Kernel):
         outer = [self.n, *(self.size() for _ in range(rank - 1))] if rank else []
         self.limit = self.size() if rank else self.n
         self.read_strides()
-        self.stage = _stages(self.program)
-        self.stored = [self.stage[s.value] + (s.access != "r" and self._reduced(s.value)) for s in self.program.stores]
+        self.stage, self.stored = self.program.stages, self.program.stored
         self.whole = e.mul(e.div(self.limit, self.m.lanes), self.m.lanes)
         self._nest(outer, self.base, 0)
 
@@ -120,32 +120,13 @@ class _Rows(_Kernel):
                 known[k] = self.apply(step, [known[s] for s in step.sources])
         reductions = [loads + i for i, s in enumerate(p.steps) if s.reduces and self.stage[loads + i] == stage]
         full = [i for i, s in enumerate(p.stores) if s.access != "r" and self.stored[i] == stage]
-        start = [self._start(p.steps[k - loads]) for k in reductions]
+        start = [self.m.neutral(p.steps[k - loads].op, np.dtype(p.steps[k - loads].dtype)) for k in reductions]
         if reductions or full:
             found = self._pass(rows, known, reductions, full, start)
             known.update(zip(reductions, found, strict=True))
         for i, s in enumerate(p.stores):
             if s.access == "r" and (s.value in reductions or (s.value in known and self.stage[s.value] == stage)):
                 self.e.store_first(self.m, self.m.cast(known[s.value], self.dtypes[loads + i]), rows[loads + i])
-
-    def _reduced(self, k: int) -> bool:
-        """Whether value k is a reduction, which is known only after a pass."""
-        loads = len(self.program.loads)
-        return k >= loads and self.program.steps[k - loads].reduces
-
-    def _start(self, step: Step) -> Lanes:
-        dtype = np.dtype(step.dtype)
-        if step.op == "sum":
-            return self.m.constant(0, dtype)
-        if dtype.kind == "f":
-            return self.m.constant(-np.inf if step.op == "amax" else np.inf, dtype)
-        if dtype.kind == "b":
-            return self.m.constant(step.op != "amax", dtype)
-        info = np.iinfo(dtype)
-        return self.m.constant(info.min if step.op == "amax" else info.max, dtype)
-
-    def _join(self, step: Step) -> Callable[[Lanes, Lanes], Lanes]:
-        return {"sum": lambda a, b: a + b, "amax": self.m.maximum, "amin": self.m.minimum}[step.op]
 
     def _pass(self, rows: list[Any], known: dict[int, Lanes], reductions: list[int], full: list[int],
               start: list[Lanes]) -> list[Lanes]:
@@ -160,7 +141,7 @@ class _Rows(_Kernel):
             for step, old in zip(steps, state, strict=True):
                 x = self.m.cast(self._value(step.sources[0], rows, j, mask, memo), np.dtype(step.dtype))
                 before = Lanes(self.m, old, x.dtype)
-                new = self._join(step)(before, x)
+                new = self.m.joined(step.op, before, x)
                 joined.append((new if mask is None else self.m.select(_as_lanes(self.m, mask), new, before)).value)
             for i, value in self._later:
                 self.store(i, value, rows[len(self.program.loads) + i], j, mask)
@@ -171,7 +152,7 @@ class _Rows(_Kernel):
         state = e.carry(0, self.whole, self.m.lanes, [s.value for s in start], advance)
         state = e.carry(self.whole, self.limit, self.m.lanes, state,
                         lambda j, s: advance(j, s, e.mask(self.m, e.sub(self.limit, j))))
-        return [e.across(self.m, Lanes(self.m, v, np.dtype(step.dtype)), self._join(step))
+        return [e.across(self.m, Lanes(self.m, v, np.dtype(step.dtype)), partial(self.m.joined, step.op))
                 for step, v in zip(steps, state, strict=True)]
 
     _later: list[tuple[int, Lanes]]
@@ -183,7 +164,7 @@ class _Rows(_Kernel):
     def _value(self, k: int, rows: list[Any], j: Any, mask: Any, memo: dict[int, Lanes]) -> Lanes:
         """Value k at lanes j, computed once for each pass; sources come before users, so no stack is needed."""
         loads = len(self.program.loads)
-        for i in _needed(self.program, k, memo):
+        for i in self.program.needed(k, memo):
             if i < loads:
                 memo[i] = self.load(i, rows[i], j, mask)
             else:
@@ -238,7 +219,7 @@ class _Columns(_Kernel):
             at = [e.at(q, e.mul(e.add(first, r), self.outer_strides[k][-1]), self.kind(k)) for k, q in enumerate(base)]
             memo: dict[int, Lanes] = {}
             for s in p.stores:
-                for i in _needed(p, s.value, memo):
+                for i in p.needed(s.value, memo):
                     memo[i] = self.load(i, at[i], j, mask) if i < loads else self.apply(
                         p.steps[i - loads], [memo[x] for x in p.steps[i - loads].sources])
             return [(Lanes(self.m, old, np.dtype(s.dtype)) + memo[s.value]).value
@@ -252,28 +233,3 @@ class _Columns(_Kernel):
 
 def _as_lanes(m: Machine, mask: Any) -> Lanes:
     return Lanes(m, mask, np.dtype(bool))
-
-
-def _stages(p: RowProgram) -> list[int]:
-    """The pass over j in which each value is known: a reduction is there after the pass of what it reads."""
-    stage = [0] * len(p.loads)
-    reduces = [False] * len(p.loads)
-    for s in p.steps:
-        stage.append(max((stage[i] + reduces[i] for i in s.sources), default=0))
-        reduces.append(s.reduces)
-    return stage
-
-
-def _needed(p: RowProgram, k: int, known: dict[int, Lanes]) -> list[int]:
-    """What must be computed for value k, sources first."""
-    loads, order, stack = len(p.loads), list[int](), [(k, False)]
-    placed = set(known)
-    while stack:
-        i, ready = stack.pop()
-        if ready:
-            order.append(i)
-        elif i not in placed:
-            placed.add(i)
-            stack.append((i, True))
-            stack.extend((s, False) for s in (p.steps[i - loads].sources if i >= loads else ()))
-    return order

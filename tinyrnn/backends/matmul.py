@@ -1,0 +1,101 @@
+"""How a target multiplies matrices: panels that register tiles read, or a library that takes strides.
+
+A product is planned by an object with two methods: `product(scope, n, a, b)` for matrices, `batch(scope, n, a, b)` for
+one small product for every entry of the leading axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+from ..ir.node import Node
+from ..ir.ops.elementwise import TAG
+from ..ir.ops.linear import RESHAPE, TRANSPOSE
+from .calls import FEW_ROWS, batch_product, gemm, matvec, pack, panel_columns, product, tall
+from .plan import View
+
+
+class Panels:
+    """The right operand is packed once into panels; few rows, and transposed left operands, have kernels of their own."""
+
+    def product(self, scope: Any, n: Node, a: View, b: View) -> None:
+        c, others = scope.place(n, lambda v: len(v.shape) == 2 and v.dtype == n.dtype and v.strides[1] == 1)
+        if not a.shape[1]:
+            scope.copy(scope.planner.number(0, n.dtype).broadcast(n.shape), c)
+        elif _is_transposed(n.src[0]) and a.strides[0] == 1:
+            scope.add(tall(a, b if b.strides[1] == 1 else scope.contiguous(b), c))
+        else:
+            make = matvec if scope.outer is not None and 0 < a.shape[0] <= FEW_ROWS else product
+            scope.add(make(a, self._packed(scope, b), b.shape[1], c))
+        scope.finish(n, c, others)
+
+    def _packed(self, scope: Any, b: View) -> View:
+        """The right operand in panels, made where it is known: before the loop, if it does not change there."""
+        home = scope.home_of(b)
+        key = ("pack", id(b.buffer), b.offset, b.shape, b.strides, b.step)
+        if key not in home.packs:
+            rows, columns = b.shape
+            home.packs[key] = home.planner.temporary((rows * panel_columns(columns, b.dtype),), b.dtype)
+            if b.buffer.role == "leaf":
+                home.packs[key].buffer.role = "kept"
+            home.add(pack(b, home.packs[key]))
+        found: View = home.packs[key]
+        return found
+
+    def batch(self, scope: Any, n: Node, a: View, b: View) -> None:
+        c, others = scope.place(n, lambda v: v.contiguous and v.dtype == n.dtype)
+        scope.add(batch_product(_flat(scope, a), _flat(scope, b), _flat(scope, c)))
+        scope.finish(n, c, others)
+
+
+class Library:
+    """BLAS on a device: any strides of which one is 1, nothing packed; a matrix, or a batch of them at equal distances."""
+
+    def product(self, scope: Any, n: Node, a: View, b: View) -> None:
+        c, others = scope.place(n, lambda v: len(v.shape) == 2 and v.dtype == n.dtype and _rows_apart(v))
+        if not a.shape[1]:
+            scope.copy(scope.planner.number(0, n.dtype).broadcast(n.shape), c)
+        else:
+            scope.add(gemm(_as_batch(_ordered(scope, a)), _as_batch(_ordered(scope, b)), _as_batch(c)))
+        scope.finish(n, c, others)
+
+    def batch(self, scope: Any, n: Node, a: View, b: View) -> None:
+        c, others = scope.place(n, lambda v: v.contiguous and v.dtype == n.dtype)
+        if not a.shape[-1]:
+            scope.copy(scope.planner.number(0, n.dtype).broadcast(n.shape), c)
+        else:
+            scope.add(gemm(_ordered(scope, _flat(scope, a)), _ordered(scope, _flat(scope, b)), _flat(scope, c)))
+        scope.finish(n, c, others)
+
+
+def _flat(scope: Any, v: View) -> View:
+    """The leading axes as one."""
+    shape = (prod(v.shape[:-2]), *v.shape[-2:])
+    found = v if len(v.shape) == 3 else v.reshaped(shape) or scope.contiguous(v).reshaped(shape)
+    assert found is not None
+    return found
+
+
+def _as_batch(v: View) -> View:
+    return replace(v, shape=(1, *v.shape), strides=(0, *v.strides))
+
+
+def _rows_apart(v: View) -> bool:
+    """Whether entries of a row are neighbours, and rows do not overlap."""
+    (rows, columns), (by_row, by_column) = v.shape[-2:], v.strides[-2:]
+    return (columns == 1 or by_column == 1) and (rows == 1 or by_row >= columns)
+
+
+def _ordered(scope: Any, v: View) -> View:
+    """A matrix, or a batch of them, of which rows or columns are without gaps."""
+    order = (*range(len(v.shape) - 2), len(v.shape) - 1, len(v.shape) - 2)
+    found: View = v if _rows_apart(v) or _rows_apart(v.transposed(order)) else scope.contiguous(v)
+    return found
+
+
+def _is_transposed(n: Node) -> bool:
+    while n.op in (TAG, RESHAPE):
+        n = n.src[0]
+    return n.op is TRANSPOSE
