@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from .backends import UnsupportedError, available, checked_threads, compiled, default_threads
+from .backends import (
+    UnsupportedError,
+    check_backend,
+    checked_threads,
+    compiled,
+    default_threads,
+    is_device,
+    on_host,
+    speaks_dlpack,
+    taken,
+)
 from .errors import ArgumentError, BackendError, FallbackWarning, GraphError
 from .ir import Graph, check
 from .ir.check import ENABLED
@@ -23,7 +33,7 @@ from .ir.node import Bits, without_collector
 from .ir.ops.leaves import input_node
 from .passes import concat, defer, fuse, gates, hoist, save, simplify
 from .shapes import show
-from .tensor import Tensor, as_tensor, give
+from .tensor import Tensor, as_tensor, changed, give
 from .tracing import Trace, tracing
 from .trees import flatten, is_array
 
@@ -63,14 +73,14 @@ class Entry:
         self.graph = stages[-1][1]
         self.results = [k for k in self.graph.outputs if not k.startswith(_UPDATE)]
         self.updates = {f"{_UPDATE}{i}": leaf for i, leaf in enumerate(trace.updates)}
-        self.executable = self._compiled(strict) if backend == "cpu" else None
+        self.executable: Any = self._compiled(strict) if backend != "numpy" else None
         self._inputs, self._leaves = self.graph.inputs, list(self.graph.leaves.values())
         self._outputs = [(k, n.shape, n.dtype) for k, n in self.graph.outputs.items()]
 
     def _compiled(self, strict: bool) -> Any:
         try:
             with without_collector():
-                return compiled(self.graph, fused=True, keep=not self.updates)
+                return compiled(self.graph, self.backend, updates=self.updates)
         except UnsupportedError as error:
             if strict:
                 raise
@@ -81,6 +91,9 @@ class Entry:
     def run(self, values: Mapping[str, npt.NDArray[Any]], threads: int) -> Any:
         for node, draw in self.trace.draws:
             node.at[0].data = draw()
+        if self.backend.startswith("cuda"):
+            return self._run_on_gpu(values)
+        values = {k: on_host(v) if is_device(v) else v for k, v in values.items()}
         if self.executable is None:
             outputs = self.graph.run({k: values[k] for k in self._inputs})
         else:
@@ -88,6 +101,13 @@ class Entry:
             self.executable.run(given, outputs, threads)
         if self.updates:
             give({leaf: outputs[k] for k, leaf in self.updates.items()})
+        return self.form([outputs[k] for k in self.results])
+
+    def _run_on_gpu(self, values: Mapping[str, Any]) -> Any:
+        """Results stay on the device where an argument is there; parameters always do."""
+        given = {n: values[k] for k, n in self._inputs.items()}
+        outputs = self.executable.run(given, any(is_device(v) for v in values.values()))
+        changed(self.updates.values())
         return self.form([outputs[k] for k in self.results])
 
     def arrays(self, values: Mapping[str, npt.NDArray[Any]]) -> tuple[dict[Any, Any], dict[str, npt.NDArray[Any]]]:
@@ -110,9 +130,7 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], backend: str = "cpu", *, threads: int | None = None,
                  strict: bool = False) -> None:
-        if backend not in available():
-            raise BackendError(f"backend {backend!r} cannot run here: {available().reasons.get(backend, 'unknown name')}; "
-                               f"available: {', '.join(available())}")
+        check_backend(backend)
         if not callable(function):
             raise ArgumentError(f"tr.compile takes a function of tensors, got {type(function).__name__}")
         self.function, self.backend, self.strict = function, backend, strict
@@ -126,7 +144,7 @@ class Program:
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         entry, values = self._entry(args, keywords)
-        threads = 1 if entry.executable is None else default_threads() if self.threads is None else self.threads
+        threads = 1 if entry.backend != "cpu" else default_threads() if self.threads is None else self.threads
         if not entry.trace.updates and not entry.trace.draws:
             return entry.run(values, threads)
         with self._lock:  # one after the other: each call starts from what the one before assigned
@@ -168,8 +186,9 @@ class Program:
     def profile(self, *args: Any, **keywords: Any) -> list[Kernel]:
         """The kernels with the seconds that each took, one after the other in one thread; parameters keep their data."""
         entry, values = self._entry(args, keywords)
-        if entry.executable is None:
-            raise BackendError("a profile needs compiled kernels; this program runs on the interpreter")
+        if entry.backend != "cpu":
+            where = "the interpreter" if entry.executable is None else "a GPU, where NVIDIA Nsight times kernels"
+            raise BackendError(f"a profile needs compiled kernels of the CPU; this program runs on {where}")
         return [Kernel(*k) for k in entry.executable.profile(*entry.arrays(values))]
 
     @property
@@ -266,12 +285,15 @@ def _label(i: int, result: Any) -> str:
 
 
 def _array(value: Any) -> npt.NDArray[Any] | None:
-    """The array behind an argument; None for what is not one."""
+    """The array behind an argument, on the host or on a GPU; None for what is not one."""
     if isinstance(value, Tensor):
-        data: npt.NDArray[Any] = value.node.at[0].data if value.is_leaf else value.numpy()
+        data: npt.NDArray[Any] = value.held()
         return data
     if isinstance(value, (np.ndarray, np.generic)) or (isinstance(value, list) and is_array(value)):
         return np.asarray(value)
+    if speaks_dlpack(value):
+        found: npt.NDArray[Any] = taken(value)
+        return found
     return None
 
 

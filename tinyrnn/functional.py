@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from .backends import check_backend
 from .cells.trace import Symbol
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError
 from .ir import scan as scans
@@ -29,20 +30,21 @@ Axis = int | Iterable[int] | None
 
 # ---- leaves and placeholders
 
-def tensor(data: Any, name: str | None = None, dtype: npt.DTypeLike | None = None) -> Tensor:
+def tensor(data: Any, name: str | None = None, dtype: npt.DTypeLike | None = None, *, backend: str = "numpy") -> Tensor:
     """A leaf that holds data.  Lists and Python numbers become float64, arrays keep their dtype.
+
+    With backend="cuda" the data live on the GPU, and so does what is computed from them; an array that is there already
+    (of CuPy, of PyTorch: whatever speaks DLPack) is taken as it is, without a copy.  Raises `BackendError` without a GPU.
 
     >>> import tinyrnn as tr
     >>> tr.tensor([[1, 2]]).dtype
     dtype('float64')
     """
-    if isinstance(data, Tensor):
-        data = data.numpy()
-    return as_tensor(data, dtype, name)
+    return _leaf(data, dtype, name, False, backend)
 
 
-def parameter(data: Any, name: str | None = None, dtype: npt.DTypeLike | None = None) -> Tensor:
-    """A leaf that is trained: `backward` accumulates its gradient, optimisers update it.
+def parameter(data: Any, name: str | None = None, dtype: npt.DTypeLike | None = None, *, backend: str = "numpy") -> Tensor:
+    """A leaf that is trained: `backward` accumulates its gradient, optimisers update it.  `backend` as in `tensor`.
 
     >>> import tinyrnn as tr
     >>> W = tr.parameter([2.0, 3.0], name="W")
@@ -50,11 +52,15 @@ def parameter(data: Any, name: str | None = None, dtype: npt.DTypeLike | None = 
     >>> W.grad
     array([4., 6.])
     """
-    data = data.numpy() if isinstance(data, Tensor) else data
-    leaf = as_tensor(data, dtype, name, trainable=True)
+    leaf = _leaf(data, dtype, name, True, backend)
     if leaf.dtype.kind not in "fc":
         raise DTypeError(f"a parameter holds floating-point numbers, got {leaf.dtype}; give dtype='float32'")
     return leaf
+
+
+def _leaf(data: Any, dtype: Any, name: str | None, trainable: bool, backend: str) -> Tensor:
+    home = "cuda" if check_backend(backend).startswith("cuda") else "numpy"
+    return as_tensor(data.held() if isinstance(data, Tensor) else data, dtype, name, trainable, home)
 
 
 def input(name: str, shape: Sequence[int], dtype: npt.DTypeLike = np.float64) -> Tensor:

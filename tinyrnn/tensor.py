@@ -7,20 +7,21 @@ data it was built on, and says so (`StaleError`) instead of quietly using the ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from itertools import count
 from typing import Any, Union
 
 import numpy as np
 import numpy.typing as npt
 
-from .backends import evaluate
+from .backends import evaluate, is_device, on_host, taken
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError, SymbolicError
 from .ir.graph import LENSES
 from .ir.node import Node, walk
 from .ir.ops import elementwise as e
 from .ir.ops import reduce as r
-from .ir.ops.leaves import ARG, HOLE, INPUT, LEAF, Box, dtype_of, leaf
+from .ir.ops.leaves import ARG, HOLE, INPUT, LEAF, Box, boxed, dtype_of, leaf
 from .ir.ops.linear import matmul, reshape, sum_, transpose
 from .ir.ops.structure import getitem
 from .passes.derivatives import grad
@@ -95,12 +96,22 @@ class Tensor:
 
     def numpy(self) -> npt.NDArray[Any]:
         """The value as an array of its own."""
+        return on_host(self.held()).copy()
+
+    def held(self) -> Any:
+        """The value itself, where it is: an array of NumPy, or of CuPy for what lives on a GPU; not to be written to."""
         if self.is_leaf:
-            return self._box.data.copy()
+            box = self._box
+            return on_gpu(box) if box.home == "cuda" else box.data
         if self._value is None:
             self._require_value()
             self._value = evaluate([self.node])[0]
-        return self._value.copy()
+        return self._value
+
+    @property
+    def backend(self) -> str:
+        """What evaluates expressions of this tensor: numpy, or cuda where a leaf of it lives on a GPU."""
+        return "cuda" if any(n.at[0].home == "cuda" for n in walk([self.node]) if n.op is LEAF) else "numpy"
 
     def _require_value(self) -> None:
         for n in walk([self.node]):
@@ -142,10 +153,12 @@ class Tensor:
         return value if dtype is None else value.astype(dtype)
 
     def __dlpack__(self, **options: Any) -> Any:
-        return self.numpy().__dlpack__(**options)
+        value = self.held()
+        own = value.copy() if self.is_leaf or not is_device(value) else value  # the data of leaves change under assign
+        return own.__dlpack__(**options)
 
     def __dlpack_device__(self) -> Any:
-        return self.numpy().__dlpack_device__()
+        return self.held().__dlpack_device__()
 
     def item(self) -> Any:
         """The value of a tensor with one entry as a Python number."""
@@ -185,7 +198,7 @@ class Tensor:
     def __repr__(self) -> str:
         what = (self.name or "data") if self.is_leaf else self.node.op.name
         value = self._box.data if self.is_leaf else self._value
-        shown = "" if value is None else ", " + np.array2string(value, threshold=8, separator=", ")
+        shown = "" if value is None else ", " + np.array2string(on_host(value), threshold=8, separator=", ")
         return f"Tensor({self.dtype}{show(self.shape)}, {what}{shown})"
 
     # ---- leaves
@@ -204,23 +217,23 @@ class Tensor:
 
         While a function is traced by `tr.compile`, the leaf gets the value in every call of the function.
         """
-        box, trace = self._box, current()
+        _, trace = self._box, current()
         if trace is not None:
             trace.updates[self.node] = self._new_value(as_tensor(value)).source()
             return
-        array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+        array = value.numpy() if isinstance(value, Tensor) else on_host(value)
         self._new_value(array)
-        give({self.node: np.array(array, box.data.dtype)})
+        give({self.node: np.array(array, self.dtype)})
 
     def _new_value(self, value: Any) -> Any:
         """A value that this leaf may be given, in its dtype where that is an expression."""
         box = self._box
-        if value.shape != box.data.shape:
-            raise ShapeError(f"{box.name or 'the leaf'} has shape {show(box.data.shape)}, "
+        if value.shape != self.shape:
+            raise ShapeError(f"{box.name or 'the leaf'} has shape {show(self.shape)}, "
                              f"it cannot be assigned shape {show(value.shape)}")
-        if not np.can_cast(value.dtype, box.data.dtype, "same_kind"):
-            raise DTypeError(f"{box.name or 'the leaf'} is {box.data.dtype}, it cannot be assigned {value.dtype}")
-        return value.astype(box.data.dtype) if isinstance(value, Tensor) and value.dtype != box.data.dtype else value
+        if not np.can_cast(value.dtype, self.dtype, "same_kind"):
+            raise DTypeError(f"{box.name or 'the leaf'} is {self.dtype}, it cannot be assigned {value.dtype}")
+        return value.astype(self.dtype) if isinstance(value, Tensor) and value.dtype != self.dtype else value
 
     def backward(self) -> None:
         """Evaluate this scalar and add its gradient to `.grad` of every parameter it depends on."""
@@ -229,7 +242,7 @@ class Tensor:
         if not leaves:
             raise ArgumentError("backward: no parameter (tr.parameter) is part of this tensor")
         self._value, *found = evaluate([self.node, *grad(self.node, leaves)])
-        for n, g in zip(leaves, found, strict=True):
+        for n, g in zip(leaves, map(on_host, found), strict=True):
             box = n.at[0]
             box.grad = g if box.grad is None else box.grad + g
 
@@ -248,6 +261,7 @@ class Tensor:
         box = self._box
         if id(box) not in memo:
             memo[id(box)] = leaf(box.data.copy(), box.name, box.trainable)
+            memo[id(box)].at[0].home = box.home
         return Tensor(memo[id(box)], owner=True)
 
     def __reduce__(self) -> Any:
@@ -378,11 +392,19 @@ def give(data: Mapping[Node, npt.NDArray[Any]]) -> None:
         box.data.flags.writeable = False  # data change only by assign
 
 
+def changed(leaves: Iterable[Node]) -> None:
+    """Leaves got new data where they are."""
+    global _now
+    _now = next(_clock)
+    for leaf_node in leaves:
+        leaf_node.at[0].version = _now
+
+
 def detached(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Tensors evaluated together, as data of their own; as they are while a function is traced."""
     if any(t.symbolic for t in tensors):
         return list(tensors)
-    return [as_tensor(v) for v in evaluate([t.source() for t in tensors])]
+    return [as_tensor(v, backend="cuda" if is_device(v) else "numpy") for v in evaluate([t.source() for t in tensors])]
 
 
 def binary(build: Any, a: Any, b: Any) -> Tensor:
@@ -398,12 +420,15 @@ def operand(value: Any) -> Any:
 
 
 def as_tensor(value: Any, dtype: npt.DTypeLike | None = None, name: str | None = None,
-              trainable: bool = False) -> Tensor:
-    """Data as a leaf; a tensor as itself."""
+              trainable: bool = False, backend: str = "numpy") -> Tensor:
+    """Data as a leaf; a tensor as itself.  With backend="cuda" the data live on the GPU."""
     if isinstance(value, Tensor):
         return value
     if isinstance(value, Node):
         return Tensor(value)
+    if backend == "cuda" and is_device(value) and dtype in (None, taken(value).dtype):
+        return _there(taken(value), name, trainable)
+    value = on_host(value) if is_device(value) else value
     try:
         array = value if isinstance(value, np.ndarray) else np.asarray(value)
     except ValueError:
@@ -416,7 +441,23 @@ def as_tensor(value: Any, dtype: npt.DTypeLike | None = None, name: str | None =
     d = dtype_of(array.dtype if dtype is None else dtype)
     if array.dtype.kind == "c" and d.kind != "c":
         raise DTypeError(f"{array.dtype} data do not fit into {d}: the imaginary part would be lost")
-    return Tensor(leaf(np.array(array, d, order="C"), name, trainable), owner=True)
+    made = Tensor(leaf(np.array(array, d, order="C"), name, trainable), owner=True)
+    if backend == "cuda":
+        made.node.at[0].home = backend
+        on_gpu(made.node.at[0])
+    return made
+
+
+def _there(array: Any, name: str | None, trainable: bool) -> Tensor:
+    """An array of the GPU as a leaf; a parameter gets a copy, since it will be written to."""
+    box = Box(None, name, trainable, import_module("tinyrnn.backends.cuda.backend").mirror(array, own=trainable))
+    box.home = "cuda"
+    return Tensor(boxed(box, array.shape, array.dtype), owner=True)
+
+
+def on_gpu(box: Box) -> Any:
+    """The data of a leaf on the GPU."""
+    return import_module("tinyrnn.backends.cuda.mirrors").mirror_of(box, box.name or "a tensor").array
 
 
 LENSES["tensor"] = Tensor

@@ -5,12 +5,14 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn.backends import loops, memory, schedule
-from tinyrnn.backends.cpu import driver, emit, engine, machine, products, rows, runtime
+from tinyrnn.backends.cpu import driver, emit, engine, machine, products, runtime
 from tinyrnn.ir import Graph
 from tinyrnn.ir.ops.leaves import input_node
 
 from . import test_cpu as checks
+from .graph_cases import ODD
 from .running_error import assert_equal_computations
+from .test_backends import check_graph
 
 
 def with_own_kernels(monkeypatch):
@@ -21,14 +23,14 @@ def with_own_kernels(monkeypatch):
         monkeypatch.setattr(module, "library", lambda target: own.setdefault(target, engine.Library(target)))
 
 
-def cell_check(text=checks.ODD["two products"], batch=3):
+def cell_check(text=ODD["two products"], batch=3):
     cell = tr.Cell(text)
     graph = cell.rolled(4, dict(zip(cell.sizes, (3, 21), strict=False)), batch=batch, gradients=True, dtype="float64")
-    checks.check_graph(graph)
+    check_graph(graph, "cpu")
 
 
 def zoo_check():
-    checks.check_graph(tr.cells.LSTM.rolled(4, x=3, h=5, batch=2, gradients=True))
+    check_graph(tr.cells.LSTM.rolled(4, x=3, h=5, batch=2, gradients=True), "cpu")
 
 
 def guard_check():
@@ -88,7 +90,7 @@ def reuse_check():
     x, W = tr.Tensor(input_node("x", (4, 3, 6))), tr.Tensor(input_node("W", (6, 6)))
     z = (x.reshape(12, 6) @ W).reshape(4, 3, 6)
     _, ys = tr.scan(lambda s, v: (tr.tanh(s + v), tr.sin(s + v)), z[0] * 0.5, z)
-    checks.check_graph(Graph({"y": (ys * z).sum(), "g": tr.grad((ys * z * z).sum(), W)}))
+    check_graph(Graph({"y": (ys * z).sum(), "g": tr.grad((ys * z * z).sum(), W)}), "cpu")
 
 
 def storing_all(self, m, x, pointer, mask=None, *, plain=emit.Emit.store):
@@ -110,8 +112,8 @@ MUTANTS = {
     "every loop is split along its rows": (loops, "_within", lambda *_: True, mixing_check),
     "no barriers": (driver, "_barrier", lambda *_: None, thread_check),
     "relu of NaN is 0": (machine.Machine, "relu", relu_of_numbers, special_check),
-    "sums start from 1": (rows._Rows, "_start", lambda self, step: self.m.constant(1, np.dtype(step.dtype)),
-                          lambda: cell_check(checks.ODD["layer_norm"])),
+    "sums start from 1": (machine.Machine, "neutral", lambda self, reduction, dtype: self.constant(1, dtype),
+                          lambda: cell_check(ODD["layer_norm"])),
     "panels are not padded": (products.Tiles, "_write", lambda self, e, m, sums, c, row_c, vectors, masks, before, plain=(
         products.Tiles._write): plain(self, e, m, sums, c, row_c, vectors, [None] * vectors, before), guard_check),
 }

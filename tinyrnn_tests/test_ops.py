@@ -223,7 +223,7 @@ def test_indices_are_checked():
     g = Graph({"y": structure.gather(table, index)})
     np.testing.assert_array_equal(g.run({"table": np.arange(6.0).reshape(3, 2), "index": [2, 0]})["y"], [[4, 5], [0, 1]])
     for bad in ([3, 0], [-1, 0]):
-        with pytest.raises(IndexRangeError, match=rf"index {bad[0]} is outside a table of size 3"):
+        with pytest.raises(IndexRangeError, match=rf"index {bad[0]} is outside an axis of size 3"):
             g.run({"table": np.zeros((3, 2)), "index": bad})
 
 

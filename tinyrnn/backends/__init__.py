@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from ..errors import BackendError
 from ..ir.graph import RUNNERS, Graph
-from .numpy import evaluate, run
+from ..ir.node import Node
+from .arrays import is_device, on_host, speaks_dlpack, taken
+from .numpy import run
 from .plan import UnsupportedError
+
+NAMES = ("numpy", "cpu", "cuda")
 
 
 class Availability(tuple[str, ...]):
@@ -22,18 +27,56 @@ def available() -> Availability:
     """The backends that can run here.
 
     >>> import tinyrnn as tr
-    >>> tr.backends.available()
+    >>> tr.backends.available()[:2]
     ('numpy', 'cpu')
     """
-    reasons = {} if find_spec("llvmlite") else {"cpu": "llvmlite is not installed: pip install llvmlite"}
-    found = Availability(["numpy", *(["cpu"] if "cpu" not in reasons else [])])
-    found.reasons = reasons | {"cuda": "the CUDA backend is not part of this version"}
+    missing = {name: why for name in NAMES if (why := _missing(name)) is not None}
+    found = Availability(name for name in NAMES if name not in missing)
+    found.reasons = missing
     return found
 
 
-def compiled(graph: Graph, *, fused: bool = False, keep: bool = True) -> Any:
-    """A graph's compiled form for this processor; raises `UnsupportedError` where it holds what no kernel computes."""
-    return import_module("tinyrnn.backends.cpu.backend").executable(graph, fused, keep)  # llvmlite is loaded on first use
+def _missing(name: str) -> str | None:
+    """Why a backend cannot run here; None where it can."""
+    if name == "cpu" and find_spec("llvmlite") is None:
+        return "llvmlite is not installed: pip install llvmlite"
+    if name == "cuda":
+        reason: str | None = _cuda("device").missing()
+        return reason
+    return None
+
+
+def check_backend(backend: str) -> str:
+    """The name of a backend that can run here, `cuda` with its options; raises where it cannot."""
+    name, _, options = backend.partition(":") if isinstance(backend, str) else ("", "", "")
+    if name not in NAMES:
+        raise BackendError(f"there is no backend {backend!r}; available: {', '.join(available())}")
+    if options and name != "cuda":
+        raise BackendError(f"backend {backend!r}: only 'cuda' takes options, as in 'cuda:tf32'")
+    reason = _missing(name)
+    if reason is not None:
+        raise BackendError(f"backend {name!r} cannot run here: {reason}. `tinyrnn doctor` says more; available: "
+                           f"{', '.join(available())}")
+    if name == "cuda":
+        _cuda("runtime").mode_of(options)
+    return backend
+
+
+def _cuda(module: str) -> Any:
+    """A part of the CUDA backend: loaded on first use."""
+    return import_module(f"tinyrnn.backends.cuda.{module}")
+
+
+def compiled(graph: Graph, backend: str = "cpu", *, updates: Mapping[str, Node] | None = None) -> Any:
+    """The compiled form of a graph that went through the passes; raises `UnsupportedError` where it holds what no kernel
+    computes.
+
+    `updates` are outputs that become the data of leaves: on a GPU they stay where they are.
+    """
+    name, _, options = backend.partition(":")
+    if name == "cuda":
+        return _cuda("backend").executable(graph, options, True, updates)
+    return import_module("tinyrnn.backends.cpu.backend").executable(graph, True, not updates)  # llvmlite is loaded on first use
 
 
 def default_threads() -> int:
@@ -48,11 +91,27 @@ def checked_threads(threads: Any) -> int:
     return found
 
 
+def evaluate(nodes: Sequence[Node]) -> list[Any]:
+    """The values of nodes that depend on leaves alone: on the GPU, and left there, where one of the leaves lives on it."""
+    graph = Graph({str(i): n for i, n in enumerate(nodes)})
+    if any(n.at[0].home == "cuda" for n in graph.leaves.values()):
+        return list(_cuda("backend").run(graph, {}, options="eager", on_device=True).values())
+    return list(run(graph, {}).values())
+
+
 def _run_cpu(graph: Graph, values: Mapping[str, Any], domain: Any = None) -> dict[str, Any]:
     results: dict[str, Any] = import_module("tinyrnn.backends.cpu.backend").run(graph, values, domain)
     return results
 
 
-RUNNERS["cpu"] = _run_cpu
+def _run_cuda(graph: Graph, values: Mapping[str, Any], domain: Any = None, options: str = "") -> dict[str, Any]:
+    results: dict[str, Any] = _cuda("backend").run(graph, values, domain, options,
+                                                   any(is_device(v) for v in values.values()))
+    return results
 
-__all__ = ["UnsupportedError", "available", "checked_threads", "compiled", "default_threads", "evaluate", "run"]
+
+RUNNERS["cpu"] = _run_cpu
+RUNNERS["cuda"] = _run_cuda
+
+__all__ = ["UnsupportedError", "available", "check_backend", "checked_threads", "compiled", "default_threads", "evaluate",
+           "is_device", "on_host", "run", "speaks_dlpack", "taken"]

@@ -22,6 +22,7 @@ from ..ir.node import Node, walk, without_collector
 from ..ir.ops.leaves import ARG, HOLE, INPUT, LEAF
 from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, invariant
 from ..shapes import show
+from .arrays import is_device, on_host
 
 Instruction = tuple[int, Any, tuple[Any, ...], tuple[int, ...], int, tuple[int, ...], Node]
 _OP, _SCAN, _REGION, _READ = range(4)
@@ -151,14 +152,16 @@ def run(graph: Graph, values: Mapping[str, Any], domain: Domain | None = None) -
     if not isinstance(domain, Domain):
         raise BackendError(f"domain={domain!r}: expected an object such as tr.domains.FLOAT or tr.domains.COMPLEX_STEP")
     plan, _ = plan_of(graph)
+    values = {k: on_host(v) if is_device(v) else v for k, v in values.items()}
     given = list(admitted(graph, values, domain).values())
     with np.errstate(all="ignore"), _one_blas_thread().limit(limits=1, user_api="blas"):
         results = plan(domain, given)
     return {k: _own(y, domain) for k, y in zip(graph.outputs, results, strict=True)}
 
 
-def admitted(graph: Graph, values: Mapping[str, Any], domain: Domain = FLOAT) -> dict[str, Any]:
-    """Every input and every leaf of a graph as the array it stands for, checked."""
+def admitted(graph: Graph, values: Mapping[str, Any], domain: Domain = FLOAT, *, leaves: bool = True) -> dict[str, Any]:
+    """Every input and every leaf of a graph as the array it stands for, checked; without `leaves`, of leaves only those
+    that are given a value."""
     unknown = set(values) - set(graph.inputs) - set(graph.leaves)
     missing = [k for k in graph.inputs if k not in values]
     if missing or unknown:
@@ -167,7 +170,7 @@ def admitted(graph: Graph, values: Mapping[str, Any], domain: Domain = FLOAT) ->
                          + f"; the inputs are {', '.join(graph.inputs) or 'none'}")
     given = {k: _admit(k, n, values[k], domain) for k, n in graph.inputs.items()}
     return given | {k: _admit(k, n, values[k], domain) if k in values else domain.enter(n.at[0].data, n.dtype)
-                    for k, n in graph.leaves.items()}
+                    for k, n in graph.leaves.items() if leaves or k in values}
 
 
 @cache
@@ -178,11 +181,13 @@ def _one_blas_thread() -> ThreadpoolController:
 
 
 def _admit(name: str, node: Node, value: Any, domain: Domain) -> Any:
-    array = value if domain.owns(value) else np.asarray(value)
+    array = value if domain.owns(value) or is_device(value) else np.asarray(value)
     if array.shape != node.shape:
         raise GraphError(f"{name!r} has shape {show(array.shape)}, expected {show(node.shape)}")
     if domain is FLOAT and not _castable(array.dtype, node.dtype):
         raise DTypeError(f"{name!r} has dtype {array.dtype}, expected {node.dtype}; convert it with astype")
+    if is_device(value):
+        return value
     with np.errstate(over="ignore"):
         entered = domain.enter(array, node.dtype)
     if domain is FLOAT and array.dtype.itemsize > node.dtype.itemsize and not _survives(array, entered):
@@ -211,12 +216,6 @@ def _castable(given: Any, wanted: Any) -> bool:
 
 def _own(y: Any, domain: Domain) -> Any:
     return np.array(y, copy=True) if isinstance(y, (np.ndarray, np.generic)) else y
-
-
-def evaluate(nodes: Sequence[Node]) -> list[Any]:
-    """The values of nodes that depend on leaves alone."""
-    graph = Graph({str(i): n for i, n in enumerate(nodes)})
-    return list(run(graph, {}).values())
 
 
 RUNNERS["numpy"] = run

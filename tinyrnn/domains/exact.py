@@ -429,7 +429,7 @@ class Exact(Domain):
         return self._joined(running, lambda arrays: np.stack(arrays, axis)) if pieces else x
 
     def gather(self, table: Any, index: Array) -> Any:
-        return table[indices(index, len(table.near) if isinstance(table, Element) else len(table), "a table")]
+        return table[indices(index, len(table.near) if isinstance(table, Element) else len(table), "an axis")]
 
     def scatter_add(self, x: Any, index: Array, n: int) -> Any:
         if not isinstance(x, Element):

@@ -89,7 +89,7 @@ class Float(Domain):
         return np.cumsum(x, axis=axis)
 
     def gather(self, table: Any, index: Any) -> Any:
-        return table[indices(index, len(table), "a table")]
+        return table[indices(index, len(table), "an axis")]
 
     def scatter_add(self, x: Any, index: Any, n: int) -> Any:
         """Stable sort by index, then segment sums: the order of addition is fixed."""

@@ -119,9 +119,10 @@ class Graph:
         `values` gives an array for each input (and may replace the data of a leaf by its name); `domain` says what
         the numbers are (ordinary ones unless given).
         """
-        if backend not in RUNNERS:
+        name, _, options = backend.partition(":")
+        if name not in RUNNERS or (options and name != "cuda"):
             raise GraphError(f"there is no backend {backend!r}; available: {', '.join(RUNNERS)}")
-        return RUNNERS[backend](self, values or {}, domain)
+        return RUNNERS[name](self, values or {}, domain, *([options] if options else []))
 
     def __str__(self) -> str:
         return "\n".join([*_listing(self.nodes, self.names), *self._output_lines()])

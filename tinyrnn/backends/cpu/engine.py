@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import llvmlite
 from llvmlite import binding, ir
 
-from .store import load_object, store_object
+from ..store import load_object, store_object
 
 LIBRARY = ("pow", "powf", "sin", "sinf", "cos", "cosf", "sched_yield")  # called by compiled code where no program exists
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from ...errors import ArgumentError, IndexRangeError
 from ...ir.node import Node
+from ..executable import Planned
 from ..memory import ALIGNMENT, arrange
 from ..plan import Buffer, Call, Loop, Plan, View
-from ..pseudo import lines
 from . import moves, products
 from .driver import CALL, ITEM, MORE, OPERAND, emit_driver, emit_park
 from .engine import Target, host, library
@@ -76,7 +76,7 @@ def checked_threads(threads: Any) -> int:
     return int(threads)
 
 
-class Executable:
+class Executable(Planned):
     """A plan that can be run again and again, from one thread at a time.
 
     With `keep`, weights stay packed from run to run for as long as they are the same; a program that changes them in
@@ -103,26 +103,6 @@ class Executable:
         self._items_at, self._count, self._note_at = address(self._items), len(self._items), address(self.note)
         self._lock = threading.Lock()
 
-    @property
-    def source(self) -> str:
-        """The plan as pseudo-code."""
-        return self.plan.pseudo_code(lambda c: lines(c.key[0], c.operands, c.names))
-
-    @property
-    def kernels(self) -> list[tuple[str, int, int]]:
-        """What every item does, its operations, and the bytes that it touches."""
-        def touched(item: Call | Loop) -> int:
-            return _turns(item)[0] * sum(c.bytes for c in _calls(item))
-
-        return [(self._said(item), item.flops, touched(item)) for item in self.plan.items]
-
-    def _said(self, item: Call | Loop) -> str:
-        """An item in a line."""
-        if isinstance(item, Loop):
-            products = sum(c.family in ("product", "matvec", "batch", "tall") for c in item.calls)
-            return f"loop over time, {len(item.calls)} kernels, {products} of them products"
-        return item.text or "; ".join(lines(item.key[0], item.operands, item.names)[-1:])
-
     def profile(self, given: Mapping[Node, Any], outputs: Mapping[str, Any],
                 repeat: int = 9) -> list[tuple[str, int, int, float]]:
         """The kernels with the median of the seconds that each took by itself, in one thread."""
@@ -143,11 +123,6 @@ class Executable:
                 found.append((*kernel, sorted(times)[repeat // 2]))
             self._prepared_from = []
         return found
-
-    @property
-    def cost(self) -> tuple[int, int, int]:
-        """Operations, bytes that kernels touch, bytes of temporaries."""
-        return self.plan.flops, sum(touched for _, _, touched in self.kernels), self.bytes
 
     # ---- tables
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -98,21 +98,58 @@ def input_node(name: str, shape: Shape, dtype: npt.DTypeLike = np.float64) -> No
     return intern(INPUT, (), (name, shape, d), shape, d)
 
 
+class Mirror(Protocol):
+    """A place other than the host where the data of a leaf are."""
+
+    array: Any
+
+    def fetch(self) -> npt.NDArray[Any]:
+        """The data on the host."""
+
+
 class Box:
-    """What a leaf refers to: data, an accumulated gradient, a name, and how often the data were assigned."""
+    """What a leaf refers to: data, an accumulated gradient, a name, and how often the data were assigned.
 
-    __slots__ = ("data", "grad", "name", "trainable", "version")
+    The data are on the host, or in a mirror elsewhere, or in both: `mirrored` says that the mirror is current, and data
+    that are on the host no more are fetched when somebody reads them.  `home` is the backend that evaluates expressions
+    of the leaf.
+    """
 
-    def __init__(self, data: npt.NDArray[Any], name: str | None, trainable: bool) -> None:
-        self.data, self.name, self.trainable = data, name, trainable
+    __slots__ = ("_data", "grad", "home", "mirror", "mirrored", "name", "trainable", "version")
+
+    def __init__(self, data: npt.NDArray[Any] | None, name: str | None, trainable: bool, mirror: Any = None) -> None:
+        self._data, self.name, self.trainable = data, name, trainable
         self.grad: npt.NDArray[Any] | None = None
+        self.mirror: Any = mirror
+        self.mirrored = mirror is not None
+        self.home = "numpy"
         self.version = 0
+
+    @property
+    def data(self) -> npt.NDArray[Any]:
+        if self._data is None:
+            self._data = self.mirror.fetch()
+            self._data.flags.writeable = False
+        return self._data
+
+    @data.setter
+    def data(self, array: npt.NDArray[Any]) -> None:
+        self._data, self.mirrored = array, False
+
+    def moved(self) -> None:
+        """The mirror holds new data."""
+        self._data, self.mirrored = None, True
 
 
 def leaf(data: npt.NDArray[Any], name: str | None = None, trainable: bool = False) -> Node:
     """A node that reads its box whenever it is evaluated; two leaves are never the same node."""
-    dtype = dtype_of(data.dtype)
-    return fresh(LEAF, (), (Box(data, name, trainable), data.shape, dtype), data.shape, dtype)
+    return boxed(Box(data, name, trainable), data.shape, data.dtype)
+
+
+def boxed(box: Box, shape: Shape, dtype: npt.DTypeLike) -> Node:
+    """The leaf of a box."""
+    d = dtype_of(dtype)
+    return fresh(LEAF, (), (box, shape, d), shape, d)
 
 
 def arg(index: int, like: Node) -> Node:

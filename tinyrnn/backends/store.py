@@ -8,7 +8,7 @@ import stat
 import sys
 from pathlib import Path
 
-from ...files import atomic_write
+from ..files import atomic_write
 
 VARIABLE = "TINYRNN_CACHE"  # a folder of one's own, or "off"
 

@@ -1,0 +1,48 @@
+"""Arrays of other libraries, and arrays that are on a GPU."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ArgumentError
+
+_GPU = (2, 13)  # DLPack's numbers for CUDA memory, and for managed CUDA memory
+
+
+def is_device(value: Any) -> bool:
+    """Whether an array's numbers are on a GPU."""
+    if isinstance(value, (np.ndarray, np.generic)) or not hasattr(value, "__dlpack_device__"):
+        return False
+    return value.__dlpack_device__()[0] in _GPU
+
+
+def speaks_dlpack(value: Any) -> bool:
+    """Whether this is an array of another library, such as a tensor of PyTorch."""
+    return hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__")
+
+
+def taken(value: Any) -> Any:
+    """An array of another library, where it is: a NumPy array, or one of CuPy.  Nothing is copied."""
+    try:
+        if is_device(value):
+            cupy = import_module("tinyrnn.backends.cuda.device").require()
+            return value if isinstance(value, cupy.ndarray) else cupy.from_dlpack(value)
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(f"this {type(value).__module__}.{type(value).__name__} cannot be read through DLPack: {error}. "
+                            "Detach it from its graph, or give a NumPy array") from None
+
+
+def on_host(value: Any) -> npt.NDArray[Any]:
+    """The numbers as an array of NumPy."""
+    if not is_device(value):
+        return np.asarray(value)
+    cupy = import_module("tinyrnn.backends.cuda.device").require()
+    host: npt.NDArray[Any] = cupy.asnumpy(taken(value))
+    return host

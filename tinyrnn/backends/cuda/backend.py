@@ -1,0 +1,51 @@
+"""The `cuda` backend: graphs run on a GPU by compiled kernels and cuBLAS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ...errors import BackendError
+from ...ir.graph import Graph
+from ...ir.node import Node
+from ...passes import fuse, simplify
+from ..matmul import Library
+from ..numpy import admitted
+from ..schedule import plan_of
+from .device import require
+from .graphs import Executable
+from .mirrors import Mirror
+from .runtime import Mode, mode_of
+
+_executables: WeakKeyDictionary[Graph, dict[Mode, Executable]] = WeakKeyDictionary()
+
+
+def executable(graph: Graph, options: str = "", fused: bool = False, updates: Mapping[str, Node] | None = None) -> Executable:
+    """A graph's form for the current GPU, made once; `fused` graphs went through the passes already."""
+    mode = mode_of(options)
+    found = _executables.setdefault(graph, {})
+    if mode not in found:
+        require()
+        found[mode] = Executable(plan_of(graph if fused else fuse(simplify(graph)), Library()), mode, updates)
+    return found[mode]
+
+
+def run(graph: Graph, values: Mapping[str, Any], domain: Any = None, options: str = "",
+        on_device: bool = False) -> dict[str, Any]:
+    """Evaluate a graph; results are arrays of their own that share memory with nothing."""
+    if domain is not None:
+        raise BackendError("compiled kernels know ordinary numbers only; use backend='numpy' for other domains")
+    compiled = executable(graph, options)
+    nodes = {**graph.inputs, **graph.leaves}
+    given = {nodes[k]: v for k, v in admitted(graph, values, leaves=False).items()}
+    return compiled.run(given, on_device)
+
+
+def mirror(array: Any, own: bool) -> Mirror:
+    """An array's place on the device: the array itself where it is there already, unless an `own` place is wanted."""
+    cupy = require()
+    there = cupy.from_dlpack(array) if not isinstance(array, cupy.ndarray) else array
+    whole = cupy.ascontiguousarray(there)
+    return Mirror(whole.copy() if own and whole is array else whole, borrowed=not own)
+

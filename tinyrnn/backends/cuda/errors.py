@@ -1,0 +1,41 @@
+"""What a GPU reports, said so that one knows what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ...errors import BackendError
+from .device import require
+
+
+def allocated(make: Callable[[], Any], what: str, size: int, plan: str = "") -> Any:
+    """Memory; where there is none, an error that names what it was for."""
+    cupy = require()
+    try:
+        return make()
+    except cupy.cuda.memory.OutOfMemoryError:
+        free, total = cupy.cuda.runtime.memGetInfo()
+        raise BackendError(f"out of memory on the GPU: {what} needs {in_words(size)}, {in_words(free)} of {in_words(total)} "
+                           f"are free{plan}. Nothing was changed; take a smaller batch or fewer steps, or release arrays and "
+                           "call cupy.get_default_memory_pool().free_all_blocks()") from None
+
+
+def in_words(size: int) -> str:
+    """A number of bytes."""
+    for unit, step in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= step:
+            return f"{size / step:.1f} {unit}"
+    return f"{size} bytes"
+
+
+@contextmanager
+def reported(doing: str) -> Iterator[None]:
+    """Errors of CUDA, which may come late, as errors of ours."""
+    cupy = require()
+    try:
+        yield
+    except (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError) as error:
+        raise BackendError(f"CUDA reported {error} while {doing}; what ran before on this GPU may be the cause. "
+                           "CUDA_LAUNCH_BLOCKING=1 shows where") from error

@@ -1,0 +1,194 @@
+"""Whole runs as CUDA graphs: captured once, then launched as one.
+
+The first run of a plan is eager: it compiles what is missing, and meets every error where it arises.  From the second run
+on the plan is a graph, captured once for each stream, unless it was asked to stay eager.
+
+A graph holds addresses, so everything that it touches keeps its place: temporaries, copies of inputs and outputs, the
+data of leaves.  It holds on to all of that memory, and outlives whatever made it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from ...errors import BackendError
+from ...ir.node import Node
+from ..plan import Buffer, Plan
+from .bound import bound, by_library, launch
+from .errors import allocated, reported
+from .runtime import Arrays, Eager, Mode, handle, on_this_device, refuse, views, workspace_of
+
+MOST = 32         # graphs that are kept; the one that was not launched for the longest time goes first
+ALIGNMENT = 256   # bytes, of every input and output
+TO_DEVICE, TO_HOST, ON_DEVICE = 1, 2, 3  # kinds of copies
+
+
+class Shelf:
+    """Inputs or outputs side by side, on the device and in memory of the host that copies need not go through."""
+
+    def __init__(self, cupy: Any, buffers: Sequence[Buffer], what: str) -> None:
+        self.cupy, self.buffers = cupy, buffers
+        self.offsets: dict[Buffer, int] = {}
+        self.size = 0
+        for b in buffers:
+            self.offsets[b] = self.size
+            self.size += -(-b.bytes // ALIGNMENT) * ALIGNMENT
+        size = max(self.size, ALIGNMENT)
+        self.memory = allocated(lambda: cupy.zeros(size, np.uint8), what, size)
+        self.pinned = cupy.cuda.alloc_pinned_memory(size)
+        self.host = np.frombuffer(self.pinned, np.uint8, size)
+        self.there, self.here = (views(m, buffers, self.offsets) for m in (self.memory, self.host))
+
+    def copy(self, kind: int, stream: Any, first: int = 0, last: int | None = None) -> None:
+        """Everything between two offsets, to the device or to the host."""
+        last = self.size if last is None else last
+        ends = (self.memory.data.ptr, self.host.ctypes.data)
+        to, source = ends if kind == TO_DEVICE else ends[::-1]
+        if last > first:
+            self.cupy.cuda.runtime.memcpyAsync(to + first, source + first, last - first, kind, stream.ptr)
+
+
+class Captured:
+    """One run of a plan as a graph, for one stream."""
+
+    def __init__(self, executable: Eager, stream: Any) -> None:
+        self.plan, self.cupy, self.stream = executable.plan, executable.cupy, stream
+        self.executable = ref(executable)
+        self.given = executable.inputs
+        self.inputs = Shelf(self.cupy, self.given, "the copies of inputs")
+        out = [self.plan.note, *(self.plan.outputs[k].buffer for k in executable.results)]
+        self.outputs = Shelf(self.cupy, out, "the outputs")
+        self.updates = {k: executable.room(self.plan.outputs[k].buffer, k) for k in executable.updates}
+        self.memory, self.workspace = executable.temporaries(), workspace_of(stream)
+        self.addresses: dict[Buffer, int] = {}
+        self.kept: list[Any] = []
+        self.graph: Any = None
+        self.uploaded: Any = None
+
+    def run(self, values: Mapping[Node, Any], on_device: bool) -> Arrays:
+        executable, stream = self._executable(), self.stream
+        self._capture(executable, executable.fixed(stream))
+        self._fill(values)
+        self.graph.launch(stream)
+        executable.written(stream)
+        return self._results(executable.results, on_device, executable.checks)
+
+    def _executable(self) -> Eager:
+        found = self.executable()
+        assert found is not None
+        return found
+
+    def _capture(self, executable: Eager, fixed: dict[Buffer, int]) -> None:
+        """The graph, anew where a leaf has moved."""
+        if self.graph is not None and fixed == self.addresses:
+            return
+        arrays = {**self.inputs.there, **self.outputs.there,
+                  **{self.plan.outputs[k].buffer: a for k, a in self.updates.items()}}
+        address = {b: a.data.ptr for b, a in arrays.items()} | fixed | executable.placed(self.memory)
+        own = self.cupy.cuda.Stream(non_blocking=True)
+        cublas = handle()
+        self.cupy.cuda.get_current_stream().synchronize()
+        with LOCK, own:  # cuBLAS's handle serves one stream at a time
+            cublas.use(own.ptr, self.workspace)
+            work = bound(executable.work, executable.functions, address, self.memory.data.ptr + executable.scratch,
+                         by_library(cublas, executable.mode.precision))
+            own.begin_capture()
+            try:
+                self.cupy.cuda.runtime.memsetAsync(address[self.plan.note], 0, self.plan.note.bytes, own.ptr)
+                launch(work)
+            finally:
+                self.graph = own.end_capture()
+        self.addresses = fixed
+        self.kept = [executable.literals, executable.functions, [n.at[0].mirror for n in executable.leaves.values()]]
+
+    def _fill(self, values: Mapping[Node, Any]) -> None:
+        """Inputs into their places: from the host in one copy, arrays of the device each by itself."""
+        if self.uploaded is not None:
+            self.uploaded.synchronize()  # the memory that it was copied from is written anew
+        hosts = [b for b in self.given if not isinstance(values[b.source], self.cupy.ndarray)]
+        for b in hosts:
+            np.copyto(self.inputs.here[b], np.asarray(values[b.source], b.dtype).reshape(-1))
+        if hosts:
+            first = self.inputs.offsets[hosts[0]]
+            last = self.inputs.offsets[hosts[-1]] + hosts[-1].bytes
+            self.inputs.copy(TO_DEVICE, self.stream, first, last)
+            self.uploaded = self.stream.record()
+        for b in self.given:
+            if b not in hosts and b.bytes:
+                array = on_this_device(values[b.source], b)
+                self.cupy.cuda.runtime.memcpyAsync(self.inputs.there[b].data.ptr, array.data.ptr, b.bytes, ON_DEVICE,
+                                                   self.stream.ptr)
+
+    def _results(self, names: Sequence[str], on_device: bool, checks: bool) -> Arrays:
+        """Copies of the outputs, since the next launch overwrites them."""
+        shapes = {k: self.plan.outputs[k] for k in names}
+        if on_device:
+            if checks:
+                self.outputs.copy(TO_HOST, self.stream, 0, self.plan.note.bytes)
+                self.stream.synchronize()
+                refuse(self.outputs.here[self.plan.note])
+            return {k: self.outputs.there[v.buffer].copy().reshape(v.shape) for k, v in shapes.items()}
+        self.outputs.copy(TO_HOST, self.stream)
+        self.stream.synchronize()
+        refuse(self.outputs.here[self.plan.note])
+        return {k: self.outputs.here[v.buffer].reshape(v.shape).copy() for k, v in shapes.items()}
+
+
+LOCK = threading.RLock()
+
+
+class _Shelf:
+    """The graphs of the process, the latest last."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, int], Captured] = OrderedDict()
+
+    def of(self, executable: Eager, stream: Any) -> Captured:
+        with LOCK:
+            key = id(executable), stream.ptr
+            found = self._kept.get(key)
+            if found is None or found.executable() is not executable:
+                found = self._kept[key] = Captured(executable, stream)
+            self._kept.move_to_end(key)
+            while len(self._kept) > MOST:
+                self._kept.popitem(last=False)
+            return found
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def clear(self) -> None:
+        with LOCK:
+            self._kept.clear()
+
+
+CAPTURED = _Shelf()
+
+
+class Executable(Eager):
+    """A plan that can be run again and again: the first time eagerly, then as a graph."""
+
+    def __init__(self, plan: Plan, mode: Mode, updates: Mapping[str, Node] | None = None) -> None:
+        super().__init__(plan, mode, updates)
+        self.runs: dict[int, int] = {}  # by stream
+        self.lock = threading.Lock()
+
+    def run(self, values: Mapping[Node, Any], on_device: bool) -> Arrays:
+        """Every output that is no update, on the device or on the host, from the values of inputs (and of leaves that are
+        not to have their own)."""
+        stream = self.cupy.cuda.get_current_stream()
+        if stream.is_capturing():
+            raise BackendError("this stream is being captured: run tinyrnn's programs outside of a capture, they capture "
+                               "themselves")
+        with self.lock, reported("running a plan"):
+            self.runs[stream.ptr] = self.runs.get(stream.ptr, 0) + 1
+            replaced = any(n in values for n in self.leaves.values())
+            if self.mode.eager or replaced or self.runs[stream.ptr] == 1:
+                return self.eager(values, on_device, stream)
+            return CAPTURED.of(self, stream).run(values, on_device)

@@ -1,0 +1,60 @@
+"""Where the data of leaves are on a GPU.
+
+A leaf's data live on the host, on the device, or on both; `Box` knows which of the two is current.  On the device they
+keep one place for life, so that a captured graph may write to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...ir.ops.leaves import Box
+from .device import require
+from .errors import allocated
+
+
+class Mirror:
+    """The data of one leaf on a device."""
+
+    def __init__(self, array: Any, *, borrowed: bool = False) -> None:
+        self.array = array
+        self.borrowed = borrowed  # somebody else's memory, which is read and never written
+        self.ready: Any = None    # an event after which the data are there, and the stream that it was recorded on
+        self.stream = 0
+
+    def fetch(self) -> npt.NDArray[Any]:
+        """The data on the host."""
+        if self.ready is not None:
+            self.ready.synchronize()
+        host: npt.NDArray[Any] = require().asnumpy(self.array)
+        return host
+
+    def await_on(self, stream: Any) -> None:
+        """What a stream does from here on sees the data."""
+        if self.ready is not None and self.stream != stream.ptr:
+            stream.wait_event(self.ready)
+
+    def written(self, stream: Any, event: Any) -> None:
+        self.ready, self.stream = event, stream.ptr
+
+
+def mirror_of(box: Box, name: str, *, write: bool = False) -> Mirror:
+    """A leaf's place on the current device, with its data unless all of them are about to be written."""
+    cupy = require()
+    mirror = box.mirror
+    device = cupy.cuda.Device().id
+    if mirror is None or mirror.array.device.id != device or (write and mirror.borrowed):
+        data = box.data
+        mirror = box.mirror = Mirror(allocated(lambda: cupy.empty(data.shape, data.dtype), name, data.nbytes))
+        box.mirrored = False
+    if not box.mirrored:
+        stream = cupy.cuda.get_current_stream()
+        mirror.await_on(stream)
+        mirror.array.set(np.ascontiguousarray(box.data))
+        stream.synchronize()
+        mirror.ready, box.mirrored = None, True
+    found: Mirror = mirror
+    return found

@@ -1,0 +1,202 @@
+"""A plan on a GPU, a launch at a time: its kernels, its memory, where the data of leaves are."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import BackendError, IndexRangeError
+from ...ir.node import Node
+from ..executable import Planned
+from ..memory import ALIGNMENT, arrange
+from ..plan import Buffer, Call, Plan, View
+from .bound import bound, by_cupy, by_library, launch
+from .cublas import PRECISIONS, Cublas
+from .device import require
+from .errors import allocated, in_words
+from .kernels import library
+from .launch import Kernel, kernel_keys, scratch_bytes, work_of
+from .mirrors import Mirror, mirror_of
+
+Arrays = dict[str, Any]
+
+
+class Mode(NamedTuple):
+    """How to run: `cuda`, `cuda:eager`, `cuda:tf32`, `cuda:bf16`, or two of these as in `cuda:eager,tf32`."""
+
+    eager: bool = False
+    precision: str = ""
+
+
+def mode_of(options: str) -> Mode:
+    """What stands behind the colon of a backend's name."""
+    words = [w for w in options.split(",") if w]
+    precisions = [w for w in words if w in PRECISIONS]
+    unknown = [w for w in words if w != "eager" and w not in PRECISIONS]
+    if unknown or len(precisions) > 1:
+        raise BackendError(f"backend 'cuda:{options}': expected eager, tf32 or bf16 behind the colon (eager with one of the "
+                           "others), as in 'cuda:tf32'")
+    return Mode("eager" in words, precisions[0] if precisions else "")
+
+
+class Eager(Planned):
+    """A plan that can be run again and again, a launch at a time.
+
+    `updates` are outputs that become the new data of leaves, at the end of a run in which nothing went wrong.
+    """
+
+    def __init__(self, plan: Plan, mode: Mode, updates: Mapping[str, Node] | None = None) -> None:
+        self.plan, self.mode, self.updates = plan, mode, dict(updates or {})
+        self.cupy = require()
+        self.leaves = {b: b.source for b in plan.given if b.role == "leaf"}
+        self.inputs = [b for b in plan.given if b.role == "input"]
+        self.results = [k for k in plan.outputs if k not in self.updates]
+        commits = [self._commit(plan.outputs[k], n) for k, n in self.updates.items()]
+        calls = [*plan.calls(), *commits]
+        self.checks = any(c.family == "check" for c in calls)
+        self.work = work_of(plan, commits)
+        self.offsets, self.bytes = arrange(plan)
+        self.scratch = -(-self.bytes // ALIGNMENT) * ALIGNMENT
+        self.total = self.scratch + scratch_bytes(calls)
+        self.device = self.cupy.cuda.Device().id
+        keys, kernels = kernel_keys(calls), library(self.device)
+        kernels.require(keys)
+        names = {job.function for s in self.work for job in s.jobs if isinstance(job, Kernel)}
+        self.functions = kernels.functions(keys, sorted(names))
+        self.literals = {b: self.cupy.asarray(np.ascontiguousarray(b.source)) for b in plan.buffers if b.role == "literal"}
+
+    def _commit(self, new: View, leaf: Node) -> Call:
+        """The end of a run: a leaf's new data take the place of the old."""
+        buffer = next((b for b, n in self.leaves.items() if n is leaf), None)
+        if buffer is None:
+            buffer = Buffer(f"leaf {len(self.leaves)}", new.buffer.size, new.dtype, "leaf", leaf)
+            self.leaves[buffer] = leaf
+        old = View(buffer, (buffer.size,), (1,))
+        note = View(self.plan.note, (3,), (1,))
+        return Call("commit", (new.dtype.itemsize,), (View(new.buffer, old.shape, (1,)), note, old), frozenset([2]), (),
+                    buffer.size, (1, 0, 1), 1, 0, f"{buffer.name} = {new.buffer.name}")
+
+    # ---- running
+
+    def eager(self, values: Mapping[Node, Any], on_device: bool, stream: Any) -> Arrays:
+        """Every output that is no update, from the values of inputs (and of leaves that are not to have their own).
+
+        Launches go to the caller's stream and, for what is on the device already, to the caller's own arrays.
+        """
+        cupy = self.cupy
+        given = [*self.inputs, *(b for b, n in self.leaves.items() if n in values)]
+        arrays: dict[Buffer, Any] = {b: on_this_device(values[b.source], b) for b in given}
+        outputs = {k: self.room(v.buffer, k) for k, v in self.plan.outputs.items()}
+        arrays |= {self.plan.outputs[k].buffer: a for k, a in outputs.items()}
+        note = arrays[self.plan.note] = cupy.zeros(3, np.int64)
+        memory = self.temporaries()
+        address = self.fixed(stream) | {b: a.data.ptr for b, a in arrays.items()} | self.placed(memory)
+        jobs = bound(self.work, self.functions, address, memory.data.ptr + self.scratch, self._multiply(stream))
+        launch(jobs)
+        self.written(stream)
+        if self.checks:
+            refuse(cupy.asnumpy(note))
+        shaped = {k: outputs[k].reshape(self.plan.outputs[k].shape) for k in self.results}
+        return shaped if on_device else {k: cupy.asnumpy(a) for k, a in shaped.items()}
+
+    def _multiply(self, stream: Any) -> Any:
+        """CuPy's own products, unless a precision is asked for that they do not have."""
+        if not self.mode.precision:
+            return by_cupy
+        cublas = handle()
+        cublas.use(stream.ptr, workspace_of(stream))
+        return by_library(cublas, self.mode.precision)
+
+    # ---- memory
+
+    def room(self, buffer: Buffer, name: str) -> Any:
+        return allocated(lambda: self.cupy.empty(buffer.size, buffer.dtype), f"the output {name!r}", buffer.bytes, self.said)
+
+    def temporaries(self) -> Any:
+        """Memory for all values on the way."""
+        return allocated(lambda: self.cupy.empty(max(self.total, 1), np.uint8), "the memory for values on the way", self.total,
+                         self.said)
+
+    @property
+    def said(self) -> str:
+        """What takes the memory of a run."""
+        largest = sorted(self.offsets, key=lambda b: -b.bytes)[:3]
+        names = ", ".join(f"{b.name} {in_words(b.bytes)}" for b in largest)
+        return f"; the plan needs {in_words(self.total)} for values on the way, of which the largest are {names or 'none'}"
+
+    def placed(self, memory: Any) -> dict[Buffer, int]:
+        """Where temporaries lie."""
+        return {b: memory.data.ptr + at for b, at in self.offsets.items()}
+
+    def fixed(self, stream: Any) -> dict[Buffer, int]:
+        """Where numbers that are part of the plan lie, and the data of leaves, which `stream` waits for."""
+        return {b: a.data.ptr for b, a in self.literals.items()} | {
+            b: m.array.data.ptr for b, m in self.mirrors(stream).items()}
+
+    def mirrors(self, stream: Any) -> dict[Buffer, Mirror]:
+        """The leaves' places on the device, their data uploaded where the host's are newer."""
+        updated = set(self.updates.values())
+        found = {b: mirror_of(n.at[0], b.name, write=n in updated) for b, n in self.leaves.items()}
+        for m in found.values():
+            m.await_on(stream)
+        return found
+
+    def written(self, stream: Any) -> None:
+        """From here on the data of updated leaves are those on the device."""
+        if not self.updates:
+            return
+        event = stream.record()
+        for leaf in self.updates.values():
+            leaf.at[0].mirror.written(stream, event)
+            leaf.at[0].moved()
+
+
+def on_this_device(value: Any, buffer: Buffer) -> Any:
+    """An input as an array of its own dtype without gaps: the caller's own where it is one already."""
+    cupy = require()
+    if isinstance(value, cupy.ndarray):
+        return cupy.ascontiguousarray(value, buffer.dtype)
+    host = np.ascontiguousarray(value, buffer.dtype)
+    return allocated(lambda: cupy.asarray(host), f"the input {buffer.name!r}", host.nbytes)
+
+
+def refuse(note: npt.NDArray[np.int64]) -> None:
+    """An error for what kernels left in the note."""
+    if note[0]:
+        raise IndexRangeError(f"index {note[1]} is outside an axis of size {note[2]}: expected 0 to {note[2] - 1}")
+
+
+def views(memory: Any, buffers: Sequence[Buffer], offsets: Mapping[Buffer, int]) -> dict[Buffer, Any]:
+    """Arrays within one piece of memory, on the host or on the device."""
+    return {b: memory[offsets[b] : offsets[b] + b.bytes].view(b.dtype) for b in buffers}
+
+
+WORKSPACES = 8  # streams whose workspace is kept
+_own = threading.local()
+_workspaces: OrderedDict[int, Any] = OrderedDict()
+
+
+def handle() -> Cublas:
+    """cuBLAS on the current device; every thread has a handle of its own, since a handle works on one stream at a time."""
+    if not hasattr(_own, "handles"):
+        _own.handles = {}
+    device = require().cuda.Device().id
+    if device not in _own.handles:
+        _own.handles[device] = Cublas()
+    found: Cublas = _own.handles[device]
+    return found
+
+
+def workspace_of(stream: Any) -> Any:
+    """The memory that cuBLAS works in on a stream: two streams with one workspace would overwrite each other's."""
+    if stream.ptr not in _workspaces:
+        _workspaces[stream.ptr] = handle().workspace()
+    _workspaces.move_to_end(stream.ptr)
+    while len(_workspaces) > WORKSPACES:
+        _workspaces.popitem(last=False)
+    return _workspaces[stream.ptr]

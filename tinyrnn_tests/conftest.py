@@ -1,0 +1,42 @@
+"""What several test files share: a GPU, real where there is one, else the stand-in."""
+
+import pytest
+
+from tinyrnn.backends.cuda import device
+
+from .gpu import toolchain
+
+
+@pytest.fixture(scope="session")
+def real_gpu():
+    """Whether CuPy works here."""
+    return device.missing() is None
+
+
+@pytest.fixture
+def gpu(real_gpu, monkeypatch):
+    """The backend `cuda` works: on a GPU, or on the stand-in, which is checked afterwards.  Yields the stand-in, or None."""
+    if real_gpu:
+        yield None
+        return
+    if toolchain.COMPILER is None:
+        pytest.skip("no C++ compiler here to run kernels on the processor")
+    from .gpu import fake_cupy
+
+    fake_cupy.install(monkeypatch)
+    yield fake_cupy
+    fake_cupy.forget()
+    fake_cupy.check()
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    """The stand-in alone: tests of what only it can be asked, on machines with a GPU as well."""
+    if toolchain.COMPILER is None:
+        pytest.skip("no C++ compiler here to run kernels on the processor")
+    from .gpu import fake_cupy
+
+    fake_cupy.install(monkeypatch)
+    yield fake_cupy
+    fake_cupy.forget()
+    fake_cupy.check()
