@@ -65,6 +65,12 @@ def test_odd_cells(name, dtype, backend):
     check_graph(cell.rolled(4, dict(zip(cell.sizes, (3, 5, 4), strict=False)), batch=3, gradients=True, dtype=dtype), backend)
 
 
+@pytest.mark.parametrize("name", ["softmax", "layer_norm", "rms_norm", "division"])
+def test_rows_as_wide_as_a_block(name, backend):
+    cell = tr.Cell(ODD[name], name=name)
+    check_graph(cell.rolled(2, dict(zip(cell.sizes, (3, 70, 4), strict=False)), batch=3, gradients=True, dtype="float32"), backend)
+
+
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bidirectional": True}, {"bias": False},
                                      {"num_layers": 2, "bidirectional": True, "batch_first": False}])
 @pytest.mark.parametrize("lengths", [None, [4, 1, 0, 3]])

@@ -51,16 +51,37 @@ void tr_exchange(const void* mine, void* theirs, unsigned long bytes, int distan
     warp.arrive_and_wait();
 }
 
-void tr_run(Kernel kernel, const tr_i64* words, TrDim grid, TrDim shape, bool) {
-    const int threads = shape.x * shape.y;
-    for (unsigned y = 0; y < grid.y; y++) for (unsigned x = 0; x < grid.x; x++) {
-        Block own(threads);
-        std::vector<std::thread> running;
-        for (int t = 0; t < threads; t++) running.emplace_back([&, t] {
-            block = &own; lane = t;
-            threadIdx = {t % shape.x, t / shape.x, 0}; blockIdx = {x, y, 0}; blockDim = shape; gridDim = grid;
+// Threads that never meet: a few real ones take turns with them, neighbours apart.
+static void run_apart(Kernel kernel, const tr_i64* words, TrDim grid, TrDim shape) {
+    const unsigned few = 13, threads = shape.x * shape.y, count = grid.x * grid.y * threads;
+    std::vector<std::thread> running;
+    for (unsigned k = 0; k < few; k++) running.emplace_back([=] {
+        for (unsigned i = k; i < count; i += few) {
+            const unsigned b = i / threads, t = i % threads;
+            threadIdx = {t % shape.x, t / shape.x, 0}; blockIdx = {b % grid.x, b / grid.x, 0}; blockDim = shape; gridDim = grid;
             kernel({words});
-        });
+        }
+    });
+    for (auto& thread : running) thread.join();
+}
+
+// Several blocks at once, so that races between blocks show as well.
+void tr_run(Kernel kernel, const tr_i64* words, TrDim grid, TrDim shape, bool meets) {
+    if (!meets) { run_apart(kernel, words, grid, shape); return; }
+    const int threads = shape.x * shape.y, together = std::max(1, MOST / threads);
+    const unsigned count = grid.x * grid.y;
+    for (unsigned first = 0; first < count; first += together) {
+        std::vector<std::unique_ptr<Block>> blocks;
+        std::vector<std::thread> running;
+        for (unsigned b = first; b < std::min(count, first + together); b++) {
+            blocks.emplace_back(new Block(threads));
+            Block* own = blocks.back().get();
+            for (int t = 0; t < threads; t++) running.emplace_back([=] {
+                block = own; lane = t;
+                threadIdx = {t % shape.x, t / shape.x, 0}; blockIdx = {b % grid.x, b / grid.x, 0}; blockDim = shape; gridDim = grid;
+                kernel({words});
+            });
+        }
         for (auto& thread : running) thread.join();
     }
 }

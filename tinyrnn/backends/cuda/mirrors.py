@@ -53,7 +53,7 @@ def mirror_of(box: Box, name: str, *, write: bool = False) -> Mirror:
     if not box.mirrored:
         stream = cupy.cuda.get_current_stream()
         mirror.await_on(stream)
-        mirror.array.set(np.ascontiguousarray(box.data))
+        mirror.array.set(np.asarray(box.data, order="C"))
         stream.synchronize()
         mirror.ready, box.mirrored = None, True
     found: Mirror = mirror

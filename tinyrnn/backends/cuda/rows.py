@@ -23,6 +23,7 @@ from ..rowprogram import RowProgram, Step
 from .source import CMachine, Lines, c_memory, c_type
 
 THREADS = 256
+TOGETHER = 512               # the most threads that share a row
 WARP = 32
 COLUMNS, STRIPES = 32, 16   # a block of a column sum: columns, and threads that share each
 PARTS = 128                 # the most parts that a long row, or the rows of a column sum, are cut into
@@ -75,7 +76,7 @@ def launches(call: Call) -> list[Launch]:
     parts = parts_of(call)
     if parts > 1:
         return [Launch("_parts", (parts, _lines(rows, 1)), (THREADS, 1)), Launch("_whole", (_lines(rows, WARP), 1), (WARP, 1))]
-    across = min(_power(max(inner, 1)), 1024 if inner > 4 * THREADS else THREADS)
+    across = min(_power(max(inner, 1)), TOGETHER if inner > 4 * THREADS else THREADS)
     down = max(1, min(THREADS // across, THREADS))
     return [Launch("", (1, _lines(rows, down)), (across, down))]
 
@@ -252,7 +253,7 @@ class _Reducing(_Kernel):
     """Threads that share a row: a pass over it for every generation of reductions."""
 
     def emit(self, name: str) -> None:
-        with self.head(name, 1024):
+        with self.head(name, TOGETHER):
             self.read_words()
             # every thread takes part in every turn, so that all meet at shuffles and barriers; what is left over at the
             # end works on the last row once more and stores nothing
@@ -314,11 +315,12 @@ class _Reducing(_Kernel):
         shared = w.fresh("shared")
         w(f"TR_SHARED({c_memory(dtype)}, {shared}, {WARP});")
         with w.block(f"if (blockDim.x > {WARP})"):
-            w(f"if (threadIdx.x % {WARP} == 0) {shared}[threadIdx.x / {WARP}] = {part};")
+            w(f"{c_memory(dtype)}* const row = {shared} + threadIdx.y * (blockDim.x / {WARP});")
+            w(f"if (threadIdx.x % {WARP} == 0) row[threadIdx.x / {WARP}] = {part};")
             w("TR_BARRIER();")
-            w(f"{part} = {shared}[0];")
+            w(f"{part} = row[0];")
             with w.block(f"for (unsigned k = 1; k < blockDim.x / {WARP}; k++)"):
-                other = self.m.named(f"{shared}[k]", dtype)
+                other = self.m.named("row[k]", dtype)
                 w(f"{part} = {self.m.joined(step.op, mine, other).value};")
             w("TR_BARRIER();")
         return self.m.named(part, dtype)

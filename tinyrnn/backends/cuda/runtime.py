@@ -105,8 +105,9 @@ class Eager(Planned):
         return shaped if on_device else {k: cupy.asnumpy(a) for k, a in shaped.items()}
 
     def _multiply(self, stream: Any) -> Any:
-        """CuPy's own products, unless a precision is asked for that they do not have."""
-        if not self.mode.precision:
+        """The products that a graph would hold, so that runs before and after its capture agree bit for bit; for those who
+        stay eager CuPy's own, unless a precision is asked for that they do not have."""
+        if self.mode.eager and not self.mode.precision:
             return by_cupy
         cublas = handle()
         cublas.use(stream.ptr, workspace_of(stream))
