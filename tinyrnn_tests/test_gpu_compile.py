@@ -1,5 +1,7 @@
 """Every kernel compiles for every GPU, by NVRTC, which needs no GPU: no spills, and within what hardware has."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from tinyrnn.backends.cuda import launch
 from tinyrnn.backends.matmul import Library
 from tinyrnn.backends.schedule import plan_of
 
+from .gpu.toolchain import kernels_in
 from .graph_cases import ODD, through_passes
 from .test_gpu_sanitizers import every_op, long_sums, lookups
 
@@ -41,12 +44,13 @@ def compiled(graph, architecture, *more):
     source = launch.source_of([*launch.kernel_keys(calls), *more])
     code, usage = nvrtc.compiled(source, architecture)
     assert code[:4] == b"\x7fELF"
-    threads = {name: int(rest.split(")")[0].split(",")[2]) for name, rest in
-               ((part.split(",")[0], part) for part in source.split("TR_KERNEL(")[2:])}
-    assert set(usage) == set(threads)
+    known = kernels_in(source)
+    assert set(usage) == set(known)
     for name, u in usage.items():
-        assert (u.spills, u.stack) == (0, 0), f"{name} spills {u.spills} bytes, stack {u.stack}"
-        assert u.registers <= min(REGISTERS, FILE // threads[name]), f"{name}: {u.registers} registers"
+        _, threads, text = known[name]
+        assert u.spills == 0, f"{name} spills {u.spills} bytes"
+        assert u.stack == 0 or re.search(r"\b(sin|cos)f?\(", text), f"{name}: {u.stack} bytes of stack"  # CUDA's own, for large angles
+        assert u.registers <= min(REGISTERS, FILE // threads), f"{name}: {u.registers} registers"
         assert u.shared <= SHARED, f"{name}: {u.shared} bytes of shared memory"
     return usage
 

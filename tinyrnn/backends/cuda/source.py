@@ -26,7 +26,7 @@ PRELUDE = """\
 typedef long long tr_i64;
 #define TR_DEVICE static __device__ __forceinline__
 #define TR_KERNEL(name, words, threads) struct name##_words { tr_i64 w[words]; }; \\
-    extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ name##_words tr)
+    extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ name##_words tr)
 #define TR_SHARED(type, name, size) __shared__ type name[size]
 #define TR_BARRIER() __syncthreads()
 #define TR_SHUFFLE(type) TR_DEVICE type tr_shuffle(type x, int d) { return __shfl_xor_sync(0xffffffffu, x, d); }
