@@ -183,6 +183,8 @@ def _doctor(args: argparse.Namespace) -> int:
         print(f"backend {name}: ready")
     for name, reason in backends.reasons.items():
         print(f"backend {name}: {reason}")
+    for what, state in import_module("tinyrnn.backends.cuda.device").abilities().items():  # CuPy is loaded on first use
+        print(f"  {what}: {state}")
     return 0
 
 

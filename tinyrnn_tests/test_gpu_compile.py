@@ -88,7 +88,7 @@ TR_KERNEL(crowded, 2, 1024) {
     _, usage = nvrtc.compiled(source, "90")
     assert usage["crowded"].spills > 0
     assert usage["crowded"].registers == 64
-    with pytest.raises(tr.TinyRNNError, match="does not compile for sm_90; please report this:\n.*identifier .*nothing"):
+    with pytest.raises(tr.TinyRNNError, match=r"does not compile for sm_90; please report this:\n.*identifier .*nothing"):
         nvrtc.compiled(source + "TR_KERNEL(bad, 1, 1) { nothing; }", "90")
 
 

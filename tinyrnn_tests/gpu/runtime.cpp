@@ -84,6 +84,12 @@ void fake_check_guards() {
             note("something was written outside of an array"); break; }
 }
 
+void fake_forgive() {
+    LOCKED;
+    for (auto& [p, bytes] : blocks) { std::memset(p - GUARD, MARK, GUARD); std::memset(p + bytes, MARK, GUARD); }
+    trouble.clear();
+}
+
 long fake_position(long stream) { LOCKED; Stream& s = streams[stream]; return s.begun + (long)s.waiting.size(); }
 void fake_flush(long stream, long until) { flush(stream, until < 0 ? fake_position(stream) : until); }
 void fake_wait(long stream, long other, long until) { put(stream, [=] { flush(other, until); }); }
