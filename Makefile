@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: tour test lint docs bench goldens pages pictures measure examples examples-torch clean
+.PHONY: tour test lint docs bench gpu gpu-wheels goldens pages pictures measure examples examples-torch clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -62,3 +62,16 @@ bench: $(VENV)/.ready
 # Measured figures of docs/status.md; writes docs/benchmarks/engine.json.
 measure: $(VENV)/.ready
 	$(BIN)/python -m tinyrnn_tests.measure docs/benchmarks/engine.json
+
+# On a machine with a GPU: its tests, compute-sanitizer, and docs/benchmarks/gpu.json and gpu.md.  Under nine minutes; no network.
+gpu:
+	PYTHON=$(PYTHON) .ci/gpu $(ARGS)
+
+# What `make gpu` needs beside cupy, torch, jax, numpy and llvmlite, as wheels for a machine without a network: of these it takes
+# what is missing there.  VERSION is that of its Python.
+VERSION ?= 3.12
+WHEELS  ?= sympy mpmath networkx safetensors tqdm threadpoolctl graphviz latex2mathml hypothesis sortedcontainers pytest pluggy \
+	iniconfig packaging pygments cuda-bindings cuda-pathfinder
+gpu-wheels:
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version $(VERSION) --implementation cp \
+		--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d wheels $(WHEELS)

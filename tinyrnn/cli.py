@@ -190,8 +190,11 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     bench = import_module("tinyrnn.bench")  # it loads llvmlite and, where they are installed, PyTorch and JAX
-    found = bench.measure([p for p in args.against.split(",") if p], short=args.short)
-    for file in bench.write(found, Path(args.out)):
+    if args.gpu:
+        files = bench.write_gpu(bench.measure_gpu(budget=args.budget, short=args.short), Path(args.out))
+    else:
+        files = bench.write(bench.measure([p for p in args.against.split(",") if p], short=args.short), Path(args.out))
+    for file in files:
         print(file)
     return 0
 
@@ -221,9 +224,11 @@ def parser() -> argparse.ArgumentParser:
     _lens_commands(command)
     _symbolic_commands(command)
     command("cells", _cells, "list the cells that come with tinyrnn")
-    b = command("bench", _bench, "measure training and inference on this processor against PyTorch and JAX")
+    b = command("bench", _bench, "measure training and inference against PyTorch and JAX")
     b.add_argument("--against", default="torch,jax", metavar="PEERS", help="peers, separated by commas (default: torch,jax)")
     b.add_argument("--out", default="bench", metavar="FOLDER", help="where to write cpu.json, cpu.md, cpu.svg (default: bench)")
+    b.add_argument("--gpu", action="store_true", help="measure the GPU instead: gpu.json, gpu.md")
+    b.add_argument("--budget", type=float, default=400.0, metavar="SECONDS", help="for the GPU's tables (default: 400)")
     b.add_argument("--short", action="store_true", help="the smallest sizes only, in half a minute")
     command("doctor", _doctor, "say what is installed and what is missing")
     return p

@@ -9,6 +9,7 @@ import tinyrnn as tr
 from tinyrnn.backends.cuda import launch
 from tinyrnn.backends.matmul import Library
 from tinyrnn.backends.schedule import plan_of
+from tinyrnn.bench import gpu_machine
 
 from .gpu.toolchain import kernels_in
 from .graph_cases import ODD, through_passes
@@ -72,6 +73,13 @@ def test_odd_cells_and_every_op_compile(name, architecture):
     graph = made[name]() if cell is None else cell.rolled(2, dict(zip(cell.sizes, (3, 5, 4), strict=False)), batch=3,
                                                            gradients=True, dtype="float32")
     compiled(through_passes(graph), architecture)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_probes_of_the_gpu_compile(architecture):
+    _, usage = nvrtc.compiled(gpu_machine.SOURCE, architecture)
+    assert set(usage) == {"tr_barriers", "tr_nothing", "tr_broadcast"}
+    assert all(u.spills == 0 for u in usage.values())
 
 
 def test_the_report_is_read(monkeypatch):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
+from tinyrnn.backends.cuda.source import PRELUDE
 from tinyrnn.ir import Graph
 from tinyrnn.ir.ops.leaves import constant, input_node
 from tinyrnn.ir.ops.linear import sum_
@@ -88,6 +89,49 @@ def instead(old, new):
         return source.replace(old, new)
 
     return change
+
+
+MEETING = PRELUDE + """
+TR_KERNEL(ring, 4, 64) {
+    unsigned* const counter = (unsigned*)tr.w[0];
+    float* const x = (float*)tr.w[1];
+    const tr_i64 n = (tr_i64)gridDim.x * blockDim.x, i = TR_X;
+    for (unsigned t = 1; t <= (unsigned)tr.w[2]; t++) {
+        x[t * n + i] = x[(t - 1) * n + (i + 5) % n] + 1.0f;
+        tr_meet(counter, gridDim.x, t);
+    }
+}
+"""
+
+
+def meeting_blocks(tmp_path, change=lambda source: source):
+    """Eight blocks that hand numbers round and meet after every turn: what a persistent kernel does."""
+    threads, blocks, turns = 16, 8, 5
+    n = threads * blocks
+    source = change(MEETING)
+    buffers = [np.zeros(1, np.uint32), np.full((turns + 1, n), np.nan, "f")]
+    buffers[1][0] = np.arange(n)
+    record = [np.int64(2).tobytes(), *(b for a in buffers for b in (np.int64(a.nbytes).tobytes(), a.tobytes())),
+              np.int64(0).tobytes(), np.array([blocks, 1, threads, 1], np.uint32).tobytes(), np.int64(4).tobytes(),
+              np.array([(0, 0), (1, 0), (-1, turns), (-1, 0)], np.int64).tobytes()]
+    (tmp_path / "in").write_bytes(b"".join(record))
+    recorded.run(recorded.program(source, toolchain.kernels_in(source), "thread"), tmp_path)
+    found = np.frombuffer((tmp_path / "out").read_bytes(), "f", offset=4).reshape(turns + 1, n)
+    np.testing.assert_array_equal(found[-1], (np.arange(n) + 5 * turns) % n + turns)
+
+
+@pytest.mark.slow
+def test_blocks_meet(tmp_path):
+    meeting_blocks(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [("tr_add_release(counter, 1)", "__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED)"),
+                                    ("blocks * turn", "blocks * (turn - 1)"),
+                                    ("    TR_BARRIER();\n    if (threadIdx.x == 0) {", "    if (threadIdx.x == 0) {")])
+def test_a_meeting_that_does_not_wait_is_caught(change, tmp_path):
+    with pytest.raises(recorded.SanitizerError, match="data race"):
+        meeting_blocks(tmp_path, instead(*change))
 
 
 PLANTED = {

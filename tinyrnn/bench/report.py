@@ -18,12 +18,20 @@ Found = Mapping[str, Any]
 def write(found: Found, folder: Path, name: str = "cpu") -> list[Path]:
     """`name`.json, `name`.md and (where matplotlib is installed) `name`.svg in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    picture = folder / f"{name}.svg"
+    with_picture = bool(find_spec("matplotlib")) and "stock" in found
+    if with_picture:
+        _picture(found, picture)
+    files = write_page(found, page(found, picture=with_picture, name=name), folder, name)
+    return [*files, picture] if with_picture else files
+
+
+def write_page(found: Found, text: str, folder: Path, name: str) -> list[Path]:
+    """Figures as `name`.json, and the page about them."""
+    folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{name}.json", folder / f"{name}.md"]
-    if find_spec("matplotlib") and "stock" in found:
-        files.append(folder / f"{name}.svg")
-        _picture(found, files[-1])
     atomic_write(files[0], (json.dumps(found, indent=1) + "\n").encode())
-    atomic_write(files[1], page(found, picture=len(files) > 2, name=name).encode())
+    atomic_write(files[1], text.encode())
     return files
 
 
@@ -88,7 +96,7 @@ def page(found: Found, *, picture: bool, name: str = "cpu") -> str:
         f"Machine: {m['processor']}, {m['cores']} cores, vectors of {8 * m['vector_bytes']} bits, "
         f"{found['peak_gflops']:.0f} GFLOP/s in registers (one thread). Python {m['python']}, tinyrnn {m['tinyrnn']}, "
         f"NumPy {m['numpy']}, llvmlite {m['llvmlite']}, PyTorch {m['torch']}, JAX {m['jax']}. {found['date']}.", ""]
-    lines += _table(["", "measured", "met"], targets(found))
+    lines += table(["", "measured", "met"], targets(found))
     if picture:
         lines += [f"![Ratios of training steps against PyTorch]({name}.svg)", ""]
     if "stock" in found:
@@ -98,7 +106,7 @@ def page(found: Found, *, picture: bool, name: str = "cpu") -> str:
         lines += ["## Inference of one row against `torch.nn`", ""]
         for kind, rows in found["streams"].items():
             lines += [f"### {kind}", "", *_ratios(rows, "PyTorch")]
-            lines += _table(["", "one thread", "weights read", "that cache can be read at"], [
+            lines += table(["", "one thread", "weights read", "that cache can be read at"], [
                 (r["point"], f"{r['single_thread_ms']:.2f} ms", f"{r['read_gb_s']:.0f} GB/s", f"{r['cache_gb_s']:.0f} GB/s")
                 for r in rows])
     for peer, cases in found["unusual"].items():
@@ -111,7 +119,7 @@ def page(found: Found, *, picture: bool, name: str = "cpu") -> str:
 
 
 def _ratios(rows: Iterable[Found], peer: str) -> list[str]:
-    return _table(["", "ours", peer, "ratio"], [
+    return table(["", "ours", peer, "ratio"], [
         (r["point"], f"{r['ours']:.2f} ms", f"{r['peer']:.2f} ms ({r['setting']})",
          f"{r['ratio']:.2f} [{r['low']:.2f}, {r['high']:.2f}], {r['pairs']} pairs") for r in rows])
 
@@ -126,31 +134,32 @@ def _rest(found: Found) -> list[str]:
                   f"against our {t['ours']:.2f} ms: ratio {t['ratio']:.2f} [{t['low']:.2f}, {t['high']:.2f}].", ""]
     lines += ["## First call", "", "An LSTM layer, B=4, X=16, H=32, in a new process: from before llvmlite is imported until "
               "the first training step is done.", ""]
-    lines += _table(["steps", "nothing compiled", "kernels on disk", "next call"], [
+    lines += table(["steps", "nothing compiled", "kernels on disk", "next call"], [
         (f"{r['steps']:,}", f"{r['cold_s']:.2f} s", f"{r['cached_s']:.2f} s", f"{1e3 * r['next_s']:.2f} ms")
         for r in found["first calls"]])
     lines += ["## Share of the peak", "", "Products of a training step alone (6 T B G H (X + H) operations for G gates), over "
               "the time of the whole step, one thread.", ""]
-    lines += _table(["", "", "products", "of the registers' peak"], [
+    lines += table(["", "", "products", "of the registers' peak"], [
         (r["kind"], r["point"], f"{r['gflops']:.0f} GFLOP/s", f"{r['share']:.2f}") for r in found["efficiency"]])
     if "roofline" in found:
         lines += ["## Roofline", "", f"The kernels of an LSTM's training step at {found['roofline']['point']}, each by itself "
                   "in one thread. The roof is the smaller of the registers' peak and what the cache that holds a kernel's data "
                   "delivers; bytes are counted as if nothing stayed in registers, and elementwise functions count as one "
                   "operation each.", ""]
-        lines += _table(["", "time", "rate", "operations a byte", "roof"], [
+        lines += table(["", "time", "rate", "operations a byte", "roof"], [
             (f"`{r['what'].replace('|', '/')}`", f"{r['ms']:.2f} ms", f"{r['gflops']:.0f} GFLOP/s, {r['gb_s']:.0f} GB/s",
              f"{r['intensity']:.1f}", f"{r['roof_gflops']:.0f} GFLOP/s") for r in found["roofline"]["kernels"]])
     if "memory" in found:
         lines += ["## Memory", "", "What three training steps add to the peak of a process that was warmed up at a small size; "
                   "processes of their own.", ""]
-        lines += _table(["", "", "ours", "PyTorch", "ratio"], [
+        lines += table(["", "", "ours", "PyTorch", "ratio"], [
             (r["kind"], r["point"], f"{r['ours_mib']:.0f} MiB", f"{r['torch_mib']:.0f} MiB", f"{r['ratio']:.2f}")
             for r in found["memory"]])
     return lines
 
 
-def _table(head: list[str], rows: Iterable[Iterable[str]]) -> list[str]:
+def table(head: list[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """A table in Markdown, and an empty line."""
     return ["| " + " | ".join(head) + " |", "| " + " | ".join(["---", *["--:"] * (len(head) - 1)]) + " |",
             *("| " + " | ".join(r) + " |" for r in rows), ""]
 

@@ -90,7 +90,7 @@ def torch_stock(kind: str, task: Task, layer: Any) -> tuple[Run, Run]:
     return train, infer
 
 
-class _Torch:
+class TorchNames:
     """What the cells of `cases` ask of an array module."""
 
     def __init__(self) -> None:
@@ -105,20 +105,26 @@ class _Torch:
         return self._norm(z, z.shape[-1:])
 
 
+def torch_loop(w: Mapping[str, Any], x: Any, state: tuple[Any, ...], step: Callable[[Any, Any], Any]) -> Any:
+    """All outputs of a cell, step by step."""
+    torch = import_module("torch")
+    z, out = torch.nn.functional.linear(x, w["W"], w["b"]).transpose(0, 1), []
+    for z_t in z.unbind(0):
+        state = step(z_t, state)
+        out.append(state[0])
+    return torch.stack(out, 1)
+
+
 def torch_unusual(case: Unusual, task: Task, weights: Mapping[str, Array], compiled: bool = False) -> tuple[Run, Run]:
     """The cell as a loop over time in PyTorch, eager or through torch.compile."""
     torch = import_module("torch")
-    m = _Torch()
+    m = TorchNames()
     w = {k: torch.from_numpy(np.ascontiguousarray(v)).requires_grad_() for k, v in case.weights(weights).items()}
     x, g = torch.from_numpy(task.x).requires_grad_(), torch.from_numpy(task.g)
     start = tuple(torch.zeros(task.point.batch, task.point.h) for _ in range(case.states))
 
     def forward(x: Any) -> Any:
-        z, state, out = torch.nn.functional.linear(x, w["W"], w["b"]).transpose(0, 1), start, []
-        for z_t in z.unbind(0):
-            state = case.step(m, w, z_t, state)
-            out.append(state[0])
-        return torch.stack(out, 1)
+        return torch_loop(w, x, start, lambda z, state: case.step(m, w, z, state))
 
     run = torch.compile(forward) if compiled else forward
 
@@ -136,7 +142,7 @@ def torch_unusual(case: Unusual, task: Task, weights: Mapping[str, Array], compi
 
 # ---- JAX
 
-class _Jax:
+class JaxNames:
     """What the cells of `cases` ask of an array module."""
 
     def __init__(self) -> None:
@@ -152,9 +158,9 @@ class _Jax:
         return d / self.np.sqrt((d * d).mean(-1, keepdims=True) + 1e-5)
 
 
-def jax_unusual(case: Unusual, task: Task, weights: Mapping[str, Array]) -> tuple[Run, Run]:
+def jax_unusual(case: Unusual, task: Any, weights: Mapping[str, Array]) -> tuple[Run, Run]:
     """The cell under `jax.lax.scan` and `jax.jit`."""
-    jax, m = import_module("jax"), _Jax()
+    jax, m = import_module("jax"), JaxNames()
     w = {k: m.np.asarray(v) for k, v in case.weights(weights).items()}
     x, g = m.np.asarray(task.x), m.np.asarray(task.g)
     start = tuple(m.np.zeros((task.point.batch, task.point.h), m.np.float32) for _ in range(case.states))

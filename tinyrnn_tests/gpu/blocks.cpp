@@ -6,10 +6,13 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <thread>
 #include <vector>
 
 thread_local TrDim threadIdx, blockIdx, blockDim, gridDim;
 static const int WARP = 32, MOST = 1024;
+
+void tr_rest() { std::this_thread::yield(); }
 
 [[noreturn]] static void fail(const char* what) {
     std::fprintf(stderr, "a kernel failed: %s\n", what);
@@ -19,7 +22,6 @@ static const int WARP = 32, MOST = 1024;
 #ifdef TR_THREADS
 #include <barrier>
 #include <mutex>
-#include <thread>
 
 struct Block {
     std::barrier<> all;

@@ -10,6 +10,7 @@ import ctypes
 import math
 import sys
 import threading
+import time
 import types
 import warnings
 
@@ -64,13 +65,19 @@ def forgive():
 
 class Event:
     def __init__(self, *options):
-        self.stream = self.at = None
+        self.stream = self.at = self.seen = None
 
     def record(self, stream):
         self.stream, self.at = stream.ptr, LIB.fake_position(L(stream.ptr))
 
     def synchronize(self):
         LIB.fake_flush(L(self.stream), L(self.at))
+        self.seen = time.perf_counter()
+
+
+def get_elapsed_time(first, last):
+    first.synchronize()
+    return max(1e3 * abs(last.seen - first.seen), 1e-6)
 
 
 class Stream:
@@ -191,6 +198,8 @@ class MemoryPointer:
 class _Device:
     def __init__(self, number=0):
         self.id = 0 if number is None else number
+
+        self.attributes = {"MultiProcessorCount": 1}  # the stand-in runs one block after the other
 
     compute_capability = "90"
 
@@ -428,12 +437,13 @@ def modules():
         getDeviceProperties=lambda i: {"name": b"Stand-in", "major": 9, "minor": 0})
     cuda = types.SimpleNamespace(
         runtime=runtime, driver=types.SimpleNamespace(CUDADriverError=CUDADriverError), Stream=Stream, Event=Event, Graph=Graph,
-        Device=_Device, get_current_stream=current, alloc_pinned_memory=_alloc_pinned, MemoryPointer=MemoryPointer,
+        Device=_Device, get_current_stream=current, get_elapsed_time=get_elapsed_time, alloc_pinned_memory=_alloc_pinned, MemoryPointer=MemoryPointer,
         UnownedMemory=UnownedMemory, function=types.SimpleNamespace(Module=Module),
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError))
     cupy = types.ModuleType("cupy")
     names = {"ndarray": ndarray, "empty": empty, "zeros": zeros, "asarray": asarray, "ascontiguousarray": ascontiguousarray,
-             "asnumpy": asnumpy, "from_dlpack": from_dlpack, "matmul": matmul, "cuda": cuda, "__version__": "14.2.0 (stand-in)"}
+             "asnumpy": asnumpy, "from_dlpack": from_dlpack, "matmul": matmul, "cuda": cuda, "get_default_memory_pool": lambda: types.SimpleNamespace(free_all_blocks=lambda: None),
+              "__version__": "14.2.0 (stand-in)"}
     for name, value in names.items():
         setattr(cupy, name, value)
     cupy.__spec__ = types.SimpleNamespace(name="cupy")

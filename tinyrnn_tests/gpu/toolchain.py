@@ -60,4 +60,4 @@ def kernels_in(source):
 
 def meets(text):
     """Whether a kernel's threads meet at barriers or shuffles."""
-    return "TR_BARRIER" in text or "tr_shuffle" in text
+    return any(word in text for word in ("TR_BARRIER", "tr_shuffle", "tr_meet"))

@@ -24,6 +24,11 @@ float powf(float, float);
 double pow(double, double);
 }
 #define TR_DEVICE static inline
+struct float4 { float x, y, z, w; };
+extern "C" void tr_rest();
+static inline unsigned tr_add_release(unsigned* p, unsigned v) { return __atomic_fetch_add(p, v, __ATOMIC_RELEASE); }
+static inline unsigned tr_load_acquire(const unsigned* p) { tr_rest(); return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline float4 tr_load_l2(const float4* p) { return *p; }
 #define TR_KERNEL(name, words, threads) extern "C" void name(const TrWords tr)
 #define TR_SHARED(type, name, size) static char name##_key; type* const name = (type*)tr_shared(&name##_key, sizeof(type) * (size))
 #define TR_BARRIER() tr_barrier()

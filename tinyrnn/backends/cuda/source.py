@@ -40,6 +40,17 @@ TR_DEVICE int tr_bits(float x) { return __float_as_int(x); }
 TR_DEVICE tr_i64 tr_bits(double x) { return __double_as_longlong(x); }
 TR_DEVICE float tr_pattern(int i) { return __int_as_float(i); }
 TR_DEVICE double tr_pattern(tr_i64 i) { return __longlong_as_double(i); }
+TR_DEVICE unsigned tr_add_release(unsigned* p, unsigned v) {
+    unsigned old;
+    asm volatile("atom.add.release.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v) : "memory");
+    return old;
+}
+TR_DEVICE unsigned tr_load_acquire(const unsigned* p) {
+    unsigned v;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
+TR_DEVICE float4 tr_load_l2(const float4* p) { return __ldcg(p); }
 #endif
 #define TR_X ((tr_i64)blockIdx.x * blockDim.x + threadIdx.x)
 #define TR_ACROSS ((tr_i64)gridDim.x * blockDim.x)
@@ -52,6 +63,15 @@ TR_DEVICE tr_i64 tr_i64_of(double x) {
 }
 TR_DEVICE unsigned long long tr_u64_of(double x) {
     return x >= 18446744073709551616.0 ? 0xffffffffffffffffull : x > -1.0 ? (unsigned long long)x : 0;
+}
+/* all blocks of a grid meet: a counter that only grows, so that nothing has to be reset; turns count from 1 */
+TR_DEVICE void tr_meet(unsigned* counter, unsigned blocks, unsigned turn) {
+    TR_BARRIER();
+    if (threadIdx.x == 0) {
+        tr_add_release(counter, 1);
+        while ((int)(tr_load_acquire(counter) - blocks * turn) < 0) { }
+    }
+    TR_BARRIER();
 }
 TR_DEVICE tr_i64 tr_within(tr_i64 k, tr_i64 size) { return k < 0 ? 0 : k < size ? k : size - 1; }
 """

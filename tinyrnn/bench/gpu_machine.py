@@ -1,0 +1,136 @@
+"""What a GPU costs before any network runs on it: three figures that decide how persistent kernels are cut.
+
+    a barrier of the whole grid      how long blocks wait for each other, once a step of a persistent kernel
+    a node of a graph                what a kernel costs beyond its work, once or twice a step of a captured graph
+    reading one array by all blocks  bytes per second out of the second-level cache, once a step, by every block
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from ..backends.cuda import nvrtc
+from ..backends.cuda.device import architecture, require
+from ..backends.cuda.source import PRELUDE
+
+THREADS = 256
+SOURCE = PRELUDE + """
+TR_KERNEL(tr_barriers, 3, 256) {
+    unsigned* const counter = (unsigned*)tr.w[0];
+    for (unsigned t = 1; t <= (unsigned)tr.w[1]; t++) tr_meet(counter, (unsigned)tr.w[2], t);
+}
+TR_KERNEL(tr_nothing, 1, 256) {
+    if (threadIdx.x == 0) ((float*)tr.w[0])[blockIdx.x] += 1.0f;
+}
+TR_KERNEL(tr_broadcast, 4, 256) {
+    const float4* const x = (const float4*)tr.w[0];
+    float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+    for (tr_i64 turn = 0; turn < tr.w[2]; turn++)
+        for (tr_i64 i = threadIdx.x; i < tr.w[1]; i += blockDim.x) {
+            const float4 v = tr_load_l2(x + (i + turn) % tr.w[1]);
+            sum.x += v.x; sum.y += v.y; sum.z += v.z; sum.w += v.w;
+        }
+    ((float*)tr.w[3])[(tr_i64)blockIdx.y * blockDim.x + threadIdx.x] = sum.x + sum.y + sum.z + sum.w;
+}
+"""
+
+
+class Clock:
+    """Times on the device: events around a call."""
+
+    def __init__(self) -> None:
+        self.cupy = require()
+
+    def once(self, run: Callable[[], Any]) -> float:
+        """Milliseconds of one call."""
+        cuda = self.cupy.cuda
+        first, last = cuda.Event(), cuda.Event()
+        stream = cuda.get_current_stream()
+        first.record(stream)
+        run()
+        last.record(stream)
+        last.synchronize()
+        return float(cuda.get_elapsed_time(first, last))
+
+    def median(self, run: Callable[[], Any], limit: float = 0.4, most: int = 30) -> float:
+        """The median of as many calls as fit into `limit` seconds, three at least, after two that are not counted."""
+        for _ in range(2):
+            run()
+        times, began = list[float](), time.perf_counter()
+        while len(times) < most and (len(times) < 3 or time.perf_counter() - began < limit):
+            times.append(self.once(run))
+        return statistics.median(times)
+
+
+class Probes:
+    """The kernels that measure the GPU itself."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.cupy = clock, clock.cupy
+        device = self.cupy.cuda.Device()
+        module = self.cupy.cuda.function.Module()
+        module.load(nvrtc.cubin(SOURCE, architecture(device.id)))
+        self.kernel = module.get_function
+        self.blocks = int(device.attributes["MultiProcessorCount"])
+
+    def barrier_us(self, turns: int = 2000) -> float:
+        """Microseconds of a barrier among one block a multiprocessor."""
+        counter, kernel = self.cupy.zeros(1, np.uint32), self.kernel("tr_barriers")
+        argument = words(counter.data.ptr, turns, self.blocks)
+
+        def run() -> None:
+            self.cupy.cuda.runtime.memsetAsync(counter.data.ptr, 0, 4, self.cupy.cuda.get_current_stream().ptr)
+            kernel((1, self.blocks), (THREADS, 1), (argument,), enable_cooperative_groups=True)
+
+        return 1e3 * self.clock.median(run) / turns
+
+    def node_us(self, nodes: int = 1000) -> float:
+        """Microseconds of a kernel that does next to nothing, within a graph."""
+        place, kernel = self.cupy.zeros(1, np.float32), self.kernel("tr_nothing")
+        stream = self.cupy.cuda.Stream(non_blocking=True)
+        self.cupy.cuda.get_current_stream().synchronize()
+        with stream:
+            stream.begin_capture()
+            for _ in range(nodes):
+                kernel((1, 1), (32, 1), (words(place.data.ptr),))
+            graph = stream.end_capture()
+        return 1e3 * self.clock.median(graph.launch) / nodes
+
+    def broadcast_gb_s(self, size: int = 64 << 10, turns: int = 200) -> float:
+        """Gigabytes per second at which all blocks together read one array of `size` bytes."""
+        x, out = self.cupy.zeros(size // 4, np.float32), self.cupy.zeros(self.blocks * THREADS, np.float32)
+        kernel = self.kernel("tr_broadcast")
+        argument = words(x.data.ptr, size // 16, turns, out.data.ptr)
+        ms = self.clock.median(lambda: kernel((1, self.blocks), (THREADS, 1), (argument,)))
+        return size * turns * self.blocks / ms / 1e6
+
+
+def words(*numbers: int) -> Any:
+    """The argument of a kernel."""
+    found = np.empty(1, np.dtype([("w", np.int64, (len(numbers),))]))
+    found["w"] = numbers
+    return found
+
+
+def described() -> dict[str, Any]:
+    """The machine and what runs on it."""
+    cupy = require()
+    runtime = cupy.cuda.runtime
+    gpu = runtime.getDeviceProperties(cupy.cuda.Device().id)
+    found = {"gpu": gpu["name"].decode(), "driver": runtime.driverGetVersion(), "cuda": runtime.runtimeGetVersion(),
+             "nvrtc": ".".join(map(str, nvrtc.version())), "cupy": cupy.__version__, "python": platform.python_version(),
+             "numpy": np.__version__}
+    for peer in ("torch", "jax", "tinyrnn"):
+        try:
+            found[peer] = version(peer)
+        except PackageNotFoundError:
+            found[peer] = import_module("tinyrnn").__version__ if peer == "tinyrnn" else "not there"
+    return found
