@@ -51,6 +51,10 @@ class BackendError(TinyRNNError, RuntimeError):
     """A backend or domain that cannot run what was asked."""
 
 
+class OutOfMemoryError(BackendError, MemoryError):
+    """No room on the device for what a plan needs."""
+
+
 class FallbackWarning(UserWarning):
     """Something runs on the interpreter, more slowly, because no compiled kernel exists for it."""
 

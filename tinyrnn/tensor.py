@@ -8,14 +8,13 @@ data it was built on, and says so (`StaleError`) instead of quietly using the ne
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
 from itertools import count
 from typing import Any, Union
 
 import numpy as np
 import numpy.typing as npt
 
-from .backends import evaluate, is_device, on_host, taken
+from .backends import evaluate, is_device, mirror, on_gpu, on_host, taken
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError, SymbolicError
 from .ir.graph import LENSES
 from .ir.node import Node, walk
@@ -450,14 +449,9 @@ def as_tensor(value: Any, dtype: npt.DTypeLike | None = None, name: str | None =
 
 def _there(array: Any, name: str | None, trainable: bool) -> Tensor:
     """An array of the GPU as a leaf; a parameter gets a copy, since it will be written to."""
-    box = Box(None, name, trainable, import_module("tinyrnn.backends.cuda.backend").mirror(array, own=trainable))
+    box = Box(None, name, trainable, mirror(array, own=trainable))
     box.home = "cuda"
     return Tensor(boxed(box, array.shape, array.dtype), owner=True)
-
-
-def on_gpu(box: Box) -> Any:
-    """The data of a leaf on the GPU."""
-    return import_module("tinyrnn.backends.cuda.mirrors").mirror_of(box, box.name or "a tensor").array
 
 
 LENSES["tensor"] = Tensor

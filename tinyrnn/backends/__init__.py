@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import BackendError
 from ..ir.graph import RUNNERS, Graph
 from ..ir.node import Node
+from ..ir.ops.leaves import Box
 from .arrays import is_device, on_host, speaks_dlpack, taken
 from .numpy import run
 from .plan import UnsupportedError
@@ -99,6 +100,16 @@ def evaluate(nodes: Sequence[Node]) -> list[Any]:
     return list(run(graph, {}).values())
 
 
+def on_gpu(box: Box) -> Any:
+    """The data of a leaf on the GPU."""
+    return _cuda("mirrors").mirror_of(box, box.name or "a tensor").array
+
+
+def mirror(array: Any, own: bool) -> Any:
+    """A place on the GPU for the data of a leaf that are there already; its `own`, or the array as it is."""
+    return _cuda("mirrors").mirror_with(array, own)
+
+
 def _run_cpu(graph: Graph, values: Mapping[str, Any], domain: Any = None) -> dict[str, Any]:
     results: dict[str, Any] = import_module("tinyrnn.backends.cpu.backend").run(graph, values, domain)
     return results
@@ -114,4 +125,4 @@ RUNNERS["cpu"] = _run_cpu
 RUNNERS["cuda"] = _run_cuda
 
 __all__ = ["UnsupportedError", "available", "check_backend", "checked_threads", "compiled", "default_threads", "evaluate",
-           "is_device", "on_host", "run", "speaks_dlpack", "taken"]
+           "is_device", "mirror", "on_gpu", "on_host", "run", "speaks_dlpack", "taken"]

@@ -174,6 +174,10 @@ class Memory:
 
     def __init__(self, size):
         self.ptr, self.stream = LIB.fake_alloc(ctypes.c_size_t(size)) or 0, current().ptr
+        if not self.ptr and not current().is_capturing():  # as CuPy's pool: what is free but not yet back is waited for
+            for stream in (0, *range(101, Stream._next + 1)):
+                LIB.fake_flush(L(stream), L(-1))
+            self.ptr = LIB.fake_alloc(ctypes.c_size_t(size)) or 0
         if not self.ptr:
             raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes")
 

@@ -174,3 +174,10 @@ extern "C" int cublasGemmStridedBatchedEx(void* handle, int ta, int tb, int m, i
     put(h->stream, [=] { multiply(ta, tb, m, n, k, (const float*)a, lda, sa, (const float*)b, ldb, sb, (float*)c, ldc, sc, batch, bits); });
     return 0;
 }
+
+extern "C" int cublasGemmEx(void* handle, int ta, int tb, int m, int n, int k, const void* alpha, const void* a, int a_kind,
+                            int lda, const void* b, int b_kind, int ldb, const void* beta, void* c, int c_kind, int ldc,
+                            int compute, int algorithm) {
+    return cublasGemmStridedBatchedEx(handle, ta, tb, m, n, k, alpha, a, a_kind, lda, 0, b, b_kind, ldb, 0, beta, c, c_kind, ldc, 0,
+                                      1, compute, algorithm);
+}

@@ -15,7 +15,6 @@ from ..numpy import admitted
 from ..schedule import plan_of
 from .device import require
 from .graphs import Executable
-from .mirrors import Mirror
 from .runtime import Mode, mode_of
 
 _executables: WeakKeyDictionary[Graph, dict[Mode, Executable]] = WeakKeyDictionary()
@@ -40,12 +39,4 @@ def run(graph: Graph, values: Mapping[str, Any], domain: Any = None, options: st
     nodes = {**graph.inputs, **graph.leaves}
     given = {nodes[k]: v for k, v in admitted(graph, values, leaves=False).items()}
     return compiled.run(given, on_device)
-
-
-def mirror(array: Any, own: bool) -> Mirror:
-    """An array's place on the device: the array itself where it is there already, unless an `own` place is wanted."""
-    cupy = require()
-    there = cupy.from_dlpack(array) if not isinstance(array, cupy.ndarray) else array
-    whole = cupy.ascontiguousarray(there)
-    return Mirror(whole.copy() if own and whole is array else whole, borrowed=not own)
 

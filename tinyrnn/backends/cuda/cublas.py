@@ -47,7 +47,8 @@ class Cublas:
     def __init__(self, library: Any = None) -> None:
         self.cupy = device.require()
         self.library = library or ctypes.CDLL(device.loaded("cublas"))
-        self.library.cublasGemmStridedBatchedEx.argtypes = _GEMM
+        self.library.cublasGemmEx.argtypes = _GEMM
+        self.library.cublasGemmStridedBatchedEx.argtypes = _BATCHED
         self.library.cublasSetWorkspace_v2.argtypes = [c_void_p, c_void_p, ctypes.c_size_t]
         self.library.cublasSetStream_v2.argtypes = [c_void_p, c_void_p]
         self.handle = c_void_p()
@@ -67,20 +68,27 @@ class Cublas:
     def gemm(self, dtype: DType, precision: str, sizes: tuple[int, int, int], batch: int, a: tuple[int, Matrix],
              b: tuple[int, Matrix], c: tuple[int, Matrix]) -> None:
         """`c[i] = a[i] @ b[i]`, rows first; to cuBLAS, whose columns come first, it is `cᵀ = bᵀ aᵀ`."""
-        (m, k, n), kind = sizes, _KIND[dtype.str]
-        one, zero = self._numbers[dtype.str]
+        (m, k, n), kind, compute = sizes, _KIND[dtype.str], _COMPUTE[dtype.str, precision]
+        one, zero = (byref(x) for x in self._numbers[dtype.str])
         (at_a, left), (at_b, right), (at_c, out) = a, b, c
-        self._done(self.library.cublasGemmStridedBatchedEx(
-            self.handle, right.transposed, left.transposed, n, m, k, byref(one), at_b, kind, right.leading, right.stride,
-            at_a, kind, left.leading, left.stride, byref(zero), at_c, kind, out.leading, out.stride, batch,
-            _COMPUTE[dtype.str, precision], DEFAULT_ALGORITHM), "cublasGemmStridedBatchedEx")
+        head = self.handle, right.transposed, left.transposed, n, m, k, one
+        if batch == 1:
+            self._done(self.library.cublasGemmEx(
+                *head, at_b, kind, right.leading, at_a, kind, left.leading, zero, at_c, kind, out.leading,
+                compute, DEFAULT_ALGORITHM), "cublasGemmEx")
+        else:
+            self._done(self.library.cublasGemmStridedBatchedEx(
+                *head, at_b, kind, right.leading, right.stride, at_a, kind, left.leading, left.stride, zero,
+                at_c, kind, out.leading, out.stride, batch, compute, DEFAULT_ALGORITHM), "cublasGemmStridedBatchedEx")
 
     def _done(self, status: int, call: str) -> None:
         if status:
             raise BackendError(f"{call} failed: {_STATUS.get(status, 'status')} ({status})")
 
 
-_GEMM = [c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p, c_void_p, c_int, c_int, c_int64,
-         c_void_p, c_int, c_int, c_int64, c_void_p, c_void_p, c_int, c_int, c_int64, c_int, c_int, c_int]
+# handle, transpositions, m n k, alpha, a and b each with kind and leading size (and stride), beta, c likewise, (batch,) how
+_GEMM = [c_void_p, *[c_int] * 5, c_void_p, *[c_void_p, c_int, c_int] * 2, c_void_p, c_void_p, c_int, c_int, c_int, c_int]
+_BATCHED = [c_void_p, *[c_int] * 5, c_void_p, *[c_void_p, c_int, c_int, c_int64] * 2, c_void_p,
+            c_void_p, c_int, c_int, c_int64, c_int, c_int, c_int]
 _STATUS: Mapping[int, str] = {1: "not initialised", 3: "out of memory", 7: "invalid value", 8: "architecture mismatch",
                               11: "mapping error", 13: "execution failed", 14: "internal error", 15: "not supported"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ...errors import BackendError
+from ...errors import BackendError, OutOfMemoryError
 from .device import require
 
 
@@ -17,9 +17,10 @@ def allocated(make: Callable[[], Any], what: str, size: int, plan: str = "") -> 
         return make()
     except cupy.cuda.memory.OutOfMemoryError:
         free, total = cupy.cuda.runtime.memGetInfo()
-        raise BackendError(f"out of memory on the GPU: {what} needs {in_words(size)}, {in_words(free)} of {in_words(total)} "
-                           f"are free{plan}. Nothing was changed; take a smaller batch or fewer steps, or release arrays and "
-                           "call cupy.get_default_memory_pool().free_all_blocks()") from None
+        there = f"{in_words(free)} of {in_words(total)} are free"
+        raise OutOfMemoryError(f"out of memory on the GPU: {what} needs {in_words(size)}, {there}{plan}. Nothing was changed; "
+                               "take a smaller batch or fewer steps, or release arrays and call "
+                               "cupy.get_default_memory_pool().free_all_blocks()") from None
 
 
 def in_words(size: int) -> str:
@@ -36,6 +37,8 @@ def reported(doing: str) -> Iterator[None]:
     cupy = require()
     try:
         yield
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        raise OutOfMemoryError(f"out of memory on the GPU while {doing}: {error}. No parameter was changed") from None
     except (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError) as error:
         raise BackendError(f"CUDA reported {error} while {doing}; what ran before on this GPU may be the cause. "
                            "CUDA_LAUNCH_BLOCKING=1 shows where") from error

@@ -18,7 +18,7 @@ from weakref import ref
 
 import numpy as np
 
-from ...errors import BackendError
+from ...errors import BackendError, OutOfMemoryError
 from ...ir.node import Node
 from ..plan import Buffer, Plan
 from .bound import bound, by_library, launch
@@ -33,7 +33,7 @@ TO_DEVICE, TO_HOST, ON_DEVICE = 1, 2, 3  # kinds of copies
 class Shelf:
     """Inputs or outputs side by side on the device, and, once the host takes part, in memory that may not be paged."""
 
-    def __init__(self, cupy: Any, buffers: Sequence[Buffer], what: str) -> None:
+    def __init__(self, cupy: Any, buffers: Sequence[Buffer], what: str, plan: str) -> None:
         self.cupy, self.buffers = cupy, buffers
         self.offsets: dict[Buffer, int] = {}
         self.size = 0
@@ -41,7 +41,7 @@ class Shelf:
             self.offsets[b] = self.size
             self.size += -(-b.bytes // ALIGNMENT) * ALIGNMENT
         size = max(self.size, ALIGNMENT)
-        self.memory = allocated(lambda: cupy.zeros(size, np.uint8), what, size)
+        self.memory = allocated(lambda: cupy.zeros(size, np.uint8), what, size, plan)
         self.there = views(self.memory, buffers, self.offsets)
 
     @cached_property
@@ -69,9 +69,9 @@ class Captured:
         self.plan, self.cupy, self.stream = executable.plan, executable.cupy, stream
         self.executable = ref(executable)
         self.given = executable.inputs
-        self.inputs = Shelf(self.cupy, self.given, "the copies of inputs")
+        self.inputs = Shelf(self.cupy, self.given, "the copy of the inputs", executable.said)
         out = [self.plan.note, *(self.plan.outputs[k].buffer for k in executable.results)]
-        self.outputs = Shelf(self.cupy, out, "the outputs")
+        self.outputs = Shelf(self.cupy, out, "room for the outputs", executable.said)
         self.updates = {k: executable.room(self.plan.outputs[k].buffer, k) for k in executable.updates}
         self.memory, self.workspace = executable.temporaries(), workspace_of(stream)
         self.addresses: dict[Buffer, int] = {}
@@ -169,6 +169,15 @@ class _Shelf:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def drop(self, cupy: Any) -> bool:
+        """Make room: the graph that was not launched for the longest time goes, if there is one."""
+        with LOCK:
+            if not self._kept:
+                return False
+            self._kept.popitem(last=False)
+        cupy.get_default_memory_pool().free_all_blocks()
+        return True
+
     def clear(self) -> None:
         with LOCK:
             self._kept.clear()
@@ -192,9 +201,16 @@ class Executable(Eager):
         if stream.is_capturing():
             raise BackendError("this stream is being captured: run tinyrnn's programs outside of a capture, they capture "
                                "themselves")
-        with self.lock, reported("running a plan"):
+        with self.lock:
             self.runs[stream.ptr] = self.runs.get(stream.ptr, 0) + 1
             replaced = any(n in values for n in self.leaves.values())
-            if self.mode.eager or replaced or self.runs[stream.ptr] == 1:
-                return self.eager(values, on_device, stream)
-            return CAPTURED.of(self, stream).run(values, on_device)
+            eager = self.mode.eager or replaced or self.runs[stream.ptr] == 1
+            while True:
+                try:
+                    with reported("running a plan"):
+                        if eager:
+                            return self.eager(values, on_device, stream)
+                        return CAPTURED.of(self, stream).run(values, on_device)
+                except OutOfMemoryError:  # nothing was changed: once more, with the memory of graphs of other shapes
+                    if not CAPTURED.drop(self.cupy):
+                        raise

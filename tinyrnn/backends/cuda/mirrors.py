@@ -58,3 +58,9 @@ def mirror_of(box: Box, name: str, *, write: bool = False) -> Mirror:
         mirror.ready, box.mirrored = None, True
     found: Mirror = mirror
     return found
+
+
+def mirror_with(array: Any, own: bool) -> Mirror:
+    """An array of the device as the place of a leaf: the array itself, or a copy for one that will be written to."""
+    whole = require().ascontiguousarray(array)
+    return Mirror(whole.copy() if own and whole is array else whole, borrowed=not own)
