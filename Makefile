@@ -12,10 +12,15 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[test,lint]"
 	touch $@
 
+# What compiles the GPU's kernels and imports without one: for the tests alone.
+$(VENV)/.ready-gpu: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable ".[test-gpu]"
+	touch $@
+
 tour: $(VENV)/.ready
 	$(BIN)/tinyrnn tour $(ARGS)
 
-test: $(VENV)/.ready
+test: $(VENV)/.ready-gpu
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(VENV)/.ready

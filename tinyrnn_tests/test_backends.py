@@ -101,17 +101,34 @@ def test_no_steps_and_no_rows(steps, batch, backend):
 
 # ---- random graphs
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+RANDOM = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+
+
+@settings(max_examples=60, **RANDOM)
 @given(st.data())
-def test_random_graphs(backend, data):
-    check_graph(random_graph(data.draw), backend)
+@pytest.mark.parametrize("name", ["numpy", "cpu"])
+def test_random_graphs(name, data):
+    check_graph(random_graph(data.draw), name)
+
+
+@settings(max_examples=25, **RANDOM)
+@given(st.data())
+def test_random_graphs_on_the_gpu(gpu, data):
+    check_graph(random_graph(data.draw), "cuda")
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, **RANDOM)
 @given(st.data())
-def test_many_random_graphs(backend, data):
-    check_graph(random_graph(data.draw), backend)
+def test_many_random_graphs(data):
+    check_graph(random_graph(data.draw), "cpu")
+
+
+@pytest.mark.slow
+@settings(max_examples=150, **RANDOM)
+@given(st.data())
+def test_many_random_graphs_on_the_gpu(gpu, data):
+    check_graph(random_graph(data.draw), "cuda")
 
 
 # ---- numbers that are none

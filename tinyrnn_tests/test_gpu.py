@@ -408,6 +408,7 @@ def test_out_of_memory_says_what_for_and_changes_nothing(no_gpu):
 
     small, large = np.ones((2, 64), "f"), np.ones((4000, 64), "f")
     for runs in (0, 2):  # eager, and when the plan of another size is captured
+        graphs.CAPTURED.clear()
         program = tr.compile(step, backend="cuda")
         for _ in range(runs):
             program(small)

@@ -16,7 +16,7 @@ from .graph_cases import ODD, through_passes
 from .test_gpu_sanitizers import every_op, long_sums, lookups
 
 nvrtc = pytest.importorskip("tinyrnn.backends.cuda.nvrtc")
-pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with pip install 'tinyrnn[test]'", exc_type=ImportError)
+pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with pip install 'tinyrnn[test-gpu]'", exc_type=ImportError)
 
 ARCHITECTURES = ("80", "90", "100", "120")
 REGISTERS, FILE, SHARED = 255, 65_536, 48 << 10  # a thread's, a multiprocessor's, a block's

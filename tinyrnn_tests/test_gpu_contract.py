@@ -13,7 +13,7 @@ from tinyrnn.cli import main
 
 from .gpu import toolchain
 
-real = pytest.importorskip("cupy", reason="CuPy comes with pip install 'tinyrnn[test]' on Linux")
+real = pytest.importorskip("cupy", reason="CuPy comes with pip install 'tinyrnn[test-gpu]' on Linux")
 pytestmark = pytest.mark.skipif(toolchain.COMPILER is None, reason="no C++ compiler here")
 OWN = {"cuda.Graph.alive", "cuda.Graph.nodes"}  # what tests ask of the stand-in alone
 

@@ -169,7 +169,7 @@ class _Kernel:
         rows = " * ".join(f"n{k}" for k in range(p.rank)) or "1"
         self.w(f"const tr_i64 rows = {rows}; (void)rows; (void)inner; (void)parts;")
 
-    def at_row(self, r: str, prefix: str = "q") -> None:
+    def at_row(self, r: str) -> None:
         """Where every operand of a row begins."""
         rest = r
         for k in range(self.program.rank - 1, 0, -1):
@@ -180,7 +180,7 @@ class _Kernel:
         for i, dtype in enumerate(self.dtypes):
             if not (self.program.columns and i >= self.loads):
                 offset = "".join(f" + i{k} * s{i}_{k}" for k in range(self.program.rank))
-                self.w(f"{c_memory(dtype)}* const {prefix}{i} = p{i}{offset};")
+                self.w(f"{c_memory(dtype)}* const q{i} = p{i}{offset};")
 
     def load(self, i: int, j: str) -> Number:
         dtype, access = self.dtypes[i], self.accesses[i]
