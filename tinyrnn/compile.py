@@ -22,6 +22,7 @@ from .backends import (
     compiled,
     default_threads,
     is_device,
+    on_device,
     on_host,
     speaks_dlpack,
     taken,
@@ -70,6 +71,7 @@ class Entry:
     def __init__(self, stages: list[tuple[str, Graph]], form: Callable[[list[Any]], Any], trace: Trace, backend: str,
                  strict: bool) -> None:
         self.stages, self.form, self.trace, self.backend = stages, form, trace, backend
+        self.asked = backend  # what runs is the interpreter where no kernel exists
         self.graph = stages[-1][1]
         self.results = [k for k in self.graph.outputs if not k.startswith(_UPDATE)]
         self.updates = {f"{_UPDATE}{i}": leaf for i, leaf in enumerate(trace.updates)}
@@ -93,6 +95,7 @@ class Entry:
             node.at[0].data = draw()
         if self.backend.startswith("cuda"):
             return self._run_on_gpu(values)
+        there = self.asked.startswith("cuda") and any(is_device(v) for v in values.values())
         values = {k: on_host(v) if is_device(v) else v for k, v in values.items()}
         if self.executable is None:
             outputs = self.graph.run({k: values[k] for k in self._inputs})
@@ -101,7 +104,7 @@ class Entry:
             self.executable.run(given, outputs, threads)
         if self.updates:
             give({leaf: outputs[k] for k, leaf in self.updates.items()})
-        return self.form([outputs[k] for k in self.results])
+        return self.form([on_device(outputs[k]) if there else outputs[k] for k in self.results])
 
     def _run_on_gpu(self, values: Mapping[str, Any]) -> Any:
         """Results stay on the device where an argument is there; parameters always do."""

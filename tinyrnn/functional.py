@@ -59,7 +59,10 @@ def parameter(data: Any, name: str | None = None, dtype: npt.DTypeLike | None = 
 
 
 def _leaf(data: Any, dtype: Any, name: str | None, trainable: bool, backend: str) -> Tensor:
-    home = "cuda" if check_backend(backend).startswith("cuda") else "numpy"
+    if check_backend(backend) not in ("numpy", "cpu", "cuda"):
+        raise ArgumentError(f"backend={backend!r}: a tensor lives on 'numpy' or 'cuda'; how products are computed is said "
+                            "where they are, as in tr.compile(f, backend='cuda:tf32')")
+    home = "cuda" if backend == "cuda" else "numpy"
     return as_tensor(data.held() if isinstance(data, Tensor) else data, dtype, name, trainable, home)
 
 

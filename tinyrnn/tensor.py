@@ -247,7 +247,8 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The value as data of its own: no gradient and no history behind it."""
-        return as_tensor(self.numpy())
+        value = self.held()
+        return as_tensor(value.copy() if self.is_leaf else value, backend=self.backend)
 
     @property
     def symbolic(self) -> bool:

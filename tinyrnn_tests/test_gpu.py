@@ -22,6 +22,7 @@ from tinyrnn.ir import Graph
 from .graph_cases import LAYERS, runs_of, values_for
 from .running_error import assert_equal_computations
 
+pytestmark = pytest.mark.gpu
 MODES = ("cuda:eager", "cuda")
 
 
@@ -179,6 +180,63 @@ def test_tensors_live_on_the_device(cupy):
         tr.tensor(1.0, backend="numpy:fast")
 
 
+def test_single_numbers_of_the_device(cupy):
+    """CuPy makes an axis where there is none; a number stays a number, and the caller's is not written to."""
+    there = cupy.asarray(np.array(3.0))
+    t, W = tr.tensor(there, backend="cuda"), tr.parameter(there, backend="cuda")
+    assert t.shape == t.numpy().shape == W.numpy().shape == ()
+    assert float(t * 2) == 6.0
+    step = tr.compile(lambda x: (W.assign(W - x), W * x)[1], backend="cuda")
+    for k in range(3):
+        assert step(there).shape == ()
+        assert float(W.numpy()) == 3.0 - 3.0 * (k + 1)
+    assert float(there) == 3.0
+
+
+def test_arrays_of_the_device_in_training_and_loading(cupy):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 4, 3)).astype("f"), rng.normal(size=(6, 4, 5)).astype("f")
+    model = tr.nn.LSTM(3, 5, rng=0)
+    model.fit(cupy.asarray(x), cupy.asarray(y), loss="mse", optimizer=tr.optim.SGD(0.1), epochs=1, backend="cuda", progress=False)
+    np.testing.assert_allclose(model.predict(cupy.asarray(x), backend="cuda"), model.predict(x), rtol=1e-4, atol=1e-6)
+    other = tr.nn.LSTM(3, 5, rng=1)
+    other.load_state_dict({k: cupy.asarray(v) for k, v in model.state_dict().items()})
+    np.testing.assert_array_equal(other.weight_hh_l0.numpy(), model.weight_hh_l0.numpy())
+
+
+def test_what_has_no_kernel_runs_on_the_interpreter(cupy):
+    whole = tr.tensor(np.arange(4).reshape(2, 2), dtype="int64", backend="cuda")
+    with pytest.warns(tr.FallbackWarning, match="runs on the interpreter"):
+        np.testing.assert_array_equal((whole @ whole).numpy(), [[2, 3], [6, 11]])
+    program = tr.compile(lambda a: a @ a, backend="cuda")
+    with pytest.warns(tr.FallbackWarning, match="runs on the interpreter"):
+        found = program(cupy.asarray(np.arange(4).reshape(2, 2)))
+    assert isinstance(found, cupy.ndarray)
+    np.testing.assert_array_equal(cupy.asnumpy(found), [[2, 3], [6, 11]])
+
+
+def test_where_tensors_live(cupy):
+    t = tr.tensor([1.0, 2.0], backend="cuda")
+    assert (t * 2).detach().backend == t.detach().backend == "cuda"
+    W = tr.parameter([1.0], backend="cuda")
+    old = W.detach()
+    tr.compile(lambda: W.assign(W + 1), backend="cuda")()
+    assert (float(old), float(W)) == (1.0, 2.0)
+    with pytest.raises(tr.TinyRNNError, match="a tensor lives on 'numpy' or 'cuda'"):
+        tr.tensor(1.0, backend="cuda:tf32")
+    for bad in ("gpu", "cpu:tf32", 3, None):
+        with pytest.raises(tr.TinyRNNError):
+            tr.compile(lambda x: x, backend=bad)
+        with pytest.raises(tr.TinyRNNError, match="there is no backend"):
+            Graph({"y": t * 1}).run({}, backend=bad)
+
+
+def test_text_is_generated_on_the_device(gpu):
+    model = tr.nn.Sequential(tr.nn.Embedding(7, 4, rng=0), tr.nn.GRU(4, 5, rng=1), tr.nn.Linear(5, 7, rng=2))
+    found = [model.generate([1, 2], 6, rng=0, backend=b) for b in ("cpu", "cuda")]
+    np.testing.assert_array_equal(*found)
+
+
 def test_what_was_borrowed_is_never_written(cupy):
     there = cupy.asarray(np.ones(3, "f"))
     t = tr.tensor(there, backend="cuda")
@@ -230,7 +288,7 @@ def test_products_are_as_exact_as_was_asked(mode, low, high, gpu):
 
 
 def test_modes_that_do_not_exist():
-    for options in ("fast", "tf32,bf16", "eager,slow"):
+    for options in ("fast", "tf32,bf16", "eager,slow", "tf32,tf32", "eager,eager", ","):
         with pytest.raises(tr.TinyRNNError, match="expected eager, tf32 or bf16 behind the colon"):
             mode_of(options)
 
@@ -396,6 +454,40 @@ def test_a_stream_that_is_being_captured_is_refused(cupy):
         stream.end_capture()
 
 
+def test_a_writer_waits_for_readers_on_other_streams(cupy):
+    """What a stream still reads is not overwritten, neither by an update nor by `assign`."""
+    W = tr.parameter(np.zeros(4, "f"), name="W")
+    read = tr.compile(lambda x: W * x, backend="cuda")
+    add = tr.compile(lambda x: (W.assign(W + x), x.sum())[1], backend="cuda")
+    first, second = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
+    one = cupy.asarray(np.ones(4, "f"))
+    cupy.cuda.get_current_stream().synchronize()
+    for k in range(4):
+        with first:
+            y = read(one)
+        with second:
+            add(one)
+            second.synchronize()
+        with first:
+            np.testing.assert_array_equal(cupy.asnumpy(y), k)
+            y = read(one)
+        with second:
+            W.assign(np.full(4, 99.0))
+            read(one)
+            second.synchronize()
+        with first:
+            np.testing.assert_array_equal(cupy.asnumpy(y), k + 1)
+        W.assign(np.full(4, k + 1.0))
+
+
+def test_another_gpu_is_refused(no_gpu, monkeypatch):
+    program = tr.compile(lambda x: x * 2, backend="cuda")
+    program(np.ones(3))
+    monkeypatch.setattr(no_gpu._Device, "__init__", lambda self, number=1: setattr(self, "id", 1))
+    with pytest.raises(tr.TinyRNNError, match="made on GPU 0, the current device is 1: make it anew"):
+        program(np.ones(3))
+
+
 # ---- memory
 
 def test_out_of_memory_says_what_for_and_changes_nothing(no_gpu):
@@ -413,16 +505,43 @@ def test_out_of_memory_says_what_for_and_changes_nothing(no_gpu):
         for _ in range(runs):
             program(small)
         before = W.numpy()
-        no_gpu.Stream.null.synchronize()
-        no_gpu.LIB.fake_limit(no_gpu.ctypes.c_size_t(no_gpu.LIB.fake_in_use() + 300_000))
-        try:
-            with pytest.raises(tr.TinyRNNError, match=r"out of memory on the GPU: .* needs [\d.]+ [KM]iB, .* are free; the plan needs "
-                                                      r".* for values on the way, of which the largest are \w+ .*Nothing was changed"):
-                program(large)
-        finally:
-            no_gpu.LIB.fake_limit(no_gpu.ctypes.c_size_t(2**63))
+        with no_gpu.little_memory(300_000), \
+                pytest.raises(tr.TinyRNNError, match=r"out of memory on the GPU: .* needs [\d.]+ [KM]iB, .* are free; the plan needs "
+                              r".* for values on the way, of which the largest are \w+ .*Nothing was changed"):
+            program(large)
         np.testing.assert_array_equal(W.numpy(), before)
         assert np.isfinite(float(program(large)))
+
+
+def test_no_room_for_results_changes_nothing(no_gpu):
+    """Memory is taken before anything is launched: a step that fails for want of it was not done, and is not done twice."""
+    cupy = sys.modules["cupy"]
+    W = tr.parameter(np.zeros(50_000, "f"), name="W")
+    step = tr.compile(lambda x: (W.assign(W + x), W * x)[1], backend="cuda")
+    one = cupy.asarray(np.ones(50_000, "f"))
+    kept = [step(one), step(one)]
+    with no_gpu.little_memory(1000), pytest.raises(tr.TinyRNNError, match="out of memory on the GPU: the output 'result 0'"):
+        step(one)
+    np.testing.assert_array_equal(W.numpy(), 2)
+    np.testing.assert_array_equal(cupy.asnumpy(step(one)), 3)
+    assert len(kept) == 2
+
+
+def test_a_capture_that_is_broken_off_leaves_no_graph(no_gpu, monkeypatch):
+    program = tr.compile(lambda x: tr.tanh(x * 2).sum() + x, backend="cuda")
+    x = np.arange(3.0)
+    expected = program(x)
+    plain = graphs.launch
+
+    def interrupted(work):
+        plain(work[:1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(graphs, "launch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        program(x)
+    monkeypatch.setattr(graphs, "launch", plain)
+    np.testing.assert_array_equal(program(x), expected)
 
 
 def test_graphs_of_other_shapes_make_room(no_gpu):
@@ -432,13 +551,9 @@ def test_graphs_of_other_shapes_make_room(no_gpu):
         for _ in range(2):
             double(np.ones((n, 300), "f"))
     assert len(graphs.CAPTURED) == 2
-    no_gpu.Stream.null.synchronize()
-    no_gpu.LIB.fake_limit(no_gpu.ctypes.c_size_t(no_gpu.LIB.fake_in_use() + 500_000))
-    try:
+    with no_gpu.little_memory(500_000):
         for _ in range(2):
             np.testing.assert_allclose(double(np.ones((320, 300), "f")), 320 * 320 * 300 * np.tanh(1), rtol=1e-4)
-    finally:
-        no_gpu.LIB.fake_limit(no_gpu.ctypes.c_size_t(2**63))
     assert len(graphs.CAPTURED) < 3
 
 

@@ -59,11 +59,11 @@ def never_waiting(self, values, plain=graphs.Captured._fill):
     plain(self, values)
 
 
-def without_copies(self, names, on_device, checks):
+def without_copies(self, executable, room):
     self.outputs.copy(graphs.TO_HOST, self.stream)
     self.stream.synchronize()
-    shapes = {k: self.plan.outputs[k] for k in names}
-    held = self.outputs.there if on_device else self.outputs.here
+    shapes = {k: self.plan.outputs[k] for k in executable.results}
+    held = self.outputs.here if room is None else self.outputs.there
     return {k: held[v.buffer].reshape(v.shape) for k, v in shapes.items()}
 
 
@@ -110,7 +110,7 @@ MUTANTS = {
         "if (note[0] != 0) return;", "")}, index_check),
     "the host is not told of new data": (Box, "moved", lambda self: None, parameters_check),
     "new data of the host are not uploaded": (runtime, "mirror_of", never_uploading, parameters_check),
-    "other streams do not wait": (mirrors.Mirror, "await_on", lambda self, stream: None, streams_check),
+    "other streams do not wait": (mirrors.Mirror, "await_on", lambda self, stream, write=False: None, streams_check),
     "what is borrowed is written": (mirrors.Mirror, "__init__", owning, borrowed_check),
     "rows that share a block share sums": (rows, "emit_rows", changed("+ threadIdx.y * (blockDim.x / 32)", ""), layer_norm_check),
     "parts of rows are lost": (rows, "emit_rows", changed("k < parts", "k + 1 < parts"), reductions_check),

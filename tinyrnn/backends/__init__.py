@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from ..errors import BackendError
+from ..errors import BackendError, FallbackWarning
 from ..ir.graph import RUNNERS, Graph
 from ..ir.node import Node
 from ..ir.ops.leaves import Box
@@ -96,13 +97,21 @@ def evaluate(nodes: Sequence[Node]) -> list[Any]:
     """The values of nodes that depend on leaves alone: on the GPU, and left there, where one of the leaves lives on it."""
     graph = Graph({str(i): n for i, n in enumerate(nodes)})
     if any(n.at[0].home == "cuda" for n in graph.leaves.values()):
-        return list(_cuda("backend").run(graph, {}, options="eager", on_device=True).values())
+        try:
+            return list(_cuda("backend").run(graph, {}, options="eager", on_device=True).values())
+        except UnsupportedError as error:
+            warnings.warn(f"this runs on the interpreter, many times slower: {error}", FallbackWarning, stacklevel=4)
     return list(run(graph, {}).values())
 
 
 def on_gpu(box: Box) -> Any:
     """The data of a leaf on the GPU."""
     return _cuda("mirrors").mirror_of(box, box.name or "a tensor").array
+
+
+def on_device(array: Any) -> Any:
+    """An array of the host as one of the GPU."""
+    return _cuda("device").require().asarray(array)
 
 
 def mirror(array: Any, own: bool) -> Any:
@@ -125,4 +134,4 @@ RUNNERS["cpu"] = _run_cpu
 RUNNERS["cuda"] = _run_cuda
 
 __all__ = ["UnsupportedError", "available", "check_backend", "checked_threads", "compiled", "default_threads", "evaluate",
-           "is_device", "mirror", "on_gpu", "on_host", "run", "speaks_dlpack", "taken"]
+           "is_device", "mirror", "on_device", "on_gpu", "on_host", "run", "speaks_dlpack", "taken"]

@@ -15,6 +15,8 @@ _GPU = (2, 13)  # DLPack's numbers for CUDA memory, and for managed CUDA memory
 
 def is_device(value: Any) -> bool:
     """Whether an array's numbers are on a GPU."""
+    if type(value).__module__.partition(".")[0] == "cupy":
+        return True
     if isinstance(value, (np.ndarray, np.generic)) or not hasattr(value, "__dlpack_device__"):
         return False
     return value.__dlpack_device__()[0] in _GPU

@@ -30,13 +30,16 @@ TR_KERNEL(tr_barriers, 3, 256) {
 TR_KERNEL(tr_nothing, 1, 256) {
     if (threadIdx.x == 0) ((float*)tr.w[0])[blockIdx.x] += 1.0f;
 }
-TR_KERNEL(tr_broadcast, 4, 256) {
+TR_KERNEL(tr_broadcast, 4, 1024) {
     const float4* const x = (const float4*)tr.w[0];
+    const int count = (int)tr.w[1], by = blockDim.x;
     float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
     for (tr_i64 turn = 0; turn < tr.w[2]; turn++)
-        for (tr_i64 i = threadIdx.x; i < tr.w[1]; i += blockDim.x) {
-            const float4 v = tr_load_l2(x + (i + turn) % tr.w[1]);
-            sum.x += v.x; sum.y += v.y; sum.z += v.z; sum.w += v.w;
+        for (int i = threadIdx.x; i + 3 * by < count; i += 4 * by) {  /* four loads in flight */
+            const float4 a = tr_load_l2(x + i), b = tr_load_l2(x + i + by), c = tr_load_l2(x + i + 2 * by),
+                         d = tr_load_l2(x + i + 3 * by);
+            sum.x += a.x + b.x + c.x + d.x; sum.y += a.y + b.y + c.y + d.y;
+            sum.z += a.z + b.z + c.z + d.z; sum.w += a.w + b.w + c.w + d.w;
         }
     ((float*)tr.w[3])[(tr_i64)blockIdx.y * blockDim.x + threadIdx.x] = sum.x + sum.y + sum.z + sum.w;
 }
@@ -106,10 +109,11 @@ class Probes:
 
     def broadcast_gb_s(self, size: int = 64 << 10, turns: int = 200) -> float:
         """Gigabytes per second at which all blocks together read one array of `size` bytes."""
-        x, out = self.cupy.zeros(size // 4, np.float32), self.cupy.zeros(self.blocks * THREADS, np.float32)
+        threads = min(1024, size // 64)  # four numbers of 16 bytes each
+        x, out = self.cupy.zeros(size // 4, np.float32), self.cupy.zeros(self.blocks * threads, np.float32)
         kernel = self.kernel("tr_broadcast")
         argument = words(x.data.ptr, size // 16, turns, out.data.ptr)
-        ms = self.clock.median(lambda: kernel((1, self.blocks), (THREADS, 1), (argument,)))
+        ms = self.clock.median(lambda: kernel((1, self.blocks), (threads, 1), (argument,)))
         return size * turns * self.blocks / ms / 1e6
 
 

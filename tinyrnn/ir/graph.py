@@ -119,9 +119,10 @@ class Graph:
         `values` gives an array for each input (and may replace the data of a leaf by its name); `domain` says what
         the numbers are (ordinary ones unless given).
         """
-        name, _, options = backend.partition(":")
+        name, _, options = backend.partition(":") if isinstance(backend, str) else ("", "", "")
         if name not in RUNNERS or (options and name != "cuda"):
-            raise GraphError(f"there is no backend {backend!r}; available: {', '.join(RUNNERS)}")
+            raise GraphError(f"there is no backend {backend!r}; there are {', '.join(RUNNERS)}, and 'cuda' takes options, as "
+                             "in 'cuda:tf32'")
         return RUNNERS[name](self, values or {}, domain, *([options] if options else []))
 
     def __str__(self) -> str:

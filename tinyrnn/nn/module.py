@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..backends import on_host
 from ..errors import ArgumentError, LoadError, ShapeError
 from ..files import PathLike
 from ..io.weights import write_weights
@@ -119,7 +120,7 @@ class Module:
             raise LoadError("the weights do not belong to this model: "
                             + "; ".join(f"{what} {', '.join(names[:5])}{' ...' * (len(names) > 5)}"
                                         for what, names in (("missing", missing), ("unknown", extra)) if names))
-        arrays = {k: np.asarray(state[k]) for k in own}
+        arrays = {k: on_host(state[k]) for k in own}
         for k, t in own.items():
             if arrays[k].shape != t.shape:
                 raise ShapeError(f"{k} has shape {show(t.shape)}, the given weights have {show(arrays[k].shape)}")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..backends import on_host
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..padding import check_lengths
 from ..shapes import show
@@ -82,7 +83,7 @@ def is_ragged(data: Any) -> bool:
 def full_array(data: Any, name: str) -> Array:
     """Data as an array of numbers, refused by name where they are none; float16 becomes float32."""
     try:
-        array = np.asarray(data)
+        array = on_host(data)
     except ValueError:
         raise ShapeError(f"the rows of {name} differ in length; pad them and give lengths=, or give a list of rows") from None
     if array.dtype.kind not in "fiub":

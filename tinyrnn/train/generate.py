@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 
 def generate(model: Any, prompt: Any, steps: int, *, temperature: float = 1.0, top_k: int | None = None,
-             stop: int | None = None, rng: Any = None) -> Array:
+             stop: int | None = None, rng: Any = None, backend: str = "cpu") -> Array:
     """The prompt followed by `steps` sampled tokens, [B, T0 + steps] (or [T0 + steps] for a single prompt).
 
     `temperature=0` always takes the most likely token; `top_k` draws among the k most likely; after `stop` a row
@@ -31,7 +31,7 @@ def generate(model: Any, prompt: Any, steps: int, *, temperature: float = 1.0, t
         raise ArgumentError("generate: the prompt holds at least one whole number (token) per row")
     check_sampling(temperature, steps, top_k)
     generator = np.random.default_rng(rng)
-    run = _Stepper(model)
+    run = _Stepper(model, backend)
     out = tokens = tokens.astype(np.int64)
     with evaluating(model):
         for t in range(tokens.shape[1]):
@@ -57,14 +57,14 @@ def check_sampling(temperature: float, steps: int, top_k: int | None) -> None:
 class _Stepper:
     """A model's `step` as a program that carries the state as arrays."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, backend: str) -> None:
         if not hasattr(model, "step"):
             raise ArgumentError(f"generate needs {type(model).__name__}.step(x_t, state) -> (y_t, state)")
         self.model = model
         self.state: Any = None
         self.form: Any = None
-        self.first = Program(lambda x: self._step(x, None))
-        self.next = Program(lambda x, **state: self._step(x, self.form(list(state.values()))))
+        self.first = Program(lambda x: self._step(x, None), backend)
+        self.next = Program(lambda x, **state: self._step(x, self.form(list(state.values()))), backend)
 
     def _step(self, x: Tensor, state: Any) -> dict[str, Tensor]:
         y, new = self.model.step(x, state)

@@ -7,6 +7,7 @@ is launched with one, and one-dimensional cooperative grids are cut to what fits
 """
 
 import ctypes
+import gc
 import math
 import sys
 import threading
@@ -54,11 +55,31 @@ def check():
     assert not trouble, trouble
 
 
-def forgive():
-    """What went wrong was meant to."""
+def settle():
+    """Everything that waits in a stream is done, and memory that nobody holds is back."""
+    gc.collect()
     for stream in (0, *range(101, Stream._next + 1)):
         LIB.fake_flush(L(stream), L(-1))
+
+
+def forgive():
+    """What went wrong was meant to."""
+    settle()
     LIB.fake_forgive()
+
+
+class little_memory:  # noqa: N801  (a context manager that reads as a word)
+    """No more than so many bytes beside what is in use."""
+
+    def __init__(self, more):
+        self.more = more
+
+    def __enter__(self):
+        settle()
+        LIB.fake_limit(ctypes.c_size_t(LIB.fake_in_use() + self.more))
+
+    def __exit__(self, *_):
+        LIB.fake_limit(ctypes.c_size_t(2**63))
 
 
 # ---- streams
@@ -335,15 +356,16 @@ def asarray(value):
     if host.dtype.kind not in "biufc":
         raise ValueError(f"Unsupported dtype {host.dtype}")
     new = ndarray(host.shape, host.dtype)
-    new.set(np.ascontiguousarray(host))
+    new.set(np.asarray(host, order="C"))
     return new
 
 
 def ascontiguousarray(value, dtype=None):
+    """As CuPy's: of no axes it makes one, over the same memory."""
     value = asarray(value)
     dtype = value.dtype if dtype is None else np.dtype(dtype)
     if value.dtype == dtype and value._whole():
-        return value
+        return value if value.shape else ndarray((1,), dtype, value.data)
     new = ndarray(value.shape, dtype)
     current().synchronize()  # the stand-in converts on the host
     new.set(np.ascontiguousarray(value._host(), dtype))

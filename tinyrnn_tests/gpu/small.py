@@ -1,11 +1,16 @@
 """Small runs of everything that has kernels of its own, for a checker that makes them a hundred times slower."""
 
+from importlib import import_module
+
 import numpy as np
 
 import tinyrnn as tr
 
 
 def main():
+    cuda = import_module("cupy").cuda
+    if hasattr(cuda, "set_allocator"):
+        cuda.set_allocator(None)  # every array by itself, so that what is written beside it is noticed
     rng = np.random.default_rng(0)
     for backend in ("cuda:eager", "cuda"):
         model = tr.nn.Sequential(tr.nn.Embedding(7, 4, rng=0), tr.nn.LSTM(4, 5, rng=1), tr.nn.LayerNorm(5), tr.nn.Dropout(0.2),

@@ -17,17 +17,16 @@ from .device import require
 from .graphs import Executable
 from .runtime import Mode, mode_of
 
-_executables: WeakKeyDictionary[Graph, dict[Mode, Executable]] = WeakKeyDictionary()
+_executables: WeakKeyDictionary[Graph, dict[tuple[Mode, int], Executable]] = WeakKeyDictionary()
 
 
 def executable(graph: Graph, options: str = "", fused: bool = False, updates: Mapping[str, Node] | None = None) -> Executable:
     """A graph's form for the current GPU, made once; `fused` graphs went through the passes already."""
-    mode = mode_of(options)
+    key = mode_of(options), require().cuda.Device().id
     found = _executables.setdefault(graph, {})
-    if mode not in found:
-        require()
-        found[mode] = Executable(plan_of(graph if fused else fuse(simplify(graph)), Library()), mode, updates)
-    return found[mode]
+    if key not in found:
+        found[key] = Executable(plan_of(graph if fused else fuse(simplify(graph)), Library()), key[0], updates)
+    return found[key]
 
 
 def run(graph: Graph, values: Mapping[str, Any], domain: Any = None, options: str = "",

@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import BackendError
+from ...errors import BackendError, OutOfMemoryError
 from ...ir.node import DType
 from . import device
+from .errors import allocated
 
 WORKSPACE = {9: 32 << 20, 10: 32 << 20, 12: 32 << 20}  # bytes by compute capability, as cuBLAS advises; 4 MiB for others
 NO_TRANSPOSE, TRANSPOSE = 0, 1
 _KIND = {"<f4": 0, "<f8": 1}                           # CUDA_R_32F, CUDA_R_64F
 _COMPUTE = {("<f4", ""): 68, ("<f8", ""): 70, ("<f4", "tf32"): 77, ("<f8", "tf32"): 70, ("<f4", "bf16"): 75,
             ("<f8", "bf16"): 70}                       # CUBLAS_COMPUTE_32F, _64F, _32F_FAST_TF32, _32F_FAST_16BF
-DEFAULT_ALGORITHM = -1
+DEFAULT_ALGORITHM, ALLOCATION_FAILED = -1, 3
 PRECISIONS = ("", "tf32", "bf16")
 
 
@@ -63,7 +64,8 @@ class Cublas:
     def workspace(self) -> Any:
         """Memory for the products of one stream."""
         major = int(self.cupy.cuda.Device().compute_capability[:-1])
-        return self.cupy.empty(WORKSPACE.get(major, 4 << 20), np.uint8)
+        size = WORKSPACE.get(major, 4 << 20)
+        return allocated(lambda: self.cupy.empty(size, np.uint8), "the workspace of cuBLAS", size)
 
     def gemm(self, dtype: DType, precision: str, sizes: tuple[int, int, int], batch: int, a: tuple[int, Matrix],
              b: tuple[int, Matrix], c: tuple[int, Matrix]) -> None:
@@ -82,6 +84,8 @@ class Cublas:
                 at_c, kind, out.leading, out.stride, batch, compute, DEFAULT_ALGORITHM), "cublasGemmStridedBatchedEx")
 
     def _done(self, status: int, call: str) -> None:
+        if status == ALLOCATION_FAILED:
+            raise OutOfMemoryError(f"out of memory on the GPU: {call} found no room. No parameter was changed")
         if status:
             raise BackendError(f"{call} failed: {_STATUS.get(status, 'status')} ({status})")
 
@@ -90,5 +94,5 @@ class Cublas:
 _GEMM = [c_void_p, *[c_int] * 5, c_void_p, *[c_void_p, c_int, c_int] * 2, c_void_p, c_void_p, c_int, c_int, c_int, c_int]
 _BATCHED = [c_void_p, *[c_int] * 5, c_void_p, *[c_void_p, c_int, c_int, c_int64] * 2, c_void_p,
             c_void_p, c_int, c_int, c_int64, c_int, c_int, c_int]
-_STATUS: Mapping[int, str] = {1: "not initialised", 3: "out of memory", 7: "invalid value", 8: "architecture mismatch",
+_STATUS: Mapping[int, str] = {1: "not initialised", 7: "invalid value", 8: "architecture mismatch",
                               11: "mapping error", 13: "execution failed", 14: "internal error", 15: "not supported"}

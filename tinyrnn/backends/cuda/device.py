@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Hashable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -11,6 +13,7 @@ from typing import Any
 from ...errors import BackendError
 
 INSTALL = "pip install 'tinyrnn[cuda13]' (driver 580 or newer) or 'tinyrnn[cuda12]' (driver 525 or newer)"
+PER_THREAD = 2  # the pointer of every thread's own default stream
 PARTS = {"nvrtc": "NVRTC, which compiles kernels", "cublas": "cuBLAS, which multiplies matrices"}
 
 
@@ -68,6 +71,11 @@ def architecture(device: int) -> str:
     """The compute capability of a device as compilers write it: `90`."""
     found: str = require().cuda.Device(device).compute_capability
     return found
+
+
+def identity(stream: Any) -> Hashable:
+    """What tells a stream from all others: its pointer, and for each thread's own default stream the thread as well."""
+    return (stream.ptr, threading.get_ident()) if stream.ptr == PER_THREAD else stream.ptr
 
 
 def abilities() -> dict[str, str]:

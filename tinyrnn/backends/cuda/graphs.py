@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 from weakref import ref
@@ -22,6 +23,7 @@ from ...errors import BackendError, OutOfMemoryError
 from ...ir.node import Node
 from ..plan import Buffer, Plan
 from .bound import bound, by_library, launch
+from .device import identity
 from .errors import allocated, reported
 from .runtime import Arrays, Eager, Mode, handle, on_this_device, refuse, views, workspace_of
 
@@ -74,18 +76,25 @@ class Captured:
         self.outputs = Shelf(self.cupy, out, "room for the outputs", executable.said)
         self.updates = {k: executable.room(self.plan.outputs[k].buffer, k) for k in executable.updates}
         self.memory, self.workspace = executable.temporaries(), workspace_of(stream)
-        self.addresses: dict[Buffer, int] = {}
+        self.addresses: dict[Buffer, int] | None = None
         self.kept: list[Any] = []
         self.graph: Any = None
         self.uploaded: Any = None
 
     def run(self, values: Mapping[Node, Any], on_device: bool) -> Arrays:
+        """All memory first: what fails for want of it has changed nothing, and may be tried again."""
         executable, stream = self._executable(), self.stream
         self._capture(executable, executable.fixed(stream))
+        room = self._room(executable, on_device)
         self._fill(values)
         self.graph.launch(stream)
         executable.written(stream)
-        return self._results(executable.results, on_device, executable.checks)
+        return self._results(executable, room)
+
+    def settle(self) -> None:
+        """Wait until nothing copies out of memory that goes away with this graph."""
+        if self.uploaded is not None:
+            self.uploaded.synchronize()
 
     def _executable(self) -> Eager:
         found = self.executable()
@@ -110,10 +119,18 @@ class Captured:
             try:
                 self.cupy.cuda.runtime.memsetAsync(address[self.plan.note], 0, self.plan.note.bytes, own.ptr)
                 launch(work)
-            finally:
-                self.graph = own.end_capture()
+            except BaseException:
+                self._abandon(own)
+                raise
+            self.graph = own.end_capture()
         self.addresses = fixed
         self.kept = [executable.literals, executable.functions, [n.at[0].mirror for n in executable.leaves.values()]]
+
+    def _abandon(self, stream: Any) -> None:
+        """A capture that was broken off leaves no graph."""
+        self.graph = None
+        with suppress(Exception):  # the first error says what went wrong
+            stream.end_capture()
 
     def _fill(self, values: Mapping[Node, Any]) -> None:
         """Inputs into their places: from the host in one copy, arrays of the device each by itself."""
@@ -133,17 +150,28 @@ class Captured:
                 self.cupy.cuda.runtime.memcpyAsync(self.inputs.there[b].data.ptr, array.data.ptr, b.bytes, ON_DEVICE,
                                                    self.stream.ptr)
 
-    def _results(self, names: Sequence[str], on_device: bool, checks: bool) -> Arrays:
-        """Copies of the outputs, since the next launch overwrites them."""
-        shapes = {k: self.plan.outputs[k] for k in names}
+    def _room(self, executable: Eager, on_device: bool) -> Arrays | None:
+        """Where copies of the outputs will lie, since the next launch overwrites them; None for those of the host."""
         if on_device:
-            if checks:
-                refuse(self.cupy.asnumpy(self.outputs.there[self.plan.note]))
-            return {k: self.outputs.there[v.buffer].copy().reshape(v.shape) for k, v in shapes.items()}
-        self.outputs.copy(TO_HOST, self.stream)
-        self.stream.synchronize()
-        refuse(self.outputs.here[self.plan.note])
-        return {k: self.outputs.here[v.buffer].reshape(v.shape).copy() for k, v in shapes.items()}
+            return {k: executable.room(self.plan.outputs[k].buffer, k) for k in executable.results}
+        self.outputs.here  # noqa: B018  (memory of the host that may not be paged, made when it is first read)
+        return None
+
+    def _results(self, executable: Eager, room: Arrays | None) -> Arrays:
+        """Copies of the outputs."""
+        shapes = {k: self.plan.outputs[k] for k in executable.results}
+        if room is None:
+            self.outputs.copy(TO_HOST, self.stream)
+            self.stream.synchronize()
+            refuse(self.outputs.here[self.plan.note])
+            return {k: self.outputs.here[v.buffer].reshape(v.shape).copy() for k, v in shapes.items()}
+        if executable.checks:
+            refuse(self.cupy.asnumpy(self.outputs.there[self.plan.note]))
+        for k, v in shapes.items():
+            if v.buffer.bytes:
+                self.cupy.cuda.runtime.memcpyAsync(room[k].data.ptr, self.outputs.there[v.buffer].data.ptr, v.buffer.bytes,
+                                                   ON_DEVICE, self.stream.ptr)
+        return {k: room[k].reshape(v.shape) for k, v in shapes.items()}
 
 
 LOCK = threading.RLock()
@@ -153,29 +181,30 @@ class _Shelf:
     """The graphs of the process, the latest last."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, int], Captured] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, Hashable], Captured] = OrderedDict()
 
     def of(self, executable: Eager, stream: Any) -> Captured:
         with LOCK:
-            key = id(executable), stream.ptr
+            key = id(executable), identity(stream)
             found = self._kept.get(key)
             if found is None or found.executable() is not executable:
                 found = self._kept[key] = Captured(executable, stream)
             self._kept.move_to_end(key)
             while len(self._kept) > MOST:
-                self._kept.popitem(last=False)
+                self._kept.popitem(last=False)[1].settle()
             return found
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def drop(self, cupy: Any) -> bool:
-        """Make room: the graph that was not launched for the longest time goes, if there is one."""
+    def drop(self, executable: Eager) -> bool:
+        """Make room: of the graphs of others the one that was not launched for the longest time goes, if there is one."""
         with LOCK:
-            if not self._kept:
+            key = next((k for k, c in self._kept.items() if c.executable() is not executable), None)
+            if key is None:
                 return False
-            self._kept.popitem(last=False)
-        cupy.get_default_memory_pool().free_all_blocks()
+            self._kept.pop(key).settle()
+        executable.cupy.get_default_memory_pool().free_all_blocks()
         return True
 
     def clear(self) -> None:
@@ -191,7 +220,7 @@ class Executable(Eager):
 
     def __init__(self, plan: Plan, mode: Mode, updates: Mapping[str, Node] | None = None) -> None:
         super().__init__(plan, mode, updates)
-        self.runs: dict[int, int] = {}  # by stream
+        self.seen: set[Hashable] = set()  # streams on which it ran
         self.lock = threading.Lock()
 
     def run(self, values: Mapping[Node, Any], on_device: bool) -> Arrays:
@@ -201,10 +230,13 @@ class Executable(Eager):
         if stream.is_capturing():
             raise BackendError("this stream is being captured: run tinyrnn's programs outside of a capture, they capture "
                                "themselves")
+        current = self.cupy.cuda.Device().id
+        if current != self.device:
+            raise BackendError(f"this program was made on GPU {self.device}, the current device is {current}: make it anew")
         with self.lock:
-            self.runs[stream.ptr] = self.runs.get(stream.ptr, 0) + 1
             replaced = any(n in values for n in self.leaves.values())
-            eager = self.mode.eager or replaced or self.runs[stream.ptr] == 1
+            eager = self.mode.eager or replaced or identity(stream) not in self.seen
+            self.seen.add(identity(stream))
             while True:
                 try:
                     with reported("running a plan"):
@@ -212,5 +244,5 @@ class Executable(Eager):
                             return self.eager(values, on_device, stream)
                         return CAPTURED.of(self, stream).run(values, on_device)
                 except OutOfMemoryError:  # nothing was changed: once more, with the memory of graphs of other shapes
-                    if not CAPTURED.drop(self.cupy):
+                    if not CAPTURED.drop(self):
                         raise

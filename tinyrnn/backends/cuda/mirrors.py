@@ -6,13 +6,14 @@ keep one place for life, so that a captured graph may write to it.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...ir.ops.leaves import Box
-from .device import require
+from .device import identity, require
 from .errors import allocated
 
 
@@ -23,7 +24,8 @@ class Mirror:
         self.array = array
         self.borrowed = borrowed  # somebody else's memory, which is read and never written
         self.ready: Any = None    # an event after which the data are there, and the stream that it was recorded on
-        self.stream = 0
+        self.stream: Hashable = 0
+        self.reads: dict[Hashable, Any] = {}  # by stream, an event after which it reads no more
 
     def fetch(self) -> npt.NDArray[Any]:
         """The data on the host."""
@@ -32,13 +34,22 @@ class Mirror:
         host: npt.NDArray[Any] = require().asnumpy(self.array)
         return host
 
-    def await_on(self, stream: Any) -> None:
-        """What a stream does from here on sees the data."""
-        if self.ready is not None and self.stream != stream.ptr:
+    def await_on(self, stream: Any, *, write: bool = False) -> None:
+        """What a stream does from here on sees the data; where it writes, nobody else reads them any more."""
+        if self.ready is not None and self.stream != identity(stream):
             stream.wait_event(self.ready)
+        if write:
+            for other, event in self.reads.items():
+                if other != identity(stream):
+                    stream.wait_event(event)
+            self.reads.clear()
 
-    def written(self, stream: Any, event: Any) -> None:
-        self.ready, self.stream = event, stream.ptr
+    def used(self, stream: Any, event: Any, *, write: bool) -> None:
+        """A stream has read the data, or written them, up to an event."""
+        if write:
+            self.ready, self.stream = event, identity(stream)
+        else:
+            self.reads[identity(stream)] = event
 
 
 def mirror_of(box: Box, name: str, *, write: bool = False) -> Mirror:
@@ -52,7 +63,7 @@ def mirror_of(box: Box, name: str, *, write: bool = False) -> Mirror:
         box.mirrored = False
     if not box.mirrored:
         stream = cupy.cuda.get_current_stream()
-        mirror.await_on(stream)
+        mirror.await_on(stream, write=True)
         mirror.array.set(np.asarray(box.data, order="C"))
         stream.synchronize()
         mirror.ready, box.mirrored = None, True
@@ -62,5 +73,5 @@ def mirror_of(box: Box, name: str, *, write: bool = False) -> Mirror:
 
 def mirror_with(array: Any, own: bool) -> Mirror:
     """An array of the device as the place of a leaf: the array itself, or a copy for one that will be written to."""
-    whole = require().ascontiguousarray(array)
-    return Mirror(whole.copy() if own and whole is array else whole, borrowed=not own)
+    whole = array if array.flags.c_contiguous else array.copy()
+    return Mirror(array.copy() if own and whole is array else whole, borrowed=not own)

@@ -17,7 +17,7 @@ from ..memory import ALIGNMENT, arrange
 from ..plan import Buffer, Call, Plan, View
 from .bound import bound, by_cupy, by_library, launch
 from .cublas import PRECISIONS, Cublas
-from .device import require
+from .device import identity, require
 from .errors import allocated, in_words
 from .kernels import library
 from .launch import Kernel, kernel_keys, scratch_bytes, work_of
@@ -35,10 +35,10 @@ class Mode(NamedTuple):
 
 def mode_of(options: str) -> Mode:
     """What stands behind the colon of a backend's name."""
-    words = [w for w in options.split(",") if w]
-    precisions = [w for w in words if w in PRECISIONS]
-    unknown = [w for w in words if w != "eager" and w not in PRECISIONS]
-    if unknown or len(precisions) > 1:
+    words = options.split(",") if options else []
+    precisions = [w for w in words if w and w in PRECISIONS]
+    unknown = [w for w in words if w != "eager" and w not in precisions]
+    if unknown or len(precisions) > 1 or len(set(words)) < len(words):
         raise BackendError(f"backend 'cuda:{options}': expected eager, tf32 or bf16 behind the colon (eager with one of the "
                            "others), as in 'cuda:tf32'")
     return Mode("eager" in words, precisions[0] if precisions else "")
@@ -106,7 +106,7 @@ class Eager(Planned):
 
     def _bound(self, address: dict[Buffer, int], scratch: int, stream: Any) -> Any:
         """Launches at these addresses; those of the run before where all is where it was, which is the rule."""
-        known = address, scratch, stream.ptr, threading.get_ident()
+        known = address, scratch, identity(stream), None if self._by_cupy else handle()
         if self._latest[0] != known:
             self._latest = known, bound(self.work, self.functions, address, scratch, self._multiply(stream))
         elif not self._by_cupy:
@@ -156,17 +156,19 @@ class Eager(Planned):
         """The leaves' places on the device, their data uploaded where the host's are newer."""
         updated = set(self.updates.values())
         found = {b: mirror_of(n.at[0], b.name, write=n in updated) for b, n in self.leaves.items()}
-        for m in found.values():
-            m.await_on(stream)
+        for b, m in found.items():
+            m.await_on(stream, write=self.leaves[b] in updated)
         return found
 
     def written(self, stream: Any) -> None:
-        """From here on the data of updated leaves are those on the device."""
-        if not self.updates:
+        """From here on the data of updated leaves are those on the device; others wait for what was read."""
+        if not self.leaves:
             return
-        event = stream.record()
-        for leaf in self.updates.values():
-            leaf.at[0].mirror.written(stream, event)
+        event, updated = stream.record(), set(self.updates.values())
+        for leaf in self.leaves.values():
+            if leaf.at[0].mirror is not None:
+                leaf.at[0].mirror.used(stream, event, write=leaf in updated)
+        for leaf in updated:
             leaf.at[0].moved()
 
 
@@ -174,7 +176,10 @@ def on_this_device(value: Any, buffer: Buffer, plan: str = "") -> Any:
     """An input as an array of its own dtype without gaps: the caller's own where it is one already."""
     cupy = require()
     if isinstance(value, cupy.ndarray):
-        return cupy.ascontiguousarray(value, buffer.dtype)
+        if value.device.id != cupy.cuda.Device().id:
+            raise BackendError(f"the input {buffer.name!r} is on GPU {value.device.id}, the current device is "
+                               f"{cupy.cuda.Device().id}: copy it there first")
+        return allocated(lambda: cupy.ascontiguousarray(value, buffer.dtype), f"the input {buffer.name!r}", buffer.bytes, plan)
     host = np.ascontiguousarray(value, buffer.dtype)
     return allocated(lambda: cupy.asarray(host), f"the input {buffer.name!r}", host.nbytes, plan)
 
@@ -192,7 +197,8 @@ def views(memory: Any, buffers: Sequence[Buffer], offsets: Mapping[Buffer, int])
 
 WORKSPACES = 8  # streams whose workspace is kept
 _own = threading.local()
-_workspaces: OrderedDict[int, Any] = OrderedDict()
+_workspaces: OrderedDict[Any, Any] = OrderedDict()
+_lock = threading.Lock()
 
 
 def handle() -> Cublas:
@@ -208,9 +214,10 @@ def handle() -> Cublas:
 
 def workspace_of(stream: Any) -> Any:
     """The memory that cuBLAS works in on a stream: two streams with one workspace would overwrite each other's."""
-    if stream.ptr not in _workspaces:
-        _workspaces[stream.ptr] = handle().workspace()
-    _workspaces.move_to_end(stream.ptr)
-    while len(_workspaces) > WORKSPACES:
-        _workspaces.popitem(last=False)
-    return _workspaces[stream.ptr]
+    key = require().cuda.Device().id, identity(stream)
+    with _lock:
+        found = _workspaces.pop(key, None)
+        _workspaces[key] = handle().workspace() if found is None else found  # the last one used comes last
+        while len(_workspaces) > WORKSPACES:
+            _workspaces.popitem(last=False)
+        return _workspaces[key]
