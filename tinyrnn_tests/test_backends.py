@@ -99,6 +99,77 @@ def test_no_steps_and_no_rows(steps, batch, backend):
     check_graph(graph, backend)
 
 
+MODELS = {
+    "LSTM, every option": lambda: tr.nn.LSTM(3, 4, peephole=True, proj_size=2, layer_norm=True, clip=2.0, cell_clip=3.0, rng=0),
+    "GRU, reset before": lambda: tr.nn.GRU(3, 4, num_layers=2, bidirectional=True, learn_state=True, rng=0),
+    "RNN reversed": lambda: tr.nn.RNN(3, 4, reverse=True, rng=0),
+    "Recurrent": lambda: tr.nn.Recurrent("lstm_coupled", x=3, h=4, rng=0),
+    "Bidirectional": lambda: tr.nn.Bidirectional(tr.nn.Recurrent("mgu", x=3, h=4, rng=0), rng=1),
+    "Bidirectional, summed": lambda: tr.nn.Bidirectional(tr.nn.GRU(3, 4, rng=0), merge="sum", rng=1),
+    "LayerNorm": lambda: tr.nn.Sequential(tr.nn.LSTM(3, 5, rng=0), tr.nn.LayerNorm(5)),
+    "Last": lambda: tr.nn.Sequential(tr.nn.LSTM(3, 5, rng=0), tr.nn.Last(), tr.nn.Linear(5, 2, rng=1)),
+    "Repeat": lambda: tr.nn.Sequential(tr.nn.LSTM(3, 5, rng=0), tr.nn.Last(), tr.nn.Repeat(3), tr.nn.GRU(5, 2, rng=1)),
+    "Lambda": lambda: tr.nn.Sequential(tr.nn.GRU(3, 5, rng=0), tr.nn.Lambda(lambda y: tr.cumsum(y, 1) * tr.softmax(y))),
+    **{f"Pool {kind}": lambda kind=kind: tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Pool(kind)) for kind in ("mean", "max")},
+    "Embedding": lambda: tr.nn.Sequential(tr.nn.Embedding(9, 3, rng=0), tr.nn.GRU(3, 4, rng=1)),
+    **{f"EncoderDecoder {kind}": lambda kind=kind: tr.nn.EncoderDecoder(7, 6, 4, attention=kind, rng=0)
+       for kind in (None, "bahdanau", "dot")}}
+
+
+def inputs_of(name):
+    rng = np.random.default_rng(0)
+    if name.startswith("EncoderDecoder"):
+        return (rng.integers(0, 7, (3, 4)), rng.integers(0, 6, (3, 5))), ([4, 1, 2], [5, 2, 1])
+    x = rng.integers(0, 9, (3, 4)) if name == "Embedding" else rng.normal(size=(3, 4, 3)).astype("f")
+    return (x,), [4, 1, 2]
+
+
+def close(found, expected):
+    for k, y in expected.items():
+        np.testing.assert_allclose(found[k], y, rtol=2e-4, atol=2e-6 * max(1.0, np.abs(y).max(initial=0.0)), err_msg=k)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kind_of_layer(name, padded, backend):
+    """Outputs and all gradients, ragged rows included."""
+    model, (given, lengths) = MODELS[name](), inputs_of(name)
+    parameters = dict(model.named_parameters())
+
+    def train(*x):
+        y = model(*x, **({"lengths": lengths} if padded else {}))
+        y = y[0] if isinstance(y, tuple) else y
+        return {"y": y, **tr.grad((y * tr.sin(3 * y)).sum(), parameters)}
+
+    expected, program = tr.compile(train, backend="numpy")(*given), tr.compile(train, backend=backend, strict=True)
+    for _ in range(2):
+        close(program(*given), expected)
+
+
+T = np.array([[0, 2, 1, 2], [1, 1, 0, 2]])
+LOSSES = {
+    "mse": lambda z: tr.nn.mse(z, tr.tensor(T[..., None] * np.ones(3))),
+    "mse, masked": lambda z: tr.nn.mse(z, tr.tensor(T[..., None] * np.ones(3)), mask=tr.tensor(T > 0)),
+    "bce": lambda z: tr.nn.bce(tr.sigmoid(z[..., 0]), tr.tensor((T > 1) * 1.0)),
+    "bce_with_logits": lambda z: tr.nn.bce_with_logits(z[..., 0], tr.tensor((T > 1) * 1.0), pos_weight=2.0),
+    "nll": lambda z: tr.nn.nll(tr.log_softmax(z), tr.tensor(T, dtype="int64"), weight=[1.0, 2.0, 0.5]),
+    "cross_entropy": lambda z: tr.nn.cross_entropy(z, tr.tensor(T, dtype="int64"), ignore_index=2, label_smoothing=0.1),
+    "cross_entropy, summed": lambda z: tr.nn.cross_entropy(z, tr.tensor(T, dtype="int64"), reduction="sum", mask=tr.tensor(T > 0))}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss(name, backend):
+    z = np.random.default_rng(0).normal(size=(2, 4, 3))
+
+    def train(z):
+        loss = LOSSES[name](z)
+        return {"loss": loss, "dz": tr.grad(loss, z)}
+
+    expected, program = tr.compile(train, backend="numpy")(z), tr.compile(train, backend=backend, strict=True)
+    for _ in range(2):
+        close(program(z), expected)
+
+
 # ---- random graphs
 
 RANDOM = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}

@@ -46,7 +46,8 @@ def training(backend, model=None, optimizer=None, **options):
 # ---- training
 
 OPTIMISERS = {"sgd": lambda: tr.optim.SGD(0.1, momentum=0.9, clip_norm=0.5), "rmsprop": lambda: tr.optim.RMSprop(1e-2),
-              "adam": lambda: tr.optim.Adam(1e-2, clip_value=0.1), "adamw": lambda: tr.optim.AdamW(1e-2)}
+              "adam": lambda: tr.optim.Adam(1e-2, clip_value=0.1), "adamw": lambda: tr.optim.AdamW(1e-2),
+              "adagrad": lambda: tr.optim.Adagrad(1e-2), "cosine": lambda: tr.optim.SGD(0.1, schedule=tr.optim.Cosine(9), weight_decay=0.01)}
 
 
 @pytest.mark.parametrize("backend", MODES)

@@ -85,7 +85,7 @@ class little_memory:  # noqa: N801  (a context manager that reads as a word)
 # ---- streams
 
 class Event:
-    def __init__(self, *options):
+    def __init__(self, block=False, disable_timing=False):
         self.stream = self.at = self.seen = None
 
     def record(self, stream):

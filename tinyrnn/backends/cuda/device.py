@@ -78,6 +78,11 @@ def identity(stream: Any) -> Hashable:
     return (stream.ptr, threading.get_ident()) if stream.ptr == PER_THREAD else stream.ptr
 
 
+def mark(stream: Any) -> Any:
+    """An event after all that a stream has been given so far."""
+    return stream.record(require().cuda.Event(disable_timing=True))
+
+
 def abilities() -> dict[str, str]:
     """What is there of driver, CUDA, CuPy, NVRTC and cuBLAS, in words."""
     found = {}

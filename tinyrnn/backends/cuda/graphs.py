@@ -23,7 +23,7 @@ from ...errors import BackendError, OutOfMemoryError
 from ...ir.node import Node
 from ..plan import Buffer, Plan
 from .bound import bound, by_library, launch
-from .device import identity
+from .device import identity, mark
 from .errors import allocated, reported
 from .runtime import Arrays, Eager, Mode, handle, on_this_device, refuse, views, workspace_of
 
@@ -143,7 +143,7 @@ class Captured:
             first = self.inputs.offsets[hosts[0]]
             last = self.inputs.offsets[hosts[-1]] + hosts[-1].bytes
             self.inputs.copy(TO_DEVICE, self.stream, first, last)
-            self.uploaded = self.stream.record()
+            self.uploaded = mark(self.stream)
         for b in self.given:
             if b not in hosts and b.bytes:
                 array = on_this_device(values[b.source], b)

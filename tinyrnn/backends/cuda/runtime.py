@@ -17,7 +17,7 @@ from ..memory import ALIGNMENT, arrange
 from ..plan import Buffer, Call, Plan, View
 from .bound import bound, by_cupy, by_library, launch
 from .cublas import PRECISIONS, Cublas
-from .device import identity, require
+from .device import identity, mark, require
 from .errors import allocated, in_words
 from .kernels import library
 from .launch import Kernel, kernel_keys, scratch_bytes, work_of
@@ -164,7 +164,7 @@ class Eager(Planned):
         """From here on the data of updated leaves are those on the device; others wait for what was read."""
         if not self.leaves:
             return
-        event, updated = stream.record(), set(self.updates.values())
+        event, updated = mark(stream), set(self.updates.values())
         for leaf in self.leaves.values():
             if leaf.at[0].mirror is not None:
                 leaf.at[0].mirror.used(stream, event, write=leaf in updated)
