@@ -123,6 +123,7 @@ class Captured:
                 self._abandon(own)
                 raise
             self.graph = own.end_capture()
+            cublas.use(self.stream.ptr, self.workspace)  # the stream of the capture goes away, the handle stays
         self.addresses = fixed
         self.kept = [executable.literals, executable.functions, [n.at[0].mirror for n in executable.leaves.values()]]
 
