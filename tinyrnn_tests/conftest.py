@@ -14,14 +14,11 @@ def real_gpu():
 
 
 @pytest.fixture
-def gpu(real_gpu, monkeypatch):
-    """The backend `cuda` works: on a GPU, or on the stand-in, which is checked afterwards.  Yields the stand-in, or None."""
-    if real_gpu:
-        yield None
-        return
+def no_gpu(monkeypatch):
+    """The stand-in, on machines with a GPU as well: for what only it can be asked.  It is checked afterwards."""
     if toolchain.COMPILER is None:
         pytest.skip("no C++ compiler here to run kernels on the processor")
-    from .gpu import fake_cupy
+    from .gpu import fake_cupy  # it needs the compiler
 
     fake_cupy.install(monkeypatch)
     yield fake_cupy
@@ -30,13 +27,6 @@ def gpu(real_gpu, monkeypatch):
 
 
 @pytest.fixture
-def no_gpu(monkeypatch):
-    """The stand-in alone: tests of what only it can be asked, on machines with a GPU as well."""
-    if toolchain.COMPILER is None:
-        pytest.skip("no C++ compiler here to run kernels on the processor")
-    from .gpu import fake_cupy
-
-    fake_cupy.install(monkeypatch)
-    yield fake_cupy
-    fake_cupy.forget()
-    fake_cupy.check()
+def gpu(real_gpu, request):
+    """The backend `cuda` works: on a GPU (None), or on the stand-in."""
+    return None if real_gpu else request.getfixturevalue("no_gpu")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from .. import nn
+from ..backends.cuda.device import require
+from ..backends.cuda.graphs import CAPTURED
 from ..compile import compile
 from ..functional import grad
 from . import gpu_peers as peers
@@ -66,7 +66,7 @@ class Data:
     """Input and weights of the loss `Σ y g`, on the device."""
 
     def __init__(self, point: Point) -> None:
-        cupy = import_module("cupy")
+        cupy = require()
         rng = np.random.default_rng(0)
         self.point = point
         self.x = cupy.asarray(rng.normal(size=(point.batch, point.steps, point.x)).astype(np.float32))
@@ -97,23 +97,21 @@ def _row(kind: str, point: Point, clock: Clock, left: Budget, say: Say, modes: l
         for name in peers.PRECISIONS:
             if left.has(f"{kind} {point}, torch {name}", 2.0):
                 row[f"torch {name}"] = [clock.median(run) for run in peers.torch_stock(kind, data, layer, name)]
-    with _freed():
-        say(f"{kind} {point}: " + ", ".join(f"{k} {v[0]:.2f} / {v[1]:.2f} ms" for k, v in row.items() if k != "point"))
+    _finished(f"{kind} {point}", row, say)
     return row
 
 
-@contextmanager
-def _freed() -> Iterator[None]:
-    """Memory of graphs and pools handed back before the next size."""
-    yield
-    import_module("tinyrnn.backends.cuda.graphs").CAPTURED.clear()
-    import_module("cupy").get_default_memory_pool().free_all_blocks()
+def _finished(what: str, row: Mapping[str, Any], say: Say) -> None:
+    """A row is said; memory of graphs and pools goes back before the next one."""
+    say(f"{what}: " + ", ".join(f"{k} {v[0]:.2f} / {v[1]:.2f} ms" for k, v in row.items() if k != "point"))
+    CAPTURED.clear()
+    require().get_default_memory_pool().free_all_blocks()
 
 
 def _accuracy(point: Point, say: Say) -> dict[str, float]:
     """How far each mode's outputs and gradients are from those in float64, norm-wise."""
     data, found = Data(point), {}
-    cupy = import_module("cupy")
+    cupy = require()
     exact = nn.LSTM(point.x, point.h, dtype="float64", rng=0)
     like = nn.LSTM(point.x, point.h, rng=0)
     like.load_state_dict({k: v.astype(np.float32) for k, v in exact.state_dict().items()})
@@ -159,8 +157,7 @@ def _unusual(point: Point, clock: Clock, left: Budget, say: Say) -> dict[str, An
         if "jax" not in absent and left.has(f"{name}, JAX", 30.0):
             row["JAX scan"] = [peers.median_on_host(run) for run in peers.jax_on_gpu(case, data, weights)]
         found[name] = row
-        with _freed():
-            say(f"{name} {point}: " + ", ".join(f"{k} {v[0]:.2f} / {v[1]:.2f} ms" for k, v in row.items() if k != "point"))
+        _finished(f"{name} {point}", row, say)
     return found
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
-from functools import cache
+from collections.abc import Callable, Hashable
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -22,31 +22,28 @@ def missing() -> str | None:
     """Why graphs cannot run on a GPU here, and the remedy; None where they can."""
     if find_spec("cupy") is None:
         return f"CuPy is not installed: {INSTALL}"
-    try:
-        cupy = import_module("cupy")
-    except Exception as error:
-        return f"CuPy is installed but cannot be imported ({_first(error)}): reinstall it, {INSTALL}"
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:
-        return (f"no usable NVIDIA driver ({_first(error)}): install one (`nvidia-smi` shows it), or use the CuPy that fits "
-                f"yours, {INSTALL}")
+    cupy, failure = _asked(lambda: import_module("cupy"))
+    if failure:
+        return f"CuPy is installed but cannot be imported ({failure}): reinstall it, {INSTALL}"
+    count, failure = _asked(lambda: cupy.cuda.runtime.getDeviceCount())
+    if failure:
+        return (f"no usable NVIDIA driver ({failure}): install one (`nvidia-smi` shows it), or use the CuPy that fits yours, "
+                f"{INSTALL}")
     if not count:
         return "the driver sees no GPU: check `nvidia-smi` and CUDA_VISIBLE_DEVICES"
     for part, what in PARTS.items():
-        reason = _library(part)
-        if reason:
-            return f"{what}, is missing ({reason}): {INSTALL}"
+        _, failure = _asked(partial(loaded, part))
+        if failure:
+            return f"{what}, is missing ({failure}): {INSTALL}"
     return None
 
 
-def _library(name: str) -> str:
-    """Why one of CUDA's libraries cannot be loaded; empty where it can."""
+def _asked(question: Callable[[], Any]) -> tuple[Any, str]:
+    """The answer, or the first line of what went wrong."""
     try:
-        loaded(name)
-    except Exception as error:
-        return _first(error)
-    return ""
+        return question(), ""
+    except Exception as error:  # drivers and loaders fail in many ways, and each is to be said, not raised
+        return None, (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
 
 
 @cache
@@ -86,39 +83,27 @@ def mark(stream: Any) -> Any:
 def abilities() -> dict[str, str]:
     """What is there of driver, CUDA, CuPy, NVRTC and cuBLAS, in words."""
     found = {}
-    cupy: Any = None
-    try:
-        cupy = import_module("cupy")
-        found["CuPy"] = cupy.__version__
-    except Exception as error:
-        found["CuPy"] = f"missing: {INSTALL}" if find_spec("cupy") is None else f"broken: {_first(error)}"
-    if cupy is not None:
+    cupy, failure = _asked(lambda: import_module("cupy"))
+    if failure:
+        found["CuPy"] = f"missing: {INSTALL}" if find_spec("cupy") is None else f"broken: {failure}"
+    else:
         runtime = cupy.cuda.runtime
-        found["CUDA driver"] = _version(runtime.driverGetVersion)
-        found["CUDA runtime"] = _version(runtime.runtimeGetVersion)
-        found["GPU"] = _gpus(cupy)
+        found |= {"CuPy": cupy.__version__, "CUDA driver": _version(runtime.driverGetVersion),
+                  "CUDA runtime": _version(runtime.runtimeGetVersion), "GPU": _gpus(runtime)}
     for part, what in PARTS.items():
-        reason = _library(part)
-        found[what] = f"missing: {INSTALL}" if reason else "ready"
+        found[what] = f"missing: {INSTALL}" if _asked(partial(loaded, part))[1] else "ready"
     return found
 
 
-def _version(ask: Any) -> str:
-    try:
-        number = ask()
-    except Exception as error:
-        return f"not there ({_first(error)})"
+def _version(question: Callable[[], int]) -> str:
+    number, failure = _asked(question)
+    if failure:
+        return f"not there ({failure})"
     return f"{number // 1000}.{number % 1000 // 10}" if number else "not there: install NVIDIA's driver"
 
 
-def _gpus(cupy: Any) -> str:
-    try:
-        names = [cupy.cuda.runtime.getDeviceProperties(i) for i in range(cupy.cuda.runtime.getDeviceCount())]
-    except Exception as error:
-        return f"none ({_first(error)})"
-    return ", ".join(f"{p['name'].decode()} (compute capability {p['major']}.{p['minor']})" for p in names) or "none"
-
-
-def _first(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+def _gpus(runtime: Any) -> str:
+    found, failure = _asked(lambda: [runtime.getDeviceProperties(i) for i in range(runtime.getDeviceCount())])
+    if failure:
+        return f"none ({failure})"
+    return ", ".join(f"{p['name'].decode()} (compute capability {p['major']}.{p['minor']})" for p in found) or "none"

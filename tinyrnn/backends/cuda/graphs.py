@@ -13,7 +13,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from typing import Any
 from weakref import ref
 
@@ -45,15 +44,15 @@ class Shelf:
         size = max(self.size, ALIGNMENT)
         self.memory = allocated(lambda: cupy.zeros(size, np.uint8), what, size, plan)
         self.there = views(self.memory, buffers, self.offsets)
+        self.host: Any = None
+        self.here: dict[Buffer, Any] = {}
 
-    @cached_property
-    def host(self) -> Any:
-        size = max(self.size, ALIGNMENT)
-        return np.frombuffer(self.cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
-
-    @cached_property
-    def here(self) -> dict[Buffer, Any]:
-        return views(self.host, self.buffers, self.offsets)
+    def pin(self) -> None:
+        """Memory of the host, once."""
+        if self.host is None:
+            size = self.memory.nbytes
+            self.host = np.frombuffer(self.cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
+            self.here = views(self.host, self.buffers, self.offsets)
 
     def copy(self, kind: int, stream: Any, first: int = 0, last: int | None = None) -> None:
         """Everything between two offsets, to the device or to the host."""
@@ -138,6 +137,8 @@ class Captured:
         if self.uploaded is not None:
             self.uploaded.synchronize()  # the memory that it was copied from is written anew
         hosts = [b for b in self.given if not isinstance(values[b.source], self.cupy.ndarray)]
+        if hosts:
+            self.inputs.pin()
         for b in hosts:
             np.copyto(self.inputs.here[b], np.asarray(values[b.source], b.dtype).reshape(-1))
         if hosts:
@@ -155,7 +156,7 @@ class Captured:
         """Where copies of the outputs will lie, since the next launch overwrites them; None for those of the host."""
         if on_device:
             return {k: executable.room(self.plan.outputs[k].buffer, k) for k in executable.results}
-        self.outputs.here  # noqa: B018  (memory of the host that may not be paged, made when it is first read)
+        self.outputs.pin()
         return None
 
     def _results(self, executable: Eager, room: Arrays | None) -> Arrays:

@@ -41,20 +41,14 @@ class Library:
             store_object(identity, code)
         return code
 
-    def function(self, key: tuple[Hashable, ...], name: str) -> Any:
-        """A kernel by its structure and its name, which may have an ending."""
-        if name not in self._functions:
-            self._functions[name] = self._modules[key].get_function(name)
-        return self._functions[name]
-
     def functions(self, keys: Iterable[tuple[Hashable, ...]], names: Iterable[str]) -> dict[str, Any]:
-        """Kernels by name."""
-        by_name = {name_of(k): k for k in keys}
-        found = {}
+        """Kernels by name; one structure may have several, told apart by their endings."""
+        modules = {name_of(k): self._modules[k] for k in keys}
         for name in names:
-            stem = next(s for s in (name, name.rpartition("_")[0]) if s in by_name)
-            found[name] = self.function(by_name[stem], name)
-        return found
+            if name not in self._functions:
+                stem = name if name in modules else name.rpartition("_")[0]
+                self._functions[name] = modules[stem].get_function(name)
+        return {name: self._functions[name] for name in names}
 
 
 @cache

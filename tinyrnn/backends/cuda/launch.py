@@ -16,8 +16,6 @@ from . import moves, rows
 from .cublas import Matrix, matrix
 from .source import PRELUDE
 
-SCRATCH = "scratch"
-
 
 class Kernel(NamedTuple):
     """One launch for each turn of a loop."""
@@ -73,10 +71,10 @@ def jobs_of(call: Call) -> Sequence[Kernel | Product]:
     if call.family == "gemm":
         m, k, n = call.sizes
         a, b, c = call.operands
-        empty = 0 in (m, n, call.extent)
-        shapes = [tuple(v.shape) for v in (a, b, c)]
-        return [] if empty else [Product(a.dtype, (m, k, n), call.extent, (a, b, c), tuple(  # type: ignore[arg-type]
-            matrix(s, v.strides) for s, v in zip(shapes, (a, b, c), strict=True)))]
+        if 0 in (m, n, call.extent):
+            return []
+        matrices = matrix(a.shape, a.strides), matrix(b.shape, b.strides), matrix(c.shape, c.strides)
+        return [Product(a.dtype, (m, k, n), call.extent, (a, b, c), matrices)]
     numbers = (*call.sizes, call.extent, *((rows.parts_of(call),) if call.family == "rows" else ()))
     found = rows.launches(call) if call.family == "rows" else moves.launches(call)
     name = name_of((call.family, *call.key))

@@ -203,7 +203,3 @@ def _tiled(suffix: str, rows: int, width: int) -> list[Launch]:
 def scratch_bytes(call: Call) -> int:
     """Memory for the order of sorted indices."""
     return 4 * call.sizes[2] if call.family == "scatter" else 0
-
-
-def words_of(call: Call) -> int:
-    return len(call.operands) + len(call.sizes) + 2
