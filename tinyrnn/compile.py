@@ -21,9 +21,9 @@ from .backends import (
     checked_threads,
     compiled,
     default_threads,
+    fetched,
     is_device,
     on_device,
-    on_host,
     speaks_dlpack,
     taken,
 )
@@ -96,7 +96,7 @@ class Entry:
         if self.backend.startswith("cuda"):
             return self._run_on_gpu(values)
         there = self.asked.startswith("cuda") and any(is_device(v) for v in values.values())
-        values = {k: on_host(v) if is_device(v) else v for k, v in values.items()}
+        values = fetched(values)
         if self.executable is None:
             outputs = self.graph.run({k: values[k] for k in self._inputs})
         else:

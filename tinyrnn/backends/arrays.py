@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -39,6 +40,11 @@ def taken(value: Any) -> Any:
             raise
         raise ArgumentError(f"this {type(value).__module__}.{type(value).__name__} cannot be read through DLPack: {error}. "
                             "Detach it from its graph, or give a NumPy array") from None
+
+
+def fetched(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by name, those of a GPU brought to the host."""
+    return {k: on_host(v) if is_device(v) else v for k, v in values.items()}
 
 
 def on_host(value: Any) -> npt.NDArray[Any]:

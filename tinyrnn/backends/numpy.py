@@ -22,7 +22,7 @@ from ..ir.node import Node, walk, without_collector
 from ..ir.ops.leaves import ARG, HOLE, INPUT, LEAF
 from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, invariant
 from ..shapes import show
-from .arrays import is_device, on_host
+from .arrays import fetched, is_device
 
 Instruction = tuple[int, Any, tuple[Any, ...], tuple[int, ...], int, tuple[int, ...], Node]
 _OP, _SCAN, _REGION, _READ = range(4)
@@ -152,8 +152,7 @@ def run(graph: Graph, values: Mapping[str, Any], domain: Domain | None = None) -
     if not isinstance(domain, Domain):
         raise BackendError(f"domain={domain!r}: expected an object such as tr.domains.FLOAT or tr.domains.COMPLEX_STEP")
     plan, _ = plan_of(graph)
-    values = {k: on_host(v) if is_device(v) else v for k, v in values.items()}
-    given = list(admitted(graph, values, domain).values())
+    given = list(admitted(graph, fetched(values), domain).values())
     with np.errstate(all="ignore"), _one_blas_thread().limit(limits=1, user_api="blas"):
         results = plan(domain, given)
     return {k: _own(y, domain) for k, y in zip(graph.outputs, results, strict=True)}

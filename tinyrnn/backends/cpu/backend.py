@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import BackendError
 from ...ir.graph import Graph
 from ...passes import fuse, simplify
-from ..arrays import is_device, on_host
+from ..arrays import fetched
 from ..numpy import admitted
 from ..schedule import plan_of
 from .runtime import Executable, default_threads
@@ -33,8 +33,7 @@ def run(graph: Graph, values: Mapping[str, Any], domain: Any = None) -> dict[str
         raise BackendError("compiled kernels know ordinary numbers only; use backend='numpy' for other domains")
     compiled = executable(graph)
     nodes = {**graph.inputs, **graph.leaves}
-    values = {k: on_host(v) if is_device(v) else v for k, v in values.items()}
-    given = {nodes[k]: np.ascontiguousarray(v) for k, v in admitted(graph, values).items()}
+    given = {nodes[k]: np.ascontiguousarray(v) for k, v in admitted(graph, fetched(values)).items()}
     outputs = {k: np.empty(n.shape, n.dtype) for k, n in graph.outputs.items()}
     compiled.run(given, outputs, default_threads())
     return outputs
