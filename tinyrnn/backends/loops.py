@@ -93,7 +93,7 @@ class ScanPlan:
         elif e in constants:
             outer.env[p] = outer.env[consts[constants.index(e)]].broadcast(p.shape)
         else:
-            places = list(outer.homes[p])
+            places = outer.homes_of(p)
             if p not in outer.env:
                 places = places or [reuse.place(p) or self.planner.temporary(p.shape, p.dtype)]
                 outer.env[p] = places[0]
@@ -110,7 +110,8 @@ class ScanPlan:
         before = outer.beside()
         before.foreign = {body.env[c].buffer for c in constants}
         before.env.update((c, body.env[c]) for c in constants)
-        before.run([n for n in order if n in fixed])
+        before.results = [n for n in order if n in fixed]  # every turn may read them
+        before.run(before.results)
         body.env.update(before.env)
         body.run(order)
         for out, slot in zip(scan.body.outs, self.slots, strict=True):
@@ -125,16 +126,19 @@ class Reuse:
     """Traces that may take the place of a sequence which the same kernel reads, entry by entry, for the last time.
 
     An LSTM's gates overwrite the products with its input, and the adjoints of their arguments overwrite the gates.
+    A buffer is free when nothing else reads it any more: no constant of this scan (every turn reads those), no other
+    place of its sequences in the body, no result, and nothing after the scan.  Initial states are copied before.
     """
 
     def __init__(self, scan: ScanView, wanted: Sequence[Node], outer: Any) -> None:
         self.outer = outer
         self.free: dict[Node, list[View]] = {}  # region -> the places that it reads and nothing reads later
         _, slices, _ = scan.split(scan.body.args)
-        _, xs, _ = scan.split(scan.node.src)
+        _, xs, constants = scan.split(scan.node.src)
         results = [*scan.body.outs, *wanted]
         order = walk(results)
-        for buffer in dict.fromkeys(outer.env[x].buffer for x in xs):
+        in_every_turn = {outer.env[c].buffer for c in constants}
+        for buffer in dict.fromkeys(outer.env[x].buffer for x in xs if outer.env[x].buffer not in in_every_turn):
             inside = {a: outer.env[x].turned() for a, x in zip(slices, xs, strict=True) if outer.env[x].buffer is buffer}
             free = buffer.role == "temporary" and _side_by_side(list(inside.values()))
             if free and not outer.needed_later(buffer, scan.node):

@@ -21,7 +21,7 @@ from ..ir.ops.leaves import ARG, FULL
 from ..ir.ops.linear import BROADCAST, RESHAPE
 from ..ir.ops.reduce import AMAX, AMIN
 from ..passes.fuse import ROW_REDUCTIONS, row_sum, space
-from ..shapes import Shape
+from ..shapes import Shape, broadcast
 from .plan import Call, UnsupportedError, View, row_major
 
 Level = Literal["full", "row"]
@@ -218,9 +218,11 @@ class Reader:
 
 
 def _space(outs: Sequence[Node]) -> Shape:
-    """The indices that the loops run over: the largest space of any op inside."""
-    return max((space(n) for n in walk(outs) if n.op.kind != "leaf" and n.op not in (TAG, RESHAPE)),
-               key=lambda shape: (len(shape), prod(shape)), default=outs[0].shape)
+    """The indices that the loops run over: what the spaces of the ops of highest rank, some of which have one number a
+    row, broadcast to."""
+    spaces = [space(n) for n in walk(outs) if n.op.kind != "leaf" and n.op not in (TAG, RESHAPE)] or [outs[0].shape]
+    rank = max(map(len, spaces))
+    return broadcast(*(s for s in spaces if len(s) == rank))
 
 
 def _reduction(n: Node) -> str:

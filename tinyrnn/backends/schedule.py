@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ir.check import ENABLED
 from ..ir.graph import Graph
 from ..ir.node import DType, Node, walk
 from ..ir.ops.elementwise import TAG
@@ -27,6 +28,7 @@ from .calls import LOOKUPS, copy, reduce_rows, sum_columns
 from .loops import ScanPlan
 from .matmul import Library, Panels
 from .plan import Buffer, Call, Plan, UnsupportedError, View, row_major
+from .replay import checked
 from .rowprogram import Reader
 
 JOINS = (CONCAT, STACK)
@@ -35,7 +37,8 @@ ALIASES = (RESHAPE, TRANSPOSE, SLICE, TAKE, BROADCAST, TAG)
 
 def plan_of(graph: Graph, products: Panels | Library | None = None) -> Plan:
     """The kernel plan of a graph whose elementwise ops are fused; `products` says how matrices are multiplied."""
-    return Planner(graph, products or Panels()).plan
+    plan = Planner(graph, products or Panels()).plan
+    return checked(graph, plan) if ENABLED else plan
 
 
 class Planner:
@@ -138,10 +141,15 @@ class Scope:
         elif not any(_same(view, v) for v in (self.env[n], *self.filled[n])):
             self.copy(self.env[n], view)
 
+    def homes_of(self, n: Node) -> list[View]:
+        """The places in which n may live: of its own dtype.  A part of a whole of another dtype is converted into it, and
+        whoever else reads n reads numbers of the dtype that its op says."""
+        return [v for v in self.homes[n] if v.dtype == n.dtype]
+
     def place(self, n: Node, fits: Any = None) -> tuple[View, list[View]]:
         """Where a kernel writes n, and where copies are wanted as well."""
         homes = self.homes[n]
-        good = [v for v in homes if fits is None or fits(v)]
+        good = [v for v in self.homes_of(n) if fits is None or fits(v)]
         main = good[0] if good else self.planner.temporary(n.shape, n.dtype)
         return main, [v for v in homes if v is not main]
 
@@ -149,8 +157,9 @@ class Scope:
         """The parts of every join are wished into their places in the whole."""
         for n in reversed(order):
             if n.op in JOINS:
-                whole = self.homes[n][0] if self.homes[n] else self.planner.temporary(n.shape, n.dtype)
-                if not self.homes[n]:
+                whole = next(iter(self.homes_of(n)), None)
+                if whole is None:
+                    whole = self.planner.temporary(n.shape, n.dtype)
                     self.homes[n].append(whole)
                 for part, view in _parts(n, whole):
                     self.wish(part, view)
@@ -264,10 +273,10 @@ class Scope:
         self.add(copy(source, target))
 
     def join(self, n: Node) -> None:
-        whole = self.homes[n][0]
+        whole = self.homes_of(n)[0]
         for part, view in _parts(n, whole):
             self.deliver(part, view)
-        self.finish(n, whole, self.homes[n][1:])
+        self.finish(n, whole, [v for v in self.homes[n] if v is not whole])
 
     def embed(self, n: Node) -> None:
         """Zeros with one part filled."""
