@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -32,6 +31,7 @@ from .ir import Graph, check
 from .ir.check import ENABLED
 from .ir.node import Bits, without_collector
 from .ir.ops.leaves import input_node
+from .locks import ForkSafeLock
 from .passes import concat, defer, fuse, gates, hoist, save, simplify
 from .shapes import show
 from .tensor import Tensor, as_tensor, changed, give
@@ -137,7 +137,7 @@ class Program:
         if not callable(function):
             raise ArgumentError(f"tr.compile takes a function of tensors, got {type(function).__name__}")
         self.function, self.backend, self.strict = function, backend, strict
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self.threads = None if threads is None else checked_threads(threads)
         self.entries: dict[Hashable, list[Entry]] = {}
         self._parameters = _positional(function)

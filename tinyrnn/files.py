@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import re
+import secrets
+import time
 from pathlib import Path
 
 PathLike = str | os.PathLike[str]
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_LEFT = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 
-def atomic_write(path: PathLike, data: bytes) -> None:
-    """Temporary file beside the target, fsync, replace, fsync of the folder."""
+def atomic_write(path: PathLike, data: bytes, mode: int = 0o666) -> None:
+    """Temporary file beside the target, fsync, replace, fsync of the folder; the process's umask narrows the mode."""
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(target.parent)!r} to write {target.name!r} into")
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    temporary = target.parent / f".{target.name[:40]}.{secrets.token_hex(8)}.tmp"
+    handle = os.open(temporary, _NEW, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -35,7 +39,11 @@ def atomic_write(path: PathLike, data: bytes) -> None:
             os.close(folder)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def clear_leftovers(folder: PathLike, seconds: float = 0) -> None:
+    """Remove the temporary files of writers that were killed: those that are `seconds` old."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _LEFT.fullmatch(entry.name):
+                with contextlib.suppress(OSError):  # its writer, or another tidy process, was faster
+                    if entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime >= seconds:
+                        os.unlink(entry.path)

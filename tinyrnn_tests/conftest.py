@@ -1,4 +1,9 @@
-"""What several test files share: a GPU, real where there is one, else the stand-in."""
+"""What several test files share: every graph and every plan is checked, and a GPU, real where there is one, else the
+stand-in."""
+
+import os
+
+os.environ.setdefault("TINYRNN_CHECK", "1")  # before tinyrnn is imported; processes that tests start inherit it
 
 import pytest
 

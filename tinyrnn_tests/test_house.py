@@ -8,7 +8,7 @@ from pathlib import Path
 import tinyrnn
 
 ROOT = Path(tinyrnn.__file__).parent
-FLOORS = [{"errors", "shapes", "files", "trees"}, {"ir"}, {"domains", "cells", "passes"}, {"backends", "symbolic"},
+FLOORS = [{"errors", "shapes", "files", "locks", "trees"}, {"ir"}, {"domains", "cells", "passes"}, {"backends", "symbolic"},
           {"tensor", "tracing", "functional", "compile", "losses", "randomness", "padding", "optim", "io", "train", "nn", "datasets", "testing"},
           {"analysis", "viz"},
           {"bench", "tour", "cli", "__main__"}]

@@ -103,11 +103,14 @@ class Replay:
             for share in _shares(item.extent, item.grain):
                 self._call(f"item {i}", item, 0, share)
             return
-        for share in [None] if item.rows is None else _shares(item.rows, 1):
-            for t in reversed(range(item.steps)) if item.reverse else range(item.steps):
-                for k, c in enumerate(item.calls):
-                    for part in _shares(c.extent, c.grain) if share is None else [share]:
-                        self._call(f"call {k} of loop {i} at turn {t}", c, t, part)
+        turns = range(item.steps)[::-1] if item.reverse else range(item.steps)
+        calls = list(enumerate(item.calls))
+        if item.rows is None:
+            work = ((t, k, c, share) for t in turns for k, c in calls for share in _shares(c.extent, c.grain))
+        else:  # a thread goes through all turns with its rows
+            work = ((t, k, c, share) for share in _shares(item.rows, 1) for t in turns for k, c in calls)
+        for t, k, c, share in work:
+            self._call(f"call {k} of loop {i} at turn {t}", c, t, share)
 
     def _call(self, where: str, call: Call, turn: int, share: tuple[int, int]) -> None:
         low, high = share if call.grain else (0, call.extent)
@@ -159,6 +162,11 @@ class _Frame:
             if self.buffer(k).dtype != np.dtype(dtype):
                 raise PlanError(f"{self.where}: operand {k} holds {self.buffer(k).dtype} numbers, taken for {np.dtype(dtype)}")
 
+    def indexes(self, k: int) -> None:
+        """An operand holds whole numbers."""
+        if self.buffer(k).dtype.kind not in "iu":
+            raise PlanError(f"{self.where}: operand {k} holds {self.buffer(k).dtype} numbers, taken for indices")
+
     def apart(self, read: int, of_read: Any, written: int, of_written: Any) -> None:
         """No entry that is written is one that is read."""
         if self.buffer(read) is self.buffer(written):
@@ -175,7 +183,7 @@ class _Rows:
     def __init__(self, frame: _Frame, n: int) -> None:
         self.frame, self.program = frame, frame.call.key[0]
         p: RowProgram = self.program
-        frame.takes(*(x.dtype for x in (*p.loads, *p.stores)))
+        frame.takes(*(x.dtype for x in p.loads), *(x.dtype for x in p.stores))
         extents = [*frame.sizes[: p.rank], n] if p.columns or not p.rank else [n, *frame.sizes[: p.rank]]
         self.outer, self.inner = tuple(extents[:-1]), extents[-1]
         rest = iter(frame.sizes[p.rank:])
@@ -190,7 +198,7 @@ class _Rows:
     def run(self) -> None:
         frame, p, loads = self.frame, self.program, len(self.program.loads)
         self._check_in_place()
-        values = [frame.read(k, *self.lie[k]) for k in range(loads)]
+        values: list[Numbers] = [frame.read(k, *self.lie[k]) for k in range(loads)]
         for step in p.steps:
             values.append(self._computed(step, [values[s] for s in step.sources]))
         for k, store in enumerate(p.stores, loads):
@@ -270,6 +278,7 @@ def _gemm(frame: _Frame, n: int) -> None:
 
 def _check(frame: _Frame, n: int) -> None:
     frame.takes(frame.call.key[0])
+    frame.indexes(0)
     frame.read(0, (n,))
     if n and not frame.sizes[0]:
         raise _StoppedError
@@ -294,6 +303,7 @@ def _pick(frame: _Frame, n: int) -> None:
 
 def _one_hot(frame: _Frame, n: int) -> None:
     frame.takes(frame.call.key[1], frame.call.key[0])
+    frame.indexes(0)
     _among_zeros(frame, 1, VALUE_NUMBERS.one_hot(frame.read(0, (n,)), frame.sizes[0]))
 
 

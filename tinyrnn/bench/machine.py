@@ -58,9 +58,10 @@ def _emit_read(module: Any, name: str) -> None:
 
 
 def _kernel(name: str, emit: Any) -> Any:
-    kernels = library(host())
-    kernels.require({name: emit})
-    return _KERNEL(kernels.addresses[name])
+    code = library(host()).require({name: emit})[name]
+    kernel: Any = _KERNEL(code.addresses[name])
+    kernel.code = code  # held for as long as it may be called
+    return kernel
 
 
 def _median(f: Any, repeat: int = 15) -> float:

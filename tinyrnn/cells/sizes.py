@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import EquationError
 from .equations import REDUCTIONS, ROWS, Equation, System, Term, show
@@ -69,6 +69,8 @@ class Ranks:
                 return 1
             case "binary" if term.value == "@":
                 a, b = (self.up(x) for x in term.args)
+                if a is None and any(x.kind == "signal" for x in term.args[0].walk()):
+                    return None  # a vector or a matrix: what is known later decides
                 return {(2, 2): 2, (1, 1): 0, (1, 2): 1}.get((2 if a is None else a, 1 if b is None else b), 1)
             case "call" if term.value in REDUCTIONS:
                 return 0
@@ -197,8 +199,9 @@ class Sizes:
 
     def _equation(self, e: Equation) -> None:
         own, found = self.size["signal", e.name], self._of(e.term)
-        if len(found) not in (0, len(own)):
-            raise e.place.error(f"{e.name}[t] is a {_rank(len(own))} elsewhere and a {_rank(len(found))} here")
+        if len(found) != len(own):
+            raise e.place.error(f"{e.name}[t] is a {_rank(len(own))} elsewhere and a {_rank(len(found))} here"
+                                + _brackets(e.term))
         for a, b in zip(own, found, strict=False):
             self._equal(a, b, e.term)
 
@@ -339,6 +342,17 @@ class Sizes:
 
 def _rank(n: int) -> str:
     return ("number", "vector", "matrix")[n]
+
+
+def _brackets(term: Term) -> str:
+    """A hint where a product of vectors may have been meant for a matrix and a vector."""
+    for t in term.walk():
+        if t.kind == "binary" and t.value == "@" and t.args[0].kind == "binary" and t.args[0].value in ("*", "/"):
+            (a, w), v = t.args[0].args, t.args[1]
+            meant = replace(t.args[0], args=(a, replace(t, args=(w, v))))
+            return (f"; {t.args[0].value} and @ bind alike, from left to right, so {show(t)} is a product of {show(t.args[0])} "
+                    f"and {show(v)}: write {show(meant)} where a matrix {show(w)} is meant")
+    return ""
 
 
 def _cut(text: str) -> str:

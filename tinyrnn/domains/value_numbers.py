@@ -42,7 +42,7 @@ def _key(what: Any) -> np.uint64:
 
 def applied(what: Any, *values: Any) -> Numbers:
     """A free function of broadcast operands, whose order counts."""
-    total = _key(what)
+    total: Any = _key(what)
     for i, v in enumerate(values):
         total = total + _key(("operand", i)) * np.asarray(v, np.uint64)
     return _mixed(total)

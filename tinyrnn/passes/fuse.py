@@ -10,7 +10,7 @@ region and comes back.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, rebuild, walk
@@ -74,14 +74,15 @@ def _fused(outputs: Sequence[Node]) -> list[Node]:
     used = users(order)
     for o in outputs:
         used[o].append(o)
-    cluster: dict[Node, _Cluster] = {}
+    paths = _Paths(order, used)
+    cluster = paths.cluster
     for n in order:
         if n in cluster:
             continue
         if n.op in ROW_REDUCTIONS and not row_sum(n) and column_sum(n):
             _take(_column(n, used, cluster), n, cluster)
         elif _fusable(n):
-            _take(_home(n, cluster), n, cluster)
+            _take(_home(n, paths), n, cluster)
     return _rebuilt(outputs, order, used, cluster)
 
 
@@ -100,16 +101,17 @@ def _take(c: _Cluster, n: Node, cluster: dict[Node, _Cluster]) -> None:
     cluster[n] = c
 
 
-def _home(n: Node, cluster: dict[Node, _Cluster]) -> _Cluster:
+def _home(n: Node, paths: _Paths) -> _Cluster:
     """The cluster that n joins: those of its sources, merged where they can be, or a new one."""
+    cluster = paths.cluster
     found = dict.fromkeys(cluster[s] for s in _through(n) if s in cluster)
     home: _Cluster | None = None
     for c in reversed(found):
-        if c.closed or len(c.members) >= LIMIT or not _fits(n, c) or _comes_back(n, c, cluster):
+        if c.closed or len(c.members) >= LIMIT or not _fits(n, c) or _comes_back(n, c, paths):
             continue
         if home is None:
             home = c
-        elif c.shape == home.shape and len(c.members) + len(home.members) < LIMIT and not _entangled(c, home, cluster):
+        elif c.shape == home.shape and len(c.members) + len(home.members) < LIMIT and not _entangled(n, c, home, paths):
             for m in c.members:
                 _take(home, m, cluster)
     if home is None:
@@ -119,25 +121,51 @@ def _home(n: Node, cluster: dict[Node, _Cluster]) -> _Cluster:
     return home
 
 
-def _entangled(a: _Cluster, b: _Cluster, cluster: dict[Node, _Cluster]) -> bool:
+class _Paths:
+    """Which nodes depend on which, where a cluster is one: it depends on all that its members read.
+
+    A search goes up from what is read and down from the cluster at the same time, a step each, and ends when either has
+    nowhere to go: a new cluster at the end of a long graph has next to nothing below it, whatever lies above.
+    """
+
+    def __init__(self, order: Sequence[Node], used: dict[Node, list[Node]]) -> None:
+        self.cluster: dict[Node, _Cluster] = {}
+        self._used, self._position = used, {n: i for i, n in enumerate(order)}
+
+    def lead(self, starts: Iterable[Node], targets: dict[Node, None], before: Node) -> bool:
+        """Whether any of `starts` depends on one of `targets`; nodes from `before` on are in no cluster yet."""
+        limit = self._position[before]
+        up, wanted, above = list(starts), set(starts), set[Node]()
+        down = [u for t in targets for u in self._used[t] if u not in targets and self._position[u] < limit]
+        below: set[Node] = set()
+        while up and down:
+            s = up.pop()
+            if s in targets:
+                return True
+            if s not in above:
+                above.add(s)
+                up.extend(self._reads(s))
+            d = down.pop()
+            if d in wanted:
+                return True
+            if d not in below:
+                below.add(d)
+                down.extend(u for u in self._readers(d) if u not in targets and self._position[u] < limit)
+        return any(s in targets for s in up)
+
+    def _reads(self, n: Node) -> Iterable[Node]:
+        c = self.cluster.get(n)
+        return n.src if c is None else (s for m in c.members for s in m.src if s not in c.members)
+
+    def _readers(self, n: Node) -> Iterable[Node]:
+        c = self.cluster.get(n)
+        return self._used[n] if c is None else (u for m in c.members for u in self._used[m] if u not in c.members)
+
+
+def _entangled(n: Node, a: _Cluster, b: _Cluster, paths: _Paths) -> bool:
     """Whether one depends on the other through something outside both."""
     both = {**a.members, **b.members}
-    outside = [s for m in both for s in m.src if s not in both]
-    return _reaches(outside, both, cluster)
-
-
-def _reaches(starts: Iterable[Node], targets: Container[Node], cluster: dict[Node, _Cluster]) -> bool:
-    """Whether any of `starts` depends on one of `targets`; a cluster depends on all that its members read."""
-    stack, seen = list(starts), set[Node]()
-    while stack:
-        s = stack.pop()
-        if s in targets:
-            return True
-        if s not in seen:
-            seen.add(s)
-            c = cluster.get(s)
-            stack.extend(s.src if c is None else (x for m in c.members for x in m.src if x not in c.members))
-    return False
+    return paths.lead([s for m in both for s in m.src if s not in both], both, n)
 
 
 def _through(n: Node) -> list[Node]:
@@ -184,9 +212,10 @@ def _restates(m: Node, c: _Cluster) -> bool:
     return m.shape == before or (before == (*c.shape[:-1], 1) and m.shape == c.shape)
 
 
-def _comes_back(n: Node, c: _Cluster, cluster: dict[Node, _Cluster]) -> bool:
+def _comes_back(n: Node, c: _Cluster, paths: _Paths) -> bool:
     """Whether n reads something outside of c that itself depends on c."""
-    return _reaches([s for s in n.src if s not in c.members and not _restated(s, c, cluster)], c.members, cluster)
+    outside = [s for s in n.src if s not in c.members and not _restated(s, c, paths.cluster)]
+    return paths.lead(outside, c.members, n)
 
 
 def _column(n: Node, used: dict[Node, list[Node]], cluster: dict[Node, _Cluster]) -> _Cluster:

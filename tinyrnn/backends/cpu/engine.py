@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import threading
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import llvmlite
 from llvmlite import binding, ir
 
+from ...locks import ForkSafeLock
 from ..store import load_object, store_object
 
+PASSES = ("simplify_cfg", "instruction_combine", "new_gvn", "instruction_combine", "simplify_cfg")
+"""LLVM's passes over a module, by name.  Its ready-made pipeline keeps a quarter of a megabyte for ever each time it runs
+(llvmlite 0.50), and finds nothing more in loops that are written with their sizes and strides in registers."""
+
+LATEST = 64  # modules that stay compiled when nobody runs them
 LIBRARY = ("pow", "powf", "sin", "sinf", "cos", "cosf", "sched_yield")  # called by compiled code where no program exists
 
 
@@ -67,10 +74,10 @@ def object_code(module: Any, target: Target, passes: bool) -> bytes:
     parsed = binding.parse_assembly(str(module))
     parsed.verify()
     if passes:
-        tuning = binding.create_pipeline_tuning_options(speed_level=2)
-        tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = False
-        builder = binding.create_pass_builder(machine, tuning)
-        builder.getModulePassManager().run(parsed, builder)
+        chosen = binding.create_new_module_pass_manager()
+        for name in PASSES:
+            getattr(chosen, f"add_{name}_pass")()
+        chosen.run(parsed, binding.create_pass_builder(machine, binding.create_pipeline_tuning_options()))
     code: bytes = machine.emit_object(parsed)
     return code
 
@@ -78,42 +85,59 @@ def object_code(module: Any, target: Target, passes: bool) -> bytes:
 Emitters = Mapping[Hashable, Callable[[Any, str], None]]
 
 
+class Code:
+    """The machine code of one module, which is freed when nobody holds it any more."""
+
+    def __init__(self, code: bytes, names: Mapping[Hashable, str], target: Target) -> None:
+        self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine_of_its_own(target))
+        self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
+        self._engine.finalize_object()
+        self.addresses: dict[Hashable, int] = {key: self._engine.get_function_address(name) for key, name in names.items()}
+
+
 class Library:
-    """Compiled functions by their structure; each is compiled once in a process."""
+    """Compiled functions by their structure.
+
+    Whoever runs one holds its code; beside that the latest modules are held here, so that a program which is made anew
+    again and again is compiled once.
+    """
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.addresses: dict[Hashable, int] = {}
-        self._engines: list[Any] = []
-        self._lock = threading.Lock()
-        self._count = 0
+        self._lock = ForkSafeLock()
+        self._held: WeakValueDictionary[Hashable, Code] = WeakValueDictionary()
+        self._latest: deque[Code] = deque(maxlen=LATEST)
 
-    def require(self, wanted: Emitters, passes: bool = True) -> None:
-        """Compile what is not there yet, all of it in one module."""
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def require(self, wanted: Emitters, passes: bool = True) -> dict[Hashable, Code]:
+        """The code of every function; what is not there yet is compiled, all of it in one module."""
         with self._lock:
-            missing = {k: emit for k, emit in wanted.items() if k not in self.addresses}
+            there = {k: code for k in wanted if (code := self._held.get(k)) is not None}
+            missing = {k: emit for k, emit in wanted.items() if k not in there}
             if missing:
-                _started()
-                self._compile(missing, passes)
+                code = self._compiled(missing, passes)
+                self._latest.append(code)
+                self._held.update(dict.fromkeys(missing, code))
+                there.update(dict.fromkeys(missing, code))
+            return there
 
-    def _compile(self, missing: Emitters, passes: bool) -> None:
+    def _compiled(self, missing: Emitters, passes: bool) -> Code:
+        _started()
         names = {k: f"kernel_{hashlib.sha256(repr(k).encode()).hexdigest()[:20]}" for k in missing}
         identity = hashlib.sha256(repr((llvmlite.__version__, binding.llvm_version_info, self.target, sorted(names.values()),
                                         passes, source_hash())).encode()).hexdigest()
-        code = load_object(identity)
-        if code is None:
-            module = ir.Module("tinyrnn")
-            module.triple = binding.get_default_triple()
-            for key, emit in missing.items():
-                emit(module, names[key])
-            code = object_code(module, self.target, passes)
-            store_object(identity, code)
-        engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine_of_its_own(self.target))
-        engine.add_object_file(binding.ObjectFileRef.from_data(code))
-        engine.finalize_object()
-        self._engines.append(engine)
-        for key, name in names.items():
-            self.addresses[key] = engine.get_function_address(name)
+        stored = load_object(identity)
+        if stored is not None:
+            return Code(stored, names, self.target)
+        module = ir.Module("tinyrnn")
+        module.triple = binding.get_default_triple()
+        for key, emit in missing.items():
+            emit(module, names[key])
+        made = object_code(module, self.target, passes)
+        store_object(identity, made)
+        return Code(made, names, self.target)
 
 
 def _machine_of_its_own(target: Target) -> Any:

@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from ...errors import ArgumentError, IndexRangeError
 from ...ir.node import Node
+from ...locks import ForkSafeLock
 from ..executable import Planned
 from ..memory import ALIGNMENT, arrange
 from ..plan import Buffer, Call, Loop, Plan, View
 from . import moves, products
 from .driver import CALL, ITEM, MORE, OPERAND, emit_driver, emit_park
-from .engine import Target, host, library
+from .engine import Code, Target, host, library
 from .rows import emit_rows
 
 THREADS = "TINYRNN_THREADS"
@@ -87,10 +88,13 @@ class Executable(Planned):
         self.plan, self.target = plan, target or host()
         self.kept = {b: aligned(b.bytes) for b in plan.buffers if b.role == "kept"} if keep else {}
         kernels = library(self.target)
+        self._code: dict[Hashable, Code] = {}  # held for as long as this may run
         for dtype in sorted({c.key[0] for c in plan.calls() if c.family in PRODUCTS}):
-            kernels.require(_product_kernels(dtype, self.target), passes=False)
-        kernels.require({"driver": emit_driver, **{(c.family, *c.key): emitter(c, self.target) for c in plan.calls()}})
-        self._drive = _DRIVE(kernels.addresses["driver"])
+            self._code |= kernels.require(_product_kernels(dtype, self.target), passes=False)
+        self._code |= kernels.require({"driver": emit_driver, **{
+            (c.family, *c.key): emitter(c, self.target) for c in plan.calls() if (c.family, *c.key) not in self._code}})
+        addresses = {k: code.addresses[k] for k, code in self._code.items()}
+        self._drive = _DRIVE(addresses["driver"])
         self.offsets, self.bytes = arrange(plan, gap, self.kept)
         self.scratch = max((c.scratch for c in plan.calls()), default=0) + ALIGNMENT
         self.literals = {b: np.ascontiguousarray(b.source) for b in plan.buffers if b.role == "literal"}
@@ -98,10 +102,10 @@ class Executable(Planned):
         self._sources = list(dict.fromkeys(c.operands[0].buffer.source for c in plan.items[: plan.prepared]
                                            if isinstance(c, Call)))
         self._prepared_from: list[Any] = []
-        self._tables(kernels.addresses)
+        self._tables(addresses)
         self._threads: list[_Own] = []
         self._items_at, self._count, self._note_at = address(self._items), len(self._items), address(self.note)
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def profile(self, given: Mapping[Node, Any], outputs: Mapping[str, Any],
                 repeat: int = 9) -> list[tuple[str, int, int, float]]:
@@ -271,7 +275,7 @@ class _Arenas:
 
     def __init__(self) -> None:
         self._free: list[npt.NDArray[np.uint8]] = []
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def borrow(self, size: int) -> _Borrowed:
         with self._lock:
@@ -356,9 +360,8 @@ def _take_part(share: Share, i: int, threads: int, control: npt.NDArray[np.int64
 
 
 def _work(tasks: queue.SimpleQueue[tuple[Share, int, int, Any, Any]], runs: npt.NDArray[np.int64]) -> None:
-    kernels = library(host())
-    kernels.require({"park": emit_park})
-    park = _PARK(kernels.addresses["park"])
+    code = library(host()).require({"park": emit_park})["park"]
+    park = _PARK(code.addresses["park"])
     while True:
         seen = int(runs[0])
         try:
