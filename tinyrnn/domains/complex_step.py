@@ -37,7 +37,7 @@ class ComplexStep(Float):
         return np.real(x) + 0j if x.dtype.kind == "c" else x
 
     def astype(self, x: Any, dtype: np.dtype[Any]) -> Any:
-        return x.astype(np.complex128) if dtype.kind in "fc" else np.real(x).astype(dtype)
+        return x.astype(np.complex128) if dtype.kind in "fc" else super().astype(np.real(x), dtype)
 
     def less(self, a: Any, b: Any) -> Any:
         return np.real(a) < np.real(b)

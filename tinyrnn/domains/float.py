@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,16 @@ def indices(index: Any, n: int, what: str) -> Any:
         seen = index[(index < 0) | (index >= n)].flat[0]
         raise IndexRangeError(f"index {seen} is outside {what} of size {n}: expected 0 to {n - 1}")
     return index
+
+
+def whole(x: Any, dtype: np.dtype[Any]) -> Any:
+    """Floats as whole numbers, towards zero: NaN is 0, what does not fit into 64 bits is the nearest number that does, and
+    narrow types take the low bits of that.  NumPy leaves these cases to the processor."""
+    wide = np.iinfo(np.uint64 if dtype == np.uint64 else np.int64)
+    x = np.asarray(x)
+    low, high = x <= float(wide.min), x >= float(wide.max)  # as a float the upper bound is the first that does not fit
+    inside = np.where(low | high | np.isnan(x), 0, x).astype(wide.dtype)
+    return np.where(low, wide.dtype.type(wide.min), np.where(high, wide.dtype.type(wide.max), inside)).astype(dtype)
 
 
 class Float(Domain):
@@ -37,7 +48,6 @@ class Float(Domain):
     cos: Any = np.cos
     tanh: Any = np.tanh
     abs: Any = np.absolute
-    sign: Any = np.sign
     power: Any = np.power
     maximum: Any = np.maximum
     minimum: Any = np.minimum
@@ -55,7 +65,10 @@ class Float(Domain):
         return x
 
     def astype(self, x: Any, dtype: np.dtype[Any]) -> Any:
-        return x.astype(dtype)
+        return whole(x, dtype) if x.dtype.kind == "f" and dtype.kind in "iu" else x.astype(dtype)
+
+    def sign(self, x: Any) -> Any:
+        return x if x.dtype.kind == "b" else np.sign(x)
 
     def relu(self, x: Any) -> Any:
         return np.maximum(x, 0)
@@ -93,7 +106,8 @@ class Float(Domain):
 
     def scatter_add(self, x: Any, index: Any, n: int) -> Any:
         """Stable sort by index, then segment sums: the order of addition is fixed."""
-        rows = x.reshape(index.size, -1)
+        index = indices(index, n, "an axis")
+        rows = x.reshape(index.size, prod(x.shape[index.ndim :]))
         out = np.zeros((n, rows.shape[1]), rows.dtype)
         if index.size and rows.shape[1]:
             order = np.argsort(index, axis=None, kind="stable")

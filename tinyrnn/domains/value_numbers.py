@@ -108,11 +108,11 @@ class ValueNumbers(Domain):
     def gather(self, table: Numbers, index: Numbers) -> Numbers:
         rows = np.arange(len(table), dtype=np.uint64).reshape(-1, *(1,) * (table.ndim - 1))
         whole = np.sum(applied("place", table, rows), axis=0, dtype=np.uint64)
-        return applied("gather", whole, index.reshape(*index.shape, *(1,) * (table.ndim - 1)))
+        return applied("gather", whole, index.reshape((*index.shape, *(1,) * (table.ndim - 1))))
 
     def scatter_add(self, x: Numbers, index: Numbers, n: int) -> Numbers:
         width = x.shape[index.ndim:]
-        terms = applied("term", x.reshape(index.size, *width), index.reshape(-1, *(1,) * len(width)))
+        terms = applied("term", x.reshape((index.size, *width)), index.reshape((-1, *(1,) * len(width))))
         rows = np.arange(n, dtype=np.uint64).reshape(-1, *(1,) * len(width))
         return applied("scatter", np.sum(terms, axis=0, dtype=np.uint64), rows)
 

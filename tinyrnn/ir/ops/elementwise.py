@@ -142,7 +142,7 @@ scale: Builder = binary("scale", lambda m, g, d: m.where(m.equal(g, 0), 0, g * d
 neg  = unary("neg",  lambda m, x: -x,        lambda g, y, x: -g,                          label="-", infer=_numbers("-"))
 
 _power: Builder = binary("power", PRIMITIVE,
-                         lambda g, y, a, b: (scale(g, b * _power(a, b - 1)), scale(g, y * log(a))),
+                         lambda g, y, a, b: (scale(g, b * _power(a, b - 1)), scale(g, y * log(astype(a, y.dtype)))),
                          label="^", flops=20, infer=_numbers("**"))
 _powk = unary("powk", PRIMITIVE, lambda g, y, x, k: scale(g, float(k) * power(x, k - 1)), label="^k", flops=10)
 

@@ -194,9 +194,16 @@ def _gather_infer(table: Node, index: Node) -> tuple[Shape, DType]:
     return (*index.shape, *table.shape[1:]), table.dtype
 
 
+def _scatter_infer(x: Node, index: Node, n: int) -> tuple[Shape, DType]:
+    if index.dtype.kind not in "iu" or x.shape[: index.ndim] != index.shape:
+        raise ShapeError(f"scatter_add needs integer indices that lead the shape {shapes.show(x.shape)}, got "
+                         f"{index.dtype}{shapes.show(index.shape)}")
+    return (n, *x.shape[index.ndim :]), x.dtype
+
+
 GATHER = register(Op("gather", _gather_infer, PRIMITIVE,
                      lambda g, y, table, index: (scatter_add(g, index, table.shape[0]), None), "linear", "gather"))
-SCATTER = register(Op("scatter_add", lambda x, index, n: ((n, *x.shape[index.ndim :]), x.dtype),
+SCATTER = register(Op("scatter_add", _scatter_infer,
                       PRIMITIVE,
                       lambda g, y, x, index, n: (gather(g, index), None), "linear", "scatter", per_entry(1)))
 
@@ -212,6 +219,8 @@ def scatter_add(x: Node, index: Node, n: int) -> Node:
 
 
 def _pick_infer(x: Node, index: Node) -> tuple[Shape, DType]:
+    if not x.shape:
+        raise ShapeError("pick needs a table of rank 1 or more, got one number")
     if index.dtype.kind not in "iu" or index.shape != x.shape[:-1]:
         raise ShapeError(f"expected integer indices of shape {shapes.show(x.shape[:-1])}, "
                          f"got {index.dtype}{shapes.show(index.shape)}")
