@@ -81,7 +81,13 @@ class TermLimitError(TinyRNNError, OverflowError):
 
 
 class LoadError(TinyRNNError, ValueError):
-    """A file that is not what it should be; nothing was changed by reading it."""
+    """A file that is not what it should be; nothing was changed by reading it.
+
+    What the message quotes from the file is shown with its control characters spelled out.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in message))
 
 
 class DrawError(TinyRNNError, RuntimeError):

@@ -23,7 +23,7 @@ from ..passes.unroll import unroll
 from ..shapes import show
 from . import latex
 from .equations import System, parse, show_system
-from .initial import orthogonal, uniform, xavier
+from .initial import constant, orthogonal, uniform, xavier
 from .lower import Step
 from .roles import Roles, find_roles
 from .sizes import Ranks, Sizes, concrete
@@ -200,10 +200,10 @@ class Cell:
         factors = [t for e in self.system.equations for t in e.term.walk()
                    if t.value in ("*", "/") and any(a.kind == "parameter" and a.value == p for a in t.args)]
         if not factors:
-            return np.zeros(shape)
+            return constant(shape, 0.0)
         beside_norm = any(a.kind == "call" and a.value in ("layer_norm", "rms_norm") for t in factors for a in t.args)
         if not shape or beside_norm:
-            return np.ones(shape)
+            return constant(shape, 1.0)
         return uniform(shape, 1 / sqrt(shape[0]), rng)
 
     # ---- graphs

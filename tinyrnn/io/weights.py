@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,34 @@ def write_weights(path: PathLike, arrays: Mapping[str, Any], metadata: Mapping[s
 
     data = save({k: np.asarray(v, order="C") for k, v in arrays.items()}, dict(metadata or {}))
     atomic_write(path, data)
+
+
+def texts(tree: Any) -> Iterator[str]:
+    """Every text in a tree of dicts, lists and tuples, keys included."""
+    stack = [tree]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, Mapping):
+            stack += [*part, *part.values()]
+        elif isinstance(part, (list, tuple)):
+            stack += part
+
+
+def sound_text(text: str) -> bool:
+    """Whether a text may be printed as it is: no control characters but the ends of lines and tabs."""
+    return text.translate({10: None, 9: None}).isprintable()
+
+
+def checksum(arrays: Mapping[str, Any], *texts: str) -> str:
+    """A number that changes with every bit of the texts and of the arrays, and with their names, dtypes and shapes."""
+    found = zlib.crc32(json.dumps(texts).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found = zlib.crc32(repr((name, array.dtype.str, np.shape(arrays[name]))).encode(), found)
+        found = zlib.crc32(array.data if array.size else b"", found)
+    return f"{found:08x}"
 
 
 def read_weights(path: PathLike) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cells.initial import uniform
+from ..cells.initial import constant, normal, uniform
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..functional import broadcast_to, gather, layer_norm, parameter, stop_gradient, where
 from ..randomness import keep_mask
@@ -72,7 +72,7 @@ class Embedding(Module):
         if padding_idx is not None and not 0 <= padding_idx < num_embeddings:
             raise ArgumentError(f"padding_idx={padding_idx!r}: expected a row from 0 to {num_embeddings - 1}")
         self.padding_idx, self.trainable = padding_idx, trainable
-        table = np.random.default_rng(rng).normal(size=(num_embeddings, embedding_dim))
+        table = normal((num_embeddings, embedding_dim), rng)
         if padding_idx is not None:
             table[padding_idx] = 0
         self.weight = parameter(table, "weight", dtype) if trainable else as_tensor(table, dtype, "weight")
@@ -114,8 +114,8 @@ class LayerNorm(Module):
 
     def __init__(self, features: int, eps: float = 1e-5, bias: bool = True, *, dtype: npt.DTypeLike = "float32") -> None:
         self.features, self.eps = positive("features", features), eps
-        self.weight = parameter(np.ones(features), "weight", dtype)
-        self.bias = parameter(np.zeros(features), "bias", dtype) if bias else None
+        self.weight = parameter(constant((features,), 1.0), "weight", dtype)
+        self.bias = parameter(constant((features,), 0.0), "bias", dtype) if bias else None
 
     def config(self) -> dict[str, Any]:
         return {"features": self.features, "eps": self.eps, "bias": self.bias is not None, "dtype": self.weight.dtype.name}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from ..cells import Cell
+from ..cells.initial import blank, constant
 from ..errors import LoadError, TinyRNNError
 from ..files import PathLike
-from ..io.weights import read_weights
+from ..io.weights import checksum, read_weights, sound_text, texts
 from .bidirectional import Bidirectional
 from .layers import Dropout, Embedding, LayerNorm, Linear, Repeat
 from .module import Module
@@ -25,7 +24,7 @@ from .sequential import Sequential
 def _recurrent(text: str, name: str, sizes: dict[str, int], **options: Any) -> Module:
     cell = Cell(text, name)
     shapes = cell.shapes(sizes)
-    return Recurrent(cell, sizes, fixed={p: np.zeros(shapes[p]) for p in cell.fixed}, **options)
+    return Recurrent(cell, sizes, fixed={p: constant(shapes[p], 0.0) for p in cell.fixed}, **options)
 
 
 def _sequential(layers: list[Any]) -> Module:
@@ -43,6 +42,8 @@ def _bidirectional(layer: Any, merge: str | None) -> Module:
     return Bidirectional(inner, merge)
 
 
+MOST_SHARED = 2**26  # numbers of shared arrays that stand in several places while a model is built
+
 KINDS: dict[str, Callable[..., Module]] = {
     "Bidirectional": _bidirectional, "Dropout": Dropout, "Embedding": Embedding,
     "EncoderDecoder": _encoder_decoder, "GRU": GRU, "LSTM": LSTM, "Last": Last,
@@ -52,14 +53,15 @@ KINDS: dict[str, Callable[..., Module]] = {
 
 def build(form: Any) -> Module:
     """A module from its description."""
-    if not isinstance(form, dict) or form.get("kind") not in KINDS:
-        raise LoadError(f"unknown layer {form.get('kind') if isinstance(form, dict) else form!r}; "
-                        f"known are {', '.join(KINDS)}")
-    arguments = {k: v for k, v in form.items() if k != "kind"}
+    kind = form.get("kind") if isinstance(form, dict) else form
+    if not isinstance(form, dict) or not isinstance(kind, str) or kind not in KINDS:
+        raise LoadError(f"unknown layer {str(kind)[:40]!r}; known are {', '.join(KINDS)}")
     try:
-        return KINDS[form["kind"]](**arguments)
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, MemoryError, RecursionError) as error:
-        raise LoadError(f"the description of a {form['kind']} layer is not sound: {error}") from None
+        return KINDS[kind](**{k: v for k, v in form.items() if k != "kind"})
+    except LoadError:
+        raise
+    except Exception as error:  # a constructor may say anything of arguments that no program of ours wrote
+        raise LoadError(f"the description of a {kind} layer is not sound: {error}") from None
 
 
 def tie(model: Module, shared: Any) -> None:
@@ -85,7 +87,10 @@ def _key(holder: Any, part: str) -> Any:
 
 
 def load(path: PathLike) -> Module:
-    """The model that `save` wrote, equations and all; ready for use (evaluation mode)."""
+    """The model that `save` wrote, equations and all; ready for use (evaluation mode).
+
+    A file that is damaged, or not one of these, is a `LoadError`; it takes no more memory than its own arrays do.
+    """
     arrays, metadata = read_weights(path)
     if not metadata.get("model"):
         raise LoadError(f"{path} holds weights without a description of their model: build the model and use "
@@ -95,9 +100,34 @@ def load(path: PathLike) -> Module:
     except (ValueError, RecursionError) as error:
         raise LoadError(f"{path}: the description of the model is not sound ({error})") from None
     try:
-        model = build(form)
+        _check_texts(metadata, arrays, form, shared)
+        with blank(_entries(arrays, shared)):
+            model = build(form)
         tie(model, shared)
+        _check_dtypes(model, arrays)
         Module.load_state_dict(model, arrays)
     except TinyRNNError as error:
         raise LoadError(f"{path}: {error}") from None
     return model.eval()
+
+
+def _check_texts(metadata: Mapping[str, str], arrays: Mapping[str, Any], form: Any, shared: Any) -> None:
+    """The file is as it was written (version 0.1 wrote no sum), and what it says can be printed."""
+    if "sum" in metadata and metadata["sum"] != checksum(arrays, metadata["model"], metadata.get("shared", "")):
+        raise LoadError("its sum does not agree: a bit was flipped, or it was edited")
+    if not all(map(sound_text, texts([form, shared]))):
+        raise LoadError("a text in its description has control characters")
+
+
+def _entries(arrays: Mapping[str, Any], shared: Any) -> int:
+    """How many numbers the model may be built of: those of the file, and once more those that stand in several places."""
+    named = [v for v in shared.values() if isinstance(v, str)] if isinstance(shared, dict) else []
+    again: int = sum(arrays[v].size for v in named if v in arrays)
+    return sum(int(a.size) for a in arrays.values()) + min(again, MOST_SHARED)
+
+
+def _check_dtypes(model: Module, arrays: Mapping[str, Any]) -> None:
+    """Weights are of the dtypes that the description says: nothing is converted."""
+    for k, t in model._leaves():
+        if k in arrays and arrays[k].dtype != t.dtype:
+            raise LoadError(f"{k} is {arrays[k].dtype} in the file, its layer is {t.dtype}")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..backends import on_host
 from ..errors import ArgumentError, LoadError, ShapeError
 from ..files import PathLike
-from ..io.weights import write_weights
+from ..io.weights import checksum, write_weights
 from ..ir.graph import LENSES
 from ..shapes import show
 from ..tensor import Tensor
@@ -124,8 +124,9 @@ class Module:
         for k, t in own.items():
             if arrays[k].shape != t.shape:
                 raise ShapeError(f"{k} has shape {show(t.shape)}, the given weights have {show(arrays[k].shape)}")
-            if not np.can_cast(arrays[k].dtype, t.dtype, "same_kind"):
-                raise LoadError(f"{k} is {t.dtype}, the given weights are {arrays[k].dtype}")
+            if arrays[k].dtype.kind != t.dtype.kind:
+                raise LoadError(f"{k} is {t.dtype}, the given weights are {arrays[k].dtype}: convert them with astype, if they "
+                                "are what you mean")
         for k, t in own.items():
             t.assign(arrays[k])
 
@@ -184,10 +185,11 @@ class Module:
 
     def save(self, path: PathLike) -> None:
         """Write weights, structure and equations to one safetensors file, atomically."""
-        notes = {"tinyrnn": "1"}
+        notes, arrays = {"tinyrnn": "1"}, {k: t.numpy() for k, t in self._leaves()}
         if config_of(self) is not None:
             notes |= {"model": json.dumps(describe(self), default=np.generic.item), "shared": json.dumps(self._aliases())}
-        write_weights(path, dict(self._leaves()), notes)
+            notes["sum"] = checksum(arrays, notes["model"], notes["shared"])
+        write_weights(path, arrays, notes)
 
 
 def config_of(module: Module) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cells import Cell, get
-from ..cells.initial import uniform
+from ..cells.initial import constant, uniform
 from ..cells.variants import learned_start, lstm
 from ..errors import ArgumentError, ShapeError
 from ..functional import parameter, stack
@@ -90,7 +90,7 @@ class Packed(Module):
         shapes, limit = self.cell.shapes(self._sizes(width)), 1 / sqrt(self.hidden_size)
         for name, rows in self.layout.items():
             shape = (sum(shapes[p][0] for p in rows), *shapes[rows[0]][1:])
-            value = np.full(shape, _STARTS[name]) if name in _STARTS else uniform(shape, limit, self.rng)
+            value = constant(shape, _STARTS[name]) if name in _STARTS else uniform(shape, limit, self.rng)
             setattr(self, f"{name}_{where}", parameter(value.astype(self.dtype), f"{name}_{where}"))
 
     def config(self) -> dict[str, Any]:

@@ -122,50 +122,53 @@ def _home(n: Node, paths: _Paths) -> _Cluster:
 
 
 class _Paths:
-    """Which nodes depend on which, where a cluster is one: it depends on all that its members read.
+    """What depends on what, where a cluster is one: it depends on all that its members read.
 
-    A search goes up from what is read and down from the cluster at the same time, a step each, and ends when either has
-    nowhere to go: a new cluster at the end of a long graph has next to nothing below it, whatever lies above.
+    A search goes up from what is read and down from the clusters in question at the same time, a step each, and ends when
+    either has nowhere to go: a new cluster at the end of a long graph has next to nothing below it, whatever lies above.
     """
 
     def __init__(self, order: Sequence[Node], used: dict[Node, list[Node]]) -> None:
         self.cluster: dict[Node, _Cluster] = {}
         self._used, self._position = used, {n: i for i, n in enumerate(order)}
 
-    def lead(self, starts: Iterable[Node], targets: dict[Node, None], before: Node) -> bool:
-        """Whether any of `starts` depends on one of `targets`; nodes from `before` on are in no cluster yet."""
+    def lead(self, starts: Iterable[Node], targets: Sequence[_Cluster], before: Node) -> bool:
+        """Whether any of `starts` depends on one of the clusters; nodes from `before` on are in none yet."""
         limit = self._position[before]
-        up, wanted, above = list(starts), set(starts), set[Node]()
-        down = [u for t in targets for u in self._used[t] if u not in targets and self._position[u] < limit]
-        below: set[Node] = set()
+        up = [self._unit(s) for s in starts]
+        down: list[Node | _Cluster] = list(targets)
+        wanted, above, below = set(up), set[Node | _Cluster](), set[Node | _Cluster]()
         while up and down:
-            s = up.pop()
-            if s in targets:
+            a = up.pop()
+            if a in targets:
                 return True
-            if s not in above:
-                above.add(s)
-                up.extend(self._reads(s))
+            if a not in above:
+                above.add(a)
+                up += self._reads(a)
             d = down.pop()
             if d in wanted:
                 return True
             if d not in below:
                 below.add(d)
-                down.extend(u for u in self._readers(d) if u not in targets and self._position[u] < limit)
-        return any(s in targets for s in up)
+                down += self._readers(d, limit)
+        return any(a in targets for a in up)
 
-    def _reads(self, n: Node) -> Iterable[Node]:
-        c = self.cluster.get(n)
-        return n.src if c is None else (s for m in c.members for s in m.src if s not in c.members)
+    def _unit(self, n: Node) -> Node | _Cluster:
+        return self.cluster.get(n, n)
 
-    def _readers(self, n: Node) -> Iterable[Node]:
-        c = self.cluster.get(n)
-        return self._used[n] if c is None else (u for m in c.members for u in self._used[m] if u not in c.members)
+    def _reads(self, unit: Node | _Cluster) -> list[Node | _Cluster]:
+        members: Iterable[Node] = unit.members if isinstance(unit, _Cluster) else (unit,)
+        return [u for m in members for s in m.src if (u := self._unit(s)) is not unit]
+
+    def _readers(self, unit: Node | _Cluster, limit: int) -> list[Node | _Cluster]:
+        members: Iterable[Node] = unit.members if isinstance(unit, _Cluster) else (unit,)
+        return [u for m in members for r in self._used[m] if self._position[r] < limit and (u := self._unit(r)) is not unit]
 
 
 def _entangled(n: Node, a: _Cluster, b: _Cluster, paths: _Paths) -> bool:
     """Whether one depends on the other through something outside both."""
-    both = {**a.members, **b.members}
-    return paths.lead([s for m in both for s in m.src if s not in both], both, n)
+    outside = [s for c in (a, b) for m in c.members for s in m.src if s not in a.members and s not in b.members]
+    return paths.lead(outside, (a, b), n)
 
 
 def _through(n: Node) -> list[Node]:
@@ -215,7 +218,7 @@ def _restates(m: Node, c: _Cluster) -> bool:
 def _comes_back(n: Node, c: _Cluster, paths: _Paths) -> bool:
     """Whether n reads something outside of c that itself depends on c."""
     outside = [s for s in n.src if s not in c.members and not _restated(s, c, paths.cluster)]
-    return paths.lead(outside, c.members, n)
+    return paths.lead(outside, (c,), n)
 
 
 def _column(n: Node, used: dict[Node, list[Node]], cluster: dict[Node, _Cluster]) -> _Cluster:

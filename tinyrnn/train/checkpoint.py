@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections import namedtuple
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, LoadError
-from ..io.weights import read_weights, write_weights
+from ..io.weights import checksum, read_weights, sound_text, texts, write_weights
 
 try:
     import fcntl
@@ -20,6 +19,7 @@ except ImportError:  # not on Windows: there two runs in one folder are not told
     fcntl = None  # type: ignore[assignment]
 
 NAME = "checkpoint.safetensors"
+FORMAT = "2"  # of what is written; another one is not read
 KEYS = {"setup", "weights", "optimizer", "sums", "rng", "before", "epoch", "done", "totals", "weight", "carried", "gathered",
         "stopped", "reason", "history", "callbacks"}
 
@@ -52,7 +52,7 @@ def write_checkpoint(folder: Path, tree: Mapping[str, Any]) -> None:
     except TypeError as error:
         raise ArgumentError(f"a checkpoint holds numbers, texts, None, arrays, and lists and dicts of them ({error}): look at "
                             "the state_dict of your callbacks") from None
-    write_weights(folder / NAME, arrays, {"tinyrnn": "1", "run": text, "sum": _checksum(text, arrays)})
+    write_weights(folder / NAME, arrays, {"tinyrnn": FORMAT, "run": text, "sum": checksum(arrays, text)})
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -64,22 +64,22 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
         raise LoadError(f"{path}: not a file")
     arrays, metadata = read_weights(path)
     try:
+        if metadata["tinyrnn"] != FORMAT:
+            raise LoadError(f"{path}: a checkpoint of another version of tinyrnn; finish the run with that one, or remove the "
+                            "file to begin anew")
         text = metadata["run"]
-        if metadata["sum"] != _checksum(text, arrays):
+        if metadata["sum"] != checksum(arrays, text):
             raise ValueError("its sum does not agree: a bit was flipped, or it was edited")
         tree: dict[str, Any] = _decode(json.loads(text), arrays)
         if set(tree) != KEYS:
             raise ValueError("it lacks something")
+        if not all(sound_text(t) for t in texts(tree)):
+            raise ValueError("a text in it has control characters")
+    except LoadError:
+        raise
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise LoadError(f"{path}: not a sound checkpoint of a run ({error}); remove it to begin anew") from None
     return tree
-
-
-def _checksum(text: str, arrays: Mapping[str, Any]) -> str:
-    found = zlib.crc32(text.encode())
-    for name in sorted(arrays):
-        found = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), found)
-    return f"{found:08x}"
 
 
 def _encode(tree: Any, path: str, arrays: dict[str, Any]) -> Any:

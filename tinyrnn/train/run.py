@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..compile import Program
-from ..errors import ArgumentError, IndexRangeError, LoadError, NonFiniteError
+from ..errors import ArgumentError, IndexRangeError, LoadError, NonFiniteError, TinyRNNError
+from ..files import clear_leftovers
 from ..optim import Optimiser
 from ..randomness import new_key
+from ..shapes import show
+from ..tensor import Tensor
 from .blame import blame
 from .callbacks import Callback, StopTraining
 from .checkpoint import Lock, read_checkpoint, write_checkpoint
@@ -237,13 +240,61 @@ class Run:
         """Go on from the run's folder, where it holds a checkpoint."""
         assert self.folder is not None
         self.lock = Lock(self.folder)
+        clear_leftovers(self.folder)
         found = read_checkpoint(self.folder)
         if found is None:
             return
-        for what, before in found["setup"].items():
+        try:
+            self._check_setup(found["setup"])
+            self._check_arrays(found)
+            self._check_counters(found)
+            self._take_over(found)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            if isinstance(error, TinyRNNError):
+                raise
+            raise LoadError(f"the checkpoint in {self.folder} does not fit this run ({error}); remove it to begin "
+                            "anew") from None
+
+    def _check_setup(self, setup: Mapping[str, Any]) -> None:
+        for what, before in setup.items():
             if before != (now := json.loads(json.dumps(self.setup.get(what)))):
                 raise LoadError(f"the run in {self.folder} was begun with another {what} ({_short(before)}, now "
                                 f"{_short(now)}): give the same again, or another folder to resume=")
+
+    def _check_arrays(self, found: Mapping[str, Any]) -> None:
+        """Every array is of the shape and dtype of what it becomes."""
+        remembered = found["optimizer"].get("of", {})
+        parts: dict[str, tuple[Any, Mapping[str, Tensor]]] = {
+            "weight": (found["weights"], dict(self.task.model._leaves())), "sum": (found["sums"], self.task.sums),
+            **{f"optimiser's array of {k}:": (remembered[str(i)], slots) for i, (k, slots) in enumerate(
+                self.task.slots.items())}}
+        for what, (arrays, own) in parts.items():
+            if set(arrays) != set(own):
+                raise ValueError(f"it has {', '.join(sorted(arrays)) or 'nothing'} for {', '.join(sorted(own)) or 'nothing'}")
+            for k, t in own.items():
+                a = arrays[k]
+                if not isinstance(a, np.ndarray) or (a.shape, a.dtype) != (t.shape, t.dtype):
+                    seen = f"{a.dtype}{show(a.shape)}" if isinstance(a, np.ndarray) else type(a).__name__
+                    raise ValueError(f"its {what} {k} is {seen}, expected {t.dtype}{show(t.shape)}")
+
+    def _check_counters(self, found: Mapping[str, Any]) -> None:
+        """Numbers are numbers, and the generator can be put where it was."""
+        for k, most in (("epoch", None), ("done", len(self.pieces))):
+            n = found[k]
+            if type(n) is not int or n < 0 or (most is not None and n > most):
+                raise ValueError(f"its {k} is {n!r}")
+        if type(found["optimizer"].get("step", 0)) is not int or type(found["stopped"]) is not bool:
+            raise ValueError("its counters are not numbers")
+        epochs = found["history"]
+        if not isinstance(epochs, list) or not all(isinstance(e, dict) and all(
+                isinstance(v, (int, float)) for v in e.values()) for e in epochs):
+            raise ValueError("its history is not a list of numbers by name")
+        for k in ("weight", "gathered"):
+            float(found[k])
+        for k in ("rng", "before"):
+            type(self.rng.bit_generator)().state = found[k]
+
+    def _take_over(self, found: Mapping[str, Any]) -> None:
         for k, t in self.task.model._leaves():
             t.assign(found["weights"][k])
         for k, t in self.task.sums.items():
