@@ -6,6 +6,7 @@ import inspect
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
 from types import MethodType
@@ -69,8 +70,9 @@ class Entry:
     """A program for one signature: its graph after each pass, and how to run it."""
 
     def __init__(self, stages: list[tuple[str, Graph]], form: Callable[[list[Any]], Any], trace: Trace, backend: str,
-                 strict: bool) -> None:
+                 strict: bool, arguments: tuple[Any, Any] = ((), {})) -> None:
         self.stages, self.form, self.trace, self.backend = stages, form, trace, backend
+        self.arguments = _specified(arguments)
         self.asked = backend  # what runs is the interpreter where no kernel exists
         self.graph = stages[-1][1]
         self.results = [k for k in self.graph.outputs if not k.startswith(_UPDATE)]
@@ -118,6 +120,65 @@ class Entry:
         given = {n: np.ascontiguousarray(values[k], n.dtype) for k, n in self._inputs.items()}
         given.update((n, n.at[0].data) for n in self._leaves)
         return given, {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs}
+
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Every size of every array among the arguments."""
+        return tuple(n for spec in _specs(self.arguments) for n in spec.shape)
+
+    def kernels_cases(self, what: str, seed: int) -> list[Any]:
+        """The kernels' results on random inputs against the graph as traced."""
+        def run(values: Mapping[Any, Any]) -> dict[str, Any]:
+            nodes = (*self.graph.inputs.values(), *self.graph.leaves.values())
+            outputs = {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs}
+            self.executable.run({n: np.ascontiguousarray(values[n], n.dtype) for n in nodes}, outputs, 1)
+            return outputs
+
+        kernels, graph = import_module("tinyrnn.symbolic.kernels"), self.stages[0][1]
+        random = {node for node, _ in self.trace.draws}  # they get their data when a program runs
+        held = {n: n.at[0].data for n in graph.leaves.values() if n not in random}
+        shapes = {k: "x".join(map(str, n.shape)) or "1" for k, n in graph.inputs.items()}
+        found: list[Any] = kernels.kernels_cases(what, shapes, graph, run, held, seed)
+        return found
+
+
+class Spec(NamedTuple):
+    """What is kept of an array among the arguments."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+def _specified(tree: Any) -> Any:
+    """Arguments with a `Spec` in the place of every array."""
+    array = _array(tree)
+    return Spec(array.shape, array.dtype) if array is not None else _rebuilt(tree, _specified)
+
+
+def _specs(tree: Any) -> Iterator[Spec]:
+    if isinstance(tree, Spec):
+        yield tree
+    else:
+        for part in tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, (tuple, list)) else ():
+            yield from _specs(part)
+
+
+def _resized(tree: Any, sizes: Iterator[int]) -> Any:
+    """Arguments with zeros of other sizes in the place of every `Spec`."""
+    if isinstance(tree, Spec):
+        return np.zeros(tuple(next(sizes) for _ in tree.shape), tree.dtype)
+    return _rebuilt(tree, lambda part: _resized(part, sizes))
+
+
+def _rebuilt(tree: Any, f: Callable[[Any], Any]) -> Any:
+    """A tree of dicts, tuples and lists with `f` of each of its parts."""
+    if isinstance(tree, Mapping):
+        return {k: f(v) for k, v in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        parts = [f(v) for v in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return tree
 
 
 _UPDATE = "new value "
@@ -204,15 +265,57 @@ class Program:
         return Cost(sum(n.op.flops(n) for n in entry.graph.nodes), 2 * sum(sizes), sum(sizes))
 
     def prove(self, *, rng: int = 0) -> Proof:
-        """Every pass kept every value, in each signature that was traced; raises `ProofError` where one did not."""
-        entries = [e for found in self.entries.values() for e in found]
+        """Every pass kept every value, in each signature that was traced, and what was compiled computes it.
+
+        Passes are proved in the field.  The plan of kernels and memory is replayed; then the kernels run on random
+        numbers, at the sizes that were traced and at others that the function takes, against the graph as traced, within
+        rounding.  Raises `ProofError` where anything differs.
+        """
+        began, entries = time.perf_counter(), [e for found in self.entries.values() for e in found]
         if not entries:
             raise ArgumentError("nothing was traced yet: call the program once, then prove it")
         pairs = [(f"{name} {i}", before, after) for i, entry in enumerate(entries, 1)
                  for (_, before), (name, after) in pairwise(entry.stages)]
         prover = import_module("tinyrnn.symbolic.prove")  # loaded on first use: most programs are never proved
-        proof: Proof = prover.equal_graphs("program", pairs, rng, time.perf_counter())
-        return proof
+        proof: Proof = prover.equal_graphs("program", pairs, rng, began)
+        cases = [c for i, entry in enumerate(entries, 1) for c in self._compiled_cases(str(i), entry, rng)]
+        return replace(proof, cases=(*proof.cases, *cases), seconds=time.perf_counter() - began)
+
+    def _compiled_cases(self, what: str, entry: Entry, seed: int) -> list[Any]:
+        """The checks of what was compiled for an entry, and of its kernels at other sizes."""
+        kernels = import_module("tinyrnn.symbolic.kernels")
+        if entry.executable is None:
+            return []
+        cases = [kernels.plan_case(what, entry.graph, entry.executable.plan)]
+        if entry.backend != "cpu":
+            return cases
+        cases += entry.kernels_cases(what, seed)
+        for other in self._at_other_sizes(entry):
+            cases += other.kernels_cases(what, seed)
+        return cases
+
+    def _at_other_sizes(self, entry: Entry) -> Iterator[Entry]:
+        """The same function where one size is larger by one, 1, or 0, in all arguments that have it; sizes that the
+        function refuses, or that were traced before, are left out."""
+        seen = {entry.sizes}
+        for old, new in ((n, m) for n in sorted(set(entry.sizes)) for m in (n + 1, 1, 0)):
+            sizes = tuple(new if n == old else n for n in entry.sizes)
+            if sizes in seen:
+                continue
+            seen.add(sizes)
+            args, keywords = _resized(entry.arguments, iter(sizes))
+            arrays: Found = []
+            for a, n in zip(args, self._names(args), strict=True):
+                _read(a, n, arrays)
+            _read(keywords, "", arrays)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FallbackWarning)
+                    other = self._trace(args, keywords, _unique(arrays))
+            except Exception:  # a function may say anything of sizes that it was not written for
+                continue
+            if other.executable is not None:
+                yield other
 
     def _seen(self) -> Entry:
         if self._latest is None:
@@ -258,7 +361,7 @@ class Program:
             for name, transform in PIPELINE:
                 graph = _unchanged(name, stages[-1][1], transform(stages[-1][1]))
                 stages.append((name, check(graph) if ENABLED else graph))
-        return Entry(stages, form, trace, self.backend, self.strict)
+        return Entry(stages, form, trace, self.backend, self.strict, (args, keywords))
 
 
 def _positional(function: Callable[..., Any]) -> list[str]:
@@ -337,12 +440,7 @@ def _stand_ins(tree: Any, inputs: Iterator[Tensor]) -> Any:
     """An argument with the next placeholder for every array, in the order of `_read`."""
     if _array(tree) is not None:
         return next(inputs)
-    if isinstance(tree, Mapping):
-        return {k: _stand_ins(v, inputs) for k, v in tree.items()}
-    if isinstance(tree, (tuple, list)):
-        parts = [_stand_ins(v, inputs) for v in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    return tree
+    return _rebuilt(tree, lambda part: _stand_ins(part, inputs))
 
 
 @overload

@@ -26,6 +26,7 @@ from ..ir.node import Node, walk
 from ..ir.scan import Body
 
 Result = TypeVar("Result")
+CHECKED = {"replay": "every read sees the value that its graph means", "floats": "equal to the graph within rounding"}
 CONVINCING = 2.0**-20
 """A false identity may pass with at most this probability; otherwise nothing was proved."""
 
@@ -34,7 +35,7 @@ CONVINCING = 2.0**-20
 class Case:
     """One identity that was checked: how, on what, and how sure that makes one."""
 
-    method: str                     # "exact" or "field"
+    method: str                     # "exact", "field", "replay" (a plan of kernels), "floats" (kernels that ran)
     what: str                       # "unrolled", "rolled", or what else the graph is
     sizes: dict[str, int]           # steps, batch, and the sizes of the cell
     entries: int                    # entries of gradients (or of outputs) that the identity covers
@@ -56,6 +57,7 @@ class Case:
         sizes = ", ".join(f"{k}={v}" for k, v in self.sizes.items())
         sure = ("NOT PROVED: equal in numbers, but not by the rules of the field" if self.undecided else
                 f"{self.terms:,} terms, all equal" if self.method == "exact" else
+                CHECKED[self.method] if self.method in CHECKED else
                 f"degree {self.degree:.3g}, error bound {self.error_bound:.1e}{'' if self.proved else ': NOT PROVED'}")
         which = "on this branch" if self.points == 1 else f"on the branches of {self.points} float runs"
         branch = f", {which} ({self.branches} decisions)" if self.branches else ""

@@ -138,7 +138,7 @@ div  = binary("div", lambda m, a, b: a / b,  lambda g, y, a, b: (scale(g, 1 / b)
               label="/", infer=_quotient)
 scale: Builder = binary("scale", lambda m, g, d: m.where(m.equal(g, 0), 0, g * d),
                         lambda G, y, g, d: (scale(G, d), scale(G, g)), label="⊙", flops=2, kind="multilinear",
-                        simplify=_drop_one)
+                        infer=_numbers("scale"), simplify=_drop_one)
 neg  = unary("neg",  lambda m, x: -x,        lambda g, y, x: -g,                          label="-", infer=_numbers("-"))
 
 _power: Builder = binary("power", PRIMITIVE,
