@@ -8,9 +8,18 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from .errors import ArgumentError, ShapeError
 
 Shape = tuple[int, ...]
+
+
+def checked_count(name: str, value: Any, least: int = 1) -> int:
+    """A whole number from `least` on."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ArgumentError(f"{name}={value!r}: expected a whole number from {least}")
+    return int(value)
 
 
 def show(shape: Iterable[int]) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
+from tinyrnn.backends import loops, schedule
+from tinyrnn.backends.cpu import runtime
 from tinyrnn.compile import PIPELINE, Program
 from tinyrnn.domains import Degrees, Exact, Field, Polynomials, Symbols
 from tinyrnn.domains.exact import SLOPES
@@ -27,7 +29,9 @@ from tinyrnn.symbolic.prove import prove_pass, training_graphs
 from tinyrnn.testing import complex_step_gradient
 
 from . import mutations
+from .aliasing import Case
 from .test_mutants import op_rule
+from .test_replay import no_constants
 
 NAMES = list(tr.cells.names())
 ODD = {
@@ -373,7 +377,39 @@ def test_programs_are_proved():
         program.prove()
     program(x=np.ones((2, 3)))
     program(x=np.ones((4, 3)))
-    assert len(program.prove().cases) == 2 * len(PIPELINE)
+    proof = program.prove()
+    assert proof.holds
+    assert sum(c.method == "field" for c in proof.cases) == 2 * len(PIPELINE)
+    assert sum(c.method == "replay" for c in proof.cases) == 2
+    assert {tuple(c.sizes.values()) for c in proof.cases if c.method == "floats"} >= {
+        ("2x3",), ("4x3",), ("3x3",), ("1x3",), ("0x3",), ("5x3",)}
+    assert "every read sees the value" in str(proof)
+
+
+def test_a_proof_of_a_program_covers_what_runs(monkeypatch):
+    """The plan is replayed; kernels run, at sizes at which the program was never called."""
+    case = Case(1)
+    monkeypatch.setattr(schedule, "ENABLED", False)
+    with monkeypatch.context() as patch:
+        patch.setattr(loops.Reuse, "__init__", no_constants)
+        program = Program(lambda x, h, W: case.tensors(x, h, W))
+        program(*case.arguments)
+        with pytest.raises(ProofError, match=r"the plan of 1 is wrong: .*another output"):
+            program.prove()
+
+    step = Program(lambda x: {"y": tr.tanh(x).sum(0)})
+    step(np.ones((2, 3)))
+    assert step.prove().holds
+    run = runtime.Executable.run
+
+    def wrong(self, given, outputs, threads):
+        run(self, given, outputs, threads)
+        if outputs["y"].size == 1:
+            outputs["y"] += 1e-7
+
+    monkeypatch.setattr(runtime.Executable, "run", wrong)
+    with pytest.raises(ProofError, match=r"the kernels of 1 compute another output 'y': off by 1.00e-07"):
+        step.prove()
 
 
 # ---- certificates

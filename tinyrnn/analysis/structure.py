@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..ir.graph import Graph
@@ -112,13 +112,14 @@ class Loops:
 
 
 def loops(r: Recurrence) -> Loops:
-    """The loops of a recurrence: longest and shortest chains of functions between delays, and their cycles."""
+    """The loops of a recurrence: of the longest and the shortest chains of functions between delays, the extreme cycles."""
     inputs = [r.step.inputs.get(k) for k in r.remembered]
     longest, shortest = _between(r, inputs, max), _between(r, inputs, min)
-    means = {pick: _cycle_means(table) for pick, table in (("max", longest), ("min", shortest))}
+    count = len(r.carried)
+    deepest = least_cycle_mean({edge: -w for edge, w in longest.items()}, count)
     starts = [r.step.inputs[k] for k in r.slices if k in r.step.inputs and r.step.inputs[k].floating]
     depth = max((_depths(r, s, max).get(n, 0) for s in starts for n in (*r.traced.values(), *r.carried)), default=0)
-    return Loops(max(means["max"], default=Fraction(0)), min(means["min"], default=Fraction(0)), int(depth), _cut(r))
+    return Loops(-(deepest or Fraction(0)), least_cycle_mean(shortest, count) or Fraction(0), int(depth), _cut(r))
 
 
 def _depths(r: Recurrence, start: Node, pick: Any) -> dict[Node, int]:
@@ -140,14 +141,21 @@ def _between(r: Recurrence, inputs: list[Node | None], pick: Any) -> dict[tuple[
     return table
 
 
-def _cycle_means(table: dict[tuple[int, int], int]) -> list[Fraction]:
-    """Functions per step of every simple cycle of the slots."""
-    import networkx as nx
+def least_cycle_mean(weights: Mapping[tuple[int, int], int], count: int) -> Fraction | None:
+    """The smallest mean weight of an edge on any cycle of a graph of `count` nodes; None where there is no cycle.
 
-    g: networkx.DiGraph[int] = nx.DiGraph()
-    g.add_weighted_edges_from((i, j, w) for (i, j), w in table.items())
-    cycles = [[*c, c[0]] for c in nx.simple_cycles(g)]
-    return [Fraction(sum(table[a, b] for a, b in pairwise(c)), len(c) - 1) for c in cycles]
+    `min over v of max over k of (d_n(v) - d_k(v)) / (n - k)` with d_k(v) the least weight of a walk of k edges that ends in
+    v (Karp, "A characterization of the minimum cycle mean in a digraph", 1978).
+    """
+    walks: list[dict[int, int]] = [dict.fromkeys(range(count), 0)]
+    for _ in range(count):
+        longer: dict[int, int] = {}
+        for (i, j), w in weights.items():
+            if i in walks[-1]:
+                longer[j] = min(longer.get(j, walks[-1][i] + w), walks[-1][i] + w)
+        walks.append(longer)
+    return min((max(Fraction(last - walk[v], count - k) for k, walk in enumerate(walks[:-1]) if v in walk)
+                for v, last in walks[-1].items()), default=None)
 
 
 def _cut(r: Recurrence) -> tuple[str, ...]:

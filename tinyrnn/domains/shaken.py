@@ -22,6 +22,8 @@ MAGNIFIED = 1000.0  # unit roundoffs of each dtype by which a result is moved
 _EXACT = frozenset("reshape transpose slice place take put concat stack broadcast_to gather pick tag stop_gradient full literal "
                    "iota one_hot argmax random_bits less less_equal equal not_equal both either negate sign astype".split())
 
+_SUMS = ("sum", "cumsum", "matmul", "einsum", "scatter_add", "add_n")
+
 
 class Shaken(Float):
     """Ordinary numbers, each result of arithmetic moved by up to `MAGNIFIED` unit roundoffs."""
@@ -36,14 +38,15 @@ class Shaken(Float):
         if op.name in _EXACT or op is LEAF:
             return plain
 
-        def shaken(*x: Any) -> Any:
-            y = plain(*x)
-            if getattr(y, "dtype", np.dtype(int)).kind != "f":
-                return y
-            share = MAGNIFIED * float(np.finfo(y.dtype).eps)
-            return (y * (1 + share * self.rng.uniform(-1, 1, y.shape))).astype(y.dtype)
+        if op.name in _SUMS:  # partial sums are rounded, too
+            return lambda first, *rest: self._moved(plain(self._moved(first), *rest))
+        return lambda *x: self._moved(plain(*x))
 
-        return shaken
+    def _moved(self, y: Any) -> Any:
+        if getattr(y, "dtype", np.dtype(int)).kind != "f":
+            return y
+        share = MAGNIFIED * float(np.finfo(y.dtype).eps)
+        return (y * (1 + share * self.rng.uniform(-1, 1, y.shape))).astype(y.dtype)
 
 
 def running_error(graph: Graph, values: Mapping[str, Any], runs: int = 3) -> tuple[dict[str, Any], dict[str, Any]]:

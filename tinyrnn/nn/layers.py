@@ -13,7 +13,7 @@ from ..cells.initial import constant, normal, uniform
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..functional import broadcast_to, gather, layer_norm, parameter, stop_gradient, where
 from ..randomness import keep_mask
-from ..shapes import show
+from ..shapes import checked_count, show
 from ..tensor import Tensor, as_tensor
 from .module import Module
 
@@ -34,8 +34,8 @@ class Linear(Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: npt.DTypeLike = "float32",
                  rng: Any = None) -> None:
-        generator, limit = np.random.default_rng(rng), 1 / sqrt(positive("in_features", in_features))
-        self.in_features, self.out_features = in_features, positive("out_features", out_features)
+        generator, limit = np.random.default_rng(rng), 1 / sqrt(checked_count("in_features", in_features))
+        self.in_features, self.out_features = in_features, checked_count("out_features", out_features)
         self.weight = parameter(uniform((out_features, in_features), limit, generator).astype(dtype), "weight")
         self.bias = parameter(uniform((out_features,), limit, generator).astype(dtype), "bias") if bias else None
 
@@ -67,7 +67,7 @@ class Embedding(Module):
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, padding_idx: int | None = None, trainable: bool = True,
                  dtype: npt.DTypeLike = "float32", rng: Any = None) -> None:
-        self.num_embeddings, self.embedding_dim = positive("num_embeddings", num_embeddings), positive(
+        self.num_embeddings, self.embedding_dim = checked_count("num_embeddings", num_embeddings), checked_count(
             "embedding_dim", embedding_dim)
         if padding_idx is not None and not 0 <= padding_idx < num_embeddings:
             raise ArgumentError(f"padding_idx={padding_idx!r}: expected a row from 0 to {num_embeddings - 1}")
@@ -113,7 +113,7 @@ class LayerNorm(Module):
     """
 
     def __init__(self, features: int, eps: float = 1e-5, bias: bool = True, *, dtype: npt.DTypeLike = "float32") -> None:
-        self.features, self.eps = positive("features", features), eps
+        self.features, self.eps = checked_count("features", features), eps
         self.weight = parameter(constant((features,), 1.0), "weight", dtype)
         self.bias = parameter(constant((features,), 0.0), "bias", dtype) if bias else None
 
@@ -153,7 +153,7 @@ class Repeat(Module):
     """One vector as a sequence of n equal steps: [B, H] becomes [B, n, H]."""
 
     def __init__(self, n: int) -> None:
-        self.n = positive("n", n)
+        self.n = checked_count("n", n)
 
     def config(self) -> dict[str, Any]:
         return {"n": self.n}
@@ -203,8 +203,3 @@ def dropped(x: Tensor, p: float, rng: np.random.Generator, shape: tuple[int, ...
     return where(keep_mask(shape, 1 - p, rng), x / (1 - p), 0.0)
 
 
-def positive(name: str, value: Any) -> int:
-    """A size, checked."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ArgumentError(f"{name}={value!r}: expected a whole number from 1")
-    return int(value)

@@ -20,9 +20,9 @@ from ..ir.ops.linear import broadcast_to
 from ..ir.ops.structure import concat as join
 from ..ir.ops.structure import take
 from ..padding import refuse_single
-from ..shapes import show
+from ..shapes import checked_count, show
 from ..tensor import Tensor, detached
-from .layers import cast, dropped, positive
+from .layers import cast, dropped
 from .module import Module
 from .noise import Noise, Rates
 from .recurrent import State, one_row, only_row, sequence, single_rows, swap, time_mask
@@ -60,8 +60,8 @@ class Packed(Module):
             raise ArgumentError("a bidirectional layer reads both ways already: leave reverse=False")
         self.cell = learned_start(cell) if learn_state else cell
         self.noise = Noise(self.cell, zoneout, recurrent_dropout)
-        self.input_size, self.hidden_size = positive("input_size", input_size), positive("hidden_size", hidden_size)
-        self.num_layers, self.bias, self.batch_first = positive("num_layers", num_layers), bias, batch_first
+        self.input_size, self.hidden_size = checked_count("input_size", input_size), checked_count("hidden_size", hidden_size)
+        self.num_layers, self.bias, self.batch_first = checked_count("num_layers", num_layers), bias, batch_first
         self.dropout, self.bidirectional, self.reverse = dropout, bidirectional, reverse
         self.learn_state, self.dtype, self.rng = learn_state, np.dtype(dtype), np.random.default_rng(rng)
         self.layout = self._layout(gates)
@@ -259,9 +259,9 @@ class LSTM(Packed):
             if value is not None and not value > 0:
                 raise ArgumentError(f"{name}={value!r}: expected a positive number")
         clip, cell_clip = (None if value is None else float(value) for value in (clip, cell_clip))
-        if proj_size and not 0 < positive("proj_size", proj_size) < hidden_size:
+        if proj_size and not 0 < checked_count("proj_size", proj_size) < hidden_size:
             raise ArgumentError(f"proj_size={proj_size}: expected less than hidden_size={hidden_size}")
-        if chrono is not None and positive("chrono", chrono) < 3:
+        if chrono is not None and checked_count("chrono", chrono) < 3:
             raise ArgumentError(f"chrono={chrono}: expected the length of the longest memory, from 3 steps")
         self.forget_bias, self.chrono = forget_bias, chrono
         self.proj_size, self.peephole, self.coupled = proj_size, peephole, coupled

@@ -18,7 +18,7 @@ from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full
 from ..padding import check_lengths, valid_steps
 from ..randomness import keep_mask
-from ..shapes import show
+from ..shapes import checked_count, show
 from ..tensor import Tensor, as_tensor
 from ..train import History
 from ..train.data import is_ragged, pad_rows
@@ -26,7 +26,7 @@ from ..train.generate import check_sampling, draw
 from ..train.loop import evaluating
 from .attention import Attention
 from .bidirectional import Bidirectional
-from .layers import Embedding, Linear, positive
+from .layers import Embedding, Linear
 from .module import Module
 from .recurrent import Recurrent, swap
 
@@ -67,14 +67,14 @@ class EncoderDecoder(Module):
                  dropout: float = 0.0, teacher_forcing: float = 1.0, start: int = 0, stop: int = 0,
                  dtype: npt.DTypeLike = "float32", rng: Any = None) -> None:
         self.cell = get(cell) if isinstance(cell, str) else cell
-        width = positive("embedding_size", embedding_size) if embedding_size is not None else hidden_size
+        width = checked_count("embedding_size", embedding_size) if embedding_size is not None else hidden_size
         if not 0 <= teacher_forcing <= 1 or not 0 <= dropout < 1:
             raise ArgumentError(f"teacher_forcing={teacher_forcing!r}, dropout={dropout!r}: expected shares from 0 to 1")
-        if not 0 <= start < positive("target_size", target_size) or not 0 <= stop < target_size:
+        if not 0 <= start < checked_count("target_size", target_size) or not 0 <= stop < target_size:
             raise ArgumentError(f"start={start!r}, stop={stop!r}: expected tokens from 0 to {target_size - 1}")
         self.sizes = {"source_size": source_size, "target_size": target_size, "hidden_size": hidden_size,
                       "embedding_size": width}
-        self.num_layers, self.bidirectional = positive("num_layers", num_layers), bidirectional
+        self.num_layers, self.bidirectional = checked_count("num_layers", num_layers), bidirectional
         self.dropout, self.teacher_forcing, self.start, self.stop = dropout, teacher_forcing, start, stop
         self.rng, self.dtype = np.random.default_rng(rng), np.dtype(dtype)
         memory = hidden_size * (1 + bidirectional)

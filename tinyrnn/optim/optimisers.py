@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from ..functional import sqrt as sqrt_
 from ..tensor import Tensor
 from .schedules import Constant, Schedule
 
+SCALE = 2.0**600   # powers of two change no digit of a number that they multiply
+LEAST = 2.0**-450  # below, squares may have lost digits
 Values = dict[str, Any]
 State = dict[str, Any]
 
@@ -142,11 +144,22 @@ class Optimiser:
 
 def gradient_norm(grads: Mapping[str, Any]) -> Any:
     """The Euclidean norm of all gradients together, added in float64."""
-    if any(isinstance(g, Tensor) for g in grads.values()):
-        wide = [g.astype(np.float64) for g in grads.values()]
-        squares = [(g * g).sum() for g in wide]
-        return sqrt_(sum(squares[1:], squares[0]))
-    return sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in grads.values()))
+    if all(g.dtype.itemsize < 8 for g in grads.values()):
+        return _norm(grads, 1.0)
+    with np.errstate(over="ignore", under="ignore"):
+        plain, of_huge, of_tiny = (_norm(grads, scale) for scale in (1.0, SCALE, 1 / SCALE))  # compiled: one pass over each
+    in_range = (plain > LEAST) & (plain < inf)
+    if isinstance(plain, Tensor):
+        return where(in_range, plain, where(plain > 1.0, of_huge, of_tiny))
+    return plain if in_range else of_huge if plain > 1.0 else of_tiny
+
+
+def _norm(grads: Mapping[str, Any], scale: float) -> Any:
+    """`s √Σ(g/s)²`: with s = 1 squares of numbers beyond 1e154 overflow, and those below 1e-162 vanish."""
+    parts = [g.astype(np.float64) / scale if scale != 1 else g.astype(np.float64) for g in grads.values()]
+    squares = [(g * g).sum() for g in parts]
+    total = sum(squares[1:], squares[0]) if squares else 0.0
+    return scale * (sqrt_(total) if isinstance(total, Tensor) else float(np.sqrt(total)))
 
 
 class SGD(Optimiser):

@@ -25,7 +25,7 @@ from ..ir.node import Node
 from ..ir.ops.leaves import LEAF, full
 from ..ir.ops.linear import swap_last
 from ..ir.ops.structure import SLICE, concat
-from ..shapes import Shape
+from ..shapes import Shape, checked_count
 from .differences import Residual, mirrored, residual
 from .mapping import (
     POINTS,
@@ -106,7 +106,7 @@ def equivalent(a: Any, b: Any, mapping: Mapping[str, str] | None = None, *, rng:
     >>> e.verdict, e.residual
     ('different', '-r[t] * b_hn')
     """
-    began = time.perf_counter()
+    began, rng = time.perf_counter(), checked_count("rng", rng, 0)
     (ours, our_rows), (theirs, their_rows) = _cell_of(a), _cell_of(b)
     found = _with_mapping(ours, theirs, mapping, rng) if mapping is not None else _search(ours, theirs, rng)
     shown = {our_rows.get(k, k): _with_rows(v, their_rows) for k, v in found.get("mapping", {}).items()}

@@ -55,10 +55,9 @@ class Case:
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{k}={v}" for k, v in self.sizes.items())
+        by_degree = f"degree {self.degree:.3g}, error bound {self.error_bound:.1e}{'' if self.proved else ': NOT PROVED'}"
         sure = ("NOT PROVED: equal in numbers, but not by the rules of the field" if self.undecided else
-                f"{self.terms:,} terms, all equal" if self.method == "exact" else
-                CHECKED[self.method] if self.method in CHECKED else
-                f"degree {self.degree:.3g}, error bound {self.error_bound:.1e}{'' if self.proved else ': NOT PROVED'}")
+                f"{self.terms:,} terms, all equal" if self.method == "exact" else CHECKED.get(self.method, by_degree))
         which = "on this branch" if self.points == 1 else f"on the branches of {self.points} float runs"
         branch = f", {which} ({self.branches} decisions)" if self.branches else ""
         return f"{self.method:<6} {self.what:<9} {sizes:<34} {self.entries:>6} entries  {sure}{branch}, {self.seconds:.2f} s"

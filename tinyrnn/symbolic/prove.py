@@ -23,6 +23,7 @@ from ..ir.node import Node
 from ..ir.ops.leaves import input_node, is_number
 from ..ir.ops.linear import sum_
 from ..passes.derivatives import grad
+from ..shapes import checked_count
 from .axioms import axioms
 from .checker.certificates import CELL_CLAIM, FORMAT, WEIGHT
 from .identity import (
@@ -125,7 +126,10 @@ def prove(subject: Cell | Graph | Pass, /, sizes: Mapping[str, int] | None = Non
     >>> proof.holds, proof.method, proof.error_bound < 1e-9
     (True, 'exact', True)
     """
-    began = time.perf_counter()
+    began, rng = time.perf_counter(), checked_count("rng", rng, 0)
+    for name, value in (("steps", steps), ("batch", batch)):
+        if value is not None:
+            checked_count(name, value)
     if isinstance(subject, Cell):
         cases, notes, programs = _prove_cell(subject, sizes, steps, batch, max_terms, rng, named)
         return Proof(subject.name, CELL_CLAIM, cases, axioms(),

@@ -68,7 +68,7 @@ def default_threads() -> int:
     named = os.environ.get(THREADS)
     if named is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return checked_threads(int(named) if named.isdigit() else named)
+    return checked_threads(int(named) if named.isascii() and named.isdigit() else named)
 
 
 def checked_threads(threads: Any) -> int:
