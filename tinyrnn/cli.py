@@ -199,6 +199,17 @@ def _bench(args: argparse.Namespace) -> int:
     return 0
 
 
+def _whole(least: int) -> Callable[[str], int]:
+    """A whole number from `least` on; argparse names the option and what was given."""
+    def read(text: str) -> int:
+        digits = text.lstrip("-")
+        if not (digits.isascii() and digits.isdigit()) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {least}")
+        return int(text)
+
+    return read
+
+
 def parser() -> argparse.ArgumentParser:
     """The arguments of every command."""
     p = argparse.ArgumentParser("tinyrnn", description="Recurrent networks that one can see through.")
@@ -216,7 +227,7 @@ def parser() -> argparse.ArgumentParser:
     d = command("draw", _draw, "draw a cell, folded or unrolled")
     d.add_argument("cell", metavar="CELL", help="a name (see `tinyrnn cells`) or a file of equations")
     d.add_argument("-o", "--output", metavar="FILE", help=".svg, .png, .html, .dot or .txt (default: NAME.svg)")
-    d.add_argument("--steps", type=int, help="unroll over this many steps")
+    d.add_argument("--steps", type=_whole(1), help="unroll over this many steps")
     d.add_argument("--gradients", action="store_true", help="draw the way back as well")
     d.add_argument("--show", default="auto", metavar="WHICH", help="auto, all, heat, or steps such as 1,2,-1 (default: auto)")
     d.add_argument("--loss", choices=("sum", "last"), help="of all outputs, or of those of the last step")
@@ -242,10 +253,10 @@ def _lens_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
                                (xray, 30, ".json, or .png, .svg, .pdf for a plot")):
         sub.add_argument("cell", metavar="CELL", help="a name (see `tinyrnn cells`) or a file of equations")
         sub.add_argument("-o", "--output", metavar="FILE", help=writes)
-        sub.add_argument("--steps", type=int, default=steps, help=f"unroll over this many steps (default: {steps})")
+        sub.add_argument("--steps", type=_whole(1), default=steps, help=f"unroll over this many steps (default: {steps})")
         sub.add_argument("--size", metavar="NAME=N", action="append", default=[], help="a size of the cell, such as h=16")
         sub.add_argument("--loss", choices=("sum", "last"), help="of all outputs, or of those of the last step")
-        sub.add_argument("--seed", type=int, default=0, help="of random weights and inputs (default: 0)")
+        sub.add_argument("--seed", type=_whole(0), default=0, help="of random weights and inputs (default: 0)")
 
 
 def _symbolic_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -259,15 +270,15 @@ def _symbolic_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     p.add_argument("--check", metavar="FILE", help="verify a certificate without the engine")
     p.add_argument("-o", "--output", metavar="FILE", help="write a certificate (JSON)")
     p.add_argument("--size", metavar="NAME=N", action="append", default=[], help="a size of the cell, such as h=16")
-    p.add_argument("--steps", type=int, help="steps of the proof in the field")
-    p.add_argument("--batch", type=int, help="rows of the proof in the field")
+    p.add_argument("--steps", type=_whole(1), help="steps of the proof in the field")
+    p.add_argument("--batch", type=_whole(1), help="rows of the proof in the field")
     e = command("equivalent", _equivalent, "compare two cells as functions; exit code 0 only where they are equal")
     e.add_argument("a", metavar="CELL", help=what)
     e.add_argument("b", metavar="CELL", help="the other one")
     e.add_argument("--map", metavar="W=EXPR", action="append", default=[],
                    help="a parameter of the first cell in terms of the second's: W_z=-W_z")
     for sub in (p, e):
-        sub.add_argument("--seed", type=int, default=0, help="of the random points (default: 0)")
+        sub.add_argument("--seed", type=_whole(0), default=0, help="of the random points (default: 0)")
     b = command("published", _published, "run BPTT formulas as printed in the literature against the derivative")
     b.add_argument("names", nargs="*", metavar="NAME", help=", ".join(published.names()))
 

@@ -19,8 +19,9 @@ from ..ir.ops.leaves import LEAF
 from .float import Float
 
 MAGNIFIED = 1000.0  # unit roundoffs of each dtype by which a result is moved
-_EXACT = frozenset("reshape transpose slice place take put concat stack broadcast_to gather pick tag stop_gradient full literal "
-                   "iota one_hot argmax random_bits less less_equal equal not_equal both either negate sign astype".split())
+_EXACT = frozenset("reshape transpose slice place take put concat stack broadcast_to gather pick tag stop_gradient full "
+                   "literal iota one_hot argmax random_bits less less_equal equal not_equal both either negate sign "
+                   "astype".split())
 
 _SUMS = ("sum", "cumsum", "matmul", "einsum", "scatter_add", "add_n")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..files import PathLike, atomic_write
+from .checkpoint import check_arrays
 
 
 class StopTraining(Exception):  # noqa: N818  (a signal, as StopIteration is)
@@ -79,7 +80,9 @@ class BestWeights(Callback):
         return {"best": self.best, "epoch": self.epoch, "weights": dict(self.weights)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best, self.epoch, self.weights = state["best"], state["epoch"], dict(state["weights"])
+        if state["weights"]:
+            check_arrays("best", state["weights"], dict(self.model._leaves()))
+        self.best, self.epoch, self.weights = float(state["best"]), int(state["epoch"]), dict(state["weights"])
 
 
 class EarlyStopping(BestWeights):
@@ -106,7 +109,7 @@ class EarlyStopping(BestWeights):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self.waited = state["waited"]
+        self.waited = int(state["waited"])
 
 
 class Log(Callback):

@@ -12,6 +12,8 @@ import numpy as np
 
 from ..errors import ArgumentError, LoadError
 from ..io.weights import checksum, read_weights, sound_text, texts, write_weights
+from ..shapes import show
+from ..tensor import Tensor
 
 try:
     import fcntl
@@ -80,6 +82,17 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise LoadError(f"{path}: not a sound checkpoint of a run ({error}); remove it to begin anew") from None
     return tree
+
+
+def check_arrays(what: str, arrays: Mapping[str, Any], own: Mapping[str, Tensor]) -> None:
+    """Arrays from a file have the names, shapes and dtypes of the tensors that they will be assigned to."""
+    if set(arrays) != set(own):
+        raise ValueError(f"it has {', '.join(sorted(arrays)) or 'nothing'} for {', '.join(sorted(own)) or 'nothing'}")
+    for k, t in own.items():
+        a = arrays[k]
+        if not isinstance(a, np.ndarray) or (a.shape, a.dtype) != (t.shape, t.dtype):
+            seen = f"{a.dtype}{show(a.shape)}" if isinstance(a, np.ndarray) else type(a).__name__
+            raise ValueError(f"its {what} {k} is {seen}, expected {t.dtype}{show(t.shape)}")
 
 
 def _encode(tree: Any, path: str, arrays: dict[str, Any]) -> Any:

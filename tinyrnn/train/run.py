@@ -16,11 +16,10 @@ from ..errors import ArgumentError, IndexRangeError, LoadError, NonFiniteError, 
 from ..files import clear_leftovers
 from ..optim import Optimiser
 from ..randomness import new_key
-from ..shapes import show
 from ..tensor import Tensor
 from .blame import blame
 from .callbacks import Callback, StopTraining
-from .checkpoint import Lock, read_checkpoint, write_checkpoint
+from .checkpoint import Lock, check_arrays, read_checkpoint, write_checkpoint
 from .data import Batch, Batches, Piece, parts_of
 from .history import History
 from .task import FINITE, Task
@@ -269,13 +268,7 @@ class Run:
             **{f"optimiser's array of {k}:": (remembered[str(i)], slots) for i, (k, slots) in enumerate(
                 self.task.slots.items())}}
         for what, (arrays, own) in parts.items():
-            if set(arrays) != set(own):
-                raise ValueError(f"it has {', '.join(sorted(arrays)) or 'nothing'} for {', '.join(sorted(own)) or 'nothing'}")
-            for k, t in own.items():
-                a = arrays[k]
-                if not isinstance(a, np.ndarray) or (a.shape, a.dtype) != (t.shape, t.dtype):
-                    seen = f"{a.dtype}{show(a.shape)}" if isinstance(a, np.ndarray) else type(a).__name__
-                    raise ValueError(f"its {what} {k} is {seen}, expected {t.dtype}{show(t.shape)}")
+            check_arrays(what, arrays, own)
 
     def _check_counters(self, found: Mapping[str, Any]) -> None:
         """Numbers are numbers, and the generator can be put where it was."""
@@ -295,11 +288,15 @@ class Run:
             type(self.rng.bit_generator)().state = found[k]
 
     def _take_over(self, found: Mapping[str, Any]) -> None:
+        """Everything into its place; what may still refuse comes before the weights."""
+        for c, state in zip(self.callbacks, found["callbacks"], strict=True):
+            if isinstance(c, Callback):
+                c.load_state_dict(state)
+        self.optimizer.load_state_dict(found["optimizer"])
         for k, t in self.task.model._leaves():
             t.assign(found["weights"][k])
         for k, t in self.task.sums.items():
             t.assign(found["sums"][k])
-        self.optimizer.load_state_dict(found["optimizer"])
         for i, slots in enumerate(self.task.slots.values()):
             for k, t in slots.items():
                 t.assign(found["optimizer"]["of"][str(i)][k])
@@ -309,9 +306,6 @@ class Run:
         self.epoch, self.done, self.carried, self.gathered = (found[k] for k in ("epoch", "done", "carried", "gathered"))
         self.mean.totals, self.mean.weight = found["totals"], found["weight"]
         self.history.epochs, self.history.stopped, self.stopped = found["history"], found["reason"], found["stopped"]
-        for c, state in zip(self.callbacks, found["callbacks"], strict=True):
-            if isinstance(c, Callback):
-                c.load_state_dict(state)
 
 
 def _spelled(function: Any) -> str:

@@ -148,8 +148,7 @@ class _Layer:
                     forward[f"{leaves}-{p}"] = forward[f"{self.tile.items[leaves].sources[0]}-{p}"]
                     after = f"{self.tile.arrives[slot]}-{self.order[t + 1]}" if t + 1 < len(self.order) else "loss"
                     backward[f"{leaves}-{p}"] = backward[after]
-        loss = self.study.loss if np.isfinite(self.study.loss) else None
-        return {"name": clean(self.name), "loss": loss, "steps": len(self.order), "rows": self._rows(),
+        return {"name": clean(self.name), "loss": _shown(self.study.loss), "steps": len(self.order), "rows": self._rows(),
                 "stops": stops, "forward": forward, "backward": backward, "edges": self._edges(), "formulas": self.formulas,
                 "parameters": self._parameters(backward), "strongest": self._strongest(), "states": self._states()}
 

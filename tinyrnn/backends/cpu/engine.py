@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from functools import cache
@@ -13,12 +14,15 @@ from weakref import WeakValueDictionary
 import llvmlite
 from llvmlite import binding, ir
 
+from ...errors import BackendError
 from ...locks import ForkSafeLock
 from ..store import load_object, store_object
 
 PASSES = ("simplify_cfg", "instruction_combine", "new_gvn", "instruction_combine", "simplify_cfg")
 """LLVM's passes over a module, by name.  Its ready-made pipeline keeps a quarter of a megabyte for ever each time it runs
 (llvmlite 0.50), and finds nothing more in loops that are written with their sizes and strides in registers."""
+
+TARGET = "TINYRNN_TARGET"  # the variable that asks for code of a lesser machine: for comparing results between machines
 
 LATEST = 64  # modules that stay compiled when nobody runs them
 LIBRARY = ("pow", "powf", "sin", "sinf", "cos", "cosf", "sched_yield")  # called by compiled code where no program exists
@@ -35,7 +39,12 @@ class Target(NamedTuple):
 
 @cache
 def host() -> Target:
-    """This machine."""
+    """This machine, or the lesser one that TINYRNN_TARGET names: with AVX2, or whatever every machine of its kind has."""
+    named = os.environ.get(TARGET, "").lower()
+    if named:
+        if named not in LESSER:
+            raise BackendError(f"{TARGET}={named!r}: expected {' or '.join(LESSER)}, or nothing for this machine's own")
+        return LESSER[named]
     features = binding.get_host_cpu_features()
     wide = all(features.get(f, False) for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl"))
     width = 64 if wide else 32 if features.get("avx2", False) else 16
@@ -47,6 +56,8 @@ AVX2 = Target("haswell", "", 32, 16)
 
 BASELINE = Target("", "", 16, 16)
 """Whatever every machine of this architecture has."""
+
+LESSER = {"avx2": AVX2, "baseline": BASELINE}
 
 
 @cache
