@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: tour test lint docs bench gpu gpu-wheels goldens pages pictures measure examples examples-torch clean
+.PHONY: tour test lesser fuzz lint docs bench gpu gpu-wheels goldens pages pictures measure examples examples-torch clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,17 @@ tour: $(VENV)/.ready
 
 test: $(VENV)/.ready-gpu
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+# The fast tests and the generated pages as on a lesser processor: NumPy without the vector code that it picks here, and our
+# kernels for any machine of this kind.  TINYRNN_TARGET=avx2 is the other lesser target.
+FEATURES := import numpy._core._multiarray_umath as m; print(*(f for f in m.__cpu_dispatch__ if m.__cpu_features__[f]), sep=",")
+lesser: export TINYRNN_TARGET ?= baseline
+lesser: $(VENV)/.ready-gpu
+	NPY_DISABLE_CPU_FEATURES="$$($(BIN)/python -c '$(FEATURES)')" $(BIN)/python -m pytest -n auto -m "not slow" $(ARGS)
+
+# More seeds of every fuzzer; ARGS="scans --seconds 600 --seed 1000".
+fuzz: $(VENV)/.ready
+	TINYRNN_CHECK=1 $(BIN)/python -m tinyrnn_tests.fuzz $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
