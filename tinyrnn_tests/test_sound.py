@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -45,7 +46,7 @@ def in_a_process(code, **environment):
 def test_a_sum_over_no_entries_is_zero_whatever_memory_held():
     tr.compile(lambda x: tr.tanh(x) @ x + x)(np.full((30, 30), 77.0))
     empty, v = np.zeros((4, 0)), np.array([3.0])
-    for f in (lambda a, b: (tr.tanh(a) * b).sum() + 2.0 * b.sum(), lambda a, b: (a * 2.0).sum(1, keepdims=True) + b,
+    for f in (lambda a, b: tr.grad((tr.tanh(a) * b).sum() + 0.7 * b.sum(), b), lambda a, b: (tr.tanh(a) * b).sum() + 2.0 * b.sum(), lambda a, b: (a * 2.0).sum(1, keepdims=True) + b,
               lambda a, b: (a * a - a.sum(1, keepdims=True)).sum() + b, lambda a, b: tr.grad((a.sum() * b + b * b).sum(), b)):
         np.testing.assert_array_equal(tr.compile(f)(empty, v), tr.compile(f, backend="numpy")(empty, v))
 
@@ -523,10 +524,9 @@ def test_generated_files_carry_rounded_numbers():
     docs = Path(__file__).parents[1] / "docs"
     if not docs.is_dir():
         pytest.skip("not a checkout")
-    files = [*docs.glob("extra/pages/*.html"), *docs.glob("*/images/*.svg"), *docs.glob("derivations/*.md"),
+    files = [*docs.glob("extra/pages/*.html"), *docs.glob("*/images/*.svg"),
              *docs.glob("compiler/*.md"), *docs.glob("gallery/*.md")]
     assert len(files) > 50
     for path in files:
-        for word in path.read_text(encoding="utf-8").replace('"', " ").replace(",", " ").replace("[", " ").replace("]", " ").split():
-            if word.count(".") == 1 and word.lstrip("-").replace(".", "").isdigit():
-                assert len(word.lstrip("-0.").replace(".", "")) <= 7, f"{path}: {word}"
+        for number in re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", path.read_text(encoding="utf-8")):
+            assert len(number.replace(".", "").lstrip("0")) <= 7, f"{path}: {number}"
