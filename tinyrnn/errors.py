@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """A text whose control characters are spelled out: what a terminal would obey is shown."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 class TinyRNNError(Exception):
     """Root of all errors raised on purpose by tinyrnn."""
 
@@ -87,7 +92,7 @@ class LoadError(TinyRNNError, ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in message))
+        super().__init__(printable(message))
 
 
 class DrawError(TinyRNNError, RuntimeError):

@@ -401,6 +401,21 @@ def test_loaders_raise_one_error_whose_text_can_be_printed(tmp_path):
     assert "\\x1b[2J" in str(LoadError(evil))
 
 
+def test_a_certificate_sends_no_control_characters_to_the_terminal(tmp_path, capsys):
+    evil, path = "\x1b[2J", tmp_path / "c.json"
+    whole = json.loads(tr.prove(tr.cells.RNN, max_terms=10**5).certificate())
+    changes = [lambda c: c["programs"][0].__setitem__("sizes", {f"x{evil}": 3}), lambda c: c["programs"][0].__setitem__("what", evil),
+               lambda c: c["programs"][0]["inputs"].__setitem__(evil, c["programs"][0]["inputs"].popitem()[1]),
+               lambda c: c["programs"][0]["claims"].__setitem__(evil, "W_ih"), lambda c: c.__setitem__("text", evil)]
+    for change in changes:
+        certificate = json.loads(json.dumps(whole))
+        change(certificate)
+        path.write_text(json.dumps(certificate))
+        cli.main(["prove", "--check", str(path)])
+        said = capsys.readouterr()
+        assert "\x1b" not in said.out + said.err
+
+
 def test_a_checkpoint_must_be_that_of_its_run(tmp_path):
     x = np.linspace(0, 1, 16).reshape(4, 2, 2)
 
