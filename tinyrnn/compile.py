@@ -24,20 +24,19 @@ from .backends import (
     fetched,
     is_device,
     on_device,
-    speaks_dlpack,
-    taken,
 )
 from .errors import ArgumentError, BackendError, FallbackWarning, GraphError
 from .ir import Graph, check
 from .ir.check import ENABLED
-from .ir.node import Bits, without_collector
+from .ir.node import without_collector
 from .ir.ops.leaves import input_node
 from .locks import ForkSafeLock
 from .passes import concat, defer, fuse, gates, hoist, save, simplify
 from .shapes import show
+from .signatures import Found, read, resized, specified, specs, stand_ins, unique
 from .tensor import Tensor, as_tensor, changed, give
 from .tracing import Trace, tracing
-from .trees import flatten, is_array
+from .trees import flatten
 
 if TYPE_CHECKING:
     from .symbolic.prove import Proof
@@ -72,7 +71,7 @@ class Entry:
     def __init__(self, stages: list[tuple[str, Graph]], form: Callable[[list[Any]], Any], trace: Trace, backend: str,
                  strict: bool, arguments: tuple[Any, Any] = ((), {})) -> None:
         self.stages, self.form, self.trace, self.backend = stages, form, trace, backend
-        self.arguments = _specified(arguments)
+        self.arguments = specified(arguments)
         self.asked = backend  # what runs is the interpreter where no kernel exists
         self.graph = stages[-1][1]
         self.results = [k for k in self.graph.outputs if not k.startswith(_UPDATE)]
@@ -125,7 +124,7 @@ class Entry:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Every size of every array among the arguments."""
-        return tuple(n for spec in _specs(self.arguments) for n in spec.shape)
+        return tuple(n for spec in specs(self.arguments) for n in spec.shape)
 
     def kernels_cases(self, what: str, seed: int) -> list[Any]:
         """The kernels' results on random inputs against the graph as traced."""
@@ -141,44 +140,6 @@ class Entry:
         shapes = {k: "x".join(map(str, n.shape)) or "1" for k, n in graph.inputs.items()}
         found: list[Any] = kernels.kernels_cases(what, shapes, graph, run, held, seed)
         return found
-
-
-class Spec(NamedTuple):
-    """What is kept of an array among the arguments."""
-
-    shape: tuple[int, ...]
-    dtype: Any
-
-
-def _specified(tree: Any) -> Any:
-    """Arguments with a `Spec` in the place of every array."""
-    array = _array(tree)
-    return Spec(array.shape, array.dtype) if array is not None else _rebuilt(tree, _specified)
-
-
-def _specs(tree: Any) -> Iterator[Spec]:
-    if isinstance(tree, Spec):
-        yield tree
-    else:
-        for part in tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, (tuple, list)) else ():
-            yield from _specs(part)
-
-
-def _resized(tree: Any, sizes: Iterator[int]) -> Any:
-    """Arguments with zeros of other sizes in the place of every `Spec`."""
-    if isinstance(tree, Spec):
-        return np.zeros(tuple(next(sizes) for _ in tree.shape), tree.dtype)
-    return _rebuilt(tree, lambda part: _resized(part, sizes))
-
-
-def _rebuilt(tree: Any, f: Callable[[Any], Any]) -> Any:
-    """A tree of dicts, tuples and lists with `f` of each of its parts."""
-    if isinstance(tree, Mapping):
-        return {k: f(v) for k, v in tree.items()}
-    if isinstance(tree, (tuple, list)):
-        parts = [f(v) for v in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    return tree
 
 
 _UPDATE = "new value "
@@ -303,15 +264,15 @@ class Program:
             if sizes in seen:
                 continue
             seen.add(sizes)
-            args, keywords = _resized(entry.arguments, iter(sizes))
+            args, keywords = resized(entry.arguments, iter(sizes))
             arrays: Found = []
             for a, n in zip(args, self._names(args), strict=True):
-                _read(a, n, arrays)
-            _read(keywords, "", arrays)
+                read(a, n, arrays)
+            read(keywords, "", arrays)
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", FallbackWarning)
-                    other = self._trace(args, keywords, _unique(arrays))
+                    other = self._trace(args, keywords, unique(arrays))
             except Exception:  # a function may say anything of sizes that it was not written for
                 continue
             if other.executable is not None:
@@ -332,8 +293,8 @@ class Program:
     def _entry(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Entry, dict[str, npt.NDArray[Any]]]:
         """What was traced for arguments like these, and their arrays by name."""
         arrays: Found = []
-        key = (tuple(_read(a, n, arrays) for a, n in zip(args, self._names(args), strict=True)), _read(keywords, "", arrays))
-        values = _unique(arrays)
+        key = (tuple(read(a, n, arrays) for a, n in zip(args, self._names(args), strict=True)), read(keywords, "", arrays))
+        values = unique(arrays)
         with self._lock:
             entry = next((e for e in self.entries.get(key, ()) if e.trace.holds()), None)
             if entry is None:
@@ -349,7 +310,7 @@ class Program:
         trace = Trace()
         with without_collector(), tracing(trace):
             inputs = iter([Tensor(input_node(k, v.shape, v.dtype)) for k, v in values.items()])
-            result = self.function(*[_stand_ins(a, inputs) for a in args], **_stand_ins(keywords, inputs))
+            result = self.function(*[stand_ins(a, inputs) for a in args], **stand_ins(keywords, inputs))
             leaves, form = flatten(result)
             outputs = {_label(i, result): as_tensor(leaf).source() for i, leaf in enumerate(leaves)}
             outputs |= {f"{_UPDATE}{i}": node for i, node in enumerate(trace.updates.values())}
@@ -388,59 +349,6 @@ def _label(i: int, result: Any) -> str:
     flat = isinstance(result, Mapping) and all(
         isinstance(k, str) and isinstance(v, Tensor) and not k.startswith(_UPDATE) for k, v in result.items())
     return list(result)[i] if flat else f"result {i}"
-
-
-def _array(value: Any) -> npt.NDArray[Any] | None:
-    """The array behind an argument, on the host or on a GPU; None for what is not one."""
-    if isinstance(value, Tensor):
-        data: npt.NDArray[Any] = value.held()
-        return data
-    if isinstance(value, (np.ndarray, np.generic)) or (isinstance(value, list) and is_array(value)):
-        return np.asarray(value)
-    if speaks_dlpack(value):
-        found: npt.NDArray[Any] = taken(value)
-        return found
-    return None
-
-
-Found = list[tuple[str, npt.NDArray[Any]]]
-
-
-def _read(tree: Any, path: str, found: Found) -> Hashable:
-    """The signature of an argument; its arrays are added to `found`, each with its path."""
-    array = _array(tree)
-    if array is not None:
-        found.append((path, array))
-        return array.shape, array.dtype.str
-    if isinstance(tree, Mapping):
-        return type(tree), tuple((k, _read(v, f"{path}.{k}" if path else str(k), found)) for k, v in tree.items())
-    if isinstance(tree, (tuple, list)):
-        return type(tree), tuple(_read(v, f"{path}.{i}" if path else str(i), found) for i, v in enumerate(tree))
-    try:
-        hash(tree)
-    except TypeError:
-        raise ArgumentError(f"argument {path!r} is {type(tree).__name__}: expected arrays, tensors, tuples, lists and dicts "
-                            "of them, or values that can be hashed") from None
-    return type(tree), Bits(tree) if isinstance(tree, float) else tree
-
-
-def _unique(found: Found) -> dict[str, npt.NDArray[Any]]:
-    """The arrays by their paths; a path that two of them share gets a number."""
-    values: dict[str, npt.NDArray[Any]] = {}
-    for path, array in found:
-        name, k = path, 1
-        while name in values:
-            k += 1
-            name = f"{path}#{k}"
-        values[name] = array
-    return values
-
-
-def _stand_ins(tree: Any, inputs: Iterator[Tensor]) -> Any:
-    """An argument with the next placeholder for every array, in the order of `_read`."""
-    if _array(tree) is not None:
-        return next(inputs)
-    return _rebuilt(tree, lambda part: _stand_ins(part, inputs))
 
 
 @overload

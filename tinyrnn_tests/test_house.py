@@ -9,7 +9,7 @@ import tinyrnn
 
 ROOT = Path(tinyrnn.__file__).parent
 FLOORS = [{"errors", "shapes", "files", "locks", "trees"}, {"ir"}, {"domains", "cells", "passes"}, {"backends", "symbolic"},
-          {"tensor", "tracing", "functional", "compile", "losses", "randomness", "padding", "optim", "io", "train", "nn", "datasets", "testing"},
+          {"tensor", "tracing", "functional", "compile", "losses", "randomness", "padding", "signatures", "optim", "io", "train", "nn", "datasets", "testing"},
           {"analysis", "viz"},
           {"bench", "tour", "cli", "__main__"}]
 
