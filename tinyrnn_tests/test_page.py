@@ -30,7 +30,7 @@ def test_numbers_are_those_of_the_engine(name):
     ray = tr.xray(cell, steps=4, loss="sum")
     values = dict(study_cell(cell, 4).values)
     run = cell.unroll(4, {k: n for n, k in enumerate(cell.sizes, 2)}, gradients=True).run(values)
-    assert data["loss"] == pytest.approx(float(run["loss"]))
+    assert data["loss"] == pytest.approx(float(run["loss"]), rel=1e-3)  # four digits, as all numbers of a page
     states = [s for s in data["stops"] if s["way"] == "f" and re.fullmatch(r"[a-z][₁₂₃₄]", s["name"])]
     index = str.maketrans("₁₂₃₄", "1234")
     compared = 0
