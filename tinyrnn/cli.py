@@ -291,4 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TinyRNNError, OSError, UnicodeDecodeError) as error:
         print(printable(f"tinyrnn: {error}"), file=sys.stderr)
         return 1 if isinstance(error, ProofError) else 2
+    except MemoryError as error:
+        print(f"tinyrnn: this does not fit into memory: {error}", file=sys.stderr)
+        return 2
     return result

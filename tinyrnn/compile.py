@@ -126,7 +126,7 @@ class Entry:
         """Every size of every array among the arguments."""
         return tuple(n for spec in specs(self.arguments) for n in spec.shape)
 
-    def kernels_cases(self, what: str, seed: int) -> list[Any]:
+    def kernels_case(self, what: str, seed: int) -> Any:
         """The kernels' results on random inputs against the graph as traced."""
         def run(values: Mapping[Any, Any]) -> dict[str, Any]:
             nodes = (*self.graph.inputs.values(), *self.graph.leaves.values())
@@ -138,8 +138,7 @@ class Entry:
         random = {node for node, _ in self.trace.draws}  # they get their data when a program runs
         held = {n: n.at[0].data for n in graph.leaves.values() if n not in random}
         shapes = {k: "x".join(map(str, n.shape)) or "1" for k, n in graph.inputs.items()}
-        found: list[Any] = kernels.kernels_cases(what, shapes, graph, run, held, seed)
-        return found
+        return kernels.kernels_case(what, shapes, graph, run, held, seed)
 
 
 _UPDATE = "new value "
@@ -230,7 +229,8 @@ class Program:
 
         Passes are proved in the field.  The plan of kernels and memory is replayed; then the kernels run on random
         numbers, at the sizes that were traced and at others that the function takes, against the graph as traced, within
-        rounding.  Raises `ProofError` where anything differs.
+        rounding.  For other sizes the function is called again, as it was to trace it.  Raises `ProofError` where anything
+        differs.
         """
         began, entries = time.perf_counter(), [e for found in self.entries.values() for e in found]
         if not entries:
@@ -250,9 +250,9 @@ class Program:
         cases = [kernels.plan_case(what, entry.graph, entry.executable.plan)]
         if entry.backend != "cpu":
             return cases
-        cases += entry.kernels_cases(what, seed)
+        cases.append(entry.kernels_case(what, seed))
         for other in self._at_other_sizes(entry):
-            cases += other.kernels_cases(what, seed)
+            cases += [kernels.plan_case(what, other.graph, other.executable.plan), other.kernels_case(what, seed)]
         return cases
 
     def _at_other_sizes(self, entry: Entry) -> Iterator[Entry]:
@@ -269,12 +269,14 @@ class Program:
             for a, n in zip(args, self._names(args), strict=True):
                 read(a, n, arrays)
             read(keywords, "", arrays)
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", FallbackWarning)
-                    other = self._trace(args, keywords, unique(arrays))
-            except Exception:  # a function may say anything of sizes that it was not written for
-                continue
+            values, trace = unique(arrays), Trace()
+            with tracing(trace), warnings.catch_warnings():
+                warnings.simplefilter("ignore", FallbackWarning)
+                try:
+                    result = self._called(args, keywords, values)
+                except Exception:  # a function may say anything of sizes that it was not written for
+                    continue
+                other = self._entry_of(result, entry.arguments, values, trace)
             if other.executable is not None:
                 yield other
 
@@ -308,9 +310,17 @@ class Program:
     def _trace(self, args: tuple[Any, ...], keywords: Mapping[str, Any], values: Mapping[str, npt.NDArray[Any]]) -> Entry:
         """The traced graph and what each pass makes of it."""
         trace = Trace()
-        with without_collector(), tracing(trace):
+        with tracing(trace):
+            return self._entry_of(self._called(args, keywords, values), (args, keywords), values, trace)
+
+    def _called(self, args: Any, keywords: Mapping[str, Any], values: Mapping[str, npt.NDArray[Any]]) -> Any:
+        """What the function makes of placeholders."""
+        with without_collector():
             inputs = iter([Tensor(input_node(k, v.shape, v.dtype)) for k, v in values.items()])
-            result = self.function(*[stand_ins(a, inputs) for a in args], **stand_ins(keywords, inputs))
+            return self.function(*[stand_ins(a, inputs) for a in args], **stand_ins(keywords, inputs))
+
+    def _entry_of(self, result: Any, arguments: Any, values: Mapping[str, Any], trace: Trace) -> Entry:
+        with without_collector():
             leaves, form = flatten(result)
             outputs = {_label(i, result): as_tensor(leaf).source() for i, leaf in enumerate(leaves)}
             outputs |= {f"{_UPDATE}{i}": node for i, node in enumerate(trace.updates.values())}
@@ -322,7 +332,7 @@ class Program:
             for name, transform in PIPELINE:
                 graph = _unchanged(name, stages[-1][1], transform(stages[-1][1]))
                 stages.append((name, check(graph) if ENABLED else graph))
-        return Entry(stages, form, trace, self.backend, self.strict, (args, keywords))
+        return Entry(stages, form, trace, self.backend, self.strict, arguments)
 
 
 def _positional(function: Callable[..., Any]) -> list[str]:

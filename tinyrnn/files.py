@@ -11,6 +11,7 @@ from pathlib import Path
 
 PathLike = str | os.PathLike[str]
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+SHOWN = 40  # characters of a file's name that its temporary file has as well
 _LEFT = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 
@@ -19,7 +20,7 @@ def atomic_write(path: PathLike, data: bytes, mode: int = 0o666) -> None:
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(target.parent)!r} to write {target.name!r} into")
-    temporary = target.parent / f".{target.name[:40]}.{secrets.token_hex(8)}.tmp"
+    temporary = target.parent / f".{target.name[:SHOWN]}.{secrets.token_hex(8)}.tmp"
     handle = os.open(temporary, _NEW, mode)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -39,11 +40,11 @@ def atomic_write(path: PathLike, data: bytes, mode: int = 0o666) -> None:
             os.close(folder)
 
 
-def clear_leftovers(folder: PathLike, seconds: float = 0) -> None:
-    """Remove the temporary files of writers that were killed: those that are `seconds` old."""
+def clear_leftovers(folder: PathLike, name: str = "", seconds: float = 0) -> None:
+    """Remove the temporary files of writers that were killed: those for files whose name begins so, and `seconds` old."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if _LEFT.fullmatch(entry.name):
+            if _LEFT.fullmatch(entry.name) and entry.name.startswith(f".{name[:SHOWN]}"):
                 with contextlib.suppress(OSError):  # its writer, or another tidy process, was faster
                     if entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime >= seconds:
                         os.unlink(entry.path)

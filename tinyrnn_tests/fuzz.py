@@ -28,6 +28,7 @@ from tinyrnn.backends.cpu import engine, runtime
 from tinyrnn.errors import LoadError, TinyRNNError
 from tinyrnn.io.weights import checksum, read_weights
 from tinyrnn.nn.module import Module
+from tinyrnn.train import run as training
 from tinyrnn.train.checkpoint import NAME
 
 from .aliasing import Case, weighted
@@ -205,7 +206,7 @@ def mutant(raw, r, described):
         if r.random() < 0.3:
             head[r.choice(["x", "layers.0.weight", "a" * 2000, "\x1b[31m"])] = head.pop(name)
         elif r.random() < 0.5:
-            entry["dtype"] = r.choice(["I32", "F64", "F16", "U8", "BOOL", "BF16", "", 3])
+            entry["dtype"] = r.choice(["I32", "F64", "F16", "U8", "BOOL", "BF16", "", 3, [], {}, None])
         else:
             entry["shape"] = r.choice([entry["shape"][::-1], [10**9], [-1, 2], [0], [], [1.5], None, [*entry["shape"], 1]])
     return joined(head, body)
@@ -251,28 +252,46 @@ def models(seed):
     assert repr(loaded[0].summary()).replace("\n", "").isprintable()
 
 
-def _fit(folder):
-    x = np.linspace(0, 1, 24).reshape(4, 3, 2)
+def _fit(folder, streams):
+    """A run of two epochs; one that streams is in the middle of rows when it is saved."""
+    x = np.linspace(0, 1, 24).reshape(2, 6, 2)
     model = tr.nn.Sequential(tr.nn.GRU(2, 2, rng=0), tr.nn.Linear(2, 1, rng=0))
-    return model.fit(x, x[:, :, :1], loss="mse", optimizer=tr.optim.Adam(1e-2), epochs=2, batch_size=2, resume=folder, rng=0,
-                     backend="numpy", progress=False, callbacks=[tr.train.EarlyStopping("loss")])
+    optimizer = tr.optim.Adam(1e-2, schedule=tr.optim.Plateau(monitor="loss"))
+    return model.fit(x, x[:, :, :1], loss="mse", optimizer=optimizer, epochs=2, batch_size=2, resume=folder, rng=0, save_every=1,
+                     backend="numpy", progress=False, callbacks=[tr.train.EarlyStopping("loss")],
+                     **({"tbptt": 2} if streams else {"accumulate": 2}))
 
 
 @cache
-def checkpoint_file():
-    with tempfile.TemporaryDirectory() as folder:
-        _fit(folder)
-        return (Path(folder) / NAME).read_bytes()
+def checkpoint_file(streams):
+    """What a run that is killed at its fifth save leaves."""
+    saves, plain = [], training.write_checkpoint
+
+    def killed(*arguments):
+        plain(*arguments)
+        saves.append(1)
+        if len(saves) == (5 if streams else 2):
+            raise KeyboardInterrupt
+
+    training.write_checkpoint = killed
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            with contextlib.suppress(KeyboardInterrupt):
+                _fit(folder, streams)
+            return (Path(folder) / NAME).read_bytes()
+    finally:
+        training.write_checkpoint = plain
 
 
 def checkpoints(seed):
     """A damaged or forged checkpoint is a LoadError; nothing else is raised."""
     r = random.Random(seed)
-    raw = mutant(checkpoint_file(), r, ("run",))
+    streams = bool(r.random() < 0.6)
+    raw = mutant(checkpoint_file(streams), r, ("run",))
     raw = sealed(raw, ("run",)) if r.random() < 0.8 else raw
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / NAME).write_bytes(raw)
-        refused(lambda: _fit(folder))
+        refused(lambda: _fit(folder, streams))
 
 
 # ---- the cache of kernels
@@ -307,7 +326,7 @@ def spoil(files, r):
     if not data:
         return
     f, other = r.choice(list(data)), r.choice(list(data))
-    kind = r.randrange(7)
+    kind = r.randrange(8)
     if kind == 0:
         f.write_bytes(data[other])
         other.write_bytes(data[f])
@@ -323,6 +342,9 @@ def spoil(files, r):
         f.unlink()
         f.mkdir()
     elif kind == 5:
+        f.unlink()
+        os.mkfifo(f)
+    elif kind == 6:
         f.unlink()
         f.symlink_to("/dev/zero" if r.random() < 0.5 else "nowhere")
     else:
@@ -349,7 +371,7 @@ def main():
                 KINDS[name](seed)
             except Exception:
                 wrong += 1
-                print(f"{name} {seed}\n{traceback.format_exc(limit=-3)}", flush=True)
+                print(f"{name} {seed}\n{traceback.format_exc(limit=-8)}", flush=True)
             seed += 1
         print(f"{name}: seeds {args.seed} to {seed - 1}, {wrong} wrong so far", flush=True)
     return int(wrong > 0)

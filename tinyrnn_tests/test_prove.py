@@ -380,10 +380,51 @@ def test_programs_are_proved():
     proof = program.prove()
     assert proof.holds
     assert sum(c.method == "field" for c in proof.cases) == 2 * len(PIPELINE)
-    assert sum(c.method == "replay" for c in proof.cases) == 2
+    assert sum(c.method == "replay" for c in proof.cases) == sum(c.method == "floats" for c in proof.cases) >= 8
     assert {tuple(c.sizes.values()) for c in proof.cases if c.method == "floats"} >= {
         ("2x3",), ("4x3",), ("3x3",), ("1x3",), ("0x3",), ("5x3",)}
     assert "every read sees the value" in str(proof)
+
+
+def _pooled():
+    model = tr.nn.Sequential(tr.nn.Embedding(9, 4, rng=0), tr.nn.LSTM(4, 5, rng=0), tr.nn.Pool("max"), tr.nn.Linear(5, 3, rng=0)).eval()
+    rng = np.random.default_rng(0)
+    return (lambda i, y: tuple(tr.grad(tr.losses.cross_entropy(model(i), y), model.parameters())),
+            rng.integers(0, 9, (4, 6)), rng.integers(0, 3, 4))
+
+
+@pytest.mark.parametrize("make", [
+    _pooled, lambda: (lambda x: tr.grad(tr.sin(x * 1.5).max(-1).sum(), x), np.random.default_rng(1).normal(size=(4, 5)).astype("f")),
+    lambda: (lambda x: tr.softmax(x).sum(-1).astype("int64"), np.random.default_rng(2).normal(size=(4, 5))),
+    lambda: (lambda x: (tr.softmax(x).sum(-1) >= 1.0, tr.sign(tr.softmax(x).sum(-1) - 1.0)), np.random.default_rng(3).normal(size=(3, 5))),
+    lambda: (lambda x: tr.where(tr.softmax(x).sum(-1) < 1, 1.0, 0.0), np.random.default_rng(4).normal(size=(4, 5))),
+    lambda: (lambda x: tr.log(1 - tr.softmax(x).sum(-1)), np.random.default_rng(5).normal(size=(4, 5))),
+    lambda: (lambda x: tr.log(1.0 - tr.tanh(x * 10.0) ** 2).sum(-1), np.random.default_rng(6).normal(size=(4, 5))),
+    lambda: (lambda i, k=3: i * k + 1, np.arange(4))],
+    ids=["pooled model", "max", "truncated", "compared", "where", "log of nothing", "saturated", "whole numbers"])
+def test_honest_programs_are_proved(make):
+    """Rounding decides between branches in some of them, and two honest computations disagree there."""
+    function, *arguments = make()
+    program = Program(function)
+    program(*arguments)
+    assert program.prove().holds
+
+
+def test_kernels_that_refuse_or_take_what_the_graph_does_not_are_noticed(monkeypatch):
+    table = tr.tensor(np.arange(12.0).reshape(6, 2))
+    program = Program(lambda i: tr.gather(table, i))
+    program(np.array([1, 2]))
+    assert program.prove().holds
+
+    def refuses(self, given, outputs, threads):
+        raise tr.errors.IndexRangeError("index 0 is outside")
+
+    monkeypatch.setattr(runtime.Executable, "run", refuses)
+    with pytest.raises(ProofError, match="refuse what the graph computes"):
+        program.prove()
+    monkeypatch.setattr(runtime.Executable, "run", lambda self, given, outputs, threads: None)
+    with pytest.raises(ProofError, match="outside of its table"):
+        program.prove()
 
 
 def test_a_proof_of_a_program_covers_what_runs(monkeypatch):

@@ -149,6 +149,19 @@ def test_the_cache_has_a_limit_and_the_oldest_go_first(cache, monkeypatch):
     assert left == {names[0], names[4], names[5], names[6], "notes"}
 
 
+def test_what_is_no_file_stops_neither_the_cache_nor_its_limit(cache, monkeypatch):
+    monkeypatch.setattr(store, "LIMIT", 3000)
+    monkeypatch.setattr(store, "EVERY", 1)
+    (cache / f"{'a' * 64}.o").symlink_to("nowhere")
+    (cache / f"{'b' * 64}.o").mkdir()
+    os.mkfifo(cache / f"{'c' * 64}.o", 0o600)
+    for i in range(12):
+        store.store_object(f"{i:064x}", bytes(600))
+    assert sum(p.stat().st_size for p in cache.iterdir() if p.is_file()) <= 3000
+    for letter in "abc":
+        assert store.load_object(letter * 64) is None
+
+
 def test_leftovers_of_killed_writers_are_cleared(cache, tmp_path):
     identity = "f" * 64
     left = cache / f".{identity[:40]}.{'0' * 16}.tmp"
@@ -167,10 +180,12 @@ def test_leftovers_of_killed_writers_are_cleared(cache, tmp_path):
 
 def test_a_run_clears_what_a_killed_run_left(tmp_path):
     (tmp_path / f".checkpoint.safetensors.{'a' * 16}.tmp").write_bytes(b"half")
+    (tmp_path / f".model.safetensors.{'b' * 16}.tmp").write_bytes(b"somebody is writing this")
     model = tr.nn.Sequential(tr.nn.Linear(2, 1, rng=0))
     model.fit(np.ones((2, 2)), np.ones((2, 1)), loss="mse", optimizer=tr.optim.SGD(0.1), epochs=1, resume=tmp_path, progress=False,
               backend="numpy")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.safetensors", "lock"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f".model.safetensors.{'b' * 16}.tmp",
+                                                               "checkpoint.safetensors", "lock"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
@@ -264,6 +279,36 @@ def test_a_child_forked_while_a_program_runs_can_run_it():
             finally:
                 child.kill()
                 child.join()
+    finally:
+        stop.append(1)
+        thread.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_while_another_thread_compiles_can_compile(monkeypatch):
+    monkeypatch.setenv(store.VARIABLE, "off")
+    stop = []
+
+    def busy(seed):
+        while not stop:
+            tr.compile(lambda x: tr.tanh(x * 2.0) - x ** (3 + len(seed)))(np.ones(3))
+            seed.append(1)
+
+    thread = threading.Thread(target=busy, args=([],), daemon=True)
+    thread.start()
+    try:
+        for i in range(6):
+            pid = os.fork()
+            if not pid:
+                tr.compile(lambda x, i=i: tr.sin(tr.cos(x)) ** (5 + i))(np.ones(3))
+                os._exit(0)
+            waited = threading.Thread(target=os.waitpid, args=(pid, 0), daemon=True)
+            waited.start()
+            waited.join(60)
+            if waited.is_alive():
+                os.kill(pid, 9)
+            assert not waited.is_alive(), "the child hangs"
     finally:
         stop.append(1)
         thread.join()
@@ -371,7 +416,7 @@ def test_weights_of_another_dtype_or_shape_are_refused(tmp_path):
 
 def test_a_model_whose_layers_share_weights_is_loaded_within_its_own_size(tmp_path):
     shared = tr.nn.Linear(40, 40, rng=0)
-    model, path = saved(tmp_path, *[shared] * 30)
+    model, path = saved(tmp_path, *[shared] * 200)
     loaded = tr.load(path)
     assert len(loaded.parameters()) == 2
     x = np.ones((2, 40), "float32")
@@ -394,6 +439,11 @@ def test_loaders_raise_one_error_whose_text_can_be_printed(tmp_path):
         with pytest.raises(LoadError) as found:
             tr.load(path)
         assert str(found.value).replace("\n", "").isprintable(), change
+    for entry in ({"dtype": [], "shape": [1], "data_offsets": [0, 8]}, {"dtype": {}}, [], None, 1):
+        text = json.dumps({"a": entry}).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+        with pytest.raises(LoadError):
+            tr.load(path)
     for data in (b"", b"\0" * 8, raw[:40], b"\xff" * 64, pickle.dumps([1])):
         path.write_bytes(data)
         with pytest.raises(LoadError):
@@ -452,6 +502,24 @@ def test_a_checkpoint_must_be_that_of_its_run(tmp_path):
                     fit(2)
     path.write_bytes(raw)
     assert len(fit(3).epochs) == 3
+
+
+def test_a_run_with_numbers_of_numpy_in_its_history_goes_on(tmp_path):
+    x = np.linspace(0, 1, 16).reshape(4, 2, 2)
+
+    def note(epoch, numbers):
+        numbers |= {"rate": np.float64(0.5), "single": np.float32(0.25), "count": np.int64(epoch), "word": "good", "row": np.ones(2)}
+
+    def fit(epochs):
+        model = tr.nn.Sequential(tr.nn.Linear(2, 2, rng=0))
+        return model.fit(x, x, loss="mse", optimizer=tr.optim.SGD(1e-2), epochs=epochs, resume=tmp_path, rng=0, progress=False,
+                         backend="numpy", callbacks=[note])
+
+    fit(1)
+    found = fit(3).epochs
+    assert [e["count"] for e in found] == [1, 2, 3]
+    assert found[0]["rate"] == 0.5
+    assert isinstance(found[0]["rate"], float)
 
 
 # ---- small things

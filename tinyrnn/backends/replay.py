@@ -172,7 +172,7 @@ class _Frame:
         if self.buffer(read) is self.buffer(written):
             a, b = self.places(read, *of_read), self.places(written, *of_written)
             if a.size and b.size and np.shares_memory(a, b):
-                raise PlanError(f"{self.where}: operand {written} is written over operand {read}, which is still read")
+                raise PlanError(f"{self.where}: operand {written} is written over operand {read}, which is still needed")
 
 
 # ---- kernels: (frame, units of the share)
@@ -186,6 +186,10 @@ class _Rows:
         frame.takes(*(x.dtype for x in p.loads), *(x.dtype for x in p.stores))
         extents = [*frame.sizes[: p.rank], n] if p.columns or not p.rank else [n, *frame.sizes[: p.rank]]
         self.outer, self.inner = tuple(extents[:-1]), extents[-1]
+        computed = [x.dtype for x in p.loads] + [x.dtype for x in p.steps]
+        for store in p.stores:
+            if not np.can_cast(computed[store.value], store.dtype, "safe"):
+                raise PlanError(f"{frame.where}: {computed[store.value]} numbers are stored as {store.dtype}")
         rest = iter(frame.sizes[p.rank:])
         self.lie = [self._lies(access, p.columns and k >= len(p.loads), rest) for k, access in enumerate(p.accesses)]
 
@@ -221,6 +225,8 @@ class _Rows:
         """Entry by entry a kernel may write where it reads; what it passes over twice it may not."""
         frame, p, loads = self.frame, self.program, len(self.program.loads)
         for k in range(loads, len(self.lie)):
+            for other in range(k + 1, len(self.lie)):
+                frame.apart(k, self.lie[k], other, self.lie[other])
             for i in range(loads):
                 entrywise = frame.start[i] == frame.start[k] and self.lie[i] == self.lie[k]
                 if not entrywise or p.reduces or p.columns:

@@ -59,7 +59,7 @@ def load_object(identity: str) -> bytes | None:
         return None
     path = place / f"{identity}.o"
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_opened) as file:
             found = os.fstat(file.fileno())
             data = file.read() if _private(found) and stat.S_ISREG(found.st_mode) else b""
     except OSError:
@@ -72,6 +72,11 @@ def load_object(identity: str) -> bytes | None:
     return code
 
 
+def _opened(path: str, flags: int) -> int:
+    """Without waiting for a writer of a pipe, and through no link."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+
+
 def store_object(identity: str, code: bytes) -> None:
     """Keep object code; a cache that cannot be written is no error."""
     global _stored
@@ -81,20 +86,26 @@ def store_object(identity: str, code: bytes) -> None:
     with contextlib.suppress(OSError):
         atomic_write(place / f"{identity}.o", _sealed(identity, code) + code, 0o600)
         if _stored % EVERY == 0:
-            clear_leftovers(place, ABANDONED)
+            clear_leftovers(place, seconds=ABANDONED)
             _evict(place)
         _stored += 1
 
 
 def _evict(place: Path) -> None:
-    """Remove the kernels whose last use is longest ago, until three quarters of the limit are left."""
+    """Where kernels take more than the limit, remove those whose last use is longest ago, down to three quarters of it."""
+    found: list[tuple[float, int, str]] = []
     with os.scandir(place) as entries:
-        found = [(entry.stat(), entry.path) for entry in entries if _KERNEL.fullmatch(entry.name)]
-    total = sum(s.st_size for s, _ in found)
-    goal = LIMIT if total <= LIMIT else LIMIT * 3 // 4
-    for s, path in sorted(found, key=lambda f: f[0].st_mtime):
-        if total <= goal:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if _KERNEL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    s = entry.stat(follow_symlinks=False)
+                    found.append((s.st_mtime, s.st_size, entry.path))
+    total = sum(size for _, size, _ in found)
+    if total <= LIMIT:
+        return
+    for _, size, path in sorted(found):
+        if total <= LIMIT * 3 // 4:
             return
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(path)
-        total -= s.st_size
+            total -= size

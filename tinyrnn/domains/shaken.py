@@ -15,14 +15,12 @@ import numpy as np
 
 from ..ir.graph import Graph
 from ..ir.op import Op
-from ..ir.ops.leaves import LEAF
 from .float import Float
 
 MAGNIFIED = 1000.0  # unit roundoffs of each dtype by which a result is moved
-_EXACT = frozenset("reshape transpose slice place take put concat stack broadcast_to gather pick tag stop_gradient full "
-                   "literal iota one_hot argmax random_bits less less_equal equal not_equal both either negate sign "
-                   "astype".split())
-
+_EXACT_KINDS = ("leaf", "constant", "selection", "control")
+_EXACT = frozenset("reshape transpose slice place take put concat stack broadcast_to gather pick tag astype neg abs relu "
+                   "maximum minimum clip where".split())  # beside those kinds: moves, and choices among numbers that are there
 _SUMS = ("sum", "cumsum", "matmul", "einsum", "scatter_add", "add_n")
 
 
@@ -36,7 +34,7 @@ class Shaken(Float):
 
     def implementation(self, op: Op) -> Callable[..., Any]:
         plain = super().implementation(op)
-        if op.name in _EXACT or op is LEAF:
+        if op.kind in _EXACT_KINDS or op.name in _EXACT:
             return plain
 
         if op.name in _SUMS:  # partial sums are rounded, too
@@ -51,36 +49,45 @@ class Shaken(Float):
 
 
 def running_error(graph: Graph, values: Mapping[str, Any], runs: int = 3) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The outputs of a graph, and for each an array of how far rounding may move its entries."""
+    """The outputs of a graph, and for each an array of how far rounding may move its entries; infinity where rounding decides
+    between a number and none, or between whole numbers, so that two honest computations may disagree."""
     with np.errstate(all="ignore"):
         plain = graph.run(values)
         worst = {k: np.zeros(np.shape(y)) for k, y in plain.items()}
         for seed in range(runs):
             for k, y in graph.run(values, domain=Shaken(seed)).items():
-                if plain[k].dtype.kind == "f":
-                    moved = np.abs(y.astype(float) - plain[k].astype(float))
-                    worst[k] = np.fmax(worst[k], np.where(np.isfinite(moved), moved, 0.0))
+                worst[k] = np.maximum(worst[k], _moved(np.asarray(y), np.asarray(plain[k])))
     return plain, {k: w / MAGNIFIED for k, w in worst.items()}
 
 
-SLACK = 64  # times the running error, by which two orders of the same computation may differ
+def _moved(y: Any, plain: Any) -> Any:
+    """How far each entry lies from where it was."""
+    if plain.dtype.kind != "f":
+        return np.where(y == plain, 0.0, np.inf)
+    same = (y == plain) | (np.isnan(y) & np.isnan(plain))
+    moved = np.abs(y.astype(float) - plain.astype(float))
+    return np.where(same, 0.0, np.where(np.isfinite(moved), moved, np.inf))
 
 
-def difference(found: Any, expected: Any, error: Any) -> str:
+SLACK = 64.0  # times the running error, by which two orders of the same computation may differ
+
+
+def difference(found: Any, expected: Any, error: Any, slack: float = SLACK) -> str:
     """What is wrong with an output, in words; empty where it is the same computation: NaN and infinity in the same places,
-    finite numbers within `SLACK` times the running error (and of the largest of their array), all others equal."""
+    finite numbers within `slack` times the running error (and of the largest of their array), all others equal."""
     x, y = np.asarray(found), np.asarray(expected)
     if (x.shape, x.dtype) != (y.shape, y.dtype):
         return f"{x.dtype}{x.shape}, expected {y.dtype}{y.shape}"
+    decided = np.isfinite(error)
     if y.dtype.kind != "f":
-        wrong = x != y
+        wrong = (x != y) & decided
         return f"{x[wrong].flat[0]} where {y[wrong].flat[0]} was expected" if wrong.any() else ""
-    if (np.isnan(x) != np.isnan(y)).any() or (x[np.isinf(y)] != y[np.isinf(y)]).any():
+    if ((np.isnan(x) != np.isnan(y)) & decided).any() or ((x != y) & np.isinf(y) & decided).any():
         return "NaN or infinity in other places"
-    finite = np.isfinite(y)
+    finite = np.isfinite(y) & decided
     with np.errstate(all="ignore"):
         off = np.abs(x.astype(float) - y.astype(float))[finite]
-        size = np.broadcast_to(error.max(initial=0.0), y.shape) + np.finfo(y.dtype).eps * np.abs(y).astype(float)
-        allowed = SLACK * size[finite] + np.finfo(y.dtype).tiny
+        size = np.max(error[decided], initial=0.0) + np.finfo(y.dtype).eps * np.abs(y[finite]).astype(float)
+        allowed = slack * size + np.finfo(y.dtype).tiny
     beyond = ~(off <= allowed)
     return f"off by {off[beyond].max():.2e}, allowed {allowed[beyond].max():.2e}" if beyond.any() else ""

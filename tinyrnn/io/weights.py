@@ -83,8 +83,9 @@ def _check_header(data: bytes, path: PathLike) -> dict[str, str]:
         raise LoadError(f"{path}: the metadata are not text")
     if len(header) > MAX_TENSORS:
         raise LoadError(f"{path}: {len(header):,} tensors; at most {MAX_TENSORS:,} are read")
+    body = memoryview(data)[8 + size :]
     for name, entry in header.items():
-        _check_entry(name, entry, data[8 + size :], path)
+        _check_entry(name, entry, body, path)
     return metadata
 
 
@@ -95,14 +96,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_entry(name: str, entry: Any, body: bytes, path: PathLike) -> None:
+def _check_entry(name: str, entry: Any, body: memoryview, path: PathLike) -> None:
     if not name or not name.isprintable() or len(name) > 1000 or ".." in name or "/" in name or "\\" in name:
         raise LoadError(f"{path}: {name[:40]!r} is not a name of a tensor")
-    if not isinstance(entry, dict) or entry.get("dtype") not in _DTYPES:
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in _DTYPES:
         kind = entry.get("dtype") if isinstance(entry, dict) else entry
         raise LoadError(f"{path}: tensor {name!r} has dtype {kind!r}; known are {', '.join(sorted(_DTYPES))}")
     offsets = entry.get("data_offsets")
     if not isinstance(offsets, list) or [type(i) for i in offsets] != [int, int]:
         raise LoadError(f"{path}: tensor {name!r} does not say where its data are")
-    if entry["dtype"] == "BOOL" and body[slice(*offsets)].strip(b"\x00\x01"):
+    if entry["dtype"] == "BOOL" and bytes(body[slice(*offsets)]).strip(b"\x00\x01"):
         raise LoadError(f"{path}: tensor {name!r} holds bools that are neither 0 nor 1")

@@ -42,7 +42,8 @@ def _bidirectional(layer: Any, merge: str | None) -> Module:
     return Bidirectional(inner, merge)
 
 
-MOST_SHARED = 2**26  # numbers of shared arrays that stand in several places while a model is built
+MOST_SHARED = 2**26  # numbers of shared arrays that may stand in several places while a model is built, or this many times
+MOST_PLACES = 256    # the numbers of the file
 
 KINDS: dict[str, Callable[..., Module]] = {
     "Bidirectional": _bidirectional, "Dropout": Dropout, "Embedding": Embedding,
@@ -120,10 +121,11 @@ def _check_texts(metadata: Mapping[str, str], arrays: Mapping[str, Any], form: A
 
 
 def _entries(arrays: Mapping[str, Any], shared: Any) -> int:
-    """How many numbers the model may be built of: those of the file, and once more those that stand in several places."""
+    """How many numbers the model may be built of: those of the file, and those that stand in several places once for each."""
     named = [v for v in shared.values() if isinstance(v, str)] if isinstance(shared, dict) else []
     again: int = sum(arrays[v].size for v in named if v in arrays)
-    return sum(int(a.size) for a in arrays.values()) + min(again, MOST_SHARED)
+    own = sum(int(a.size) for a in arrays.values())
+    return own + min(again, max(MOST_SHARED, MOST_PLACES * own))
 
 
 def _check_dtypes(model: Module, arrays: Mapping[str, Any]) -> None:

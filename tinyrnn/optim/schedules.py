@@ -131,4 +131,4 @@ class Plateau:
         return {"scale": self._scale, "best": self._best, "waited": self._waited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._scale, self._best, self._waited = state["scale"], state["best"], state["waited"]
+        self._scale, self._best, self._waited = float(state["scale"]), float(state["best"]), int(state["waited"])

@@ -6,25 +6,27 @@ import functools
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..compile import Program
-from ..errors import ArgumentError, IndexRangeError, LoadError, NonFiniteError, TinyRNNError
+from ..errors import ArgumentError, IndexRangeError, LoadError, NonFiniteError
 from ..files import clear_leftovers
 from ..optim import Optimiser
 from ..randomness import new_key
 from ..tensor import Tensor
 from .blame import blame
 from .callbacks import Callback, StopTraining
-from .checkpoint import Lock, check_arrays, read_checkpoint, write_checkpoint
+from .checkpoint import NAME, Lock, check_arrays, read_checkpoint, write_checkpoint
 from .data import Batch, Batches, Piece, parts_of
 from .history import History
 from .task import FINITE, Task
 
 SAVE_SECONDS = 30.0
+MOST_STEPS = 2**53  # counters beyond are not those of a run
 
 
 class Mean:
@@ -239,7 +241,7 @@ class Run:
         """Go on from the run's folder, where it holds a checkpoint."""
         assert self.folder is not None
         self.lock = Lock(self.folder)
-        clear_leftovers(self.folder)
+        clear_leftovers(self.folder, NAME)
         found = read_checkpoint(self.folder)
         if found is None:
             return
@@ -248,8 +250,8 @@ class Run:
             self._check_arrays(found)
             self._check_counters(found)
             self._take_over(found)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-            if isinstance(error, TinyRNNError):
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+            if isinstance(error, LoadError):
                 raise
             raise LoadError(f"the checkpoint in {self.folder} does not fit this run ({error}); remove it to begin "
                             "anew") from None
@@ -272,18 +274,26 @@ class Run:
 
     def _check_counters(self, found: Mapping[str, Any]) -> None:
         """Numbers are numbers, and the generator can be put where it was."""
-        for k, most in (("epoch", None), ("done", len(self.pieces))):
-            n = found[k]
-            if type(n) is not int or n < 0 or (most is not None and n > most):
+        counters = {"epoch": (found["epoch"], MOST_STEPS), "done": (found["done"], len(self.pieces)),
+                    "step": (found["optimizer"].get("step", 0), MOST_STEPS)}
+        for k, (n, most) in counters.items():
+            if type(n) is not int or not 0 <= n <= most:
                 raise ValueError(f"its {k} is {n!r}")
-        if type(found["optimizer"].get("step", 0)) is not int or type(found["stopped"]) is not bool:
-            raise ValueError("its counters are not numbers")
-        epochs = found["history"]
-        if not isinstance(epochs, list) or not all(isinstance(e, dict) and all(
-                isinstance(v, (int, float)) for v in e.values()) for e in epochs):
-            raise ValueError("its history is not a list of numbers by name")
+        if type(found["stopped"]) is not bool:
+            raise ValueError("whether it stopped is no bool")
+        epochs, totals = found["history"], found["totals"]
+        if not isinstance(epochs, list) or len(epochs) != found["epoch"] or not all(isinstance(e, dict) for e in epochs):
+            raise ValueError("its history is not one entry for each epoch")
+        if not isinstance(totals, dict) or not all(isinstance(k, str) and _numeric(v) for k, v in totals.items()):
+            raise ValueError("its totals are not numbers by name")
         for k in ("weight", "gathered"):
-            float(found[k])
+            if not _numeric(found[k]) or not 0 <= float(found[k]) < inf:
+                raise ValueError(f"its {k} is {found[k]!r}")
+        mean = Mean()
+        mean.totals, mean.weight = totals, found["weight"]
+        self.task.finished(mean.value())  # totals of another shape are refused here
+        if not isinstance(found["reason"], (str, type(None))):
+            raise ValueError("its reason to stop is no text")
         for k in ("rng", "before"):
             type(self.rng.bit_generator)().state = found[k]
 
@@ -305,7 +315,24 @@ class Run:
         self.rng.bit_generator.state = found["rng"]
         self.epoch, self.done, self.carried, self.gathered = (found[k] for k in ("epoch", "done", "carried", "gathered"))
         self.mean.totals, self.mean.weight = found["totals"], found["weight"]
-        self.history.epochs, self.history.stopped, self.stopped = found["history"], found["reason"], found["stopped"]
+        self.history.epochs = [{k: v.item() if isinstance(v, np.ndarray) and not v.ndim else v for k, v in numbers.items()}
+                               for numbers in found["history"]]
+        self.history.stopped, self.stopped = found["reason"], found["stopped"]
+        if self.carried is not None and self.done < len(self.pieces):
+            self._trace_step()  # a state that does not belong to the model is refused here
+
+    def _trace_step(self) -> None:
+        """Trace the next step with what is carried, without running it."""
+        given = {**self.batches.batch(self.pieces[self.done]), "key": np.zeros(2, np.uint32), "state": self.carried}
+        if self.accumulate == 1:
+            self.task.training.trace(**given, numbers=self._numbers())
+        else:
+            self.task.gathering.trace(**given, weight=np.float64(1))
+
+
+def _numeric(value: Any) -> bool:
+    """Whether a value is one finite or infinite number."""
+    return isinstance(value, (int, float)) or (isinstance(value, np.ndarray) and value.dtype.kind in "fiu")
 
 
 def _spelled(function: Any) -> str:

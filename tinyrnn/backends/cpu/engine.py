@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from functools import cache
@@ -15,7 +16,6 @@ import llvmlite
 from llvmlite import binding, ir
 
 from ...errors import BackendError
-from ...locks import ForkSafeLock
 from ..store import load_object, store_object
 
 PASSES = ("simplify_cfg", "instruction_combine", "new_gvn", "instruction_combine", "simplify_cfg")
@@ -74,8 +74,7 @@ def _started() -> None:
 @cache
 def _machine(target: Target) -> Any:
     _started()
-    triple = binding.Target.from_default_triple()
-    return triple.create_target_machine(cpu=target.cpu, features=target.features, opt=2, jit=True)
+    return _machine_of_its_own(target)
 
 
 def object_code(module: Any, target: Target, passes: bool) -> bytes:
@@ -96,6 +95,12 @@ def object_code(module: Any, target: Target, passes: bool) -> bytes:
 Emitters = Mapping[Hashable, Callable[[Any, str], None]]
 
 
+_LLVM = threading.RLock()
+"""Held by whoever compiles or frees code, and across a fork: LLVM has locks of its own, which a child would find closed."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_LLVM.acquire, after_in_parent=_LLVM.release, after_in_child=_LLVM.release)
+
+
 class Code:
     """The machine code of one module, which is freed when nobody holds it any more."""
 
@@ -104,6 +109,10 @@ class Code:
         self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
         self.addresses: dict[Hashable, int] = {key: self._engine.get_function_address(name) for key, name in names.items()}
+
+    def __del__(self, lock: threading.RLock = _LLVM) -> None:  # a default outlives the module
+        with lock:
+            self.__dict__.pop("_engine", None)
 
 
 class Library:
@@ -115,7 +124,6 @@ class Library:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self._lock = ForkSafeLock()
         self._held: WeakValueDictionary[Hashable, Code] = WeakValueDictionary()
         self._latest: deque[Code] = deque(maxlen=LATEST)
 
@@ -124,7 +132,7 @@ class Library:
 
     def require(self, wanted: Emitters, passes: bool = True) -> dict[Hashable, Code]:
         """The code of every function; what is not there yet is compiled, all of it in one module."""
-        with self._lock:
+        with _LLVM:
             there = {k: code for k in wanted if (code := self._held.get(k)) is not None}
             missing = {k: emit for k, emit in wanted.items() if k not in there}
             if missing:

@@ -25,6 +25,7 @@ from .engine import Code, Target, host, library
 from .rows import emit_rows
 
 THREADS = "TINYRNN_THREADS"
+MOST_THREADS = 1024
 WORTHWHILE = 400_000       # operations below which an item is not shared among threads
 ENOUGH = 12_000_000        # operations below which waking other threads costs more than they give
 WIDE = 200_000             # operations from which a single call within a turn is shared
@@ -72,8 +73,8 @@ def default_threads() -> int:
 
 
 def checked_threads(threads: Any) -> int:
-    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1:
-        raise ArgumentError(f"threads={threads!r}: expected a whole number from 1 (or set {THREADS})")
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 1 <= threads <= MOST_THREADS:
+        raise ArgumentError(f"threads={threads!r}: expected a whole number from 1 to {MOST_THREADS} (or set {THREADS})")
     return int(threads)
 
 
