@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from types import TracebackType
+from typing import Any
 from weakref import WeakSet
 
+_RLock: Any = type(threading.RLock())
 
-class ForkSafeLock:
+
+class ForkSafeLock(_RLock):  # type: ignore[misc]  # the class of Python's own lock, which has no public name
     """A lock for `with`, which a thread may take again while it has it."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
         _LOCKS.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._lock.release()
 
     def renew(self) -> None:
         """Open it, unless the forking thread itself has it: that one goes on in the child."""
-        if self._lock.acquire(blocking=False):
-            self._lock.release()
+        if self.acquire(blocking=False):
+            self.release()
         else:
-            self._lock = threading.RLock()
+            self._at_fork_reinit()
 
 
 _LOCKS: WeakSet[ForkSafeLock] = WeakSet()

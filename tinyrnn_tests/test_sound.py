@@ -314,25 +314,26 @@ def test_a_child_forked_while_another_thread_compiles_can_compile(monkeypatch):
         thread.join()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_lock_that_others_held_is_open_after_a_fork_and_ones_own_is_kept():
-    lock, held, leave = ForkSafeLock(), threading.Event(), threading.Event()
+    others, own, held, leave = ForkSafeLock(), ForkSafeLock(), threading.Event(), threading.Event()
 
     def hold():
-        with lock:
+        with others:
             held.set()
             leave.wait()
 
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait()
-    old = lock._lock
-    lock.renew()  # as the child does
-    assert lock._lock is not old
-    with lock:
-        own = lock._lock
-        lock.renew()
-        assert lock._lock is own
-    lock._lock = old
+    with own:
+        pid = os.fork()
+        if not pid:
+            own.release()  # it is still held: a lock that was opened would refuse
+            os._exit(0 if others.acquire(blocking=False) and own.acquire(blocking=False) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert not others.acquire(blocking=False)
     leave.set()
     thread.join()
 
