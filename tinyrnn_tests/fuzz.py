@@ -252,10 +252,13 @@ def models(seed):
     assert repr(loaded[0].summary()).replace("\n", "").isprintable()
 
 
-def _fit(folder, streams):
+def _model():
+    return tr.nn.Sequential(tr.nn.GRU(2, 2, rng=0), tr.nn.Linear(2, 1, rng=0))
+
+
+def _fit(model, folder, streams):
     """A run of two epochs; one that streams is in the middle of rows when it is saved."""
     x = np.linspace(0, 1, 24).reshape(2, 6, 2)
-    model = tr.nn.Sequential(tr.nn.GRU(2, 2, rng=0), tr.nn.Linear(2, 1, rng=0))
     optimizer = tr.optim.Adam(1e-2, schedule=tr.optim.Plateau(monitor="loss"))
     return model.fit(x, x[:, :, :1], loss="mse", optimizer=optimizer, epochs=2, batch_size=2, resume=folder, rng=0, save_every=1,
                      backend="numpy", progress=False, callbacks=[tr.train.EarlyStopping("loss")],
@@ -277,21 +280,24 @@ def checkpoint_file(streams):
     try:
         with tempfile.TemporaryDirectory() as folder:
             with contextlib.suppress(KeyboardInterrupt):
-                _fit(folder, streams)
+                _fit(_model(), folder, streams)
             return (Path(folder) / NAME).read_bytes()
     finally:
         training.write_checkpoint = plain
 
 
 def checkpoints(seed):
-    """A damaged or forged checkpoint is a LoadError; nothing else is raised."""
+    """A damaged or forged checkpoint is a LoadError, which changes no weight; nothing else is raised."""
     r = random.Random(seed)
     streams = bool(r.random() < 0.6)
     raw = mutant(checkpoint_file(streams), r, ("run",))
     raw = sealed(raw, ("run",)) if r.random() < 0.8 else raw
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / NAME).write_bytes(raw)
-        refused(lambda: _fit(folder, streams))
+        model = _model()
+        before = model.state_dict()
+        if refused(lambda: _fit(model, folder, streams)):
+            assert all((model.state_dict()[k] == a).all() for k, a in before.items()), "weights were changed"
 
 
 # ---- the cache of kernels

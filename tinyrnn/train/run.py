@@ -249,6 +249,7 @@ class Run:
             self._check_setup(found["setup"])
             self._check_arrays(found)
             self._check_counters(found)
+            self._check_state(found["carried"], found["done"])
             self._take_over(found)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
             if isinstance(error, LoadError):
@@ -297,6 +298,20 @@ class Run:
         for k in ("rng", "before"):
             type(self.rng.bit_generator)().state = found[k]
 
+    def _check_state(self, carried: Any, done: int) -> None:
+        """Trace the next step with what is carried, without running it: a state that is not the model's is refused there."""
+        if carried is None or done == len(self.pieces):
+            return
+        given = {**self.batches.batch(self.pieces[done]), "key": np.zeros(2, np.uint32), "state": carried}
+        self.task.model.train()
+        try:
+            if self.accumulate == 1:
+                self.task.training.trace(**given, numbers=self._numbers())
+            else:
+                self.task.gathering.trace(**given, weight=np.float64(1))
+        finally:
+            self.task.model.eval()
+
     def _take_over(self, found: Mapping[str, Any]) -> None:
         """Everything into its place; what may still refuse comes before the weights."""
         for c, state in zip(self.callbacks, found["callbacks"], strict=True):
@@ -318,16 +333,6 @@ class Run:
         self.history.epochs = [{k: v.item() if isinstance(v, np.ndarray) and not v.ndim else v for k, v in numbers.items()}
                                for numbers in found["history"]]
         self.history.stopped, self.stopped = found["reason"], found["stopped"]
-        if self.carried is not None and self.done < len(self.pieces):
-            self._trace_step()  # a state that does not belong to the model is refused here
-
-    def _trace_step(self) -> None:
-        """Trace the next step with what is carried, without running it."""
-        given = {**self.batches.batch(self.pieces[self.done]), "key": np.zeros(2, np.uint32), "state": self.carried}
-        if self.accumulate == 1:
-            self.task.training.trace(**given, numbers=self._numbers())
-        else:
-            self.task.gathering.trace(**given, weight=np.float64(1))
 
 
 def _numeric(value: Any) -> bool:

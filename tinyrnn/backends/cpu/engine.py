@@ -97,6 +97,7 @@ Emitters = Mapping[Hashable, Callable[[Any, str], None]]
 
 _LLVM = threading.RLock()
 """Held by whoever compiles or frees code, and across a fork: LLVM has locks of its own, which a child would find closed."""
+_UNUSED: list[Any] = []  # engines that nobody runs, freed by the next one who has the lock
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_LLVM.acquire, after_in_parent=_LLVM.release, after_in_child=_LLVM.release)
 
@@ -110,9 +111,13 @@ class Code:
         self._engine.finalize_object()
         self.addresses: dict[Hashable, int] = {key: self._engine.get_function_address(name) for key, name in names.items()}
 
-    def __del__(self, lock: threading.RLock = _LLVM) -> None:  # a default outlives the module
-        with lock:
-            self.__dict__.pop("_engine", None)
+    def __del__(self, lock: threading.RLock = _LLVM, unused: list[Any] = _UNUSED) -> None:  # defaults outlive the module
+        unused.append(self.__dict__.pop("_engine", None))
+        if lock.acquire(blocking=False):  # whoever collects garbage may hold other locks, and must not wait here
+            try:
+                unused.clear()
+            finally:
+                lock.release()
 
 
 class Library:
@@ -133,6 +138,7 @@ class Library:
     def require(self, wanted: Emitters, passes: bool = True) -> dict[Hashable, Code]:
         """The code of every function; what is not there yet is compiled, all of it in one module."""
         with _LLVM:
+            _UNUSED.clear()
             there = {k: code for k in wanted if (code := self._held.get(k)) is not None}
             missing = {k: emit for k, emit in wanted.items() if k not in there}
             if missing:
