@@ -265,11 +265,8 @@ class Program:
                 continue
             seen.add(sizes)
             args, keywords = resized(entry.arguments, iter(sizes))
-            arrays: Found = []
-            for a, n in zip(args, self._names(args), strict=True):
-                read(a, n, arrays)
-            read(keywords, "", arrays)
-            values, trace = unique(arrays), Trace()
+            _, values = self._read(args, keywords)
+            trace = Trace()
             with tracing(trace), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FallbackWarning)
                 try:
@@ -292,11 +289,15 @@ class Program:
         """What positional arguments are called in the graph: as the function calls them."""
         return [self._parameters[i] if i < len(self._parameters) else f"argument {i}" for i in range(len(args))]
 
-    def _entry(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Entry, dict[str, npt.NDArray[Any]]]:
-        """What was traced for arguments like these, and their arrays by name."""
+    def _read(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Hashable, dict[str, npt.NDArray[Any]]]:
+        """The signature of arguments, and their arrays by name."""
         arrays: Found = []
         key = (tuple(read(a, n, arrays) for a, n in zip(args, self._names(args), strict=True)), read(keywords, "", arrays))
-        values = unique(arrays)
+        return key, unique(arrays)
+
+    def _entry(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Entry, dict[str, npt.NDArray[Any]]]:
+        """What was traced for arguments like these, and their arrays by name."""
+        key, values = self._read(args, keywords)
         with self._lock:
             entry = next((e for e in self.entries.get(key, ()) if e.trace.holds()), None)
             if entry is None:

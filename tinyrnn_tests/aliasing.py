@@ -75,9 +75,8 @@ class Case:
             new, y = self.step(tr, list(states), list(slices), constants)
             return tuple(new), (y, new[0])
 
-        zeros = tr.zeros_like(h0) if hasattr(tr, "zeros_like") else h0 * 0.0
-        finals, ys = tr.scan(body, tuple(self.first(x, h0, sequences, zeros)), tuple(sequences), lengths=self.lengths,
-                             reverse=self.reverse)
+        start = tuple(self.first(x, h0, sequences, h0 * 0.0))
+        finals, ys = tr.scan(body, start, tuple(sequences), lengths=self.lengths, reverse=self.reverse)
         return self.results(tr, finals, ys, sequences)
 
     def results(self, m, finals, ys, sequences):

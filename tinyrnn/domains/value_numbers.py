@@ -9,7 +9,7 @@ of variables in programs", 1988).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Any
 
@@ -34,7 +34,7 @@ def _mixed(x: Any) -> Numbers:
     return np.asarray(x ^ (x >> _SHIFT[2]))
 
 
-@cache
+@lru_cache(4096)
 def _key(what: Any) -> np.uint64:
     """An odd number of 64 bits that stands for a name."""
     return np.uint64(int.from_bytes(blake2b(repr(what).encode(), digest_size=8).digest(), "little") | 1)

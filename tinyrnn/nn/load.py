@@ -90,7 +90,8 @@ def _key(holder: Any, part: str) -> Any:
 def load(path: PathLike) -> Module:
     """The model that `save` wrote, equations and all; ready for use (evaluation mode).
 
-    A file that is damaged, or not one of these, is a `LoadError`; it takes no more memory than its own arrays do.
+    A file that is damaged, or not one of these, is a `LoadError`.  No more numbers are made than the file holds, and once
+    more for each place of weights that are shared; a file that cannot be opened is an OSError.
     """
     arrays, metadata = read_weights(path)
     if not metadata.get("model"):

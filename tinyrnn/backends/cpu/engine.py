@@ -132,9 +132,6 @@ class Library:
         self._held: WeakValueDictionary[Hashable, Code] = WeakValueDictionary()
         self._latest: deque[Code] = deque(maxlen=LATEST)
 
-    def __len__(self) -> int:
-        return len(self._held)
-
     def require(self, wanted: Emitters, passes: bool = True) -> dict[Hashable, Code]:
         """The code of every function; what is not there yet is compiled, all of it in one module."""
         with _LLVM:
