@@ -224,7 +224,7 @@ class Program:
         sizes = [n.dtype.itemsize * int(np.prod(n.shape, dtype=np.int64)) for n in entry.graph.nodes]
         return Cost(sum(n.op.flops(n) for n in entry.graph.nodes), 2 * sum(sizes), sum(sizes))
 
-    def prove(self, *, rng: int = 0) -> Proof:
+    def prove(self, *, rng: int | np.random.Generator | None = None) -> Proof:
         """Every pass kept every value, in each signature that was traced, and what was compiled computes it.
 
         Passes are proved in the field.  The plan of kernels and memory is replayed; then the kernels run on random
@@ -238,8 +238,8 @@ class Program:
         pairs = [(f"{name} {i}", before, after) for i, entry in enumerate(entries, 1)
                  for (_, before), (name, after) in pairwise(entry.stages)]
         prover = import_module("tinyrnn.symbolic.prove")  # loaded on first use: most programs are never proved
-        proof: Proof = prover.equal_graphs("program", pairs, rng, began)
-        cases = [c for i, entry in enumerate(entries, 1) for c in self._compiled_cases(str(i), entry, rng)]
+        proof: Proof = prover.equal_graphs("program", pairs, prover.run_seed(rng), began)
+        cases = [c for i, entry in enumerate(entries, 1) for c in self._compiled_cases(str(i), entry, proof.seed)]
         return replace(proof, cases=(*proof.cases, *cases), seconds=time.perf_counter() - began)
 
     def _compiled_cases(self, what: str, entry: Entry, seed: int) -> list[Any]:

@@ -56,6 +56,10 @@ class BackendError(TinyRNNError, RuntimeError):
     """A backend or domain that cannot run what was asked."""
 
 
+class UndefinedError(BackendError):
+    """An exact run that meets a number which is not defined: 1/0, or a NaN that decides a branch."""
+
+
 class OutOfMemoryError(BackendError, MemoryError):
     """No room on the device for what a plan needs."""
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BackendError
+from ..errors import BackendError, UndefinedError
 from ..ir.node import DType
 from ..shapes import Shape
 from .domain import Domain
@@ -38,6 +38,7 @@ class Ring(Protocol):
 
     def number(self, value: Fraction) -> Any: ...
     def unknown(self, what: str) -> Any: ...
+    def decide(self, a: Array, b: Array) -> None: ...
     def add(self, a: Array, b: Array) -> Array: ...
     def sub(self, a: Array, b: Array) -> Array: ...
     def neg(self, a: Array) -> Array: ...
@@ -160,11 +161,6 @@ _NEAR: dict[str, Callable[[Array], Array]] = {
     "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "reciprocal": np.reciprocal}
 
 
-def _rounded(k: float) -> float:
-    """12 digits of an exponent: that of a gradient, k - 1, was rounded in floating point (1.3 - 1 is not 0.3)."""
-    return float(f"{k:.12g}")
-
-
 def _free(name: str) -> Callable[[Exact, Element], Element]:
     """A domain's method that gives a function a free output."""
     return lambda self, x: self.function(name, x)
@@ -177,6 +173,7 @@ class Exact(Domain):
         self.ring, self.name = ring, ring.name
         self.branches = 0
         self._powers: dict[tuple[Hashable, Hashable], Element] = {}
+        self._exponents: dict[float, Fraction] = {}
 
     # ---- numbers in and out
 
@@ -236,7 +233,7 @@ class Exact(Domain):
         if not x.fixed:
             return self.function("reciprocal", x)
         if not np.all(x.near):
-            raise BackendError("a division by a known zero")
+            raise UndefinedError("a division by a known zero")
         return Element(self, 1 / x.near, self.ring.reciprocal(x.value), None, True)
 
     tanh: Any = _free("tanh")
@@ -285,26 +282,38 @@ class Exact(Domain):
 
     def powk(self, x: Any, k: float) -> Any:
         """x^k for a known k, with d(x^k) = k x^(k-1) dx; the reciprocal of a whole power is a product of reciprocals."""
-        factor, k = self.lift(k), _rounded(k)
-        still, tangent = x.steady(), None
-        y = self._known_power(still, k)
+        exponent, still, tangent = self._exponent(float(k)), x.steady(), None
+        y = self._known_power(still, exponent)
         if x.tangent is not None:
-            slope = self._known_power(still, _rounded(k - 1)).value
-            tangent = self.ring.mul(self.ring.mul(factor.value, slope), x.tangent)
+            slope = self._known_power(still, exponent - 1).value
+            tangent = self.ring.mul(self.ring.mul(self.lift(k).value, slope), x.tangent)
         return Element(self, y.near, y.value, tangent)
 
-    def _known_power(self, x: Element, k: float) -> Element:
+    def _exponent(self, k: float) -> Fraction:
+        """The decimal that was written; but where k is one less or more than a known exponent, rounded (1.3 - 1 is not 0.3 in
+        floating point), it is exactly that: a gradient has such exponents."""
+        if k not in self._exponents:
+            found = [exact + j for j in (-1, 1, -2, 2) for known, exact in self._exponents.items() if known + j == k]
+            self._exponents[k] = found[0] if found else Fraction(repr(k))
+        return self._exponents[k]
+
+    def _known_power(self, x: Element, k: Fraction) -> Element:
         """Products where k is a small whole number or half of one, else a free function of x and k."""
         if k == 0:
             return self.lift(np.ones(x.shape))
-        if k.is_integer() and abs(k) <= 64:
+        if k.denominator == 1 and abs(k) <= 64:
             base, n = x, int(k)
-        elif (2 * k).is_integer() and abs(k) <= 32:
+        elif k.denominator == 2 and abs(k) <= 32:
             base, n = self.sqrt(x), int(2 * k)
         else:
-            return self._free_power(x, self.lift(k))
+            value = np.full((), self.ring.number(k), self.ring.dtype)
+            return self._free_power(x, Element(self, np.asarray(float(k)), value, None, True))
         y: Element = self._repeated_product(base if n > 0 else self.reciprocal(base), abs(n))
         return y
+
+    def abs(self, x: Any) -> Any:
+        """Its slope at 0 is 0, as the engine's is."""
+        return x * self.sign(x)
 
     def scale(self, g: Element, d: Element) -> Element:
         return g * d
@@ -314,7 +323,10 @@ class Exact(Domain):
 
     def astype(self, x: Any, dtype: DType) -> Any:
         if isinstance(x, Element):
-            return x if dtype.kind == "f" else self._decides(x).astype(dtype)
+            if dtype.kind == "f":
+                return x
+            self.ring.decide(x.value, self.lift(0.0).value)
+            return self._decides(x).astype(dtype)
         return self.enter(x, dtype) if dtype.kind == "f" else x.astype(dtype)
 
     # ---- branches: only floats decide
@@ -325,27 +337,40 @@ class Exact(Domain):
         if not x.fixed:
             self.branches += x.near.size
             if np.isnan(x.near).any():
-                raise BackendError(f"a branch of the graph depends on a NaN of the float run beside the domain {self.name}; "
-                                   "give values= at which the graph is finite")
+                raise UndefinedError(f"a branch of the graph depends on a NaN of the float run beside the domain {self.name}; "
+                                     "give values= at which the graph is finite")
         return x.near
 
+    def _compared(self, how: Any, a: Any, b: Any) -> Array:
+        """Only floats decide; the ring notes what was compared."""
+        result = how(self._decides(a), self._decides(b))
+        if any(isinstance(x, Element) and not x.fixed for x in (a, b)):
+            self.ring.decide(self.lift(a).value, self.lift(b).value)
+        return np.asarray(result)
+
     def less(self, a: Any, b: Any) -> Array:
-        return np.less(self._decides(a), self._decides(b))
+        return self._compared(np.less, a, b)
 
     def less_equal(self, a: Any, b: Any) -> Array:
-        return np.less_equal(self._decides(a), self._decides(b))
+        return self._compared(np.less_equal, a, b)
 
     def equal(self, a: Any, b: Any) -> Array:
-        return np.equal(self._decides(a), self._decides(b))
+        return self._compared(np.equal, a, b)
 
     def not_equal(self, a: Any, b: Any) -> Array:
-        return np.not_equal(self._decides(a), self._decides(b))
+        return self._compared(np.not_equal, a, b)
 
     def argmax(self, x: Any, axis: int) -> Array:
-        return np.asarray(np.argmax(self._decides(x), axis=axis))
+        chosen = np.argmax(self._decides(x), axis=axis)
+        if isinstance(x, Element):
+            self.ring.decide(x.value, np.take_along_axis(x.value, np.expand_dims(chosen, axis), axis))
+        return np.asarray(chosen)
 
     def sign(self, x: Any) -> Any:
-        return self._constant(np.sign(self._decides(x))) if isinstance(x, Element) else np.sign(x)
+        if not isinstance(x, Element):
+            return np.sign(x)
+        self._compared(np.less, x, 0.0)
+        return self._constant(np.sign(x.near))
 
     def where(self, c: Array, a: Any, b: Any) -> Any:
         if not isinstance(a, Element) and not isinstance(b, Element) and np.asarray(a).dtype.kind in "biu":
@@ -370,9 +395,10 @@ class Exact(Domain):
         near = self._decides(x)
         hit = near == choose(near, axis=axes, keepdims=True)
         share = self._constant(hit / np.sum(hit, axis=axes, keepdims=True))
-        y = self.sum(share * x, axes, keepdims)
-        y.near = np.asarray(choose(near, axis=axes, keepdims=keepdims))
-        return y
+        y = self.sum(share * x, axes, True)
+        self.ring.decide(x.value, y.value)
+        y.near = np.asarray(choose(near, axis=axes, keepdims=True))
+        return y if keepdims else y.moved(lambda p: np.squeeze(p, axes))
 
     # ---- sums, joins, lookups
 

@@ -1,98 +1,151 @@
-"""Whole numbers modulo the prime p = 2^61 - 1, as NumPy arrays.
+"""Whole numbers modulo a prime p of 61 bits, as NumPy arrays.
 
 An identity between polynomials of degree d that fails holds at a random point with probability at most d/p (Schwartz
-1980, Zippel 1979).  The free element of a function is a keyed hash of its argument, so that equal arguments, however
-they were computed, give equal outputs.
+1980, Zippel 1979), unless p divides all its coefficients: so the prime is drawn anew for every run, among some 10^14.
+The free element of a function is a keyed hash of its argument, so that equal arguments, however they were computed, give
+equal outputs.
+
+A number x is held as x 2^62 mod p, so that no product is divided by p (Montgomery, "Modular multiplication without trial
+division", 1985).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from functools import reduce
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 
-from ..errors import BackendError
+from ..errors import UndefinedError
 from .exact import Array
 
-PRIME = 2**61 - 1
-_P = np.uint64(PRIME)
-_LOW31, _LOW30 = np.uint64(2**31 - 1), np.uint64(2**30 - 1)
-_ONE, _30, _31, _61 = (np.uint64(n) for n in (1, 30, 31, 61))
-_LIMB = np.uint64(21)
-_LOW21 = np.uint64(2**21 - 1)
+SMALLEST = 2**60
+"""Every prime that is drawn is larger, so this stands for it in a bound."""
+_LOW31, _LOW62 = np.uint64(2**31 - 1), np.uint64(2**62 - 1)
+_31 = np.uint64(31)
+_LIMB, _LOW21 = np.uint64(21), np.uint64(2**21 - 1)
+SIMPLE = 2**20
+MOST_MULTIPLES = 20_000
+_LONGEST = 2**18  # terms of a sum of products of 21 bits that stay below 2^62
 
 
-def _folded(x: Array) -> Array:
-    """Any 64-bit number modulo p, since 2^61 = 1."""
-    x = np.asarray((x >> _61) + (x & _P))
-    return x - _P * (x >= _P)
+@lru_cache(64)
+def drawn_prime(seed: int) -> int:
+    """A prime of 61 bits for which (p - 1)/2 is prime as well, so p = 3 mod 4.
+
+    No constant of a graph can be made to vanish modulo a prime that was drawn after the graph; and since the order of every
+    number but 1 and -1 is large, no power with a smooth exponent is 1 by chance.
+    """
+    from sympy import isprime
+
+    rng = np.random.default_rng([seed, 61])
+    while True:
+        p = 12 * int(rng.integers(SMALLEST // 12 + 1, 2 * SMALLEST // 12)) - 1
+        if all(p % k and (p - 1) // 2 % k for k in _SMALL) and pow(2, p - 1, p) == 1 and isprime((p - 1) // 2) and isprime(p):
+            return p
+
+
+_SMALL = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
 
 
 class Field:
-    """GF(2^61 - 1).  `arguments` counts the distinct arguments of functions that were met."""
+    """GF(p).  `arguments` counts the distinct arguments of functions that were met."""
 
-    name = "GF(2^61-1)"
+    name = "GF(p)"
     dtype = np.uint64
 
-    def __init__(self, key: int = 0, modular: bool = False) -> None:
+    def __init__(self, prime: int, key: int = 0, modular: bool = False) -> None:
         self.modular = modular  # 1/x is the inverse of x, not a free element: more identities hold, of higher degree
         self.key = key.to_bytes(16, "little", signed=False)
         self._seen: dict[tuple[str, int], int] = {}
+        self.decisions: set[int] = set()  # what was compared with 0, up to its sign
+        self.prime, self.one = prime, 2**62 % prime
+        self._p, self._inverse_p = np.uint64(prime), np.uint64(pow(prime, -1, 2**62))
+        self._p1, self._p0 = np.asarray(self._p >> _31), np.asarray(self._p & _LOW31)
+        self._limbs = np.array([2**(21 * k) % prime for k in range(5)], np.uint64)
+        self._half = np.asarray(2**31 * self.one % prime, np.uint64)
 
     @property
     def arguments(self) -> int:
         return len(self._seen)
 
     def number(self, value: Fraction) -> int:
-        return value.numerator * pow(value.denominator, -1, PRIME) % PRIME
+        return value.numerator * self.one * pow(value.denominator, -1, self.prime) % self.prime
 
     def unknown(self, what: str) -> int:
         return self._hash(what, 0)
 
+    def decide(self, a: Array, b: Array) -> None:
+        """Note that a branch depends on how two numbers compare."""
+        difference = self.sub(a, b)
+        self.decisions.update(np.minimum(difference, self.neg(difference)).ravel().tolist())
+
+    def foreign(self, decisions: set[int], known: set[int]) -> set[int]:
+        """Those decisions that are neither 0 nor a simple multiple of a known one, which decides alike."""
+        new = decisions - known - {0}
+        if len(new) * len(known) > MOST_MULTIPLES:
+            return new
+        return {v for v in new if not any(self._simple(v * pow(k, -1, self.prime) % self.prime) for k in known - {0})}
+
+    def _simple(self, ratio: int) -> bool:
+        """Whether a number is a fraction of small whole numbers (Wang, Guy & Davenport, 1982)."""
+        a, b, s, t = self.prime, ratio, 0, 1
+        while b >= SIMPLE:
+            a, b, s, t = b, a % b, t, s - a // b * t
+        return abs(t) < SIMPLE
+
     def random(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Uniform elements."""
-        return rng.integers(0, PRIME, shape, np.uint64)
+        return rng.integers(0, self.prime, shape, np.uint64)
 
     def add(self, a: Array, b: Array) -> Array:
-        s = np.asarray(np.add(a, b))
-        return np.asarray(s - _P * (s >= _P))
+        return self._reduced(np.asarray(np.add(a, b)))
+
+    def _reduced(self, s: Array) -> Array:
+        """A number below 2 p, modulo p."""
+        return np.asarray(s - self._p * (s >= self._p))
 
     def sub(self, a: Array, b: Array) -> Array:
         return self.add(a, self.neg(b))
 
     def neg(self, a: Array) -> Array:
-        return np.asarray((_P - a) * (a != 0))
+        return np.asarray((self._p - a) * (a != 0))
 
     def mul(self, a: Array, b: Array) -> Array:
-        """Schoolbook on halves of 30 and 31 bits: no product leaves 64 bits."""
+        """a b / 2^62 for a below 2^62: the high part of a b minus that of the multiple of p with the same low part."""
         a1, a0, b1, b0 = a >> _31, a & _LOW31, b >> _31, b & _LOW31
-        middle = a0 * b1 + a1 * b0
-        return _folded(((a1 * b1) << _ONE) + (middle >> _30) + ((middle & _LOW30) << _31) + a0 * b0)
+        with np.errstate(over="ignore"):  # NumPy warns of numbers that wrap around, not of arrays
+            multiple = (a * b * self._inverse_p) & _LOW62
+        m1, m0 = multiple >> _31, multiple & _LOW31
+        return self._reduced(_high(a1, a0, b1, b0) + (self._p - _high(m1, m0, self._p1, self._p0)))
 
     def matmul(self, a: Array, b: Array) -> Array:
-        """Three limbs of 21 bits each, all nine products at once; a sum of a million of them fits into 64 bits."""
-        part = _folded(np.matmul(_limbs(a)[:, None], _limbs(b)[None]))
-        digits = [part[0, 0], part[0, 1] + part[1, 0], part[0, 2] + part[1, 1] + part[2, 0], part[1, 2] + part[2, 1],
-                  part[2, 2]]
-        return _folded(reduce(np.add, (_shifted(_folded(d), 21 * k % 61) for k, d in enumerate(digits))))
+        """Three limbs of 21 bits each, all nine products at once."""
+        if a.shape[-1] > _LONGEST:
+            return self.add(self.matmul(a[..., :_LONGEST], b[..., :_LONGEST, :]),
+                            self.matmul(a[..., _LONGEST:], b[..., _LONGEST:, :]))
+        part = np.matmul(_limbs(a)[:, None], _limbs(b)[None])
+        digits = np.stack([part[0, 0], part[0, 1] + part[1, 0], part[0, 2] + part[1, 1] + part[2, 0],
+                           part[1, 2] + part[2, 1], part[2, 2]])
+        weights = self._limbs.reshape(-1, *(1,) * (digits.ndim - 1))
+        return np.asarray(self.mul(digits, weights).sum(0) % self._p)
 
     def sum(self, a: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
         def plain(x: Array) -> Array:
-            return _folded(np.asarray(np.sum(x, axis=axes, keepdims=keepdims, dtype=np.uint64)))
+            return np.asarray(np.sum(x, axis=axes, keepdims=keepdims, dtype=np.uint64))
 
-        return self.add(plain(a & _LOW31), _shifted(plain(a >> _31), 31))
+        return self.add(plain(a & _LOW31) % self._p, self.mul(plain(a >> _31), self._half))
 
     def reciprocal(self, a: Array) -> Array:
         return self._map(self._inverse, a)
 
     def _inverse(self, v: int) -> int:
         if v == 0:
-            raise BackendError("the reciprocal of an expression that is zero")
-        return pow(v, -1, PRIME)
+            raise UndefinedError("the reciprocal of an expression that is zero")
+        return self.one * self.one * pow(v, -1, self.prime) % self.prime
 
     def function(self, name: str, a: Array) -> Array:
         return self._map(lambda v: self._function(name, v), a)
@@ -103,39 +156,41 @@ class Field:
     def _function(self, name: str, v: int) -> int:
         """One free element for v and -v together: tanh is odd, cos even, sigmoid(-v) = 1 - sigmoid(v); and
         tanh(v) = 2 sigmoid(2 v) - 1, so that both are one function."""
+        p = self.prime
         if name == "reciprocal" and (self.modular or v == 0):
             return self._inverse(v)
         if name == "tanh":
-            return (2 * self._function("sigmoid", 2 * v % PRIME) - 1) % PRIME
+            return (2 * self._function("sigmoid", 2 * v % p) - self.one) % p
         if v == 0 and name in AT_ZERO:
             return self.number(AT_ZERO[name])
-        mirrored = name in MIRROR and v > PRIME // 2
-        y = self._hash(name, PRIME - v if mirrored else v)
-        return MIRROR[name](y) % PRIME if mirrored else y
+        mirrored = name in MIRROR and v > p // 2
+        y = self._hash(name, p - v if mirrored else v)
+        return MIRROR[name](y, self.one) % p if mirrored else y
 
     def _hash(self, name: str, v: int) -> int:
         y = self._seen.get((name, v))
         if y is None:
             digest = blake2b(v.to_bytes(8, "little"), digest_size=16, key=self.key, person=name.encode()[:16])
-            y = self._seen[name, v] = int.from_bytes(digest.digest(), "little") % PRIME
+            y = self._seen[name, v] = int.from_bytes(digest.digest(), "little") % self.prime
         return y
 
 
-MIRROR: dict[str, Callable[[Any], Any]] = {
-    "tanh": lambda y: -y, "sin": lambda y: -y, "reciprocal": lambda y: -y, "cos": lambda y: y, "sigmoid": lambda y: 1 - y}
+MIRROR: dict[str, Callable[[Any, Any], Any]] = {
+    "tanh": lambda y, one: -y, "sin": lambda y, one: -y, "reciprocal": lambda y, one: -y, "cos": lambda y, one: y,
+    "sigmoid": lambda y, one: one - y}
 """f(-v) in terms of y = f(v)."""
 
 AT_ZERO = {"tanh": Fraction(0), "sin": Fraction(0), "cos": Fraction(1), "exp": Fraction(1), "sigmoid": Fraction(1, 2)}
 """f(0), where it is a number."""
 
 
+def _high(a1: Array, a0: Array, b1: Array, b0: Array) -> Array:
+    """The part of a b above 62 bits, from halves of 31."""
+    return np.asarray(a1 * b1 + ((a1 * b0 + a0 * b1 + (a0 * b0 >> _31)) >> _31))
+
+
 def _limbs(a: Array) -> Array:
     return np.stack([a & _LOW21, (a >> _LIMB) & _LOW21, a >> np.uint64(42)])
-
-
-def _shifted(x: Array, k: int) -> Array:
-    """x 2^k modulo p: a rotation of 61 bits."""
-    return np.asarray(((x << np.uint64(k)) & _P) | (x >> np.uint64(61 - k)))
 
 
 class Degrees:
@@ -153,6 +208,9 @@ class Degrees:
 
     def unknown(self, what: str) -> float:
         return 1.0
+
+    def decide(self, a: Array, b: Array) -> None:
+        pass
 
     def add(self, a: Array, b: Array) -> Array:
         return np.asarray(np.add(a, b) if self.rational else np.maximum(a, b))

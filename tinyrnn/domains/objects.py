@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import BackendError, TermLimitError
+from ..errors import TermLimitError, UndefinedError
 from .exact import Array
 from .field import AT_ZERO, MIRROR
 
@@ -26,6 +26,9 @@ class Objects(ABC):
 
     name = "objects"
     dtype = object
+
+    def decide(self, a: Array, b: Array) -> None:  # noqa: B027  (what decides is compared at points of a field, not here)
+        pass
 
     def add(self, a: Array, b: Array) -> Array:
         return np.asarray(a + b, object)
@@ -191,21 +194,21 @@ class Polynomials(Objects):
 
     def function(self, name: str, a: Array) -> Array:
         if name == "tanh" and self.one_sigmoid:
-            return np.asarray(2 * self.function("sigmoid", a + a) - 1, object)
+            return np.asarray(2 * self.function("sigmoid", np.asarray(a + a, object)) - 1, object)
         return self._map(lambda p: self._function(name, p), a)
 
     def _function(self, name: str, p: Polynomial) -> Polynomial:
         if not p and name in AT_ZERO:
             return self.number(AT_ZERO[name])
         if not p and name in ("reciprocal", "log"):
-            raise BackendError(f"the {name} of an expression that is zero")
+            raise UndefinedError(f"the {name} of an expression that is zero")
         self.budget.spend(len(p.terms), 0)
         mirrored = name in MIRROR and bool(p) and p.terms[max(p.terms)] < 0
         key = (name, -p if mirrored else p)
         if key not in self._outputs:
             self._outputs[key] = self.generator(f"{name}#{len(self._outputs)}")
         y = self._outputs[key]
-        return MIRROR[name](y) if mirrored else y
+        return MIRROR[name](y, 1) if mirrored else y
 
     def expression(self, p: Polynomial) -> sympy.Expr:
         """The polynomial as a SymPy expression in symbols named like the generators."""

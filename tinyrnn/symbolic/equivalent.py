@@ -25,7 +25,7 @@ from ..ir.node import Node
 from ..ir.ops.leaves import LEAF, full
 from ..ir.ops.linear import swap_last
 from ..ir.ops.structure import SLICE, concat
-from ..shapes import Shape, checked_count
+from ..shapes import Shape
 from .differences import Residual, mirrored, residual
 from .mapping import (
     POINTS,
@@ -33,6 +33,7 @@ from .mapping import (
     Map,
     Nodes,
     Pair,
+    Proved,
     Sizes,
     apply,
     counterexample,
@@ -42,7 +43,20 @@ from .mapping import (
     size_of,
     turned_back,
 )
-from .matching import Block, Effort, Entry, Match, Search, Term, block_mapping, block_of, pairings, profile
+from .matching import (
+    Block,
+    Effort,
+    Entry,
+    Match,
+    Search,
+    Term,
+    block_mapping,
+    block_of,
+    output_pairings,
+    pairings,
+    profile,
+)
+from .prove import run_seed
 from .reading import block_name
 
 SLACK = 2
@@ -52,7 +66,8 @@ SLACK = 2
 class Equivalence:
     """The verdict on two cells: "equal", "different" or "unknown", and why.
 
-    `mapping` gives each parameter of the first cell in terms of the second's; `residual` is what remains of the first
+    `mapping` gives each parameter of the first cell in terms of the second's, and every input, state and output that has
+    another name there; `sizes` are those at which the cells were compared; `residual` is what remains of the first
     place where the cells differ (LaTeX in `residual_latex`), and `counterexample` holds numbers that show it.
     """
 
@@ -64,6 +79,9 @@ class Equivalence:
     method: str = ""
     error_bound: float = 0.0
     branches: int = 0
+    one_sided: int = 0
+    sizes: tuple[dict[str, int], ...] = ()
+    seed: int = 0
     residual: str = ""
     residual_latex: str = ""
     where: str = ""
@@ -77,19 +95,20 @@ class Equivalence:
     def __str__(self) -> str:
         lines = [f"{self.a.name} and {self.b.name}: {self.verdict} ({self.reason}), {self.seconds:.2f} s"]
         if self.mapping:
-            lines.append(f"  parameters of {self.a.name} in terms of those of {self.b.name}:")
+            lines.append(f"  what {self.a.name} has in terms of {self.b.name}:")
             lines += [f"    {k:<8} = {v}" for k, v in self.mapping.items()]
         if self.residual:
             lines.append(f"  in {self.where} they differ by {self.residual}")
         if self.counterexample is not None:
             lines.append(f"  counterexample: {self.counterexample}")
-        return "\n".join(lines)
+        return "\n".join([*lines, f"  seed {self.seed}"])
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.residual_latex}$" if self.residual_latex else f"$\\text{{{self.verdict}}}$"
 
 
-def equivalent(a: Any, b: Any, mapping: Mapping[str, str] | None = None, *, rng: int = 0) -> Equivalence:
+def equivalent(a: Any, b: Any, mapping: Mapping[str, str] | None = None, *,
+               rng: int | np.random.Generator | None = None) -> Equivalence:
     """Compare two cells, or layers that run a cell, as functions.
 
     Without `mapping` the parameters of `a` are sought in terms of those of `b`, and the other way round: identity,
@@ -97,20 +116,24 @@ def equivalent(a: Any, b: Any, mapping: Mapping[str, str] | None = None, *, rng:
     transposed.  A layer's packed weights appear as their rows: `weight_ih_l0[0:128]`.
     With `mapping`, e.g. `{"W_i": "-W_f"}`, that one is checked (parameters not named keep their names).
 
-    Verdicts: "equal" (proved in GF(2^61-1), and exactly at small sizes, where branches look at data on those of some
-    float runs); "different" (with a residual and numbers that show it: under the closest mapping, or because one cell
-    needs a constraint to become the other); "unknown" (no mapping was found, which is no proof of difference).
+    Inputs and outputs keep their names where both cells have them: x - u is not u - x.
+
+    Verdicts: "equal" (proved at random points modulo a prime of 61 bits, at `sizes`, and exactly where they are 2; where
+    branches look at data, on those of several draws); "different" (with a residual and numbers that show it: under the
+    closest mapping, or because one cell needs a constraint to become the other); "unknown" (no mapping was found, which is
+    no proof of difference).  `rng` gives the prime and the draws.
 
     >>> import tinyrnn as tr
     >>> e = tr.equivalent(tr.cells["gru_lecture"], tr.cells["gru"])
     >>> e.verdict, e.residual
     ('different', '-r[t] * b_hn')
     """
-    began, rng = time.perf_counter(), checked_count("rng", rng, 0)
+    began, seed = time.perf_counter(), run_seed(rng)
     (ours, our_rows), (theirs, their_rows) = _cell_of(a), _cell_of(b)
-    found = _with_mapping(ours, theirs, mapping, rng) if mapping is not None else _search(ours, theirs, rng)
+    found = _with_mapping(ours, theirs, mapping, seed) if mapping is not None else _search(ours, theirs, seed)
     shown = {our_rows.get(k, k): _with_rows(v, their_rows) for k, v in found.get("mapping", {}).items()}
-    return Equivalence(**{**found, "mapping": shown, "a": ours, "b": theirs, "seconds": time.perf_counter() - began})
+    return Equivalence(**{**found, "mapping": shown, "a": ours, "b": theirs, "seed": seed,
+                         "seconds": time.perf_counter() - began})
 
 
 def _cell_of(x: Any) -> tuple[Cell, dict[str, str]]:
@@ -138,17 +161,42 @@ def _search(a: Cell, b: Cell, seed: int) -> dict[str, Any]:
     effort = Effort()
     forth, back = _included(a, b, seed, effort), _included(b, a, seed, effort)
     if forth and back:
-        names, method, bound, branches = forth
+        names, proved = forth
+        shown = names.shown | _renamed(names.signals, names.match.names, a)
         if not _same_learned(a, b, names.signals):
-            return {"verdict": "different", "mapping": names.shown, "reason": "their steps are equal, but they learn "
+            return {"verdict": "different", "mapping": shown, "reason": "their steps are equal, but they learn "
                     f"different initial states: {', '.join(a.learned) or 'none'} and {', '.join(b.learned) or 'none'}"}
-        return {"verdict": "equal", "reason": _proved(method, branches), "mapping": names.shown, "method": method,
-                "error_bound": max(bound, back[2]), "branches": branches}
+        return _equal(proved, shown) | {"error_bound": max(proved.error_bound, back[1].error_bound)}
     if effort.exhausted:
         return {"verdict": "unknown", "reason": "there are too many ways to pair their gates; the search was cut off"}
     if forth or back:
         return _one_sided(a, b, forth, back, seed)
-    return _with_signs(a, b, seed) or _nearest(a, b, seed, effort)
+    return _with_signs(a, b, seed) or _at_other_sizes(a, effort) or _nearest(a, b, seed, effort)
+
+
+def _renamed(signals: Mapping[str, str], names: Mapping[str, str], a: Cell) -> dict[str, str]:
+    """Inputs, states and outputs that have another name in the other cell."""
+    pairs = {**{k.split("[")[0]: v.split("[")[0] for k, v in signals.items()}, **{o: names.get(o, o) for o in a.outputs}}
+    return {f"{k}[t]": f"{v}[t]" for k, v in pairs.items() if k != v}
+
+
+def _equal(proved: Proved, shown: Mapping[str, str]) -> dict[str, Any]:
+    return {"verdict": "equal", "reason": _proved(proved), "mapping": dict(shown), "method": proved.method,
+            "sizes": proved.sizes, "error_bound": proved.error_bound, "branches": proved.branches,
+            "one_sided": proved.one_sided}
+
+
+def _at_other_sizes(a: Cell, effort: Effort) -> dict[str, Any] | None:
+    """A mapping that holds at some sizes, and numbers that refute it at others."""
+    for found, pair, sizes, seed in effort.refuted:
+        numbers = differing(pair, seed, sizes=sizes)
+        if numbers is not None:
+            where = ", ".join(f"{k} = {v}" for k, v in sizes.items())
+            forth = pair.a is a
+            return {"verdict": "different", "mapping": found.shown if forth else {},
+                    "counterexample": numbers if forth else numbers.turned,
+                    "reason": f"under the closest mapping they differ where {where}"}
+    return None
 
 
 def _with_signs(a: Cell, b: Cell, seed: int) -> dict[str, Any] | None:
@@ -163,13 +211,22 @@ def _with_signs(a: Cell, b: Cell, seed: int) -> dict[str, Any] | None:
         if pair is not None and differing(pair, seed, tries=1) is None:
             found = _with_mapping(a, b, mapping, seed)
             if found["verdict"] == "equal":
-                return {**found, "reason": _proved(found["method"], found["branches"])}
+                return {**found, "reason": found["reason"].removesuffix(GIVEN)}
     return None
 
 
-def _proved(method: str, branches: int) -> str:
-    where = f" on the branches of {POINTS} float runs at each size" if branches else ""
-    return f"proved {method} for every input, state and parameter{where}"
+GIVEN = ", under the given mapping"
+
+
+def _proved(proved: Proved) -> str:
+    """How, at which sizes, and on which branches."""
+    names = ", ".join(proved.sizes[0])
+    sizes = [", ".join(map(str, s.values())) for s in proved.sizes]
+    shown = "; ".join(sizes) if len(sizes) <= 8 else f"{'; '.join(sizes[:7])}; ... {sizes[-1]} ({len(sizes)} in all)"
+    rest = f", {proved.one_sided} of them always one way" if proved.one_sided else ""
+    where = f", on the branches of {POINTS} or more draws at each ({proved.branches} decisions{rest})"
+    where = where if proved.branches else ""
+    return f"proved {proved.method} for every input, state and parameter at sizes {names} = {shown}{where}"
 
 
 def _same_learned(a: Cell, b: Cell, signals: Mapping[str, str]) -> bool:
@@ -177,13 +234,15 @@ def _same_learned(a: Cell, b: Cell, signals: Mapping[str, str]) -> bool:
     return {(names[n], k) for n, k in a.system.learned} == set(b.system.learned)
 
 
-def _included(a: Cell, b: Cell, seed: int, effort: Effort) -> tuple[Map, str, float, int] | None:
+def _included(a: Cell, b: Cell, seed: int, effort: Effort) -> tuple[Map, Proved] | None:
     """A mapping under which `a` computes what `b` computes, proved."""
     for found in _maps(a, b, 0, effort):
         problem = Pair(a, b, found.signals, found.match.names, partial(apply, a, b, found.blocks))
         proved = problem.prove(seed)
-        if proved[0]:
-            return found, *proved
+        if proved.method:
+            return found, proved
+        if proved.refuted:
+            effort.refuted.append((found, problem, proved.refuted, seed))
     return None
 
 
@@ -202,7 +261,7 @@ def _maps(a: Cell, b: Cell, slack: int, effort: Effort) -> Iterator[Map]:
             effort.exhausted = True
 
 
-def _one_sided(a: Cell, b: Cell, forth: tuple[Map, str, float, int] | None, back: tuple[Map, str, float, int] | None,
+def _one_sided(a: Cell, b: Cell, forth: tuple[Map, Proved] | None, back: tuple[Map, Proved] | None,
                seed: int) -> dict[str, Any]:
     """One cell is the other under a constraint: equal there, different elsewhere."""
     big, small, found = (a, b, forth) if forth else (b, a, back)
@@ -311,11 +370,12 @@ def _with_mapping(a: Cell, b: Cell, mapping: Mapping[str, str], seed: int) -> di
     shown = {p: str(mapping.get(p, p)) for p in terms}
     for pair in _pairs(a, b, mapping):
         pair.graph({s: 2 + i for i, s in enumerate(b.sizes)}, 1)  # sizes that do not fit are an error, not a verdict
-        method, bound, branches = pair.prove(seed)
-        if method:
-            return {"verdict": "equal", "reason": f"{_proved(method, branches)}, under the given mapping", "mapping": shown,
-                    "method": method, "error_bound": bound, "branches": branches}
-        numbers = differing(pair, seed)
+        proved = pair.prove(seed)
+        shown |= _renamed(pair.signals, pair.names, a)
+        if proved.method:
+            found = _equal(proved, shown)
+            return found | {"reason": found["reason"] + GIVEN}
+        numbers = differing(pair, seed) or (differing(pair, seed, sizes=proved.refuted) if proved.refuted else None)
         if numbers is not None:
             where, left = _first_residual(a, b, _blocks_of_terms(a, b, terms), Match([], [], dict(pair.names), {}))
             return {"verdict": "different", "reason": "they differ under the given mapping", "mapping": shown,
@@ -338,9 +398,8 @@ def _pairs(a: Cell, b: Cell, mapping: Mapping[str, str]) -> Iterator[Pair]:
 
     for signals in pairings(a, b):
         names = {k.split("[")[0]: v.split("[")[0] for k, v in signals.items()}
-        for name, other in zip(a.outputs, b.outputs, strict=True):
-            names.setdefault(name, name if name in b.outputs else other)
-        yield Pair(a, b, signals, names, mapped)
+        for outputs in output_pairings(a, b):
+            yield Pair(a, b, signals, {**names, **outputs}, mapped)
 
 
 def _blocks_of_terms(a: Cell, b: Cell, terms: Mapping[str, Expression]) -> dict[str, Expression]:

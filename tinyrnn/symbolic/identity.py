@@ -10,22 +10,20 @@ entry of every gradient.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from ..domains import Degrees, Exact, Field, Polynomials
 from ..domains.exact import Array, Element
-from ..domains.field import PRIME
-from ..errors import BackendError, GraphError
+from ..domains.field import SMALLEST, drawn_prime
 from ..ir.graph import Graph
-from ..ir.node import Node, walk
-from ..ir.scan import Body
+from ..ir.node import Node
+from .draws import Draws, Values, sources
 
-Result = TypeVar("Result")
 CHECKED = {"replay": "every read sees the value that its graph means", "floats": "equal to the graph within rounding"}
 CONVINCING = 2.0**-20
 """A false identity may pass with at most this probability; otherwise nothing was proved."""
@@ -44,10 +42,11 @@ class Case:
     argument_degree: float = 0.0    # field: bound of the degree of any function's argument
     arguments: int = 0              # field: distinct arguments of functions
     error_bound: float = 0.0        # field: probability that a false identity passes
-    branches: int = 0               # entries of predicates that looked at data: a proof on these branches
-    points: int = 1                 # float runs whose branches were taken
+    branches: int = 0               # decisions that looked at data, and entries of whole numbers and bools: a proof on these
+    points: int = 1                 # draws whose branches were taken
+    one_sided: int = 0              # decisions that went one way in every draw
     seconds: float = 0.0
-    undecided: bool = False         # equal in numbers, but not by the rules of the ring
+    undecided: str = ""             # why nothing was proved, although no numbers refute it
 
     @property
     def proved(self) -> bool:
@@ -56,10 +55,11 @@ class Case:
     def __str__(self) -> str:
         sizes = ", ".join(f"{k}={v}" for k, v in self.sizes.items())
         by_degree = f"degree {self.degree:.3g}, error bound {self.error_bound:.1e}{'' if self.proved else ': NOT PROVED'}"
-        sure = ("NOT PROVED: equal in numbers, but not by the rules of the field" if self.undecided else
+        sure = (f"NOT PROVED: {self.undecided}" if self.undecided else
                 f"{self.terms:,} terms, all equal" if self.method == "exact" else CHECKED.get(self.method, by_degree))
-        which = "on this branch" if self.points == 1 else f"on the branches of {self.points} float runs"
-        branch = f", {which} ({self.branches} decisions)" if self.branches else ""
+        which = "on this branch" if self.points == 1 else f"on the branches of {self.points} draws"
+        rest = f", {self.one_sided} always one way" if self.one_sided else ""
+        branch = f", {which} ({self.branches} decisions{rest})" if self.branches else ""
         return f"{self.method:<6} {self.what:<9} {sizes:<34} {self.entries:>6} entries  {sure}{branch}, {self.seconds:.2f} s"
 
 
@@ -72,15 +72,29 @@ class Problem:
     claims: Mapping[str, str]
     what: str
     sizes: dict[str, int]
-    seed: int
-    values: Mapping[str, Any] | None = None
+    draws: Draws
+    draw: int = 0
     positive: bool = False
     narrow: bool = False
+    chosen: Values | None = None    # numbers that were sought, in the place of a draw
+
+    @property
+    def seed(self) -> int:
+        return self.draws.seed
 
     @cached_property
-    def near(self) -> dict[str, Array]:
+    def near(self) -> Values:
         """Ordinary numbers for every input: they decide branches."""
-        return near_values(self.graph, self.seed, self.values, positive=self.positive, narrow=self.narrow)
+        return self.draws.at(self.draw, self.positive, self.narrow) if self.chosen is None else self.chosen
+
+    def drawn(self, positive: bool = False, narrow: bool = False) -> Problem:
+        """The same problem, with floats drawn in one of the ways that keep a graph finite."""
+        return replace(self, positive=positive, narrow=narrow)
+
+    def field(self, modular: bool = False) -> Field:
+        """The field of this run, with a key of this draw."""
+        rng = np.random.default_rng([self.seed, self.draw, 2])
+        return Field(drawn_prime(self.seed), int(rng.integers(1 << 62)), modular)
 
     def only(self, names: Iterable[str]) -> Graph:
         return Graph({k: self.graph.outputs[k] for k in names})
@@ -93,64 +107,6 @@ class Problem:
 def source(graph: Graph, name: str) -> Node:
     """An input or leaf by its name."""
     return graph.inputs[name] if name in graph.inputs else graph.leaves[name]
-
-
-def sources(graph: Graph) -> dict[str, Node]:
-    """Inputs and leaves by name."""
-    return {**graph.inputs, **graph.leaves}
-
-
-FINITE: tuple[dict[str, bool], ...] = ({}, {"positive": True}, {"narrow": True}, {"positive": True, "narrow": True})
-"""Ways to draw floats, one after the other until no branch meets a NaN: logarithms want positive numbers, exponentials
-small ones."""
-
-
-def near_values(graph: Graph, seed: int, values: Mapping[str, Any] | None = None, *, positive: bool = False,
-                narrow: bool = False) -> dict[str, Array]:
-    """Ordinary numbers for every input: given ones, else random floats away from 0, and 0 or 1 for integers and bools.
-
-    Every other seed draws numbers of many magnitudes, so that bounds such as clip(x, -5, 5) are met from both sides.
-    """
-    rng = np.random.default_rng(seed)
-    unknown = set(values or {}) - set(sources(graph))
-    if unknown:
-        raise GraphError(f"no input is called {', '.join(map(repr, sorted(unknown)))}; the inputs are "
-                         f"{', '.join(sources(graph)) or 'none'}")
-    sizes = constants(graph) if seed % 2 and not narrow else []
-    return {k: np.asarray(values[k], n.dtype) if values and k in values else near(n, rng, sizes, positive)
-            for k, n in sources(graph).items()}
-
-
-def constants(graph: Graph) -> list[float]:
-    """Magnitudes from 0.001 to 1000, and those of the numbers in a graph: something may be compared with them."""
-    found = {10.0**k for k in range(-3, 4)}
-    bodies = [graph.nodes]
-    while bodies:
-        for n in bodies.pop():
-            if n.op.kind == "control" and n.at and isinstance(n.at[0], Body):
-                bodies.append(walk(n.at[0].outs))
-            found |= {abs(float(a)) for a in n.at if isinstance(a, float) and 0 < abs(a) < 1e6}
-    return sorted(found)
-
-
-def with_finite_floats(run: Callable[..., Result]) -> Result:
-    """`run(positive=..., narrow=...)` in the first way of drawing floats in which no branch meets a NaN."""
-    for way in FINITE[:-1]:
-        try:
-            return run(**way)
-        except BackendError as error:
-            if "NaN" not in str(error):
-                raise
-    return run(**FINITE[-1])
-
-
-def near(n: Node, rng: np.random.Generator, sizes: list[float], positive: bool = False) -> Array:
-    """A random float for every entry, of magnitude about 1, or about one of the given sizes."""
-    if n.dtype.kind == "f":
-        size = rng.uniform(0.2, 1.2, n.shape)
-        size = size * 2 * rng.choice(sizes, n.shape) if sizes else size
-        return np.asarray(size * (1 if positive else rng.choice([-1, 1], n.shape)))
-    return rng.integers(0, 2, n.shape).astype(n.dtype)
 
 
 # ---- exact
@@ -212,8 +168,8 @@ def _restricted(graph: Graph, given: Mapping[str, Any], domain: Exact) -> dict[s
 def exact_case(problem: Problem, run: ExactRun, began: float) -> Case:
     """The record of an exact run that left no residual."""
     entries = sum(g.size for g in run.gradients.values())
-    return Case("exact", problem.what, problem.sizes, entries, len(run.slope.terms), branches=run.domain.branches,
-                seconds=time.perf_counter() - began)
+    return Case("exact", problem.what, problem.sizes, entries, len(run.slope.terms),
+                branches=branches_of(run.domain, problem.draws), seconds=time.perf_counter() - began)
 
 
 # ---- field
@@ -225,21 +181,31 @@ def field_inputs(graph: Graph, near: Mapping[str, Array], domain: Exact, ring: F
             for k, n in sources(graph).items()}
 
 
-def run_field(problem: Problem, seed: int, moving: Mapping[str, Array] | None = None,
-              modular: bool = False) -> tuple[int, Field, Exact]:
-    """Left side minus right side at one random point, for random tangents or the given ones."""
-    rng = np.random.default_rng(seed)
-    ring = Field(int(rng.integers(1 << 62)), modular)
+@dataclass(frozen=True)
+class FieldRun:
+    """Left side minus right side at one random point."""
+
+    difference: int
+    ring: Field
+    domain: Exact
+    foreign: int                    # decisions of the claimed gradients that the loss does not take
+
+
+def run_field(problem: Problem, moving: Mapping[str, Array] | None = None, modular: bool = False) -> FieldRun:
+    """Both sides at one random point, for random tangents or the given ones."""
+    rng = np.random.default_rng([problem.seed, problem.draw, 3])
+    ring = problem.field(modular)
     domain = Exact(ring)
     given = field_inputs(problem.graph, problem.near, domain, ring, rng)
     v = {k: ring.random(rng, n.shape) for k, n in problem.moving.items()}
     v = v if moving is None else {k: moving.get(k, np.zeros(x.shape, np.uint64)) for k, x in v.items()}
     moved = {k: domain.given(x.near, x.value, v.get(k)) if isinstance(x, Element) else x for k, x in given.items()}
     slope = tangent_of(_restricted(problem.only([problem.loss]), moved, domain)[problem.loss], domain)
+    known = set(ring.decisions)
     claimed = _restricted(problem.only(problem.claims), given, domain)
     inner = sum(int(ring.sum(ring.mul(exact_value(claimed[o], domain), v[k]).reshape(-1), (0,), False))
                 for o, k in problem.claims.items())
-    return (inner - int(slope)) % PRIME, ring, domain
+    return FieldRun((inner - int(slope)) % ring.prime, ring, domain, len(ring.foreign(ring.decisions, known)))
 
 
 def degrees_of(graph: Graph, near: Mapping[str, Array], moving: Iterable[str] = (),
@@ -253,8 +219,9 @@ def degrees_of(graph: Graph, near: Mapping[str, Array], moving: Iterable[str] = 
     return graph.run(given, domain=domain), ring
 
 
-def field_case(problem: Problem, ring: Field, domain: Exact, began: float) -> Case:
+def field_case(problem: Problem, run: FieldRun, began: float) -> Case:
     """The record of a field run that left no residual, with its error bound."""
+    ring = run.ring
     forward, a = degrees_of(problem.only([problem.loss]), problem.near, problem.claims.values(), ring.modular)
     claimed, b = degrees_of(problem.only(problem.claims), problem.near, (), ring.modular)
     loss = forward[problem.loss]
@@ -266,13 +233,24 @@ def field_case(problem: Problem, ring: Field, domain: Exact, began: float) -> Ca
     entries = sum(int(np.prod(n.shape)) for n in problem.moving.values())
     return Case("field", problem.what, problem.sizes, entries, degree=degree, argument_degree=argument,
                 arguments=ring.arguments, error_bound=error_bound(degree, argument, ring.arguments),
-                branches=domain.branches, seconds=time.perf_counter() - began)
+                branches=branches_of(run.domain, problem.draws), undecided=FOREIGN if run.foreign else "",
+                seconds=time.perf_counter() - began)
+
+
+FOREIGN = "the gradient decides by numbers by which the function does not"
+
+
+def branches_of(domain: Exact, draws: Draws) -> int:
+    """Decisions about numbers of a run, and entries that are no floats, which the draw has decided."""
+    return domain.branches + draws.decisions
 
 
 def error_bound(degree: float, argument_degree: float, arguments: int) -> float:
     """The probability that a false identity passes at a random point (Schwartz 1980, Zippel 1979).
 
     Either the identity, a nonzero polynomial of this degree, vanishes there, or two of n different arguments of
-    functions (or one and the negative of another) meet in the same residue and get one output.
+    functions (or one and the negative of another) meet in the same residue and get one output.  The bound is over the points
+    of the field of a prime that divides no coefficient of that polynomial: of some 10^14 primes that may be drawn, a
+    coefficient of b bits has at most b / 60.
     """
-    return min(1.0, (degree + arguments**2 * argument_degree) / PRIME)
+    return min(1.0, (degree + arguments**2 * argument_degree) / SMALLEST)

@@ -18,7 +18,8 @@ from ..domains.shaken import MAGNIFIED, difference, running_error
 from ..errors import IndexRangeError, ProofError
 from ..ir.graph import Graph
 from ..ir.node import Node
-from .identity import Case, sources
+from .draws import sources
+from .identity import Case
 
 Values = dict[Node, Any]
 Run = Callable[[Mapping[Node, Any]], Mapping[str, Any]]

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from ..domains import COMPLEX_STEP, Exact, Field
+from ..domains import COMPLEX_STEP, Exact
 from ..domains.complex_step import STEP, complex_step_gradient
-from ..domains.field import PRIME
-from ..errors import ProofError, TermLimitError
+from ..domains.field import SMALLEST
+from ..errors import IndexRangeError, ProofError, TermLimitError
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, walk
 from ..ir.ops.leaves import input_node
-from .identity import ExactRun, Problem, field_inputs, run_exact, run_field, sources, tangent_of
+from .draws import FINITE, sources
+from .identity import ExactRun, Problem, field_inputs, run_exact, run_field, tangent_of
 
 Entry = tuple[int, ...]
 Residuals = Mapping[tuple[str, Entry], Any]
@@ -52,22 +54,22 @@ def _smaller(problem: Problem, name: str, entry: Entry) -> str:
         run = run_exact(alone, LARGEST)
         return show_polynomial(problem, run, run.residuals()[name, entry])
     except TermLimitError:
-        return "a polynomial of too many terms to print; it is not zero at a random point of GF(2^61-1)"
+        return "a polynomial of too many terms to print; it is not zero at a random point of a finite field"
 
 
 def _bisect(problem: Problem) -> tuple[str, Entry]:
     """The first input, and its first entry, whose claimed gradient fails on its own."""
     rng = np.random.default_rng(1)
     for name, n in problem.moving.items():
-        everything = rng.integers(1, PRIME, n.shape, np.uint64)
-        if run_field(problem, 1, {name: everything})[0]:
+        everything = rng.integers(1, SMALLEST, n.shape, np.uint64)
+        if run_field(problem, {name: everything}).difference:
             entries = list(np.ndindex(n.shape))
             while len(entries) > 1:
                 half = entries[: len(entries) // 2]
                 some = np.zeros(n.shape, np.uint64)
                 for i in half:
                     some[i] = everything[i]
-                entries = half if run_field(problem, 1, {name: some})[0] else entries[len(half):]
+                entries = half if run_field(problem, {name: some}).difference else entries[len(half):]
             return name, entries[0]
     raise AssertionError("the identity fails for all inputs together and for none alone")
 
@@ -89,10 +91,13 @@ def agrees_in_numbers(problem: Problem) -> bool:
     """Whether every claimed gradient equals complex step to rounding: at the problem's own floats, and at others."""
     forward = problem.only([problem.loss])
     claimed = problem.only(problem.claims)
-    usual = [replace(problem, seed=2 * seed) for seed in range(problem.seed, problem.seed + 3)]  # even: of magnitude 1
+    usual = [replace(problem, draw=draw, chosen=None) for draw in (0, 2, 4)]  # even: of magnitude 1
     for point in [problem, *usual]:
         for at in (point.near, replace(point, positive=True).near):
-            found = claimed.run({k: at[k] for k in sources(claimed)})
+            try:
+                found = claimed.run({k: at[k] for k in sources(claimed)})
+            except IndexRangeError:
+                continue
             if all(np.isfinite(v).all() for v in found.values()):
                 break
         else:
@@ -107,21 +112,34 @@ def agrees_in_numbers(problem: Problem) -> bool:
     return True
 
 
-def first_doubt(problem: Problem, seeds: Iterable[int]) -> list[int]:
-    """The first seed, if any, at whose floats the claimed gradients differ from complex step along a random direction."""
+def first_doubt(problem: Problem, others: Iterable[Problem]) -> list[Problem]:
+    """The first of other draws, if any, at which the claimed gradients differ from complex step along a random direction."""
     forward, claimed = problem.only([problem.loss]), problem.only(problem.claims)
-    for seed in seeds:
-        rng = np.random.default_rng(seed)
-        at = replace(problem, seed=seed).near
+    for other in others:
+        rng = np.random.default_rng([problem.seed, other.draw, 4])
         v = {k: rng.normal(size=n.shape) for k, n in problem.moving.items()}
-        found = claimed.run({k: at[k] for k in sources(claimed)})
-        terms = [found[o] * v[k] for o, k in problem.claims.items()]
-        moved = {k: at[k] + 1j * STEP * v[k] if k in v else at[k] for k in sources(forward)}
-        truth = float(forward.run(moved, domain=COMPLEX_STEP)[problem.loss].imag / STEP)
-        scale = sum(float(np.abs(t).sum()) for t in terms) + abs(truth)
-        if np.isfinite(scale) and abs(sum(float(t.sum()) for t in terms) - truth) > 1e-8 * scale:
-            return [seed]
+        for way in FINITE:
+            off, scale = _along(forward, claimed, other.drawn(**way), v)
+            if np.isfinite(scale):
+                if off > 1e-8 * scale:
+                    return [other]
+                break
     return []
+
+
+def _along(forward: Graph, claimed: Graph, problem: Problem, v: Mapping[str, Any]) -> tuple[float, float]:
+    """How far the claimed slope along a direction lies from the true one, and of what size its terms are."""
+    at = problem.near
+    with np.errstate(all="ignore"):
+        try:
+            found = claimed.run({k: at[k] for k in sources(claimed)})
+            moved = {k: at[k] + 1j * STEP * v[k] if k in v else at[k] for k in sources(forward)}
+            truth = float(forward.run(moved, domain=COMPLEX_STEP)[problem.loss].imag / STEP)
+        except IndexRangeError:
+            return 0.0, np.inf
+        terms = [found[o] * v[k] for o, k in problem.claims.items()]
+        scale = sum(float(np.abs(t).sum()) for t in terms) + abs(truth)
+        return abs(sum(float(t.sum()) for t in terms) - truth), scale
 
 
 # ---- steps: a parameter that is used at every step gets one copy for each
@@ -165,7 +183,7 @@ def _wrong_step(problem: Problem, output: str, name: str, entry: Entry) -> int |
     loss, moves = per_step(graph, graph.outputs[problem.loss], sources(graph)[name])
     shares = _shares(claimed, graph)
     wanted = Graph({"loss": loss, **{f"share {i}": n for i, (n, _) in enumerate(shares)}})
-    ring = Field(1)
+    ring = problem.field()
     domain = Exact(ring)
     rng = np.random.default_rng(2)
     given = field_inputs(graph, problem.near, domain, ring, rng)
@@ -173,7 +191,7 @@ def _wrong_step(problem: Problem, output: str, name: str, entry: Entry) -> int |
     run = wanted.run({k: {**given, **zero}[k] for k in sources(wanted)}, domain=domain)
     engine: dict[int, int] = {}
     for i, (_, step) in enumerate(shares):
-        engine[step] = (engine.get(step, 0) + int(domain.lift(run[f"share {i}"]).value[entry])) % PRIME
+        engine[step] = (engine.get(step, 0) + int(domain.lift(run[f"share {i}"]).value[entry])) % ring.prime
     for t in sorted({*moves, *engine}, reverse=True):
         if engine.get(t, 0) != _derivative(Graph({"loss": loss}), given, zero, moves.get(t), entry, domain):
             return t
@@ -185,7 +203,7 @@ def _derivative(graph: Graph, given: Mapping[str, Any], zero: Mapping[str, Any],
     if move is None:
         return 0
     direction = np.zeros(move.shape, np.uint64)
-    direction[entry] = 1
+    direction[entry] = domain.ring.number(Fraction(1))
     still = zero[move.at[0]]
     moving = {**zero, move.at[0]: domain.given(still.near, still.value, direction)}
     run = graph.run({k: {**given, **moving}[k] for k in sources(graph)}, domain=domain)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -12,23 +12,38 @@ import numpy as np
 
 from ..cells.cell import Cell
 from ..domains import Exact, Field, Polynomials
-from ..errors import ShapeError, TermLimitError
+from ..domains.field import drawn_prime
+from ..domains.shaken import running_error
+from ..errors import ShapeError, TermLimitError, UndefinedError
 from ..ir.graph import Graph
 from ..ir.node import Node, rebuild, walk
 from ..ir.ops.leaves import full, input_node
 from ..ir.ops.linear import swap_last
 from ..ir.ops.structure import concat
-from .identity import CONVINCING, degrees_of, error_bound, field_inputs, near_values, with_finite_floats
+from .draws import Draws, Values, both_sides, edges, sources, with_finite_floats
+from .identity import CONVINCING, degrees_of, error_bound, field_inputs
 from .matching import Block, Blocks, Match, Term
 
 Nodes = dict[str, Node]
 Sizes = Mapping[str, int]
 Mapped = Callable[[Nodes, Sizes, Sizes], Nodes]
 Arrays = dict[str, Any]
-Proved = tuple[str, float, int]
 POINTS = 6
-SIZES = ((2, 2, 1), (1, 5, 3), (3, 7, 2))
-"""Batch, and the sizes of a cell as first, first + step, ...: unlike ones, so that no 2 stands for a size."""
+ORDINARY, SURE = 4.0, 1000.0
+LARGEST = 512
+MANY = (1, 2, 3, 4, 5, 7, 8, 16, 17, 32, 33, 64)
+
+
+@dataclass(frozen=True)
+class Proved:
+    """What was proved of one mapping: by which method ("" for nothing), how sure, on what; or sizes at which it fails."""
+
+    method: str = ""
+    error_bound: float = 1.0
+    branches: int = 0
+    one_sided: int = 0
+    sizes: tuple[dict[str, int], ...] = ()
+    refuted: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -175,81 +190,154 @@ class Pair:
     def own_sizes(self, sizes: Sizes) -> dict[str, int]:
         """Sizes of `a` by the signals they belong to."""
         found: dict[str, int] = {}
+        used: set[str] = set()
         for ours, theirs in self.signals.items():
             for x, y in zip(self.a.signals[ours.split("[")[0]], self.b.signals[theirs.split("[")[0]], strict=True):
                 if "+" not in x and not x.isdigit():
                     found[x] = size_of(y, sizes) if "+" not in y else sum(size_of(p, sizes) for p in y.split("+"))
+                    used |= set(y.split("+"))
         # A size that only parameters have (a rank, a width) stands in no signal: by its name, else what is left over.
-        spare = [n for s, n in sizes.items() if n not in found.values()]
+        spare = [n for s, n in sizes.items() if s not in used]
         return {s: found[s] if s in found else sizes.get(s) or (spare.pop(0) if spare else 2) for s in self.a.sizes}
 
     def prove(self, seed: int) -> Proved:
-        """("exact" or "field", error bound, branches), or ("", 1, 0) where the two differ."""
-        bound, branches = 0.0, 0
-        for batch, first, step in SIZES:
+        """At every size: equal at random points of the field, on the branches of several draws; exactly where that is small."""
+        bound, branches, one_sided = 0.0, 0, 0
+        seen: list[dict[str, int]] = []
+        for batch, sizes in trial_sizes(self.a, self.b):
             try:
-                graph = self.graph({s: first + step * i for i, s in enumerate(self.b.sizes)}, batch)
+                graph = self.graph(sizes, batch)
             except ShapeError:  # a correspondence whose sizes do not fit is none
-                return "", 1.0, 0
+                return Proved()
             found = _field_equal(graph, seed)
-            if found is None or found[0] > CONVINCING:
-                return "", 1.0, 0
-            bound, branches = max(bound, found[0]), branches + found[1]
+            if found is None or found.error_bound > CONVINCING:
+                return Proved(refuted=sizes if found is None else None)
+            bound, branches = max(bound, found.error_bound), branches + found.branches
+            one_sided, seen = one_sided + found.one_sided, [*seen, sizes]
+        small = dict.fromkeys(self.b.sizes, 2)
         try:
-            small = self.graph(dict.fromkeys(self.b.sizes, 2), 1)
-            return ("exact" if _exactly_equal(small, seed) else "field"), bound, branches
+            if not _exactly_equal(self.graph(small, 1), seed):
+                return Proved(refuted=small)
         except TermLimitError:
-            return "field", bound, branches
+            return Proved("field", bound, branches, one_sided, tuple(seen))
+        return Proved("exact", bound, branches, one_sided, (small, *seen))
+
+
+def trial_sizes(a: Cell, b: Cell) -> list[tuple[int, dict[str, int]]]:
+    """Batch, and sizes of `b`: all 1, equal ones, unlike ones; and where equations speak of sizes, many more, those near
+    their own numbers among them."""
+    def each(first: int, step: int) -> dict[str, int]:
+        return {s: first + step * i for i, s in enumerate(b.sizes)}
+
+    found = [(1, each(1, 0)), (2, each(2, 1)), (1, each(5, 3)), (3, each(3, 2))]
+    terms = [t for cell in (a, b) for e in cell.system.equations for t in e.term.walk()]
+    if any(t.kind == "size" for t in terms):
+        numbers = {round(t.value) + k for t in terms if t.kind == "number" for k in (-1, 0, 1) if 1 <= t.value + k <= LARGEST}
+        numbers |= {round(v) + k for cell in (a, b) for v in dict(cell.system.constants).values() for k in (-1, 0, 1)
+                    if 1 <= v + k <= LARGEST}
+        found += [(1, each(n, step)) for n in sorted({*numbers, *MANY}) for step in (0, 1)]
+        found += [(1, {s: n if s == one else 2 for s in b.sizes}) for n in sorted(numbers) for one in b.sizes]
+    return [x for i, x in enumerate(found) if x not in found[:i]]
 
 
 def _names(graph: Graph) -> list[str]:
     return [k[2:] for k in graph.outputs if k.startswith("a ")]
 
 
-def _field_equal(graph: Graph, seed: int) -> tuple[float, int] | None:
-    """The error bound of equality at random points, and how many branches were taken; None where outputs differ."""
-    bound, branches = 0.0, 0
-    for k in range(POINTS):
-        found = with_finite_floats(partial(_at_a_point, graph, seed + k))
-        if found is None:
-            return None
-        bound, branches = max(bound, found[0]), branches + found[1]
-        if not found[1]:
-            break
-    return None if branches and not _equal_in_numbers(graph, seed) else (bound, branches)
-
-
-def _at_a_point(graph: Graph, seed: int, **way: bool) -> tuple[float, int] | None:
-    rng = np.random.default_rng(seed)
-    ring = Field(int(rng.integers(1 << 62)))
-    domain = Exact(ring)
-    near = near_values(graph, seed, None, **way)
-    run = graph.run(field_inputs(graph, near, domain, ring, rng), domain=domain)
-    if any(not np.array_equal(domain.lift(run[f"a {n}"]).value, domain.lift(run[f"b {n}"]).value) for n in _names(graph)):
+def _field_equal(graph: Graph, seed: int) -> Proved | None:
+    """Equality at random points; None where outputs differ, or may differ on branches that were not met."""
+    draws = Draws(graph, seed)
+    first = with_finite_floats(partial(_at_a_point, graph, draws, 0, None))
+    if not first.equal:
         return None
+    if not first.branches:
+        return Proved("field", first.error_bound)
+    sought, one_sided = both_sides(graph, draws, POINTS)
+    tried = [_if_defined(graph, draws, k, None) for k in range(1, POINTS)]
+    tried += [_if_defined(graph, draws, POINTS + k, values) for k, values in enumerate(sought[:POINTS])]
+    points = [first, *(p for p in tried if p is not None)]
+    foreign = any(p.foreign for p in points)
+    close = edges(graph, draws) if foreign else []
+    if not all(p.equal for p in points) or (foreign and one_sided):
+        return None
+    if not _equal_in_numbers(graph, [*(draws.at(k) for k in range(40)), *sought, *close]):
+        return None
+    return Proved("field", max(p.error_bound for p in points), sum(p.branches for p in points), one_sided)
+
+
+def _if_defined(graph: Graph, draws: Draws, draw: int, chosen: Values | None) -> _Point | None:
+    try:
+        return with_finite_floats(partial(_at_a_point, graph, draws, draw, chosen))
+    except UndefinedError:
+        return None
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Both cells at one random point: equal or not, how sure that makes one, and whether one decides by other numbers."""
+
+    equal: bool
+    error_bound: float
+    branches: int
+    foreign: bool
+
+
+def _at_a_point(graph: Graph, draws: Draws, draw: int, chosen: Values | None, **way: bool) -> _Point:
+    rng = np.random.default_rng([draws.seed, draw, 6])
+    ring = Field(drawn_prime(draws.seed), int(rng.integers(1 << 62)))
+    domain = Exact(ring)
+    near = draws.at(draw, **way) if chosen is None else chosen
+    given = field_inputs(graph, near, domain, ring, rng)
+    values: dict[str, Any] = {}
+    decisions: list[set[int]] = []
+    for side in ("a ", "b "):
+        own = Graph({k: n for k, n in graph.outputs.items() if k.startswith(side)})
+        ring.decisions = set()
+        values |= own.run({k: given[k] for k in sources(own)}, domain=domain)
+        decisions.append(ring.decisions)
+    equal = all(np.array_equal(domain.lift(values[f"a {n}"]).value, domain.lift(values[f"b {n}"]).value) for n in _names(graph))
     out, degrees = degrees_of(graph, near)
     degree = max(float(np.max(x.value, initial=0.0)) for x in out.values())
-    return error_bound(degree, degrees.of_arguments, ring.arguments), domain.branches
+    foreign = ring.foreign(decisions[0], decisions[1]) | ring.foreign(decisions[1], decisions[0])
+    return _Point(equal, error_bound(degree, degrees.of_arguments, ring.arguments), domain.branches, bool(foreign))
 
 
-def _equal_in_numbers(graph: Graph, seed: int) -> bool:
-    """Where branches decide, also ordinary numbers of many magnitudes."""
-    for k in range(40):
-        out = graph.run(near_values(graph, seed + k))
+def _equal_in_numbers(graph: Graph, points: Iterable[Values]) -> bool:
+    """Where branches decide, also ordinary numbers: of many magnitudes, and close to where a decision changes."""
+    return all(_first_difference(graph, values) is None for values in points)
+
+
+def _first_difference(graph: Graph, values: Values) -> tuple[str, Arrays] | None:
+    """The first quantity that differs by more than rounding may move it, with all results.  What is not finite in one of the
+    cells differs only if no other order of the same operations could make it so: at numbers of magnitude 1."""
+    usual = all(np.abs(v).max(initial=0.0) < ORDINARY for v in values.values())
+    with np.errstate(all="ignore"):
+        out = graph.run(values)
         for n in _names(graph):
             x, y = out[f"a {n}"], out[f"b {n}"]
-            if not np.allclose(x, y, rtol=1e-7, atol=1e-9 * max(1.0, float(np.nanmax(np.abs(x), initial=0.0))), equal_nan=True):
-                return False
-    return True
+            off = np.abs(x - y)
+            if usual and (np.isfinite(x) != np.isfinite(y)).any():
+                return n, out
+            if (off > 1e-7 * np.maximum(1.0, np.abs(x))).any():
+                error = sum(running_error(graph, values)[1][k] for k in (f"a {n}", f"b {n}"))
+                if (off > np.maximum(1e-7 * np.maximum(1.0, np.abs(x)), SURE * error)).any():
+                    return n, out
+    return None
 
 
 def _exactly_equal(graph: Graph, seed: int) -> bool:
     ring = Polynomials(one_sigmoid=True)
     domain = Exact(ring)
-    near = near_values(graph, seed)
-    run = graph.run({k: domain.given(near[k], ring.generators(k, n.shape)) for k, n in graph.inputs.items()}, domain=domain)
+    draws = Draws(graph, seed)
+
+    def run(**way: bool) -> dict[str, Any]:
+        near = draws.at(0, **way)
+        given = {k: domain.given(near[k], ring.generators(k, n.shape)) for k, n in graph.inputs.items()}
+        return graph.run(given, domain=domain)
+
+    found = with_finite_floats(run)
     return all(p == q for n in _names(graph) for p, q in zip(
-        domain.lift(run[f"a {n}"]).value.ravel(), domain.lift(run[f"b {n}"]).value.ravel(), strict=True))
+        domain.lift(found[f"a {n}"]).value.ravel(), domain.lift(found[f"b {n}"]).value.ravel(), strict=True))
 
 
 # ---- numbers that show a difference
@@ -276,21 +364,23 @@ def turned_back(found: Map) -> Blocks:
     return back
 
 
-def differing(pair: Pair, seed: int, tries: int = 8) -> Counterexample | None:
-    """Numbers at which the two cells differ although their parameters correspond."""
-    sizes = {s: 2 + i for i, s in enumerate(pair.b.sizes)}
-    graph = pair.graph(sizes, 1)
-    for k in range(tries):
-        rng = np.random.default_rng(seed + k)
-        values = {name: rng.normal(size=n.shape) for name, n in graph.inputs.items()}
-        out = graph.run(values)
-        for name in _names(graph):
-            x, y = out[f"a {name}"], out[f"b {name}"]
-            if np.abs(x - y).max() > 1e-6 * max(1.0, float(np.abs(x).max())):
-                theirs = {p: values.get(p, np.zeros(s)) for p, s in pair.b.shapes(sizes).items()}
-                nodes = {p: input_node(p, v.shape) for p, v in theirs.items()}
-                mapped = Graph(pair.mapped(nodes, pair.own_sizes(sizes), sizes))
-                inputs = {q: v for q, v in values.items() if q not in pair.b.parameters}
-                return Counterexample(mapped.run({q: theirs[q] for q in mapped.inputs}), theirs, inputs, name,
-                                      out[f"a {name}"], out[f"b {name}"])
+def differing(pair: Pair, seed: int, tries: int = 8, sizes: Sizes | None = None) -> Counterexample | None:
+    """Numbers at which the two cells differ although their parameters correspond: near 1, then of many magnitudes."""
+    sizes = sizes or {s: 2 + i for i, s in enumerate(pair.b.sizes)}
+    try:
+        graph = pair.graph(sizes, 1)
+    except ShapeError:
+        return None
+    draws = Draws(graph, seed)
+    sought = both_sides(graph, draws, POINTS)[0] if tries > 1 else []
+    for values in [*(draws.at(2 * k) for k in range(tries)), *(draws.at(2 * k + 1) for k in range(tries)), *sought]:
+        found = _first_difference(graph, values)
+        if found is not None:
+            name, out = found
+            theirs = {p: values.get(p, np.zeros(s)) for p, s in pair.b.shapes(sizes).items()}
+            nodes = {p: input_node(p, v.shape) for p, v in theirs.items()}
+            mapped = Graph(pair.mapped(nodes, pair.own_sizes(sizes), sizes))
+            inputs = {q: v for q, v in values.items() if q not in pair.b.parameters}
+            return Counterexample(mapped.run({q: theirs[q] for q in mapped.inputs}), theirs, inputs, name,
+                                  out[f"a {name}"], out[f"b {name}"])
     return None

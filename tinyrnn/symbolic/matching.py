@@ -29,6 +29,7 @@ from ..ir.graph import Graph
 Entry = tuple[str, tuple[int, ...]]
 BUDGET = 2_000
 LIMIT = 4_000_000
+MOST_RENAMED = 5
 
 
 class _Recording(Polynomials):
@@ -58,7 +59,7 @@ class _Recording(Polynomials):
         units = []
         for p, y in zip(a.ravel(), out.ravel(), strict=True):
             mirrored = name in MIRROR and (name, p) not in self._outputs
-            base = MIRROR[name](y) if mirrored else y
+            base = MIRROR[name](y, 1) if mirrored else y
             if len(base.terms) == 1 and base.degree == 1:
                 units.append((-p if mirrored else p, _generator(base)))
         if len(units) == a.size and len(self.names) > before:
@@ -242,6 +243,7 @@ class Effort:
     """Whether a search was cut off before it had seen all there is."""
 
     exhausted: bool = False
+    refuted: list[tuple[Any, Any, dict[str, int], int]] = field(default_factory=list)  # a mapping, its pair, sizes, the seed
 
 
 class Search:
@@ -287,9 +289,9 @@ class Search:
             where = (self.a.gates.get(k, call.name), self.b.gates.get(j, other.name))
             if self._compare(ours, theirs, sign, nxt, where):
                 nxt.used[k], nxt.signs[k] = j, sign
-                mirror = MIRROR[call.name] if sign < 0 else lambda y: y
+                mirror = MIRROR[call.name] if sign < 0 else lambda y, one: y
                 for (_, mine), (_, yours) in zip(call.units, other.units, strict=True):
-                    nxt.table[mine] = mirror(self._b(yours))
+                    nxt.table[mine] = mirror(self._b(yours), 1)
                 yield from self._extend(k + 1, nxt, signals)
 
     def _candidates(self, k: int, call: Call, state: _State) -> list[tuple[int, int]]:
@@ -338,7 +340,7 @@ class Search:
     def _finish(self, state: _State, signals: Mapping[str, str]) -> Iterator[Match]:
         """Every output and state of `a` against its counterpart."""
         states = {k.split("[")[0]: v.split("[")[0] for k, v in signals.items()}
-        for outputs in _outputs(self.a.cell, self.b.cell, states):
+        for outputs in output_pairings(self.a.cell, self.b.cell):
             pairs = {**states, **outputs}
             last = state.copy()
             fits = all(self._compare(form(self.a.results[f"{x}[t]"], self.a.parameters),
@@ -352,18 +354,19 @@ class Search:
                 yield Match(last.slots, last.mismatches, {**gates, **pairs}, negated)
 
 
-def _outputs(a: Cell, b: Cell, states: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Outputs that are no states, paired: equal names first."""
+def output_pairings(a: Cell, b: Cell) -> Iterator[dict[str, str]]:
+    """Outputs that are no states, paired; those of one name belong together."""
     ours, theirs = ([o for o in c.outputs if o not in c.states] for c in (a, b))
-    yield from _orders(a, b, ours, theirs)
+    yield from _orders(a, b, ours, theirs, theirs)
 
 
 def pairings(a: Cell, b: Cell) -> Iterator[dict[str, str]]:
-    """Inputs with inputs and states with states of the same shape and lags; equal names first."""
+    """Inputs with inputs and states with states of the same shape and lags.  An input or output keeps its name where the
+    other cell has it; a state that is no output may be called anything."""
     if len(a.outputs) != len(b.outputs):
         return
-    for inputs in _orders(a, b, a.inputs, b.inputs):
-        for states in _orders(a, b, a.states, b.states):
+    for inputs in _orders(a, b, a.inputs, b.inputs, b.inputs):
+        for states in _orders(a, b, a.states, b.states, b.outputs):
             pairs = {**inputs, **states}
             ours = {(n, k) for n, k in a.slots}
             theirs = {(n, k) for n, k in b.slots}
@@ -373,10 +376,15 @@ def pairings(a: Cell, b: Cell) -> Iterator[dict[str, str]]:
                        **{f"{n}[t-{k}]": f"{pairs[n]}[t-{k}]" for n, k in a.slots}}
 
 
-def _orders(a: Cell, b: Cell, ours: Sequence[str], theirs: Sequence[str]) -> Iterator[dict[str, str]]:
-    if len(ours) != len(theirs) or len(ours) > 6:
+def _orders(a: Cell, b: Cell, ours: Sequence[str], theirs: Sequence[str], kept: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Ways to pair names, those first that pair equal ones; a name among the kept ones is paired with itself."""
+    if len(ours) != len(theirs):
         return
-    orders = [dict(zip(ours, p, strict=True)) for p in permutations(theirs)]
+    same = [n for n in ours if n in theirs and n in kept]
+    ours, theirs = [n for n in ours if n not in same], [n for n in theirs if n not in same]
+    if len(ours) > MOST_RENAMED:
+        return
+    orders = [{**dict(zip(same, same, strict=True)), **dict(zip(ours, p, strict=True))} for p in permutations(theirs)]
     orders.sort(key=lambda d: sum(x != y for x, y in d.items()))
     for d in orders:
         if all(len(a.signals[x]) == len(b.signals[y]) for x, y in d.items()):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from ..cells.cell import Cell
 from ..cells.zoo import get, names
 from ..domains import Exact, Field
 from ..domains.exact import Element
-from ..errors import ArgumentError, ProofError, TermLimitError
+from ..domains.field import drawn_prime
+from ..errors import ArgumentError, IndexRangeError, ProofError, TermLimitError, UndefinedError
 from ..files import PathLike, atomic_write
 from ..ir.graph import Graph, node_of
 from ..ir.node import Node
@@ -26,27 +28,27 @@ from ..passes.derivatives import grad
 from ..shapes import checked_count
 from .axioms import axioms
 from .checker.certificates import CELL_CLAIM, FORMAT, WEIGHT
+from .draws import Draws, both_sides, sources, with_finite_floats
 from .identity import (
     Case,
     Problem,
+    branches_of,
     degrees_of,
     error_bound,
     exact_case,
     field_case,
     field_inputs,
-    near_values,
     run_exact,
     run_field,
-    sources,
-    with_finite_floats,
 )
 from .localise import agrees_in_numbers, fail, first_doubt
 from .record import program
 
 MAX_TERMS = 400_000
 BRANCH_RUNS = 6
+SOUGHT = 8
 FLOAT_RUNS = 70
-"""Branches are also looked for in so many runs in floats; one that looks wrong is then decided exactly."""
+"""Branches are also looked for in so many draws in floats; one that looks wrong is then decided exactly."""
 Pass = Callable[[Graph], Graph]
 
 
@@ -55,9 +57,10 @@ class Proof:
     """What was proved, in which cases, and how sure that makes one.
 
     An exact case is an identity of polynomials, coefficient by coefficient: no error is possible but a bug in the few
-    lines that add and multiply polynomials.  A field case is the same identity at a random point of GF(2^61 - 1); it
-    accepts a false identity with probability at most `error_bound`.  Both rest on the axioms: every op's gradient rule
-    and the slope of every function are SymPy's.  Neither speaks of rounding.
+    lines that add and multiply polynomials.  A field case is the same identity at a random point modulo a prime of 61 bits
+    that is drawn from `seed`; it accepts a false identity with probability at most `error_bound`, unless the prime divides
+    all its coefficients.  Where data decides a branch, both speak of the branches of the draws that were made.  Both rest
+    on the axioms: every op's gradient rule and the slope of every function are SymPy's.  Neither speaks of rounding.
     """
 
     subject: str
@@ -65,6 +68,7 @@ class Proof:
     cases: tuple[Case, ...]
     axioms: int
     seconds: float
+    seed: int
     text: str = ""
     notes: tuple[str, ...] = ()
     programs: Sequence[Callable[[], dict[str, Any]]] = field(default=(), repr=False, compare=False)
@@ -89,19 +93,17 @@ class Proof:
         return max((c.branches for c in self.cases), default=0)
 
     def __str__(self) -> str:
-        why = "equal in numbers, but not by the rules of the field" if any(c.undecided for c in self.cases) else (
-            "the degree is too high for the field")
+        why = next((c.undecided for c in self.cases if c.undecided), "the degree is too high for the field")
         verdict = "proved" if self.holds else f"NOT PROVED ({why})"
-        branch = " on the branches of the float runs" if self.branches else ""
+        branch = " on the branches of the draws" if self.branches else ""
         rest = [f"  {c}" for c in self.cases] + [f"  note: {n}" for n in self.notes]
         rules = f"  axioms {self.axioms} rules of ops and functions equal SymPy's derivatives\n" if self.axioms else ""
-        return f"{self.subject}: {self.claim}: {verdict}{branch}, {self.seconds:.2f} s\n{rules}" + "\n".join(rest)
+        return f"{self.subject}: {self.claim}: {verdict}{branch}, {self.seconds:.2f} s\n{rules}" + "\n".join(
+            [*rest, f"  seed {self.seed}, which gives the prime of 61 bits and all draws"])
 
     def certificate(self) -> str:
-        """The claim, its cases, and the programs it speaks of, as JSON that `tinyrnn prove --check` verifies anew."""
-        return json.dumps({"format": FORMAT, "subject": self.subject, "claim": self.claim, "text": self.text,
-                           "method": self.method, "error_bound": self.error_bound, "notes": list(self.notes),
-                           "cases": [asdict(c) for c in self.cases], "programs": [p() for p in self.programs]},
+        """The claim and the programs it speaks of, as JSON that `tinyrnn prove --check` verifies: nothing else."""
+        return json.dumps({"format": FORMAT, "claim": self.claim, "text": self.text, "programs": [p() for p in self.programs]},
                           ensure_ascii=False) + "\n"
 
     def save(self, file: PathLike) -> None:
@@ -110,14 +112,18 @@ class Proof:
 
 
 def prove(subject: Cell | Graph | Pass, /, sizes: Mapping[str, int] | None = None, *, steps: int | None = None,
-          batch: int | None = None, values: Mapping[str, Any] | None = None, max_terms: int = MAX_TERMS, rng: int = 0,
-          **named: int) -> Proof:
+          batch: int | None = None, values: Mapping[str, Any] | None = None, max_terms: int = MAX_TERMS,
+          rng: int | np.random.Generator | None = None, **named: int) -> Proof:
     """Prove that gradients are derivatives, or that a pass keeps every value.
 
     A cell: the gradient of `Σ <r[t], y[t]>`, with free r, with respect to every parameter, input and initial state, on
     the engine's own backward graph, unrolled and rolled; exactly at small sizes, in the field at the given ones.
     A graph: its outputs `dA/dB` (the derivative of output A by input B), or, where it has none, the gradient that the
-    engine builds for it.  A function from graph to graph: its results against its arguments, on training graphs.
+    engine builds for it.  A function from graph to graph: its results against its arguments, on graphs with every op.
+
+    Where data decides a branch (relu, where, an index, a mask), the proof speaks of the branches that were met: those of
+    several draws over wide ranges, of all whole numbers that an input takes, and of numbers that were sought to make each
+    decision go both ways.  `rng` gives the prime and all draws; without it they are drawn anew, and printed.
 
     Raises `ProofError` (parameter, entry, step, residual) where the claim is false.  Schwartz 1980; Zippel 1979.
 
@@ -126,21 +132,28 @@ def prove(subject: Cell | Graph | Pass, /, sizes: Mapping[str, int] | None = Non
     >>> proof.holds, proof.method, proof.error_bound < 1e-9
     (True, 'exact', True)
     """
-    began, rng = time.perf_counter(), checked_count("rng", rng, 0)
+    began, seed = time.perf_counter(), run_seed(rng)
     for name, value in (("steps", steps), ("batch", batch)):
         if value is not None:
             checked_count(name, value)
     if isinstance(subject, Cell):
-        cases, notes, programs = _prove_cell(subject, sizes, steps, batch, max_terms, rng, named)
+        cases, notes, programs = _prove_cell(subject, sizes, steps, batch, max_terms, seed, named)
         return Proof(subject.name, CELL_CLAIM, cases, axioms(),
-                     time.perf_counter() - began, subject.canonical_text(), notes, programs)
+                     time.perf_counter() - began, seed, subject.canonical_text(), notes, programs)
     if sizes or steps or batch or named:
         raise ArgumentError("sizes, steps and batch are asked for with a cell; a graph has its own")
     if isinstance(subject, Graph):
-        return _prove_graph(subject, values, max_terms, rng, began)
+        return _prove_graph(subject, values, max_terms, seed, began)
     if callable(subject):
-        return prove_pass(subject, rng=rng)
+        return prove_pass(subject, rng=seed)
     raise ArgumentError(f"prove takes a cell, a graph, or a function from graph to graph; got {type(subject).__name__}")
+
+
+def run_seed(rng: int | np.random.Generator | None) -> int:
+    """The seed of a run: the given one, one from a generator, or a new one, which nobody who built a graph could know."""
+    if rng is None:
+        return secrets.randbits(48)
+    return int(rng.integers(1 << 48)) if isinstance(rng, np.random.Generator) else checked_count("rng", rng, 0)
 
 
 # ---- cells
@@ -172,8 +185,8 @@ def _prove_cell(cell: Cell, sizes: Mapping[str, int] | None, steps: int | None, 
     try:
         for form in ("unrolled", "rolled"):
             cases.append(_exactly(cell_problem(cell, form, 2, 1, small, seed), limit))
-        for other in (seed + 1, seed + 2) if cases[0].branches else ():  # so that no unit is dead in all of them
-            cases.append(_exactly(cell_problem(cell, "unrolled", 2, 1, small, other), limit))
+        for draw in (1, 2) if cases[0].branches else ():  # so that no unit is dead in all of them
+            cases.append(_exactly(replace(cell_problem(cell, "unrolled", 2, 1, small, seed), draw=draw), limit))
     except TermLimitError as error:
         cases = []
         notes.append(f"no exact proof: {error}; the field decides")
@@ -202,38 +215,54 @@ def _exactly(problem: Problem, limit: int) -> Case:
 
 
 def _in_field(problem: Problem) -> Case:
-    """One random point; where branches look at data, the branches of several float runs."""
+    """One random point; where branches look at data, those of several draws, and of numbers that were sought."""
     began = time.perf_counter()
-    case = _at_a_point(problem, began)
+    case = _first([replace(problem, draw=k) for k in range(BRANCH_RUNS)], began)
     if not case.branches:
         return case
-    doubtful = first_doubt(problem, range(problem.seed + BRANCH_RUNS, problem.seed + FLOAT_RUNS))
-    seeds = [*range(problem.seed + 1, problem.seed + BRANCH_RUNS), *doubtful]
-    others = [_at_a_point(replace(problem, seed=seed), began) for seed in seeds]
-    return _together([case, *others])
+    sought, one_sided = both_sides(problem.graph, problem.draws, BRANCH_RUNS)
+    others = [*(replace(problem, draw=k) for k in range(BRANCH_RUNS)), *(replace(problem, chosen=v) for v in sought)]
+    last = max(FLOAT_RUNS, 2 * problem.draws.count + 2)
+    unseen = [*(replace(problem, draw=k) for k in range(BRANCH_RUNS, last)), *others[BRANCH_RUNS + SOUGHT:]]
+    tried = [_decided_if_defined(p, began) for p in [*others[:BRANCH_RUNS + SOUGHT], *first_doubt(problem, unseen)]]
+    return replace(_together([c for c in tried if c is not None]), one_sided=one_sided)
+
+
+def _first(problems: Sequence[Problem], began: float) -> Case:
+    """The first draw at which the graph is defined."""
+    for problem in problems[:-1]:
+        case = _decided_if_defined(problem, began)
+        if case is not None:
+            return case
+    return with_finite_floats(lambda **way: _decided(replace(problems[-1], **way), began))
+
+
+def _decided_if_defined(problem: Problem, began: float) -> Case | None:
+    try:
+        return with_finite_floats(lambda **way: _decided(replace(problem, **way), began))
+    except (IndexRangeError, UndefinedError):
+        return None
 
 
 def _together(cases: list[Case]) -> Case:
-    """One case for the float runs of one graph."""
-    return replace(cases[-1], branches=sum(c.branches for c in cases), points=len(cases),
-                   error_bound=max(c.error_bound for c in cases), undecided=any(c.undecided for c in cases))
-
-
-def _at_a_point(problem: Problem, began: float) -> Case:
-    return with_finite_floats(lambda **way: _decided(replace(problem, **way), began))
+    """One case for the draws of one graph."""
+    return replace(cases[0], branches=sum(c.branches for c in cases), points=len(cases),
+                   error_bound=max(c.error_bound for c in cases), degree=max(c.degree for c in cases),
+                   undecided=next((c.undecided for c in cases if c.undecided), ""), seconds=cases[-1].seconds)
 
 
 def _decided(problem: Problem, began: float) -> Case:
     """With reciprocals as free elements, whose degree is 1; if that is not enough, as inverses modulo the prime."""
     for modular in (False, True):
-        difference, ring, domain = run_field(problem, problem.seed, modular=modular)
-        if not difference:
-            return field_case(problem, ring, domain, began)
+        run = run_field(problem, modular=modular)
+        if not run.difference:
+            return field_case(problem, run, began)
     if not agrees_in_numbers(problem):
         raise fail(problem)
     entries = sum(int(np.prod(n.shape)) for n in problem.moving.values())
-    return Case("field", problem.what, problem.sizes, entries, error_bound=1.0, branches=domain.branches, undecided=True,
-                seconds=time.perf_counter() - began)
+    return Case("field", problem.what, problem.sizes, entries, error_bound=1.0,
+                branches=branches_of(run.domain, problem.draws), seconds=time.perf_counter() - began,
+                undecided="equal in numbers, but not by the rules of the field")
 
 
 # ---- graphs
@@ -260,7 +289,7 @@ def gradient_problem(graph: Graph, what: str, sizes: dict[str, int], seed: int,
                                 f"{known[name].shape}")
     if graph.outputs[loss].shape:
         raise ArgumentError(f"the output {loss!r} has shape {graph.outputs[loss].shape}; only a scalar has a gradient")
-    return Problem(graph, loss, claims, what, sizes, seed, values)
+    return Problem(graph, loss, claims, what, sizes, Draws(graph, seed, values))
 
 
 def with_gradients(graph: Graph) -> Graph:
@@ -284,21 +313,22 @@ def _prove_graph(graph: Graph, values: Mapping[str, Any] | None, limit: int, see
         notes.append(f"no exact proof: {error}; the field decides")
     cases.append(_in_field(problem))
     return Proof(f"graph {graph.fingerprint}", "every claimed gradient is the derivative", tuple(cases), axioms(),
-                 time.perf_counter() - began, "", tuple(notes), [partial(program, problem)])
+                 time.perf_counter() - began, seed, "", tuple(notes), [partial(program, problem)])
 
 
 # ---- passes
 
-def prove_pass(transform: Pass, graphs: Iterable[tuple[str, Graph]] | None = None, *, rng: int = 0) -> Proof:
+def prove_pass(transform: Pass, graphs: Iterable[tuple[str, Graph]] | None = None, *,
+               rng: int | np.random.Generator | None = None) -> Proof:
     """`transform(graph)` computes what `graph` computes, for training graphs of many kinds or the given ones.
 
     Both graphs run at the same random point of the field; a function's output is a keyed hash of its argument, so sums
     may be reordered and products merged, and nothing else.
     """
-    began = time.perf_counter()
+    began, seed = time.perf_counter(), run_seed(rng)
     name = getattr(transform, "__name__", repr(transform))
     pairs = [(what, graph, transform(graph)) for what, graph in graphs or training_graphs()]
-    return equal_graphs(f"pass {name}", pairs, rng, began)
+    return equal_graphs(f"pass {name}", pairs, seed, began)
 
 
 def equal_graphs(subject: str, pairs: Sequence[tuple[str, Graph, Graph]], seed: int, began: float) -> Proof:
@@ -306,7 +336,7 @@ def equal_graphs(subject: str, pairs: Sequence[tuple[str, Graph, Graph]], seed: 
     cases = [_equal(subject, what, before, after, seed) for what, before, after in pairs]
     programs = [partial(_both, before, after) for _, before, after in pairs[:4]]
     return Proof(subject, "the graph after it computes what the graph before it computes", tuple(cases), 0,
-                 time.perf_counter() - began, "", (), programs)
+                 time.perf_counter() - began, seed, "", (), programs)
 
 
 def _both(before: Graph, after: Graph) -> dict[str, Any]:
@@ -314,45 +344,56 @@ def _both(before: Graph, after: Graph) -> dict[str, Any]:
 
 
 def _equal(subject: str, what: str, before: Graph, after: Graph, seed: int) -> Case:
-    """One random point; where branches look at data, the branches of several float runs."""
-    def at(seed: int) -> Case:
-        return with_finite_floats(lambda **way: _equal_at_a_point(subject, what, before, after, seed, way))
-
-    case = at(seed)
-    if not case.branches:
-        return case
-    others = [at(seed + i) for i in range(1, BRANCH_RUNS)]
-    return _together([case, *others])
-
-
-def _equal_at_a_point(subject: str, what: str, before: Graph, after: Graph, seed: int, way: Mapping[str, bool]) -> Case:
+    """One random point; where branches look at data, the branches of several draws."""
     began = time.perf_counter()
     if not isinstance(after, Graph):
         raise ArgumentError(f"{subject} returned {type(after).__name__}; a pass maps a graph to a graph")
     if list(before.outputs) != list(after.outputs):
         raise ProofError(f"{subject} changed the outputs of {what}: {', '.join(before.outputs)} became "
                          f"{', '.join(after.outputs)}")
-    rng = np.random.default_rng(seed)
-    ring = Field(int(rng.integers(1 << 62)))
+    draws, cases, last = Draws(before, seed), list[Case](), None
+    for draw in range(BRANCH_RUNS):
+        try:
+            cases.append(with_finite_floats(partial(_equal_at_a_point, subject, what, before, after, draws, draw, began)))
+        except (IndexRangeError, UndefinedError) as error:
+            last = error
+            continue
+        if not cases[0].branches:
+            break
+    if last is not None and not cases:
+        raise last
+    return _together(cases)
+
+
+def _equal_at_a_point(subject: str, what: str, before: Graph, after: Graph, draws: Draws, draw: int, began: float,
+                      **way: bool) -> Case:
+    rng = np.random.default_rng([draws.seed, draw, 5])
+    ring = Field(drawn_prime(draws.seed), int(rng.integers(1 << 62)))
     domain = Exact(ring)
-    near = near_values(before, seed, None, **way)
+    near = draws.at(draw, **way)
     values = {sources(before)[k]: x for k, x in field_inputs(before, near, domain, ring, rng).items()}
-    found = [g.run({k: _value(subject, what, n, k, values) for k, n in sources(g).items()}, domain=domain)
-             for g in (before, after)]
+
+    def run(graph: Graph) -> dict[str, Any]:
+        return graph.run({k: _value(subject, what, n, k, values) for k, n in sources(graph).items()}, domain=domain)
+
+    first, known = run(before), set(ring.decisions)
+    second = run(after)
     for name in before.outputs:
-        a, b = (x.value if isinstance(x, Element) else np.asarray(x) for x in (f[name] for f in found))
+        a, b = (x.value if isinstance(x, Element) else np.asarray(x) for x in (first[name], second[name]))
         if a.shape != b.shape or not np.array_equal(a, b):
             entry = () if a.shape != b.shape else tuple(int(i) for i in np.argwhere(a != b)[0])
             raise ProofError(f"{subject} changed the value of output {name!r}, entry {entry}, of {what}\n"
-                             f"  both graphs were run at the same random point of GF(2^61-1)", name, entry)
-    nears = {id(n): near[k] for k, n in sources(before).items()}
-    runs = [degrees_of(g, {k: nears[id(n)] for k, n in sources(g).items()}) for g in (before, after)]
+                             f"  both graphs were run at the same random point of a finite field (seed {draws.seed})", name,
+                             entry)
+    nears = {n: near[k] for k, n in sources(before).items()}
+    runs = [degrees_of(g, {k: nears[n] for k, n in sources(g).items()}) for g in (before, after)]
     degree = max((float(x.value.max(initial=0.0)) for out, _ in runs for x in out.values() if isinstance(x, Element)),
                  default=0.0)
     argument = max(r.of_arguments for _, r in runs)
     entries = sum(int(np.prod(n.shape)) for n in before.outputs.values())
     return Case("field", what, {}, entries, degree=degree, argument_degree=argument, arguments=ring.arguments,
-                error_bound=error_bound(degree, argument, ring.arguments), branches=domain.branches,
+                error_bound=error_bound(degree, argument, ring.arguments), branches=branches_of(domain, draws),
+                undecided="the graph after it decides by other numbers" if ring.foreign(ring.decisions, known) else "",
                 seconds=time.perf_counter() - began)
 
 

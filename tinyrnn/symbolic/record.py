@@ -10,7 +10,8 @@ from ..ir.graph import Graph
 from ..ir.node import Node, walk
 from ..ir.ops.leaves import Array
 from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView
-from .identity import Problem, sources
+from .draws import sources
+from .identity import Problem
 
 
 def program(subject: Problem | Graph) -> dict[str, Any]:

@@ -1,0 +1,281 @@
+"""Ordinary numbers for the inputs of a graph.  They decide its branches, so they have to reach every one of them.
+
+Floats are drawn near 1, of many magnitudes, and equal to the numbers that stand in the graph; whole numbers over all of the
+range that the graph takes without an error; bools in every pattern that matters: none, all, and random ones.  Where a
+decision went one way only, numbers are sought at which it goes the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..domains.complex_step import STEP, ComplexStep
+from ..domains.exact import Array
+from ..errors import GraphError, IndexRangeError, UndefinedError
+from ..ir.graph import Graph
+from ..ir.node import Node, walk
+from ..ir.scan import Body
+
+Result = TypeVar("Result")
+Values = dict[str, Array]
+DECADES = tuple(10.0**k for k in range(-3, 4))
+WIDE = tuple(10.0**k for k in range(-9, 10))
+LONGEST = 64
+"""A range of at most so many whole numbers is gone through from one end to the other."""
+
+
+class Draws:
+    """All the draws for one graph: `at(0)`, `at(1)`, ..., each the same in every run from the same seed."""
+
+    def __init__(self, graph: Graph, seed: int, values: Mapping[str, Any] | None = None) -> None:
+        nodes = sources(graph)
+        unknown = set(values or {}) - set(nodes)
+        if unknown:
+            raise GraphError(f"no input is called {', '.join(map(repr, sorted(unknown)))}; the inputs are "
+                             f"{', '.join(nodes) or 'none'}")
+        self.graph, self.seed = graph, seed
+        self.fixed = {k: np.asarray(v, nodes[k].dtype) for k, v in (values or {}).items()}
+        self.free = {k: n for k, n in nodes.items() if k not in self.fixed}
+        self.numbers, self.sizes = _numbers(graph)
+        self.ranges = self._ranges()
+
+    @property
+    def decisions(self) -> int:
+        """Entries of inputs that are no floats: whatever depends on them was decided by the draw."""
+        return sum(int(np.prod(n.shape)) for n in self.free.values() if not n.floating)
+
+    @property
+    def count(self) -> int:
+        """How many draws go once through every range that is short enough."""
+        return max((high - low + 1 for low, high in self.ranges.values() if high - low < LONGEST), default=0)
+
+    def at(self, draw: int, positive: bool = False, narrow: bool = False) -> Values:
+        """The numbers of one draw; all positive, or none far from 1, where the graph needs it."""
+        rng = np.random.default_rng([self.seed, draw])
+        found = {k: self._floats(n, draw, rng, positive, narrow) if n.floating else self._whole(k, n, draw, rng)
+                 for k, n in self.free.items()}
+        return {**found, **self.fixed}
+
+    # ---- floats
+
+    def _floats(self, n: Node, draw: int, rng: np.random.Generator, positive: bool, narrow: bool) -> Array:
+        """Even draws are of magnitude 1, odd ones of many magnitudes; every fourth also takes numbers of the graph."""
+        x = rng.uniform(0.2, 1.2, n.shape) * (1 if positive else rng.choice([-1, 1], n.shape))
+        if narrow or draw % 2 == 0:
+            return np.asarray(x)
+        among = (*DECADES, *self.numbers) if draw % 8 != 7 else (*WIDE, *self.numbers)
+        x = x * 2 * rng.choice(among, n.shape)
+        if draw % 4 == 3:
+            exact = rng.choice([0.0, 1.0, *self.numbers], n.shape) * (1 if positive else rng.choice([-1, 1], n.shape))
+            x = np.where(rng.random(n.shape) < 0.25, exact, x)
+        return np.asarray(x)
+
+    # ---- whole numbers and bools
+
+    def _whole(self, name: str, n: Node, draw: int, rng: np.random.Generator) -> Array:
+        low, high = self.ranges[name]
+        if draw in (1, 3):
+            return np.full(n.shape, low if draw == 1 else high, n.dtype)
+        if draw % 8 == 5:  # many equal ones
+            return rng.choice(rng.integers(low, high, 2, endpoint=True), n.shape).astype(n.dtype)
+        if draw % 2 or high - low >= LONGEST:
+            return self._scattered(low, high, rng, n)
+        start = np.random.default_rng(self.seed).integers(0, high - low, n.shape, endpoint=True)
+        return np.asarray(low + (start + draw // 2) % (high - low + 1)).astype(n.dtype)
+
+    def _scattered(self, low: int, high: int, rng: np.random.Generator, n: Node) -> Array:
+        """Anything in the range, often a number that stands in the graph, or next to one."""
+        x = rng.integers(low, high, n.shape, endpoint=True)
+        among = [k for s in self.sizes for k in (s - 1, s, s + 1) if low <= k <= high]
+        return np.where(rng.random(n.shape) < 0.5, rng.choice(among or [low], n.shape), x).astype(n.dtype)
+
+    def _ranges(self) -> dict[str, tuple[int, int]]:
+        """The range of every input of whole numbers: up to what the graph takes, or just beyond the numbers in it."""
+        found = {k: (0, 0) for k, n in self.free.items() if not n.floating}
+        for name in found:
+            n = self.free[name]
+            if n.dtype.kind == "b":
+                found[name] = (0, 1)
+                continue
+            highest = min(max(self.sizes) + 1, int(np.iinfo(n.dtype).max))
+            high = _largest(highest, partial(self._takes, name))
+            low = -min(high, LONGEST // 4)
+            signed = n.dtype.kind == "i" and high == highest and self._takes(name, -1) and self._takes(name, low)
+            found[name] = (low if signed else 0, high)
+        return found
+
+    def _takes(self, name: str, value: int) -> bool:
+        """Whether the graph runs with this number in every entry of an input."""
+        values = {k: np.full(n.shape, value if k == name else 0, n.dtype) for k, n in self.free.items()}
+        try:
+            with np.errstate(all="ignore"):
+                self.graph.run({**values, **self.fixed})
+        except IndexRangeError:
+            return False
+        return True
+
+
+def sources(graph: Graph) -> dict[str, Node]:
+    """Inputs and leaves by name."""
+    return {**graph.inputs, **graph.leaves}
+
+
+def _largest(highest: int, takes: Callable[[int], bool]) -> int:
+    """The largest number that is taken, found by halving; 0 where none is."""
+    if takes(highest):
+        return highest
+    low = 0
+    while highest - low > 1:
+        middle = (low + highest) // 2
+        low, highest = (middle, highest) if takes(middle) else (low, middle)
+    return low
+
+
+def _numbers(graph: Graph) -> tuple[list[float], list[int]]:
+    """The floats that stand in a graph, by magnitude; and its whole numbers: constants, and the sizes of axes."""
+    floats, whole, bodies = set[float](), {0, 1}, [graph.nodes]
+    while bodies:
+        for n in bodies.pop():
+            if n.op.kind == "control" and n.at and isinstance(n.at[0], Body):
+                bodies.append(walk(n.at[0].outs))
+            values = [a for a in n.at if isinstance(a, (int, float))]
+            floats |= {abs(float(a)) for a in values if 0 < abs(a) < 1e12 and n.floating}
+            whole |= {int(abs(a)) for a in values if abs(a) < 2**31 and float(a).is_integer()} | set(n.shape)
+    return sorted(floats), sorted(whole)
+
+
+FINITE: tuple[dict[str, bool], ...] = ({}, {"positive": True}, {"narrow": True}, {"positive": True, "narrow": True})
+"""Ways to draw floats, one after the other until no branch meets a NaN: logarithms want positive numbers, exponentials
+small ones."""
+
+
+def with_finite_floats(run: Callable[..., Result]) -> Result:
+    """`run(positive=..., narrow=...)` in the first way of drawing floats in which the graph is defined."""
+    for way in FINITE[:-1]:
+        try:
+            return run(**way)
+        except UndefinedError:
+            continue
+    return run(**FINITE[-1])
+
+
+# ---- decisions that went one way only
+
+class Watched(ComplexStep):
+    """Numbers that move, and that remember the margin of every decision: what was compared with 0, and how it moved."""
+
+    def __init__(self) -> None:
+        self.margins: list[Array] = []
+
+    def _watch(self, a: Any, b: Any) -> None:
+        if "c" in (np.asarray(a).dtype.kind, np.asarray(b).dtype.kind):
+            self.margins.append(np.ravel(np.asarray(a) - b))
+
+    def less(self, a: Any, b: Any) -> Any:
+        self._watch(a, b)
+        return super().less(a, b)
+
+    def less_equal(self, a: Any, b: Any) -> Any:
+        self._watch(a, b)
+        return super().less_equal(a, b)
+
+    def equal(self, a: Any, b: Any) -> Any:
+        self._watch(a, b)
+        return super().equal(a, b)
+
+    def not_equal(self, a: Any, b: Any) -> Any:
+        self._watch(a, b)
+        return super().not_equal(a, b)
+
+    def sign(self, x: Any) -> Any:
+        self._watch(x, 0)
+        return super().sign(x)
+
+
+class Sides:
+    """Which decisions of a graph were met on both sides of 0."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.below = self.above = self.moves = np.zeros(0, bool)
+
+    def visit(self, values: Mapping[str, Array], along: Mapping[str, Array]) -> tuple[bool, Array]:
+        """Whether a run showed anything new, and the step along a direction at which each decision would be at 0."""
+        domain = Watched()
+        with np.errstate(all="ignore"):
+            self.graph.run({k: v + 1j * STEP * along[k] if k in along else v for k, v in values.items()}, domain=domain)
+            margins = np.concatenate(domain.margins) if domain.margins else np.zeros(0, complex)
+            if not self.moves.size:
+                self.below = self.above = self.moves = np.zeros(margins.size, bool)
+            below, above = margins.real < 0, margins.real > 0
+            new = bool((below & ~self.below & self.above).any() or (above & ~self.above & self.below).any())
+            self.below, self.above = self.below | below, self.above | above
+            self.moves = self.moves | (margins.imag != 0)
+            return new, -margins.real / (margins.imag / STEP)
+
+    @property
+    def one_sided(self) -> Array:
+        """Decisions about numbers that move, of which one side was never met."""
+        return np.asarray(self.moves & ~(self.below & self.above))
+
+
+ROUNDS, STEPS = 12, 4
+
+
+def both_sides(graph: Graph, draws: Draws, first: int) -> tuple[list[Values], int]:
+    """Numbers at which decisions go another way than in the first draws, and how many always go one way all the same.
+
+    From a draw one goes along a random direction, a little further than to where a decision would change.
+    """
+    sides, found = Sides(graph), list[Values]()
+    for draw in range(first):
+        for values in _defined(draws, draw):
+            sides.visit(values, _direction(draws, values, draw))
+    for r in range(ROUNDS):
+        if not sides.one_sided.any():
+            break
+        for values in _defined(draws, 2 * r):
+            along = _direction(draws, values, first + r)
+            _, steps = sides.visit(values, along)
+            wanted = steps[sides.one_sided & np.isfinite(steps)]
+            for s in np.unique(np.quantile(wanted, np.linspace(0, 1, STEPS), method="nearest")) if wanted.size else ():
+                moved = {k: v + 1.01 * s * along[k] if k in along else v for k, v in values.items()}
+                if sides.visit(moved, along)[0]:
+                    found.append(moved)
+    return found, int(sides.one_sided.sum())
+
+
+def edges(graph: Graph, draws: Draws) -> list[Values]:
+    """Numbers just on this side and just on that of where decisions change, along random directions."""
+    sides, found = Sides(graph), list[Values]()
+    for r in range(EDGE_ROUNDS):
+        for values in _defined(draws, 2 * r):
+            along = _direction(draws, values, r)
+            _, steps = sides.visit(values, along)
+            for s in np.unique(steps[np.isfinite(steps)])[:MOST_EDGES]:
+                found += [{k: v + (1 + off) * s * along[k] if k in along else v for k, v in values.items()}
+                          for off in (-1e-6, 1e-6)]
+    return found
+
+
+EDGE_ROUNDS, MOST_EDGES = 4, 40
+
+
+def _defined(draws: Draws, draw: int) -> Iterator[Values]:
+    """The numbers of a draw, if the graph takes them."""
+    values = draws.at(draw)
+    try:
+        with np.errstate(all="ignore"):
+            draws.graph.run(values)
+    except IndexRangeError:
+        return
+    yield values
+
+
+def _direction(draws: Draws, values: Mapping[str, Array], seed: int) -> dict[str, Array]:
+    rng = np.random.default_rng([draws.seed, seed, 1])
+    return {k: rng.normal(size=v.shape) for k, v in values.items() if draws.free.get(k) is not None and draws.free[k].floating}
