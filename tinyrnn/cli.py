@@ -110,8 +110,11 @@ def _derive(args: argparse.Namespace) -> int:
 
 def _prove(args: argparse.Namespace) -> int:
     if args.check:
-        for verdict in check_file(args.check):
+        verdicts = check_file(args.check)
+        for verdict in verdicts:
             print(printable(f"good: {verdict}"))  # a certificate may come from anybody
+        if verdicts[0].text:
+            print(printable(f"the equations:\n{verdicts[0].text.rstrip()}"))
         return 0
     if args.cell is None:
         raise ArgumentError("name a cell, or a certificate with --check FILE")
@@ -278,7 +281,7 @@ def _symbolic_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     e.add_argument("--map", metavar="W=EXPR", action="append", default=[],
                    help="a parameter of the first cell in terms of the second's: W_z=-W_z")
     for sub in (p, e):
-        sub.add_argument("--seed", type=_whole(0), default=0, help="of the random points (default: 0)")
+        sub.add_argument("--seed", type=_whole(0), help="of the prime and of all draws (default: a new one, which is printed)")
     b = command("published", _published, "run BPTT formulas as printed in the literature against the derivative")
     b.add_argument("names", nargs="*", metavar="NAME", help=", ".join(published.names()))
 

@@ -27,7 +27,7 @@ from ..ir.ops.linear import sum_
 from ..passes.derivatives import grad
 from ..shapes import checked_count
 from .axioms import axioms
-from .checker.certificates import CELL_CLAIM, FORMAT, WEIGHT
+from .checker.certificates import CELL_CLAIM, FORMAT, GRAPH_CLAIM, PASS_CLAIM, WEIGHT
 from .draws import Draws, both_sides, sources, with_finite_floats
 from .identity import (
     Case,
@@ -312,7 +312,7 @@ def _prove_graph(graph: Graph, values: Mapping[str, Any] | None, limit: int, see
     except TermLimitError as error:
         notes.append(f"no exact proof: {error}; the field decides")
     cases.append(_in_field(problem))
-    return Proof(f"graph {graph.fingerprint}", "every claimed gradient is the derivative", tuple(cases), axioms(),
+    return Proof(f"graph {graph.fingerprint}", GRAPH_CLAIM, tuple(cases), axioms(),
                  time.perf_counter() - began, seed, "", tuple(notes), [partial(program, problem)])
 
 
@@ -335,7 +335,7 @@ def equal_graphs(subject: str, pairs: Sequence[tuple[str, Graph, Graph]], seed: 
     """Every pair of graphs has equal outputs."""
     cases = [_equal(subject, what, before, after, seed) for what, before, after in pairs]
     programs = [partial(_both, before, after) for _, before, after in pairs[:4]]
-    return Proof(subject, "the graph after it computes what the graph before it computes", tuple(cases), 0,
+    return Proof(subject, PASS_CLAIM, tuple(cases), 0,
                  time.perf_counter() - began, seed, "", (), programs)
 
 

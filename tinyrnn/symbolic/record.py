@@ -23,7 +23,8 @@ def program(subject: Problem | Graph) -> dict[str, Any]:
     found: dict[str, Any] = {"inputs": {k: [str(n.dtype), list(n.shape)] for k, n in inputs.items()}, "code": code,
                              "outputs": {k: number[n] for k, n in graph.outputs.items()}}
     if isinstance(subject, Problem):
-        found.update(what=subject.what, sizes=subject.sizes, loss=subject.loss, claims=dict(subject.claims))
+        sizes = {k: n for k, n in subject.sizes.items() if k in ("steps", "batch")}  # the others stand in the inputs
+        found.update(what=subject.what, sizes=sizes, loss=subject.loss, claims=dict(subject.claims))
     return found
 
 

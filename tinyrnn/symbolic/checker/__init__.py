@@ -2,7 +2,7 @@
 
 Nothing here imports the graph, its ops or its passes.  A certificate holds the equations of a cell as text and, as
 plain instructions, the program that claims to compute its gradients.  The equations are evaluated one example at a
-time, straight from their terms, at a new random point of GF(2^61 - 1) with tangents; the program is run by the
+time, straight from their terms, at new random points modulo two new primes, with tangents; the program is run by the
 interpreter below at the same point; and both sides of
 
     Σ_w <dloss/dw, v_w>  =  d/ds loss(w + s v)

@@ -1,11 +1,10 @@
-"""Certificates: every program at a new random point."""
+"""Certificates: every program at new random points, modulo two new primes."""
 
 from __future__ import annotations
 
 import json
-import math
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,18 +13,27 @@ from typing import Any
 import numpy as np
 
 from ...cells.equations import System, parse
-from ...cells.roles import find_roles
+from ...cells.roles import Roles, find_roles
 from ...errors import LoadError, ProofError
 from .meaning import Equations
-from .numbers import Array, NearError, Number, P, Point, each, filled, still, summed
-from .programs import Interpreter
+from .numbers import SMALLEST, Array, NearError, Number, Point, Work, drawn_prime, each, filled, still, summed
+from .programs import Interpreter, kind_of
 
-FORMAT = "tinyrnn proof 1"
-# This bound and the formula of the error are the checker's own, as is its prime: it takes nothing from the engine.
+FORMAT = "tinyrnn proof 2"
+# These limits and the formula of the error are the checker's own, as are its primes: it takes nothing from the engine.
 CONVINCING = 2.0**-20
 CELL_CLAIM = "every gradient of the unrolled and the rolled graph is the derivative"
+GRAPH_CLAIM = "every claimed gradient is the derivative"
+PASS_CLAIM = "the graph after it computes what the graph before it computes"
 WEIGHT = "weight of "
-LARGEST = 1_000_000
+FIELDS = {"format", "claim", "text", "programs"}
+PAIR_FIELDS, SIDE_FIELDS = {"before", "after"}, {"inputs", "code", "outputs"}
+GRADIENT_FIELDS = SIDE_FIELDS | {"what", "sizes", "loss", "claims"}
+MOST_WORK = 10_000_000
+LONGEST_FILE = 2**26
+POINTS, MOST_POINTS = 8, 32
+WAYS = ((False, False), (True, False), (False, True), (True, True))
+"""Positive floats, where a branch meets a NaN; quotients, where free reciprocals do not do."""
 
 
 @dataclass(frozen=True)
@@ -35,139 +43,342 @@ class Verdict:
     what: str
     entries: int
     error_bound: float
+    points: int
+    branches: int
+    text: str = ""                  # the equations, where it was held against some
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.entries} entries equal, error bound {self.error_bound:.1e}"
+        where = f", on the branches of these points ({self.branches} decisions)" if self.branches else ""
+        return (f"{self.what}: {self.entries} entries equal at {self.points} points modulo two primes, error bound "
+                f"{self.error_bound:.1e}{where}")
 
 
 def check_file(file: str | Path, seed: int | None = None) -> list[Verdict]:
     """Verify a certificate; raises `ProofError` where a claim is false and `LoadError` where the file is none."""
     try:
+        if Path(file).stat().st_size > LONGEST_FILE:
+            raise LoadError(f"{file} is longer than {LONGEST_FILE:,} bytes")
         found = json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LoadError(f"{file} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise LoadError(f"{file} is not a certificate: {error}") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise LoadError(f"{file} is not a certificate: expected the format {FORMAT!r}")
     return check(found, seed)
 
 
 def check(certificate: Mapping[str, Any], seed: int | None = None) -> list[Verdict]:
-    """Every program of a certificate at a new random point."""
-    programs = certificate.get("programs")
-    if not isinstance(programs, list) or not programs:
-        raise LoadError("the certificate holds no program, so there is nothing to check")
-    text = certificate.get("text") or ""
+    """Every program of a certificate: at two points at least, at more where something decides by numbers."""
     try:
-        _whole(programs, text)
-        if (certificate.get("claim") == CELL_CLAIM) != bool(text):
-            raise LoadError("the claim and the text do not go together: a cell's certificate holds its equations")
+        system = _form(certificate)
+        rng = np.random.default_rng(secrets.randbits(96) if seed is None else seed)
+        run = _Run(certificate["text"], system, (drawn_prime(rng), drawn_prime(rng)), rng, Work(MOST_WORK))
         with np.errstate(all="ignore"):
-            return [_verified(p, text, seed) for p in programs]
+            return [run.verified(p) for p in certificate["programs"]]
     except (ProofError, LoadError):
         raise
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
-        raise LoadError(f"the certificate is damaged: {type(error).__name__}: {error}") from error
+        raise LoadError(f"the certificate is damaged: {type(error).__name__}: {str(error)[:200]}") from error
 
 
-def _whole(programs: list[Any], text: str) -> None:
+# ---- form: every field that is there is checked, and there is no other
+
+def _form(certificate: Any) -> System | None:
+    """The equations, if any; raises where anything is missing, unknown, or does not go together."""
+    if not isinstance(certificate, dict) or certificate.get("format") != FORMAT:
+        raise LoadError(f"this is not a certificate: expected the format {FORMAT!r}")
+    _fields("certificate", certificate, FIELDS)
+    programs, text, claim = certificate["programs"], certificate["text"], certificate["claim"]
+    if not isinstance(programs, list) or not programs:
+        raise LoadError("the certificate holds no program, so there is nothing to check")
+    kinds = {CELL_CLAIM: bool(text), GRAPH_CLAIM: not text, PASS_CLAIM: not text}
+    if not isinstance(text, str) or not isinstance(claim, str) or not kinds.get(claim, False):
+        raise LoadError("the claim and the text do not go together: a cell's certificate holds its equations")
+    for p in programs:
+        if claim == PASS_CLAIM:
+            _fields("program", p, PAIR_FIELDS)
+            _side(p["before"], SIDE_FIELDS)
+            _side(p["after"], SIDE_FIELDS)
+        else:
+            _side(p, GRADIENT_FIELDS)
+            _claims(p)
+            if not text and (p["what"] != "given" or p["sizes"]):
+                raise LoadError("a program without equations is called given, and has no sizes")
+    system = parse(text) if text else None
+    if system is not None:
+        _cell(programs, system)
+    return system
+
+
+def _fields(what: str, found: Any, wanted: set[str]) -> None:
+    if not isinstance(found, dict) or set(found) != wanted:
+        seen = ", ".join(sorted(map(str, found)))[:200] if isinstance(found, dict) else type(found).__name__
+        raise LoadError(f"a {what} holds {', '.join(sorted(wanted))} and nothing else; this one: {seen or 'nothing'}")
+
+
+def _side(p: Any, fields: set[str]) -> None:
+    _fields("program", p, fields)
+    if not p["outputs"] or not p["code"] or not p["inputs"]:
+        raise LoadError("a program without inputs, instructions or outputs proves nothing")
+    for dtype, shape in p["inputs"].values():
+        kind_of(dtype)
+        if not all(type(n) is int and n >= 0 for n in shape):
+            raise LoadError("the certificate is damaged: the sizes of an input are whole numbers")
+
+
+def _claims(p: Mapping[str, Any]) -> None:
+    """Each input has one claim at most, and the loss is an output."""
+    claims = p["claims"]
+    if not claims or not set(claims) <= set(p["outputs"]) or p["loss"] not in p["outputs"] or p["loss"] in claims:
+        raise LoadError("the program claims no gradient, or one that is no output")
+    if len(set(claims.values())) < len(claims):
+        raise LoadError("two outputs of the program claim the gradient of one input")
+    if not all(k in p["inputs"] and kind_of(p["inputs"][k][0]) == "f" for k in claims.values()):
+        raise LoadError("the program claims the gradient of something that is no input of floats")
+
+
+def _cell(programs: list[Any], system: System) -> None:
     """A cell's certificate holds both graphs, every gradient of each, and every weight of the loss."""
+    if sorted(p["what"] for p in programs) != ["rolled", "unrolled"]:
+        raise LoadError("a cell's certificate holds the unrolled and the rolled program")
+    roles = find_roles(system)
     for p in programs:
-        for side in ([p["before"], p["after"]] if "before" in p else [p]):
-            if any(not _sensible(shape) for _, shape in side["inputs"].values()):
-                raise LoadError("the certificate is damaged: an input is too large")
-    if not text:
-        return
-    system = parse(text)
-    missing = {"unrolled", "rolled"} - {p["what"] for p in programs}
-    if missing:
-        raise LoadError(f"the certificate lacks the {missing.pop()} program")
-    outputs = find_roles(system).outputs
-    for p in programs:
-        weights = {f"{WEIGHT}{o}[{t}]" for o in outputs for t in range(1, p["sizes"]["steps"] + 1)}
-        given = {k for k in p["inputs"] if k.startswith(WEIGHT)}
-        unclaimed = set(p["inputs"]) - given - set(p["claims"].values())
-        if given != weights or unclaimed:
-            raise LoadError(f"the {p['what']} program does not claim every gradient: "
-                            f"{', '.join(sorted(unclaimed or weights ^ given))}")
+        sizes, inputs = p["sizes"], p["inputs"]
+        steps, batch = sizes.get("steps"), sizes.get("batch")
+        whole = set(sizes) == {"steps", "batch"} and type(steps) is int and type(batch) is int
+        if not whole or not 1 <= steps <= len(inputs) or batch < 1:
+            raise LoadError("a cell is proved for at least one step and one row")
+        weights = {f"{WEIGHT}{o}[{t}]" for o in roles.outputs for t in range(1, steps + 1)}
+        wanted = weights | _names(roles, {f"{n}[{k}]" for n, k in system.learned}, steps)
+        unread = {f"{x}[{t}]" for x, first in _first_read(system, roles).items() for t in range(steps - first + 1, steps + 1)}
+        given = set(inputs)
+        missing = sorted((wanted - unread - given) | (given - wanted) | (given - weights) ^ set(p["claims"].values()))
+        if missing:
+            raise LoadError(f"the {p['what']} program does not claim every gradient: {', '.join(map(str, missing))[:200]}")
+        if any(shape and not all(shape) for _, shape in inputs.values()):
+            raise LoadError("an input of the program is empty")
+        if any(inputs[k][1][:1] != [batch] for k in inputs if "[" in k and k not in {f"{n}[{i}]" for n, i in system.learned}):
+            raise LoadError(f"an input of the {p['what']} program has not {batch} rows")
+        if p["what"] == "rolled" and not any(name == "scan" for name, *_ in p["code"]):
+            raise LoadError("the rolled program has no loop")
 
 
-def _sensible(shape: list[int]) -> bool:
-    return math.prod(shape) <= LARGEST
+def _first_read(system: System, roles: Roles) -> dict[str, int]:
+    """How many steps later each input is read first: one that is read later only is not read at the last steps."""
+    reads = [t.value for e in system.equations for t in e.term.walk() if t.kind == "signal"]
+    return {x: min(k for n, k in reads if n == x) for x in roles.inputs if any(n == x for n, _ in reads)}
 
 
-def _verified(program: Mapping[str, Any], text: str, seed: int | None) -> Verdict:
-    """One program; once more with positive floats where a branch met a NaN."""
-    for positive in (False, True):
-        point = Point(secrets.randbits(62) if seed is None else seed, positive)
-        try:
-            return _pair(program, point) if "before" in program else _gradients(program, text, point)
-        except NearError:
-            if positive:
-                raise
-    raise AssertionError
+def _names(roles: Roles, learned: set[str], steps: int) -> set[str]:
+    """The parameters, inputs and states before the first step that a gradient belongs to."""
+    remembered = {f"{n}[{1 - k}]" for n, k in roles.slots if n in roles.states}
+    return {*roles.parameters, *(f"{x}[{t}]" for x in roles.inputs for t in range(1, steps + 1)), *remembered, *learned}
 
 
-def _inputs(program: Mapping[str, Any], point: Point, moving: Iterable[str]) -> dict[str, Array]:
-    hot = set(moving)
+# ---- the check
+
+@dataclass
+class _Run:
+    """All checks of one certificate."""
+
+    text: str
+    system: System | None           # the equations of a cell
+    primes: tuple[int, int]
+    rng: np.random.Generator
+    work: Work
+
+    def verified(self, program: Mapping[str, Any]) -> Verdict:
+        """One program at as many points as its branches and whole numbers ask for; each prime gets one at least."""
+        sides = [program["before"], program["after"]] if "before" in program else [program]
+        ranges = self._ranges(sides)
+        numbers = sorted(set(_floats(sides)))
+        found: list[Verdict] = []
+        count = min(MOST_POINTS, max(POINTS, *(2 * n for n in ranges.values()))) if ranges else POINTS
+        for draw in range(count):
+            verdict = self._at(draw, program, ranges, numbers, must=draw < 2)
+            found += [verdict] if verdict is not None else []
+            if draw == 1 and not any(v.branches for v in found):
+                break
+        return Verdict(found[0].what, found[0].entries, max(v.error_bound for v in found), len(found),
+                       sum(v.branches for v in found), self.text)
+
+    def _at(self, draw: int, program: Mapping[str, Any], ranges: Mapping[str, int], numbers: Sequence[float],
+            must: bool) -> Verdict | None:
+        """One draw, in the first way in which the program is defined and its claim holds."""
+        errors: list[Exception] = []
+        seed = int(self.rng.integers(2**62))
+        for positive, modular in WAYS:
+            for k in (draw, draw - draw % 2) if must else (draw,):  # numbers near 1, if others do not do
+                rng = np.random.default_rng(seed)
+                point = Point(self.primes[draw % 2], rng, self.work, k, numbers, positive, modular)
+                try:
+                    return self._decided(program, point, _whole(program, ranges, draw, rng))
+                except (NearError, ProofError) as error:
+                    errors.append(error)
+        wrong = [e for e in errors if isinstance(e, ProofError)]
+        if wrong or must:
+            raise wrong[0] if wrong else errors[0]
+        return None
+
+    def _decided(self, program: Mapping[str, Any], point: Point, whole: Mapping[str, Array]) -> Verdict:
+        return _pair(program, point, whole) if "before" in program else _gradients(program, self.system, point, whole)
+
+    def _ranges(self, sides: list[Any]) -> dict[str, int]:
+        """How many numbers each input of whole numbers takes: 0 to the largest size at which no index lies outside."""
+        names = [k for k, (dtype, _) in sides[0]["inputs"].items() if kind_of(dtype) != "f"]
+        found = {}
+        for name in names:
+            dtype = sides[0]["inputs"][name][0]
+            sizes = sorted({2, *_sizes(sides)}, reverse=True) if kind_of(dtype) != "b" else [2]
+            found[name] = next((n for n in sizes if self._takes(sides, name, n - 1)), 1)
+        return found
+
+    def _takes(self, sides: list[Any], name: str, value: int) -> bool:
+        """Whether the programs run with this number in every entry of one input."""
+        if value > 127:
+            return False
+        for side in sides:
+            whole = {k: np.full(shape, value if k == name else 0, dtype) for k, (dtype, shape) in side["inputs"].items()
+                     if kind_of(dtype) != "f"}
+            point = Point(self.primes[0], np.random.default_rng(0), self.work)
+            try:
+                _run(side, _inputs(side, point, (), whole), point, steady=True)
+            except NearError as error:
+                return "index" not in str(error)
+        return True
+
+
+def _floats(sides: Iterable[Mapping[str, Any]]) -> Iterator[float]:
+    """The magnitudes of the numbers in the code: something may be compared with them."""
+    todo: list[Any] = [side["code"] for side in sides]
+    while todo:
+        x = todo.pop()
+        if isinstance(x, (list, tuple)):
+            todo += x
+        elif isinstance(x, dict) and set(x) == {"float"}:
+            todo.append(float(x["float"]))
+        elif isinstance(x, dict):
+            todo += x.values()
+        elif isinstance(x, (int, float)) and 0 < abs(x) < 1e12:
+            yield abs(float(x))
+
+
+def _sizes(sides: Iterable[Mapping[str, Any]]) -> Iterator[int]:
+    for side in sides:
+        yield from (n for _, shape in side["inputs"].values() for n in shape if n > 1)
+    yield from (int(v) for v in _floats(sides) if v.is_integer() and 1 < v < 128)
+
+
+def _whole(program: Mapping[str, Any], ranges: Mapping[str, int], draw: int, rng: np.random.Generator) -> dict[str, Array]:
+    """Inputs of whole numbers: all smallest, all largest, each in turn through its range, or anything."""
+    inputs = program.get("before", program)["inputs"]
     found = {}
-    for name, (dtype, shape) in program["inputs"].items():
-        floating = np.dtype(dtype).kind == "f"
-        found[name] = point.draw(shape, name in hot) if floating else point.rng.integers(0, 2, shape).astype(dtype)
+    for k, n in ranges.items():
+        dtype, shape = inputs[k]
+        if draw in (1, 3):
+            x = np.full(shape, 0 if draw == 1 else n - 1)
+        elif draw % 2:
+            x = rng.integers(0, n, shape)
+        else:
+            x = (np.arange(int(np.prod(shape))).reshape(shape) + draw // 2) % n
+        found[k] = x.astype(dtype)
     return found
 
 
-def _run(program: Mapping[str, Any], inputs: Mapping[str, Array], point: Point, steady: bool) -> dict[str, Any]:
+def _inputs(program: Mapping[str, Any], point: Point, moving: Iterable[str], whole: Mapping[str, Array]) -> dict[str, Array]:
+    hot = set(moving)
+    point.branches += sum(x.size for x in whole.values())
+    return {name: whole[name] if name in whole else point.draw(shape, name in hot)
+            for name, (_, shape) in program["inputs"].items()}
+
+
+def _run(program: Mapping[str, Any], inputs: Mapping[str, Array], point: Point, steady: bool,
+         only: set[int] | None = None) -> dict[str, Any]:
     values = [still(inputs[k]) if steady else inputs[k] for k in program["inputs"]]
-    Interpreter(point).run(program["code"], values)
+    Interpreter(point).run(program["code"], values, only)
     return {k: values[i] for k, i in program["outputs"].items()}
 
 
-def _gradients(program: Mapping[str, Any], text: str, point: Point) -> Verdict:
-    claims = dict(program["claims"])
-    if not claims:
-        raise LoadError("the program claims no gradient")
-    inputs = _inputs(program, point, claims.values())
+def _needed(program: Mapping[str, Any]) -> set[int]:
+    """The instructions that the loss depends on."""
+    first, todo = len(program["inputs"]), [program["outputs"][program["loss"]]]
+    found: set[int] = set()
+    while todo:
+        i = todo.pop()
+        if i not in found:
+            found.add(i)
+            todo += program["code"][i - first][1] if i >= first else []
+    return found
+
+
+def _gradients(program: Mapping[str, Any], system: System | None, point: Point, whole: Mapping[str, Array]) -> Verdict:
+    claims = program["claims"]
+    inputs = _inputs(program, point, claims.values(), whole)
+    loss = (_loss_of(system, program, inputs, point) if system is not None else
+            _run(program, inputs, point, False, _needed(program))[program["loss"]].item())
+    known = set(point.decisions)
     outputs = _run(program, inputs, point, steady=True)
-    loss = (_loss_of(parse(text), program, inputs, point) if text else
-            _run(program, inputs, point, steady=False)[program["loss"]].item())
-    if text and outputs[program["loss"]].item().value != loss.value:
-        raise ProofError(f"the loss of the {program['what']} program is not the loss of the equations")
+    if outputs[program["loss"]].item().value != loss.value:
+        raise ProofError(f"the loss of the {_called(program, system)} is not the loss of the equations")
+    if point.foreign(known):
+        raise ProofError(f"the {_called(program, system)} decides by numbers by which its loss does not")
     total, degree, entries = 0, loss.slope_degree, 0
     for output, name in claims.items():
         if outputs[output].shape != inputs[name].shape:
             raise ProofError(f"{output} has shape {outputs[output].shape}, but {name} has {inputs[name].shape}", name)
         for g, v in zip(outputs[output].ravel(), inputs[name].ravel(), strict=True):
-            total = (total + point.number(g).value * v.tangent) % P
-            degree, entries = max(degree, point.number(g).degree + 1), entries + 1
+            total = (total + point.number(g).value * v.tangent) % point.p
+            degree, entries = point.join(degree, point.number(g).degree + 1), entries + 1
     if total != loss.tangent:
-        raise ProofError(f"the gradients of the {program['what']} program are not the derivatives of its loss")
-    sizes = ", ".join(f"{k}={v}" for k, v in program["sizes"].items())
-    against = "the equations" if text else "its own forward program"
-    return _verdict(f"{program['what']} gradients against {against}{', ' + sizes if sizes else ''}", entries, degree, point)
+        raise ProofError(f"the gradients of the {_called(program, system)} are not the derivatives of its loss")
+    if not entries:
+        raise LoadError("the program claims no entry of a gradient")
+    return _verdict(_named(program, system), entries, degree, point)
 
 
-def _pair(program: Mapping[str, Any], point: Point) -> Verdict:
+def _called(program: Mapping[str, Any], system: System | None) -> str:
+    return "program" if system is None else f"{program['what']} program"
+
+
+def _named(program: Mapping[str, Any], system: System | None) -> str:
+    """The program and its sizes, as its inputs have them."""
+    if system is None:
+        return "gradients against its own forward program"
+    sizes, roles = program["sizes"], find_roles(system)
+    widths = {x: program["inputs"][f"{x}[1]"][1][1:] for x in roles.inputs} | {
+        n: program["inputs"][f"{n}[0]"][1][1:] for n in roles.states if f"{n}[0]" in program["inputs"]}
+    shown = ", ".join(f"{k} of size {'x'.join(map(str, v)) or 1}" for k, v in widths.items())
+    return (f"{program['what']} gradients against the equations, {sizes['steps']} steps, {sizes['batch']} rows, {shown}")
+
+
+def _pair(program: Mapping[str, Any], point: Point, whole: Mapping[str, Array]) -> Verdict:
     before, after = program["before"], program["after"]
-    inputs = _inputs(before, point, ())
-    if dict(after["inputs"]) != {k: before["inputs"][k] for k in after["inputs"]}:
+    inputs = _inputs(before, point, (), whole)
+    if any(k not in before["inputs"] or after["inputs"][k] != before["inputs"][k] for k in after["inputs"]):
         raise ProofError("the two programs have different inputs")
-    a, b = _run(before, inputs, point, True), _run(after, inputs, point, True)
+    a, known = _run(before, inputs, point, True), set(point.decisions)
+    b = _run(after, inputs, point, True)
     if list(a) != list(b):
         raise ProofError("the two programs have different outputs")
+    if point.foreign(known):
+        raise ProofError("the second program decides by numbers by which the first does not")
     degree, entries = 0.0, 0
     for name in a:
+        if a[name].shape != b[name].shape:
+            raise ProofError(f"output {str(name)!r} of the two programs differs", name)
         for x, y in zip(a[name].ravel(), b[name].ravel(), strict=True):
-            if (x.value != y.value) if isinstance(x, Number) else x != y:
-                raise ProofError(f"output {name!r} of the two programs differs", name)
+            if (x.value != y.value) if isinstance(x, Number) and isinstance(y, Number) else x != y:
+                raise ProofError(f"output {str(name)!r} of the two programs differs", name)
             degree, entries = max(degree, x.degree if isinstance(x, Number) else 0.0), entries + 1
+    if not entries:
+        raise LoadError("the two programs compute nothing")
     return _verdict("two programs", entries, degree, point)
 
 
 def _verdict(what: str, entries: int, degree: float, point: Point) -> Verdict:
-    bound = min(1.0, (degree + len(point.seen) ** 2 * point.argument_degree) / P)
+    bound = min(1.0, (degree + len(point.seen) ** 2 * point.argument_degree) / SMALLEST)
     if not bound <= CONVINCING:
         raise ProofError(f"{what}: the degree {degree:.3g} is too high for a convincing check (error bound {bound:.1e})")
-    return Verdict(what, entries, bound)
+    return Verdict(what, entries, bound, 1, point.branches)
 
 
 def _loss_of(system: System, program: Mapping[str, Any], inputs: Mapping[str, Array], point: Point) -> Number:
@@ -178,7 +389,10 @@ def _loss_of(system: System, program: Mapping[str, Any], inputs: Mapping[str, Ar
         values = _history(equations, inputs, b, program["sizes"]["steps"])
         for name in (k for k in inputs if k.startswith(WEIGHT)):
             output, t = name.removeprefix(WEIGHT).rstrip("]").split("[")
-            inner = each(lambda r, y: r * y, inputs[name][b], values[int(t)][output])
+            weight, y = np.asarray(inputs[name][b], object), values[int(t)][output]
+            if weight.shape != y.shape:
+                raise ProofError(f"{output} has shape {y.shape} by the equations, but its weight has {weight.shape}", output)
+            inner = each(lambda r, y: r * y, weight, y)
             total = total + summed(inner, tuple(range(inner.ndim)), False, point).item()
     return total
 

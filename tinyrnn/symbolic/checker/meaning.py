@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...cells.equations import Equation, System, Term
-from .numbers import Array, Point, clipped, each, extreme, near, summed, truths
+from .numbers import Array, Point, clipped, each, extreme, summed, truths
 
 
 class Equations:
@@ -61,8 +61,8 @@ class Equations:
             case "join":
                 return np.concatenate([np.atleast_1d(a) for a in args])
             case "compare":
-                return truths({"<": lambda a, b: near(a) < near(b), "<=": lambda a, b: near(a) <= near(b),
-                               ">": lambda a, b: near(a) > near(b), ">=": lambda a, b: near(a) >= near(b)}[t.value], *args)
+                strictly, turned = "=" not in t.value, t.value[0] == ">"
+                return truths(lambda a, b: self.point.below(a, b, strictly), *(args[::-1] if turned else args))
             case "binary":
                 return self._binary(t, args)
         return self._call(t.value, args)
@@ -90,23 +90,27 @@ class Equations:
             return summed(v, (v.ndim - 1,), True, m)
 
         f: dict[str, Callable[[], Array]] = {
-            "relu": lambda: each(lambda a: a if near(a) > 0 else m.number(0), x),
-            "abs": lambda: each(lambda a: -a if near(a) < 0 else a, x),
-            "sign": lambda: each(lambda a: m.number(np.sign(near(a))), x),
-            "maximum": lambda: each(lambda a, b: a if near(a) > near(b) else b, *args),
-            "minimum": lambda: each(lambda a, b: a if near(a) < near(b) else b, *args),
+            "relu": lambda: each(lambda a: a if m.below(0, a) else m.number(0), x),
+            "abs": lambda: each(lambda a: -a if m.below(a, 0) else a, x),
+            "sign": lambda: each(lambda a: m.number(m.below(0, a) - m.below(a, 0)), x),
+            "maximum": lambda: each(lambda a, b: a if m.below(b, a) else b, *args),
+            "minimum": lambda: each(lambda a, b: a if m.below(a, b) else b, *args),
             "silu": lambda: each(lambda a: a * m.call("sigmoid", a), x),
-            "elu": lambda: each(lambda a: a if near(a) > 0 else m.call("exp", a if near(a) < 0 else m.number(0)) - 1, x),
+            "elu": lambda: each(lambda a: a if m.below(0, a) else m.call("exp", a) - 1, x),
             "gelu": lambda: each(lambda a: 0.5 * a * (1 + m.call("tanh", sqrt(2 / pi) * (a + 0.044715 * a * a * a))), x),
             "hard_sigmoid": lambda: each(lambda a: clipped(m, a / 6 + 0.5, 0.0, 1.0), x),
             "clip": lambda: each(lambda a: clipped(m, a, args[1].item().near, args[2].item().near), x),
             "where": lambda: np.where(args[0], *np.broadcast_arrays(args[1], args[2])),
-            "outer": lambda: np.multiply.outer(*args), "sum": lambda: summed(x, tuple(range(x.ndim)), False, m),
+            "outer": lambda: self._outer(*args), "sum": lambda: summed(x, tuple(range(x.ndim)), False, m),
             "mean": lambda: each(lambda a: a / x.size, summed(x, tuple(range(x.ndim)), False, m)),
             "softmax": lambda: self._softmax(x, row),
             "layer_norm": lambda: self._normed(each(lambda a, s: a - s / n, x, row(x)), n, row),
             "rms_norm": lambda: self._normed(x, n, row)}
         return f[name]() if name in f else each(lambda a: m.call(name, a), x)
+
+    def _outer(self, a: Array, b: Array) -> Array:
+        self.point.work.spend(a.size * b.size)
+        return np.asarray(np.multiply.outer(a, b), object)
 
     def _softmax(self, x: Array, row: Callable[[Array], Array]) -> Array:
         top = extreme(np.max, x, (x.ndim - 1,), True, self.point)

@@ -1,4 +1,4 @@
-"""Numbers of the checker: residues modulo 2^61 - 1 with tangents, floats that decide branches, and degree bounds."""
+"""Numbers of the checker: residues modulo a prime with tangents, floats that decide branches, and degree bounds."""
 
 from __future__ import annotations
 
@@ -6,20 +6,44 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from hashlib import blake2b
 from math import cos, exp, isfinite, isnan, log, log1p, sin, sqrt, tanh
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...errors import LoadError
 
-P = 2**61 - 1
+Array = Any
+SMALLEST = 2**60
+DECADES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
+SIMPLE = 2**20
 
 
 class NearError(LoadError):
-    """The floats that decide branches are not finite."""
+    """The floats that decide branches are not finite, or an index lies outside of its table: the draw says nothing."""
 
 
-Array = Any
+class Work:
+    """How much may still be done: a count of numbers, never a clock."""
+
+    def __init__(self, most: int) -> None:
+        self.most = self.left = most
+
+    def spend(self, count: int) -> None:
+        """Count numbers before they are made."""
+        self.left -= count
+        if self.left < 0:
+            raise LoadError(f"the certificate asks for more than {self.most:,} numbers")
+
+
+def drawn_prime(rng: np.random.Generator) -> int:
+    """A random prime of 61 bits."""
+    from sympy import isprime
+
+    while True:
+        p = 4 * int(rng.integers(SMALLEST // 4, SMALLEST // 2)) + 3
+        if pow(2, p - 1, p) == 1 and isprime(p):
+            return p
 
 
 class Number:
@@ -29,18 +53,21 @@ class Number:
 
     def __init__(self, point: Point, near: float, value: int, tangent: int = 0, degree: float = 0.0,
                  slope_degree: float = 0.0) -> None:
-        self.point, self.near, self.value, self.tangent = point, near, value % P, tangent % P
+        self.point, self.near, self.value, self.tangent = point, near, value % point.p, tangent % point.p
         self.degree, self.slope_degree = degree, slope_degree
+        point.work.left -= 1
+        if point.work.left < 0:
+            point.work.spend(0)
 
     def __add__(self, other: Any) -> Number:
-        b = self.point.number(other)
+        b, join = self.point.number(other), self.point.join
         return Number(self.point, self.near + b.near, self.value + b.value, self.tangent + b.tangent,
-                      max(self.degree, b.degree), max(self.slope_degree, b.slope_degree))
+                      join(self.degree, b.degree), join(self.slope_degree, b.slope_degree))
 
     def __mul__(self, other: Any) -> Number:
         a, b = self, self.point.number(other)
         return Number(a.point, a.near * b.near, a.value * b.value, a.tangent * b.value + a.value * b.tangent,
-                      a.degree + b.degree, max(a.slope_degree + b.degree, a.degree + b.slope_degree))
+                      a.degree + b.degree, a.point.join(a.slope_degree + b.degree, a.degree + b.slope_degree))
 
     def __neg__(self) -> Number:
         return Number(self.point, -self.near, -self.value, -self.tangent, self.degree, self.slope_degree)
@@ -95,12 +122,20 @@ FUNCTIONS: dict[str, Function] = {
 
 
 class Point:
-    """A random point of the field: inputs drawn once, one free element for each argument of a function."""
+    """A random point of the field modulo p: inputs drawn once, one free element for each argument of a function.
 
-    def __init__(self, seed: int, positive: bool = False) -> None:
-        self.positive = positive
-        self.rng = np.random.default_rng(seed)
-        self.key = self.rng.bytes(16)
+    Even draws take floats near 1, odd ones of many magnitudes, those of the given numbers among them.  With `modular`, 1/x is
+    the inverse of x, not free: more identities hold, of higher degree.
+    """
+
+    def __init__(self, p: int, rng: np.random.Generator, work: Work, draw: int = 0, numbers: Sequence[float] = (),
+                 positive: bool = False, modular: bool = False) -> None:
+        self.p, self.rng, self.work, self.draw_number, self.positive, self.modular = p, rng, work, draw, positive, modular
+        self.sizes = np.array([*DECADES, *numbers]) * 2 if draw % 2 else np.ones(1)
+        self.join: Callable[[float, float], float] = add if modular else max
+        self.key = rng.bytes(16)
+        self.branches, self.decisions = 0, set[int]()
+        self.exponents: dict[float, Fraction] = {}
         self.seen: dict[tuple[str, int], int] = {}
         self.argument_degree = 1.0
         self.powers: dict[tuple[int, int], Number] = {}
@@ -110,10 +145,11 @@ class Point:
                                             self._any() if moves else 0, 1.0, 1.0 if moves else 0.0))
 
     def _float(self) -> float:
-        return float(self.rng.uniform(0.2, 1.2) * (1 if self.positive else self.rng.choice([-1, 1])))
+        size = float(self.rng.uniform(0.2, 1.2) * self.rng.choice(self.sizes))
+        return size if self.positive or self.rng.random() < 0.5 else -size
 
     def _any(self) -> int:
-        return int(self.rng.integers(P))
+        return int(self.rng.integers(self.p))
 
     def number(self, x: Any) -> Number:
         if isinstance(x, Number):
@@ -121,14 +157,55 @@ class Point:
         v = float(x)
         if not isfinite(v):
             return Number(self, v, self._hash(repr(v), 0), 0, 1.0)
-        f = Fraction(repr(v))
-        return Number(self, v, f.numerator * pow(f.denominator, -1, P))
+        f = x if isinstance(x, Fraction) else Fraction(repr(v))
+        return Number(self, v, f.numerator * pow(f.denominator, -1, self.p))
 
     def reciprocal(self, x: Number) -> Number:
         """A known number has an inverse; of anything else the reciprocal is free."""
+        if (x.degree == 0 or self.modular) and x.value == 0:
+            raise NearError("the reciprocal of a number that is 0")
         if x.degree == 0:
-            return Number(self, 1 / x.near, pow(x.value, -1, P))
-        return self.call("reciprocal", x)
+            return Number(self, _near(lambda v: 1 / v)(x.near), pow(x.value, -1, self.p))
+        if not self.modular:
+            return self.call("reciprocal", x)
+        inverse = pow(x.value, -1, self.p)
+        return Number(self, _near(lambda v: 1 / v)(x.near), inverse, -inverse * inverse * x.tangent, x.degree,
+                      2 * x.degree + x.slope_degree)
+
+    # ---- branches
+
+    def below(self, a: Any, b: Any, strictly: bool = True) -> bool:
+        """Whether a < b, or a <= b; what was compared is noted, up to its sign."""
+        self._noted(a, b)
+        x, y = near(a), near(b)
+        return x < y if strictly else x <= y
+
+    def alike(self, a: Any, b: Any) -> bool:
+        """Whether a == b."""
+        self._noted(a, b)
+        return near(a) == near(b)
+
+    def _noted(self, a: Any, b: Any) -> None:
+        u, v = (x if isinstance(x, Number) else None for x in (a, b))
+        if (u is not None and u.degree) or (v is not None and v.degree):
+            difference = (self.number(a).value - self.number(b).value) % self.p
+            self.branches += 1
+            self.decisions.add(min(difference, self.p - difference))
+
+    def foreign(self, known: set[int]) -> bool:
+        """Whether a decision was taken that is neither a known one, nor 0, nor a simple multiple of a known one."""
+        new = self.decisions - known - {0}
+        self.work.spend(len(new) * len(known))
+        return any(not any(self._simple(v * pow(k, -1, self.p) % self.p) for k in known - {0}) for v in new)
+
+    def _simple(self, ratio: int) -> bool:
+        """Whether a residue is a fraction of small whole numbers (Wang, Guy & Davenport, 1982)."""
+        a, b, s, t = self.p, ratio, 0, 1
+        while b >= SIMPLE:
+            a, b, s, t = b, a % b, t, s - a // b * t
+        return abs(t) < SIMPLE
+
+    # ---- functions
 
     def call(self, name: str, x: Number) -> Number:
         if name == "tanh":
@@ -138,38 +215,41 @@ class Point:
         y = Number(self, f.near(x.near), self._value(name, f, x.value), 0, 1.0)
         if x.tangent:
             s = f.slope(self, y, x.steady())
-            y.tangent, y.slope_degree = s.value * x.tangent % P, s.degree + x.slope_degree
+            y.tangent, y.slope_degree = s.value * x.tangent % self.p, s.degree + x.slope_degree
         return y
 
     def _value(self, name: str, f: Function, v: int) -> int:
         """One free element for v and -v together, where the function knows its mirror image."""
         if v == 0 and f.at_zero is not None:
-            return f.at_zero.numerator * pow(f.at_zero.denominator, -1, P) % P
-        if f.mirror is not None and v > P // 2:
-            return f.mirror(self._hash(name, P - v))
+            return f.at_zero.numerator * pow(f.at_zero.denominator, -1, self.p) % self.p
+        if f.mirror is not None and v > self.p // 2:
+            return f.mirror(self._hash(name, self.p - v))
         return self._hash(name, v)
 
     def _hash(self, name: str, v: int) -> int:
         if (name, v) not in self.seen:
             digest = blake2b(f"{name} {v}".encode(), digest_size=16, key=self.key).digest()
-            self.seen[name, v] = int.from_bytes(digest, "big") % P
+            self.seen[name, v] = int.from_bytes(digest, "big") % self.p
         return self.seen[name, v]
 
     def power(self, a: Number, k: float) -> Number:
-        """x^k for a known k, with d(x^k) = k x^(k-1) dx.
+        """x^k for a known k, with d(x^k) = k x^(k-1) dx."""
+        exponent = self._exponent(float(k))
+        y = self._known_power(a.steady(), exponent)
+        return self._moving(y, [(self.number(k) * self._known_power(a.steady(), exponent - 1), a)])
 
-        A gradient's exponent k - 1 was rounded in floating point, hence the 12 digits.
-        """
-        factor, k = self.number(k), float(f"{k:.12g}")
-        y = self._known_power(a.steady(), k)
-        return self._moving(y, [(factor * self._known_power(a.steady(), k - 1), a)])
+    def _exponent(self, k: float) -> Fraction:
+        """The decimal that was written; one less or more than a known exponent, and rounded, where a gradient has it."""
+        if k not in self.exponents:
+            found = [exact + j for j in (-1, 1, -2, 2) for known, exact in self.exponents.items() if known + j == k]
+            self.exponents[k] = found[0] if found else Fraction(repr(k))
+        return self.exponents[k]
 
-    def _known_power(self, a: Number, k: float) -> Number:
+    def _known_power(self, a: Number, k: Fraction) -> Number:
         """Whole powers and halves by products; others are free."""
-        k = float(f"{k:.12g}")
-        if k.is_integer() and abs(k) <= 64:
+        if k.denominator == 1 and abs(k) <= 64:
             return self._product(a if k > 0 else self.reciprocal(a), abs(int(k)))
-        if (2 * k).is_integer() and abs(k) <= 32:
+        if k.denominator == 2 and abs(k) <= 32:
             root = self.call("sqrt", a)
             return self._product(root if k > 0 else self.reciprocal(root), abs(int(2 * k)))
         return self._free_power(a, self.number(k))
@@ -191,7 +271,7 @@ class Point:
         """Powers whose exponents differ by one are a factor of a apart; of two such, the first one met is free."""
         known = self.powers.get((a.value, b.value))
         if known is None:
-            higher, lower = (self.powers.get((a.value, (b.value + k) % P)) for k in (1, -1))
+            higher, lower = (self.powers.get((a.value, (b.value + k) % self.p)) for k in (1, -1))
             known = (higher * self.reciprocal(a) if higher is not None else lower * a if lower is not None else
                      self.call("exp", b * self.call("log", a)))
             known.near = _near(lambda x: x ** b.near)(a.near)
@@ -201,7 +281,8 @@ class Point:
     def _moving(self, y: Number, terms: Sequence[tuple[Number, Number]]) -> Number:
         """The number with the tangent Σ slope × tangent."""
         found = Number(self, y.near, y.value, sum(s.value * x.tangent for s, x in terms), y.degree)
-        found.slope_degree = max((s.degree + x.slope_degree for s, x in terms), default=0.0)
+        for s, x in terms:
+            found.slope_degree = self.join(found.slope_degree, s.degree + x.slope_degree)
         return found
 
 
@@ -241,7 +322,7 @@ def nears(x: Any) -> Any:
 
 def clipped(m: Point, a: Any, low: float, high: float) -> Number:
     """The number moved into [low, high], where its float says so."""
-    return m.number(low) if near(a) < low else m.number(high) if near(a) > high else a
+    return m.number(low) if m.below(a, low) else m.number(high) if m.below(high, a) else a
 
 
 def summed(x: Array, axes: tuple[int, ...], keepdims: bool, point: Point) -> Array:
@@ -258,4 +339,6 @@ def extreme(choose: Any, x: Array, axes: tuple[int, ...], keepdims: bool, point:
         return choose(x, axis=axes, keepdims=keepdims)
     floats = nears(x)
     hit = floats == choose(floats, axis=axes, keepdims=True)
+    best = summed(each(lambda a, s: a * s, still(x), hit / hit.sum(axis=axes, keepdims=True)), axes, True, point)
+    truths(point.alike, x, best)
     return summed(each(lambda a, s: a * s, x, hit / hit.sum(axis=axes, keepdims=True)), axes, keepdims, point)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import LoadError
-from .numbers import Array, Number, Point, clipped, each, extreme, filled, near, nears, summed, truths
+from .numbers import Array, NearError, Number, Point, clipped, each, extreme, filled, nears, summed, truths
 
 Rule = Callable[..., Any]
 
@@ -35,21 +36,27 @@ def branches(m: Point) -> dict[str, Rule]:
     """Whatever looks at the floats."""
     zero = m.number(0)
     return {
-        "less": lambda a, b: truths(lambda u, v: near(u) < near(v), a, b),
-        "less_equal": lambda a, b: truths(lambda u, v: near(u) <= near(v), a, b),
-        "equal": lambda a, b: truths(lambda u, v: near(u) == near(v), a, b),
-        "not_equal": lambda a, b: truths(lambda u, v: near(u) != near(v), a, b),
+        "less": lambda a, b: truths(m.below, a, b),
+        "less_equal": lambda a, b: truths(lambda u, v: m.below(u, v, False), a, b),
+        "equal": lambda a, b: truths(m.alike, a, b),
+        "not_equal": lambda a, b: truths(lambda u, v: not m.alike(u, v), a, b),
         "both": np.logical_and, "either": np.logical_or, "negate": np.logical_not,
         "where": lambda c, a, b: np.where(c, np.asarray(a, object), np.asarray(b, object)),
-        "sign": lambda x: each(lambda a: m.number(np.sign(near(a))), x),
-        "abs": lambda x: each(lambda a: -a if near(a) < 0 else a, x),
-        "relu": lambda x: each(lambda a: a if near(a) > 0 else zero, x),
-        "maximum": lambda a, b: each(lambda u, v: u if near(u) > near(v) else v, a, b),
-        "minimum": lambda a, b: each(lambda u, v: u if near(u) < near(v) else v, a, b),
+        "sign": lambda x: each(lambda a: m.number(m.below(0, a) - m.below(a, 0)), x),
+        "abs": lambda x: each(lambda a: -a if m.below(a, 0) else a, x),
+        "relu": lambda x: each(lambda a: a if m.below(0, a) else zero, x),
+        "maximum": lambda a, b: each(lambda u, v: u if m.below(v, u) else v, a, b),
+        "minimum": lambda a, b: each(lambda u, v: u if m.below(u, v) else v, a, b),
         "clip": lambda x, low, high: each(lambda a: clipped(m, a, low, high), x),
         "amax": lambda x, axes, keep: extreme(np.max, x, tuple(axes), keep, m),
         "amin": lambda x, axes, keep: extreme(np.min, x, tuple(axes), keep, m),
-        "argmax": lambda x, axis: np.argmax(nears(x), axis=axis)}
+        "argmax": lambda x, axis: _argmax(m, x, axis)}
+
+
+def _argmax(m: Point, x: Array, axis: int) -> Array:
+    chosen = np.argmax(nears(x), axis=axis)
+    truths(m.alike, x, np.take_along_axis(x, np.expand_dims(chosen, axis), axis))
+    return chosen
 
 
 def positions() -> dict[str, Rule]:
@@ -58,8 +65,15 @@ def positions() -> dict[str, Rule]:
         "tag": lambda x, *at: x, "reshape": np.reshape, "transpose": np.transpose, "broadcast_to": np.broadcast_to,
         "slice": lambda x, parts: x[_slices(parts)], "take": lambda x, t: x[t],
         "concat": lambda *x: np.concatenate(x[:-1], x[-1]), "stack": lambda *x: np.stack(x),
-        "gather": lambda table, index: table[index],
-        "pick": lambda x, index: np.take_along_axis(x, index[..., None], -1)[..., 0]}
+        "gather": lambda table, index: table[inside(index, len(table))],
+        "pick": lambda x, index: np.take_along_axis(x, inside(index, x.shape[-1])[..., None], -1)[..., 0]}
+
+
+def inside(index: Array, n: int) -> Array:
+    """The indices, all of which lie within an axis of n entries."""
+    if index.size and not 0 <= index.min() <= index.max() < n:
+        raise NearError(f"an index lies outside of an axis of {n} entries")
+    return index
 
 
 class Interpreter:
@@ -81,8 +95,11 @@ class Interpreter:
 
     def _cast(self, x: Any, dtype: str) -> Any:
         x = np.asarray(x)
-        if np.dtype(dtype).kind != "f":
-            return nears(x).astype(dtype) if x.dtype == object else x.astype(dtype)
+        if kind_of(dtype) != "f":
+            if x.dtype == object:
+                truths(self.point.alike, x, 0)
+                return nears(x).astype(dtype)
+            return x.astype(dtype)
         return x if x.dtype == object else each(self.point.number, x)
 
     def _place(self, x: Array, parts: Any, shape: Any) -> Array:
@@ -92,6 +109,7 @@ class Interpreter:
 
     def _scatter(self, x: Array, index: Array, n: int) -> Array:
         out = filled((n, *x.shape[index.ndim:]), lambda: self.point.number(0))
+        inside(index, n)
         for i in np.ndindex(index.shape):
             out[index[i]] = out[index[i]] + x[i]
         return out
@@ -118,6 +136,7 @@ class Interpreter:
         *sources, body = x
         k, n = body["states"], body["sequences"]
         state, xs, constants = list(sources[:k]), sources[k:k + n], list(sources[k + n:])
+        self.point.work.spend(STEP * _natural(body["steps"]) * (1 + len(body["code"])))
         steps = range(body["steps"])
         traced: dict[int, list[Any]] = {}
         for t in reversed(steps) if body["reverse"] else steps:
@@ -126,13 +145,67 @@ class Interpreter:
         count = len(body["outs"]) - k
         return [*state, *(np.stack([traced[t][i] for t in steps]) if steps else np.empty(0, object) for i in range(count))]
 
-    def run(self, code: Iterable[Any], values: list[Any]) -> None:
-        """Append the value of every instruction."""
+    def run(self, code: Iterable[Any], values: list[Any], only: set[int] | None = None) -> None:
+        """Append the value of every instruction, or of some, with None for the others."""
         for name, sources, attributes in code:
+            if only is not None and len(values) not in only:
+                values.append(None)
+                continue
             if name not in self.rules:
                 raise LoadError(f"the certificate holds the instruction {name!r}, which the checker does not know")
-            result = self.rules[name](*(values[i] for i in sources), *(_attribute(a) for a in attributes))
+            x, at = [values[i] for i in sources], [_attribute(a) for a in attributes]
+            self.point.work.spend(cost(name, [v for v in x if isinstance(v, np.ndarray)], at))
+            result = self.rules[name](*x, *at)
             values.append(result if isinstance(result, (np.ndarray, list)) else np.asarray(result))
+
+
+STEP = 20  # what a step of a scan costs beside its numbers
+
+
+def cost(name: str, x: Sequence[Array], at: Sequence[Any]) -> int:
+    """How many numbers an instruction makes, from the sizes of what it reads and its attributes alone."""
+    if name in ("matmul", "einsum"):
+        return 1 + (_letters(x, at[0]) if name == "einsum" else max(x[0].size * x[1].shape[-1], x[1].size * x[0].shape[-2]))
+    made = 1
+    if name in ("full", "literal", "place"):
+        made = _product(at[1])
+    elif name in ("broadcast_to", "iota", "reshape"):
+        made = _product(at[0])
+    elif name == "one_hot":
+        made = x[0].size * _natural(at[0])
+    elif name == "put":
+        made = x[0].size * _natural(at[1])
+    elif name == "scatter_add":
+        made = x[0].size + _natural(at[0]) * _product(x[0].shape[x[1].ndim:])
+    elif name not in ("concat", "stack", "scan", "region", "read", "gather", "pick"):
+        made = _product(np.broadcast_shapes(*(v.shape for v in x)))
+    total: int = 1 + sum(v.size for v in x) + made
+    return total
+
+
+def _letters(x: Sequence[Array], spec: str) -> int:
+    parts = spec.split("->")[0].split(",")
+    sizes: dict[str, int] = {c: n for part, v in zip(parts, x, strict=True) for c, n in zip(part, v.shape, strict=True)}
+    return _product([len(x), *sizes.values()])
+
+
+def kind_of(dtype: Any) -> str:
+    """f, i, u or b."""
+    kind = np.dtype(dtype).kind if isinstance(dtype, str) else ""
+    if kind not in ("f", "i", "u", "b"):
+        raise LoadError(f"the certificate is damaged: {str(dtype)[:40]!r} is no type of numbers")
+    return kind
+
+
+def _product(shape: Iterable[Any]) -> int:
+    total: int = math.prod(_natural(n) for n in shape)
+    return total
+
+
+def _natural(n: Any) -> int:
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
+        raise LoadError(f"the certificate is damaged: a size is {str(n)[:40]!r}")
+    return int(n)
 
 
 def _slices(parts: Iterable[Sequence[int]]) -> tuple[slice, ...]:

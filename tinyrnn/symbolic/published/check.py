@@ -1,4 +1,4 @@
-"""Printed BPTT formulas against the derivative of their own forward pass, at a random point of GF(2^61 - 1).
+"""Printed BPTT formulas against the derivative of their own forward pass, at a random point of a finite field.
 
 A file holds the forward equations, the printed backward lines from the last step to the first, the share of each step
 in every gradient, and corrections where the printed lines are not the derivative.  Beyond the last step everything is
@@ -18,10 +18,10 @@ import numpy as np
 from ...cells.equations import Equation, parse, parse_line
 from ...errors import ArgumentError
 from ..checker.meaning import Equations
-from ..checker.numbers import Array, Number, Point, each, filled, still, summed
+from ..checker.numbers import Array, Number, Point, Work, drawn_prime, each, filled, still, summed
 
 FOLDER = Path(__file__).parent
-WIDTH = 3
+WIDTH, WORK = 3, 10_000_000
 """Inputs and states have one size: some printed products fit only then."""
 
 
@@ -95,7 +95,8 @@ def _wrong(printed: Printed, chosen: Iterable[int], seed: int) -> list[str]:
 
 def _holds(printed: Printed, lines: Mapping[str, str], gradient: str, seed: int) -> bool:
     """Whether one printed gradient, along a random direction, is the derivative along it."""
-    point = Point(seed)
+    rng = np.random.default_rng(seed)
+    point = Point(drawn_prime(rng), rng, Work(WORK))
     run = _Run(printed, lines, point, gradient)
     total = point.number(0)
     for t in range(1, printed.steps + 1):
