@@ -24,7 +24,8 @@ from tinyrnn.ir.ops.structure import flip
 from tinyrnn.passes import unroll
 from tinyrnn.symbolic import axioms as axiom_module
 from tinyrnn.symbolic import checker
-from tinyrnn.symbolic.axioms import EXAMPLES, axioms, vanishes
+from tinyrnn.symbolic.axioms import axioms, vanishes
+from tinyrnn.symbolic.examples import EXAMPLES
 from tinyrnn.symbolic.prove import prove_pass, training_graphs
 from tinyrnn.testing import complex_step_gradient
 

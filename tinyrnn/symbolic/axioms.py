@@ -10,7 +10,7 @@ are compared entry by entry.  Differences are polynomials and quotients of a few
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -20,55 +20,12 @@ from ..domains import Exact, Symbols
 from ..domains.exact import SLOPES
 from ..errors import ProofError
 from ..ir.graph import Graph
-from ..ir.node import Bits, Node, apply, walk
+from ..ir.node import Node, walk
 from ..ir.op import CATALOGUE, Op
-from ..ir.ops import elementwise as e
-from ..ir.ops import linear, reduce, structure
-from ..ir.ops.leaves import constant, input_node
+from ..ir.ops.leaves import input_node
 from ..ir.ops.linear import sum_
-from ..ir.scan import region, scan
 from ..passes.derivatives import grad, jvp
-from ..shapes import Shape
-
-Example = tuple[Callable[..., Node], dict[str, Shape]]
-_INDEX = constant(np.array([[2, 0], [1, 1]]))
-_PICKED = constant(np.array([1, 0]))
-_CHOICE = constant(np.array([True, False, True]))
-_X: dict[str, Shape] = {"x": (3,)}
-_AB: dict[str, Shape] = {"a": (3,), "b": (3,)}
-_M: dict[str, Shape] = {"x": (2, 3)}
-
-
-def _loop(s: Node, x: Node) -> Node:
-    finals, traces = scan(lambda a, b: ([a[0] * b[0] + s], [a[0] * a[0]]), [s], [x])
-    return finals[0] + sum_(traces[0], 0)
-
-
-# Every op that has a gradient, by its name; signs of the inputs alternate, so that both sides of a branch are met.
-EXAMPLES: dict[str, Example] = {
-    "add": (e.add, {"a": (2, 3), "b": (3,)}), "sub": (e.sub, _AB), "mul": (e.mul, _AB), "div": (e.div, _AB),
-    "neg": (e.neg, _X), "scale": (e.scale, _AB), "power": (lambda a, b: e.power(a, b), _AB),
-    "powk": (lambda x: e.power(x, 3) + e.power(x, -2) + e.power(x, 0.5), {"p": (2,)}),
-    "exp": (e.exp, _X), "expm1": (e.expm1, _X), "log": (e.log, {"p": (2,)}), "log1p": (e.log1p, {"p": (2,)}),
-    "sqrt": (e.sqrt, {"p": (2,)}), "sin": (e.sin, _X), "cos": (e.cos, _X), "tanh": (e.tanh, _X),
-    "sigmoid": (e.sigmoid, _X), "softplus": (e.softplus, _X), "where": (lambda a, b: e.where(_CHOICE, a, b), _AB),
-    "abs": (e.abs_, _X), "relu": (e.relu, _X), "maximum": (e.maximum, _AB), "minimum": (e.minimum, _AB),
-    "clip": (lambda x: e.clip(x, Bits(-0.7), Bits(0.4)), _X), "astype": (lambda x: e.astype(e.astype(x, "f4"), "f8"), _X),
-    "add_n": (lambda a, b: e.add_n([a, b, a * b]), _AB), "tag": (lambda x: e.tag(x, "name"), _X),
-    "reshape": (lambda x: linear.reshape(x, (3, 2)), _M), "transpose": (linear.transpose, _M),
-    "broadcast_to": (lambda x: linear.broadcast_to(x, (2, 3)), _X), "sum": (lambda x: sum_(x, 1, True), _M),
-    "matmul": (linear.matmul, {"a": (2, 3), "b": (3, 2)}),
-    "einsum": (lambda a, b: linear.einsum("ij,jk->ki", a, b), {"a": (2, 3), "b": (3, 2)}),
-    "slice": (lambda x: x[1:, ::-2], _M), "place": (lambda x: structure.pad(x, [(1, 0)]), _X),
-    "take": (lambda x: structure.take(x, 1), _M), "put": (lambda x: structure.put(x, 1, 3), _X),
-    "concat": (lambda a, b: structure.concat([a, b, a], 0), {"a": (1,), "b": (2,)}),
-    "stack": (lambda a, b: structure.stack([a, b]), _AB), "gather": (lambda x: structure.gather(x, _INDEX), _X),
-    "scatter_add": (lambda x: structure.scatter_add(x, _INDEX, 3), {"x": (2, 2)}),
-    "pick": (lambda x: structure.pick(x, _PICKED), _M), "cumsum": (lambda x: structure.cumsum(x, 1), _M),
-    "amax": (lambda x: reduce.amax(x, 1), _M), "amin": (lambda x: reduce.amin(x, 1), _M),
-    "scan": (_loop, {"s": (2,), "x": (2, 2)}), "final": (_loop, {"s": (2,), "x": (2, 2)}),
-    "trace": (_loop, {"s": (2,), "x": (2, 2)}), "region": (lambda a, b: region(lambda v: [v[0] * v[1]], [a, b])[0], _AB),
-    "item": (lambda a, b: region(lambda v: [v[0] * v[1]], [a, b])[0], _AB)}
+from .examples import EXAMPLES, own_example
 
 
 def axioms() -> int:
@@ -87,11 +44,11 @@ def axioms() -> int:
 @cache
 def _check_op(op: Op, rule: Any) -> None:
     """Cached by the rule, so that another rule is compared anew."""
-    build, shapes = EXAMPLES.get(op.name) or _own_example(op)
+    build, shapes = EXAMPLES.get(op.name) or own_example(op)
     inputs = {k: input_node(k, s) for k, s in shapes.items()}
     y = build(*inputs.values())
     if op not in _ops(y):
-        raise ProofError(f"the example of {op.name!r} in tinyrnn.symbolic.axioms.EXAMPLES does not contain that op")
+        raise ProofError(f"the example of {op.name!r} in tinyrnn.symbolic.examples.EXAMPLES does not contain that op")
     g = input_node("g", y.shape)
     v = {k: input_node(f"v_{k}", s) for k, s in shapes.items()}
     graph = Graph({"y": y, "jvp": jvp([y], {inputs[k]: v[k] for k in inputs})[0],
@@ -100,17 +57,6 @@ def _check_op(op: Op, rule: Any) -> None:
     found = {k: x.value for k, x in graph.run({k: run[k] for k in graph.inputs}, domain=run["g"].domain).items()}
     _compare_vjp(op, found, {k: run[k].value for k in inputs}, run["g"].value)
     _compare_jvp(op, found, {k: run[k].value for k in inputs}, {k: run[f"v_{k}"].value for k in inputs})
-
-
-def _own_example(op: Op) -> Example:
-    """An op that someone added: elementwise ones of one or two operands need no example."""
-    for shapes in (_X, _AB) if op.kind == "elementwise" else ():
-        try:
-            op.infer(*(input_node(k, s) for k, s in shapes.items()))
-        except TypeError:  # another number of operands
-            continue
-        return lambda *x: apply(op, x), shapes
-    raise ProofError(f"the op {op.name!r} has a gradient but no example in tinyrnn.symbolic.axioms.EXAMPLES")
 
 
 def _ops(y: Node) -> set[Op]:

@@ -29,6 +29,7 @@ from ..shapes import checked_count
 from .axioms import axioms
 from .checker.certificates import CELL_CLAIM, FORMAT, GRAPH_CLAIM, PASS_CLAIM, WEIGHT
 from .draws import Draws, both_sides, sources, with_finite_floats
+from .examples import graphs_of_ops
 from .identity import (
     Case,
     Problem,
@@ -45,6 +46,7 @@ from .localise import agrees_in_numbers, fail, first_doubt
 from .record import program
 
 MAX_TERMS = 400_000
+SHOWN, RECORDED = 40, 4  # cases that are printed; pairs of graphs in a certificate
 BRANCH_RUNS = 6
 SOUGHT = 8
 FLOAT_RUNS = 70
@@ -96,7 +98,9 @@ class Proof:
         why = next((c.undecided for c in self.cases if c.undecided), "the degree is too high for the field")
         verdict = "proved" if self.holds else f"NOT PROVED ({why})"
         branch = " on the branches of the draws" if self.branches else ""
-        rest = [f"  {c}" for c in self.cases] + [f"  note: {n}" for n in self.notes]
+        more = len(self.cases) - SHOWN
+        rest = [f"  {c}" for c in self.cases[:SHOWN]] + ([f"  and {more} cases more"] if more > 0 else [])
+        rest += [f"  note: {n}" for n in self.notes]
         rules = f"  axioms {self.axioms} rules of ops and functions equal SymPy's derivatives\n" if self.axioms else ""
         return f"{self.subject}: {self.claim}: {verdict}{branch}, {self.seconds:.2f} s\n{rules}" + "\n".join(
             [*rest, f"  seed {self.seed}, which gives the prime of 61 bits and all draws"])
@@ -320,21 +324,25 @@ def _prove_graph(graph: Graph, values: Mapping[str, Any] | None, limit: int, see
 
 def prove_pass(transform: Pass, graphs: Iterable[tuple[str, Graph]] | None = None, *,
                rng: int | np.random.Generator | None = None) -> Proof:
-    """`transform(graph)` computes what `graph` computes, for training graphs of many kinds or the given ones.
+    """`transform(graph)` computes what `graph` computes, for training graphs of many kinds and graphs that hold every op of the
+    catalogue, rolled and unrolled, forward and backward; or for the given ones.
 
     Both graphs run at the same random point of the field; a function's output is a keyed hash of its argument, so sums
     may be reordered and products merged, and nothing else.
     """
     began, seed = time.perf_counter(), run_seed(rng)
     name = getattr(transform, "__name__", repr(transform))
-    pairs = [(what, graph, transform(graph)) for what, graph in graphs or training_graphs()]
+    pairs = ((what, graph, transform(graph)) for what, graph in graphs or (*graphs_of_ops(), *training_graphs()))
     return equal_graphs(f"pass {name}", pairs, seed, began)
 
 
-def equal_graphs(subject: str, pairs: Sequence[tuple[str, Graph, Graph]], seed: int, began: float) -> Proof:
+def equal_graphs(subject: str, pairs: Iterable[tuple[str, Graph, Graph]], seed: int, began: float) -> Proof:
     """Every pair of graphs has equal outputs."""
-    cases = [_equal(subject, what, before, after, seed) for what, before, after in pairs]
-    programs = [partial(_both, before, after) for _, before, after in pairs[:4]]
+    cases: list[Case] = []
+    programs: list[Callable[[], dict[str, Any]]] = []
+    for what, before, after in pairs:
+        cases.append(_equal(subject, what, before, after, seed))
+        programs = [*programs, partial(_both, before, after)][-RECORDED:]
     return Proof(subject, PASS_CLAIM, tuple(cases), 0,
                  time.perf_counter() - began, seed, "", (), programs)
 
@@ -377,7 +385,10 @@ def _equal_at_a_point(subject: str, what: str, before: Graph, after: Graph, draw
         return graph.run({k: _value(subject, what, n, k, values) for k, n in sources(graph).items()}, domain=domain)
 
     first, known = run(before), set(ring.decisions)
-    second = run(after)
+    try:
+        second = run(after)
+    except (IndexRangeError, UndefinedError) as error:
+        raise ProofError(f"{subject} made of {what} a graph that is not defined where it was: {error}") from None
     for name in before.outputs:
         a, b = (x.value if isinstance(x, Element) else np.asarray(x) for x in (first[name], second[name]))
         if a.shape != b.shape or not np.array_equal(a, b):
