@@ -42,7 +42,8 @@ def badge(proof: tr.Proof, name: str) -> list[str]:
         how = (f"exact, {c.terms:,} terms of two polynomials are equal" if c.method == "exact" else
                f"at a random point modulo a prime of 61 bits, degree at most {c.degree:.0f}, error bound "
                f"{c.error_bound:.1e}")
-        branch = ", on this branch" if c.branches and c.points == 1 else ", on the branches of several draws" if c.branches else ""
+        which = ", on this branch" if c.points == 1 else ", on the branches of several draws"
+        branch = which if c.branches else ""
         lines.append(f"| {c.what} | {sizes} | {c.entries} | {how}{branch} |")
     verdict = "**Proved**" + (" on the branches of the draws" if proof.branches else "")
     table = "\n".join(["| graph | sizes | gradient entries | how |", "| --- | --- | --: | --- |", *lines])

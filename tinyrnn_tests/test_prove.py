@@ -25,7 +25,7 @@ from tinyrnn.passes import unroll
 from tinyrnn.symbolic import axioms as axiom_module
 from tinyrnn.symbolic import checker
 from tinyrnn.symbolic.axioms import axioms, vanishes
-from tinyrnn.symbolic.examples import EXAMPLES
+from tinyrnn.symbolic.examples import EXAMPLES, graphs_of_ops
 from tinyrnn.symbolic.prove import prove_pass, training_graphs
 from tinyrnn.testing import complex_step_gradient
 
@@ -352,7 +352,7 @@ def test_a_thousand_random_cells_are_not_rejected(seed):
 def test_passes_are_proved(name, transform):
     proof = tr.prove(transform)
     assert proof.holds
-    assert len(proof.cases) == len(NAMES) + 1
+    assert len(proof.cases) == len(NAMES) + 1 + len(list(graphs_of_ops()))
     assert checker.check(json.loads(proof.certificate()))
 
 

@@ -87,11 +87,11 @@ class Element:
         return self.moved(lambda x: np.asarray(x[key], x.dtype))
 
     def __setitem__(self, key: Any, other: Element) -> None:
-        self.near[key], self.value[key] = other.near, other.value
+        self.near[key], self.value[key] = other.near[()], other.value[()]  # one number is put as such, not as an array
         if other.tangent is not None and self.tangent is None:
             self.tangent = self.domain.nothing(self.shape)
         if self.tangent is not None:
-            self.tangent[key] = 0 if other.tangent is None else other.tangent
+            self.tangent[key] = self.domain.nothing(()).item() if other.tangent is None else other.tangent[()]
         self.fixed = self.fixed and other.fixed
 
     # ---- arithmetic

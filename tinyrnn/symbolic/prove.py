@@ -28,9 +28,11 @@ from ..passes.derivatives import grad
 from ..shapes import checked_count
 from .axioms import axioms
 from .checker.certificates import CELL_CLAIM, FORMAT, GRAPH_CLAIM, PASS_CLAIM, WEIGHT
+from .choices import chooses_otherwise
 from .draws import Draws, both_sides, sources, with_finite_floats
 from .examples import graphs_of_ops
 from .identity import (
+    FOREIGN,
     Case,
     Problem,
     branches_of,
@@ -229,7 +231,9 @@ def _in_field(problem: Problem) -> Case:
     last = max(FLOAT_RUNS, 2 * problem.draws.count + 2)
     unseen = [*(replace(problem, draw=k) for k in range(BRANCH_RUNS, last)), *others[BRANCH_RUNS + SOUGHT:]]
     tried = [_decided_if_defined(p, began) for p in [*others[:BRANCH_RUNS + SOUGHT], *first_doubt(problem, unseen)]]
-    return replace(_together([c for c in tried if c is not None]), one_sided=one_sided)
+    together = _together([c for c in tried if c is not None])
+    otherwise = chooses_otherwise(problem.graph, problem.loss, problem.claims)
+    return replace(together, one_sided=one_sided, undecided=together.undecided or (FOREIGN if otherwise else ""))
 
 
 def _first(problems: Sequence[Problem], began: float) -> Case:
@@ -342,7 +346,8 @@ def equal_graphs(subject: str, pairs: Iterable[tuple[str, Graph, Graph]], seed: 
     programs: list[Callable[[], dict[str, Any]]] = []
     for what, before, after in pairs:
         cases.append(_equal(subject, what, before, after, seed))
-        programs = [*programs, partial(_both, before, after)][-RECORDED:]
+        programs.append(partial(_both, before, after))
+        del programs[:-RECORDED]
     return Proof(subject, PASS_CLAIM, tuple(cases), 0,
                  time.perf_counter() - began, seed, "", (), programs)
 

@@ -15,9 +15,11 @@ import numpy as np
 from ...cells.equations import System, parse
 from ...cells.roles import Roles, find_roles
 from ...errors import LoadError, ProofError
+from .choices import chooses_otherwise
+from .forms import kind_of
 from .meaning import Equations
 from .numbers import SMALLEST, Array, NearError, Number, Point, Work, drawn_prime, each, filled, still, summed
-from .programs import Interpreter, kind_of
+from .programs import Interpreter
 
 FORMAT = "tinyrnn proof 2"
 # These limits and the formula of the error are the checker's own, as are its primes: it takes nothing from the engine.
@@ -32,8 +34,6 @@ GRADIENT_FIELDS = SIDE_FIELDS | {"what", "sizes", "loss", "claims"}
 MOST_WORK = 10_000_000
 LONGEST_FILE = 2**26
 POINTS, MOST_POINTS = 8, 32
-WAYS = ((False, False), (True, False), (False, True), (True, True))
-"""Positive floats, where a branch meets a NaN; quotients, where free reciprocals do not do."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,8 @@ class _Run:
     def verified(self, program: Mapping[str, Any]) -> Verdict:
         """One program at as many points as its branches and whole numbers ask for; each prime gets one at least."""
         sides = [program["before"], program["after"]] if "before" in program else [program]
+        if "claims" in program and chooses_otherwise(program, _needed(program)):
+            raise ProofError("the gradients of the program choose by whole numbers by which its loss does not")
         ranges = self._ranges(sides)
         numbers = sorted(set(_floats(sides)))
         found: list[Verdict] = []
@@ -203,24 +205,31 @@ class _Run:
 
     def _at(self, draw: int, program: Mapping[str, Any], ranges: Mapping[str, int], numbers: Sequence[float],
             must: bool) -> Verdict | None:
-        """One draw, in the first way in which the program is defined and its claim holds."""
-        errors: list[Exception] = []
+        """One draw; as quotients, where its claim does not hold for free reciprocals."""
         seed = int(self.rng.integers(2**62))
-        for positive, modular in WAYS:
-            for k in (draw, draw - draw % 2) if must else (draw,):  # numbers near 1, if others do not do
-                rng = np.random.default_rng(seed)
-                point = Point(self.primes[draw % 2], rng, self.work, k, numbers, positive, modular)
-                try:
-                    return self._decided(program, point, _whole(program, ranges, draw, rng))
-                except (NearError, ProofError) as error:
-                    errors.append(error)
-        wrong = [e for e in errors if isinstance(e, ProofError)]
-        if wrong or must:
-            raise wrong[0] if wrong else errors[0]
-        return None
+        try:
+            return self._defined(draw, program, ranges, numbers, seed, False)
+        except ProofError:
+            return self._defined(draw, program, ranges, numbers, seed, True)
+        except NearError:
+            if must:
+                raise
+            return None
 
-    def _decided(self, program: Mapping[str, Any], point: Point, whole: Mapping[str, Array]) -> Verdict:
-        return _pair(program, point, whole) if "before" in program else _gradients(program, self.system, point, whole)
+    def _defined(self, draw: int, program: Mapping[str, Any], ranges: Mapping[str, int], numbers: Sequence[float], seed: int,
+                 modular: bool) -> Verdict:
+        """One draw: with positive floats, or with floats near 1, where a branch would meet a NaN."""
+        for k, positive in ((draw, False), (draw, True), (draw - draw % 2, False), (draw - draw % 2, True)):
+            rng = np.random.default_rng(seed)
+            point = Point(self.primes[draw % 2], rng, self.work, k, numbers, positive, modular)
+            whole = _whole(program, ranges, draw, rng)
+            try:
+                if "before" in program:
+                    return _pair(program, point, whole)
+                return _gradients(program, self.system, point, whole)
+            except NearError as error:
+                undefined = error
+        raise undefined
 
     def _ranges(self, sides: list[Any]) -> dict[str, int]:
         """How many numbers each input of whole numbers takes: 0 to the largest size at which no index lies outside."""
@@ -295,7 +304,20 @@ def _run(program: Mapping[str, Any], inputs: Mapping[str, Array], point: Point, 
          only: set[int] | None = None) -> dict[str, Any]:
     values = [still(inputs[k]) if steady else inputs[k] for k in program["inputs"]]
     Interpreter(point).run(program["code"], values, only)
-    return {k: values[i] for k, i in program["outputs"].items()}
+    return {k: _array(values[i]) for k, i in program["outputs"].items() if only is None or i in only}
+
+
+def _number(x: Array) -> Number:
+    if x.shape != () or x.dtype != object:
+        raise LoadError("the loss of a program is one number")
+    found: Number = x.item()
+    return found
+
+
+def _array(x: Any) -> Array:
+    if not isinstance(x, np.ndarray):
+        raise LoadError("the certificate is damaged: an output is no array")
+    return x
 
 
 def _needed(program: Mapping[str, Any]) -> set[int]:
@@ -314,20 +336,20 @@ def _gradients(program: Mapping[str, Any], system: System | None, point: Point, 
     claims = program["claims"]
     inputs = _inputs(program, point, claims.values(), whole)
     loss = (_loss_of(system, program, inputs, point) if system is not None else
-            _run(program, inputs, point, False, _needed(program))[program["loss"]].item())
+            _number(_run(program, inputs, point, False, _needed(program))[program["loss"]]))
     known = set(point.decisions)
     outputs = _run(program, inputs, point, steady=True)
-    if outputs[program["loss"]].item().value != loss.value:
+    if _number(outputs[program["loss"]]).value != loss.value:
         raise ProofError(f"the loss of the {_called(program, system)} is not the loss of the equations")
     if point.foreign(known):
         raise ProofError(f"the {_called(program, system)} decides by numbers by which its loss does not")
     total, degree, entries = 0, loss.slope_degree, 0
     for output, name in claims.items():
-        if outputs[output].shape != inputs[name].shape:
+        if outputs[output].dtype != object or outputs[output].shape != inputs[name].shape:
             raise ProofError(f"{output} has shape {outputs[output].shape}, but {name} has {inputs[name].shape}", name)
         for g, v in zip(outputs[output].ravel(), inputs[name].ravel(), strict=True):
-            total = (total + point.number(g).value * v.tangent) % point.p
-            degree, entries = point.join(degree, point.number(g).degree + 1), entries + 1
+            total = (total + g.value * v.tangent) % point.p
+            degree, entries = point.join(degree, g.degree + 1), entries + 1
     if total != loss.tangent:
         raise ProofError(f"the gradients of the {_called(program, system)} are not the derivatives of its loss")
     if not entries:

@@ -322,7 +322,8 @@ def nears(x: Any) -> Any:
 
 def clipped(m: Point, a: Any, low: float, high: float) -> Number:
     """The number moved into [low, high], where its float says so."""
-    return m.number(low) if m.below(a, low) else m.number(high) if m.below(high, a) else a
+    under, over = m.below(a, low), m.below(high, a)  # both are asked, as its slope asks both
+    return m.number(low) if under else m.number(high) if over else a
 
 
 def summed(x: Array, axes: tuple[int, ...], keepdims: bool, point: Point) -> Array:

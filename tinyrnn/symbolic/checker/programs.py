@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import LoadError
+from .forms import checked, kind_of, natural
 from .numbers import Array, NearError, Number, Point, clipped, each, extreme, filled, nears, summed, truths
 
 Rule = Callable[..., Any]
@@ -129,18 +130,28 @@ class Interpreter:
         return summed(product, lost, False, self.point).transpose([kept.index(c) for c in out])
 
     def _body(self, body: Mapping[str, Any], values: list[Any]) -> list[Any]:
+        if len(values) != body["arguments"]:
+            raise LoadError(f"the certificate is damaged: a body of {body['arguments']} arguments is given {len(values)}")
         self.run(body["code"], values)
+        if not all(natural(i) and i < len(values) for i in body["outs"]):
+            raise LoadError("the certificate is damaged: a body returns what is not there")
         return [values[i] for i in body["outs"]]
 
     def _scan(self, *x: Any) -> list[Any]:
         *sources, body = x
-        k, n = body["states"], body["sequences"]
+        k, n = body.get("states"), body.get("sequences")
+        whole = all(natural(v) for v in (k, n, body.get("steps"))) and type(body.get("reverse")) is bool
+        if not whole or k + n > len(sources) or k > len(body["outs"]) or any(
+                s.shape[:1] != (body["steps"],) for s in sources[k:k + n]):
+            raise LoadError("the certificate is damaged: a scan does not fit its sources")
         state, xs, constants = list(sources[:k]), sources[k:k + n], list(sources[k + n:])
-        self.point.work.spend(STEP * _natural(body["steps"]) * (1 + len(body["code"])))
+        self.point.work.spend(STEP * body["steps"] * (1 + len(body["code"])))
         steps = range(body["steps"])
         traced: dict[int, list[Any]] = {}
         for t in reversed(steps) if body["reverse"] else steps:
             out = self._body(body, [*state, *(s[t] for s in xs), *constants])
+            if any(a.shape != b.shape for a, b in zip(state, out[:k], strict=True)):
+                raise LoadError("the certificate is damaged: a scan changes the shape of a state")
             state, traced[t] = out[:k], out[k:]
         count = len(body["outs"]) - k
         return [*state, *(np.stack([traced[t][i] for t in steps]) if steps else np.empty(0, object) for i in range(count))]
@@ -151,9 +162,10 @@ class Interpreter:
             if only is not None and len(values) not in only:
                 values.append(None)
                 continue
-            if name not in self.rules:
-                raise LoadError(f"the certificate holds the instruction {name!r}, which the checker does not know")
+            if not all(natural(i) and i < len(values) for i in sources):
+                raise LoadError("the certificate is damaged: an instruction reads what is not there")
             x, at = [values[i] for i in sources], [_attribute(a) for a in attributes]
+            checked(name, x, at)
             self.point.work.spend(cost(name, [v for v in x if isinstance(v, np.ndarray)], at))
             result = self.rules[name](*x, *at)
             values.append(result if isinstance(result, (np.ndarray, list)) else np.asarray(result))
@@ -172,11 +184,11 @@ def cost(name: str, x: Sequence[Array], at: Sequence[Any]) -> int:
     elif name in ("broadcast_to", "iota", "reshape"):
         made = _product(at[0])
     elif name == "one_hot":
-        made = x[0].size * _natural(at[0])
+        made = x[0].size * at[0]
     elif name == "put":
-        made = x[0].size * _natural(at[1])
+        made = x[0].size * at[1]
     elif name == "scatter_add":
-        made = x[0].size + _natural(at[0]) * _product(x[0].shape[x[1].ndim:])
+        made = x[0].size + at[0] * _product(x[0].shape[x[1].ndim:])
     elif name not in ("concat", "stack", "scan", "region", "read", "gather", "pick"):
         made = _product(np.broadcast_shapes(*(v.shape for v in x)))
     total: int = 1 + sum(v.size for v in x) + made
@@ -189,23 +201,8 @@ def _letters(x: Sequence[Array], spec: str) -> int:
     return _product([len(x), *sizes.values()])
 
 
-def kind_of(dtype: Any) -> str:
-    """f, i, u or b."""
-    kind = np.dtype(dtype).kind if isinstance(dtype, str) else ""
-    if kind not in ("f", "i", "u", "b"):
-        raise LoadError(f"the certificate is damaged: {str(dtype)[:40]!r} is no type of numbers")
-    return kind
-
-
 def _product(shape: Iterable[Any]) -> int:
-    total: int = math.prod(_natural(n) for n in shape)
-    return total
-
-
-def _natural(n: Any) -> int:
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
-        raise LoadError(f"the certificate is damaged: a size is {str(n)[:40]!r}")
-    return int(n)
+    return math.prod(int(n) for n in shape)
 
 
 def _slices(parts: Iterable[Sequence[int]]) -> tuple[slice, ...]:
