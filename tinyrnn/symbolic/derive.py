@@ -19,7 +19,7 @@ from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import input_node
 from ..passes.adjoint import backward
 from ..passes.tangent import forward
-from . import pages, scalars
+from . import calculus, pages, scalars
 from .checker.certificates import WEIGHT
 from .formulas import Formula, JacobianBlock
 from .linear import NotLinearError, bound, chains, paths
@@ -210,6 +210,12 @@ class Derivation:
         return {k: sympy.factor_terms(scalars.scalar(t)) for k, t in self.local_terms.items()}
 
     @cached_property
+    def by_sympy(self) -> dict[tuple[str, str], Any]:
+        """The same derivatives as SymPy finds them from the equations alone, each of which is equal to the engine's."""
+        equations = {e.name: e for e in self.cell.system.equations}
+        return {(y, s): calculus.derivative(equations[y], self._marks[y], s, t) for (y, s), t in self.local_terms.items()}
+
+    @cached_property
     def local_terms(self) -> dict[tuple[str, str], Term]:
         found: dict[tuple[str, str], Term] = {}
         for e in self.cell.roles.order:
@@ -364,8 +370,25 @@ def _diagonal(t: Term, g: Term) -> Term | None:
     try:
         found = chains(t, g)
     except NotLinearError:
-        return None
+        return _at_one(t, g) if _entrywise(t, g) else None
     if any(not f.diagonal for c in found for f in c.factors):
         return None
     one = Term("number", 1.0)
     return total([c.factors[0].term if c.factors else one for c in found])
+
+
+def _entrywise(t: Term, g: Term) -> bool:
+    """Whether g stands behind sums, products and choices only."""
+    if t == g or g not in t.walk():
+        return True
+    plain = t.kind == "negate" or (t.kind == "binary" and t.value in ("+", "-", "*", "/")) or t.value == "where"
+    return plain and all(_entrywise(x, g) for x in t.args)
+
+
+def _at_one(t: Term, g: Term) -> Term:
+    """What g is multiplied by, where a term is linear in it: where(c, g, 0) times u is where(c, u, 0)."""
+    if t == g:
+        return Term("number", 1.0)
+    if t.kind == "binary" and t.value == "*" and (g in t.args):
+        return next(x for x in t.args if x != g)
+    return Term(t.kind, t.value, tuple(_at_one(x, g) if g in x.walk() else x for x in t.args))

@@ -63,12 +63,12 @@ class Draws:
     # ---- floats
 
     def _floats(self, n: Node, draw: int, rng: np.random.Generator, positive: bool, narrow: bool) -> Array:
-        """Even draws are of magnitude 1, odd ones of many magnitudes; every fourth also takes numbers of the graph."""
+        """Even draws are of magnitude 1, odd ones of many magnitudes, or all of one; some take numbers of the graph."""
         x = rng.uniform(0.2, 1.2, n.shape) * (1 if positive else rng.choice([-1, 1], n.shape))
         if narrow or draw % 2 == 0:
             return np.asarray(x)
         among = (*DECADES, *self.numbers) if draw % 8 != 7 else (*WIDE, *self.numbers)
-        x = x * 2 * rng.choice(among, n.shape)
+        x = x * 2 * (rng.choice(among, n.shape) if draw % 8 != 5 else np.random.default_rng([self.seed, draw]).choice(among))
         if draw % 4 == 3:
             exact = rng.choice([0.0, 1.0, *self.numbers], n.shape) * (1 if positive else rng.choice([-1, 1], n.shape))
             x = np.where(rng.random(n.shape) < 0.25, exact, x)
@@ -78,6 +78,9 @@ class Draws:
 
     def _whole(self, name: str, n: Node, draw: int, rng: np.random.Generator) -> Array:
         low, high = self.ranges[name]
+        if n.dtype.kind != "b" and high > max(self.sizes):  # nothing limits it: ranges as long as any axis
+            high = int(rng.choice([s for s in self.sizes if s]))
+            low = low if draw % 8 == 7 else 0
         if draw in (1, 3):
             return np.full(n.shape, low if draw == 1 else high, n.dtype)
         if draw % 8 == 5:  # many equal ones

@@ -36,7 +36,7 @@ def _function(name: str) -> Callable[..., Any]:
 
     known: dict[str, Callable[..., Any]] = {
         "maximum": sympy.Max, "minimum": sympy.Min, "abs": sympy.Abs,
-        "where": lambda c, a, b: sympy.Piecewise((a, c), (b, True)),
+        "where": lambda c, a, b: sympy.Piecewise((a, c), (b, True)), "and": sympy.And, "or": sympy.Or, "not": sympy.Not,
         **{f: getattr(sympy, f) for f in ("tanh", "exp", "log", "sqrt", "sin", "cos", "sign")}}
     return known[name] if name in known else sympy.Function(name)
 

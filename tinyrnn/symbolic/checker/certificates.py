@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ PAIR_FIELDS, SIDE_FIELDS = {"before", "after"}, {"inputs", "code", "outputs"}
 GRADIENT_FIELDS = SIDE_FIELDS | {"what", "sizes", "loss", "claims"}
 MOST_WORK = 10_000_000
 LONGEST_FILE = 2**26
-POINTS, MOST_POINTS = 8, 32
+POINTS, MOST_POINTS = 8, 64
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,12 @@ class Verdict:
     error_bound: float
     points: int
     branches: int
+    one_sided: int = 0              # decisions that went one way at all points
     text: str = ""                  # the equations, where it was held against some
 
     def __str__(self) -> str:
-        where = f", on the branches of these points ({self.branches} decisions)" if self.branches else ""
+        rest = f", {self.one_sided} of them always one way" if self.one_sided else ""
+        where = f", on the branches of these points ({self.branches} decisions{rest})" if self.branches else ""
         return (f"{self.what}: {self.entries} entries equal at {self.points} points modulo two primes, error bound "
                 f"{self.error_bound:.1e}{where}")
 
@@ -185,23 +187,32 @@ class _Run:
     primes: tuple[int, int]
     rng: np.random.Generator
     work: Work
+    sides: dict[int, set[bool]] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
 
     def verified(self, program: Mapping[str, Any]) -> Verdict:
         """One program at as many points as its branches and whole numbers ask for; each prime gets one at least."""
         sides = [program["before"], program["after"]] if "before" in program else [program]
+        self.sizes = sorted({2, *_sizes(sides)})
         if "claims" in program and chooses_otherwise(program, _needed(program)):
             raise ProofError("the gradients of the program choose by whole numbers by which its loss does not")
         ranges = self._ranges(sides)
         numbers = sorted(set(_floats(sides)))
         found: list[Verdict] = []
-        count = min(MOST_POINTS, max(POINTS, *(2 * n for n in ranges.values()))) if ranges else POINTS
-        for draw in range(count):
+        self.sides.clear()
+        count = max(POINTS, *(2 * n for n in ranges.values())) if ranges else POINTS
+        for draw in range(MOST_POINTS):
             verdict = self._at(draw, program, ranges, numbers, must=draw < 2)
             found += [verdict] if verdict is not None else []
-            if draw == 1 and not any(v.branches for v in found):
+            if (draw == 1 and not any(v.branches for v in found)) or (draw + 1 >= count and not self.one_sided):
                 break
         return Verdict(found[0].what, found[0].entries, max(v.error_bound for v in found), len(found),
-                       sum(v.branches for v in found), self.text)
+                       sum(v.branches for v in found), self.one_sided, self.text)
+
+    @property
+    def one_sided(self) -> int:
+        """Decisions that went one way so far."""
+        return sum(len(s) == 1 for s in self.sides.values())
 
     def _at(self, draw: int, program: Mapping[str, Any], ranges: Mapping[str, int], numbers: Sequence[float],
             must: bool) -> Verdict | None:
@@ -222,13 +233,16 @@ class _Run:
         for k, positive in ((draw, False), (draw, True), (draw - draw % 2, False), (draw - draw % 2, True)):
             rng = np.random.default_rng(seed)
             point = Point(self.primes[draw % 2], rng, self.work, k, numbers, positive, modular)
-            whole = _whole(program, ranges, draw, rng)
+            whole = _whole(program, ranges, self.sizes, draw, rng)
             try:
-                if "before" in program:
-                    return _pair(program, point, whole)
-                return _gradients(program, self.system, point, whole)
+                found = (_pair(program, point, whole) if "before" in program else
+                         _gradients(program, self.system, point, whole))
             except NearError as error:
                 undefined = error
+                continue
+            for k, outcome in point.outcomes.items():
+                self.sides.setdefault(k, set()).add(outcome)
+            return found
         raise undefined
 
     def _ranges(self, sides: list[Any]) -> dict[str, int]:
@@ -237,7 +251,7 @@ class _Run:
         found = {}
         for name in names:
             dtype = sides[0]["inputs"][name][0]
-            sizes = sorted({2, *_sizes(sides)}, reverse=True) if kind_of(dtype) != "b" else [2]
+            sizes = self.sizes[::-1] if kind_of(dtype) != "b" else [2]
             found[name] = next((n for n in sizes if self._takes(sides, name, n - 1)), 1)
         return found
 
@@ -277,12 +291,15 @@ def _sizes(sides: Iterable[Mapping[str, Any]]) -> Iterator[int]:
     yield from (int(v) for v in _floats(sides) if v.is_integer() and 1 < v < 128)
 
 
-def _whole(program: Mapping[str, Any], ranges: Mapping[str, int], draw: int, rng: np.random.Generator) -> dict[str, Array]:
-    """Inputs of whole numbers: all smallest, all largest, each in turn through its range, or anything."""
+def _whole(program: Mapping[str, Any], ranges: Mapping[str, int], sizes: Sequence[int], draw: int,
+           rng: np.random.Generator) -> dict[str, Array]:
+    """Inputs of whole numbers: all smallest, all largest, each in turn through its range, or anything; where nothing limits
+    them, through ranges as long as any axis."""
     inputs = program.get("before", program)["inputs"]
     found = {}
-    for k, n in ranges.items():
+    for k, limit in ranges.items():
         dtype, shape = inputs[k]
+        n = int(rng.choice(sizes)) if limit == sizes[-1] > 2 else limit
         if draw in (1, 3):
             x = np.full(shape, 0 if draw == 1 else n - 1)
         elif draw % 2:

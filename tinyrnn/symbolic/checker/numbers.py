@@ -124,17 +124,19 @@ FUNCTIONS: dict[str, Function] = {
 class Point:
     """A random point of the field modulo p: inputs drawn once, one free element for each argument of a function.
 
-    Even draws take floats near 1, odd ones of many magnitudes, those of the given numbers among them.  With `modular`, 1/x is
-    the inverse of x, not free: more identities hold, of higher degree.
+    Even draws take floats near 1, odd ones of many magnitudes, those of the given numbers among them, or all of one.
+    With `modular`, 1/x is the inverse of x, not free: more identities hold, of higher degree.
     """
 
     def __init__(self, p: int, rng: np.random.Generator, work: Work, draw: int = 0, numbers: Sequence[float] = (),
                  positive: bool = False, modular: bool = False) -> None:
         self.p, self.rng, self.work, self.draw_number, self.positive, self.modular = p, rng, work, draw, positive, modular
         self.sizes = np.array([*DECADES, *numbers]) * 2 if draw % 2 else np.ones(1)
+        self.sizes = self.sizes[rng.integers(self.sizes.size, size=1)] if draw % 4 == 3 else self.sizes
         self.join: Callable[[float, float], float] = add if modular else max
         self.key = rng.bytes(16)
         self.branches, self.decisions = 0, set[int]()
+        self.asked, self.outcomes = 0, dict[int, bool]()
         self.exponents: dict[float, Fraction] = {}
         self.seen: dict[tuple[str, int], int] = {}
         self.argument_degree = 1.0
@@ -176,21 +178,22 @@ class Point:
 
     def below(self, a: Any, b: Any, strictly: bool = True) -> bool:
         """Whether a < b, or a <= b; what was compared is noted, up to its sign."""
-        self._noted(a, b)
         x, y = near(a), near(b)
-        return x < y if strictly else x <= y
+        return self._noted(a, b, x < y if strictly else x <= y)
 
     def alike(self, a: Any, b: Any) -> bool:
         """Whether a == b."""
-        self._noted(a, b)
-        return near(a) == near(b)
+        return self._noted(a, b, near(a) == near(b))
 
-    def _noted(self, a: Any, b: Any) -> None:
+    def _noted(self, a: Any, b: Any, outcome: bool) -> bool:
         u, v = (x if isinstance(x, Number) else None for x in (a, b))
+        self.asked += 1
         if (u is not None and u.degree) or (v is not None and v.degree):
             difference = (self.number(a).value - self.number(b).value) % self.p
             self.branches += 1
             self.decisions.add(min(difference, self.p - difference))
+            self.outcomes[self.asked] = outcome
+        return outcome
 
     def foreign(self, known: set[int]) -> bool:
         """Whether a decision was taken that is neither a known one, nor 0, nor a simple multiple of a known one."""
