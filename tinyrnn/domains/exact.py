@@ -394,11 +394,18 @@ class Exact(Domain):
             return choose(x, axis=axes, keepdims=keepdims)
         near = self._decides(x)
         hit = near == choose(near, axis=axes, keepdims=True)
-        share = self._constant(hit / np.sum(hit, axis=axes, keepdims=True))
+        share = self.where(hit, self._shares(np.sum(hit, axis=axes, keepdims=True)), 0.0)
         y = self.sum(share * x, axes, True)
         self.ring.decide(x.value, y.value)
         y.near = np.asarray(choose(near, axis=axes, keepdims=True))
         return y if keepdims else y.moved(lambda p: np.squeeze(p, axes))
+
+    def _shares(self, counts: Array) -> Element:
+        """1/k, exactly."""
+        value = np.empty(counts.shape, self.ring.dtype)
+        for i in np.ndindex(counts.shape):
+            value[i] = self.ring.number(Fraction(1, int(counts[i])))
+        return Element(self, np.asarray(1 / counts), value, None, True)
 
     # ---- sums, joins, lookups
 

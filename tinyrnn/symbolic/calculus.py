@@ -5,9 +5,11 @@ Nothing of the engine's rules takes part: a function is its definition in SymPy,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from ..cells import latex
+from ..cells.cell import Cell
 from ..cells.equations import Equation, Term, show
 from ..errors import ProofError
 from .axioms import vanishes
@@ -52,21 +54,21 @@ def defined(expression: Any) -> Any:
 
 
 def derivative(e: Equation, mark: str, by: str, engine: Term) -> Any:
-    """The derivative of an equation by what it reads, as SymPy finds it: by the argument of its gate, or by a name.
+    """The derivative of an equation by what it reads, as SymPy finds it: by the argument a of its gate, or by a name, through
+    that argument.
 
     Raises `ProofError` where the engine's is another.
     """
     import sympy
 
-    argument = scalar(e.term.args[0]) if e.term.kind == "call" and len(e.term.args) == 1 else None
-    a = sympy.Symbol(show(Term("signal", (mark, 0))), real=True)
-    by_argument = by == mark
-    y = defined(scalar(Term("call", e.term.value, (Term("signal", (mark, 0)),)) if by_argument else e.term))
-    x = sympy.Symbol(by if "[" in by else f"{by}[t]", real=True)
-    found = sympy.diff(y, a if by_argument else x)
-    own = sympy.Symbol(f"{e.name}[t]", real=True)
-    meant = {own: y} if by_argument or argument is None else {own: y, a: defined(argument)}
-    if not _equal(found, defined(scalar(engine)).subs(meant)):
+    gate = e.term.kind == "call" and len(e.term.args) == 1
+    a, x = (sympy.Symbol(n, real=True) for n in (f"{mark}[t]", by if "[" in by else f"{by}[t]"))
+    inner = defined(scalar(e.term.args[0])) if gate else None
+    y = defined(scalar(Term("call", e.term.value, (Term("signal", (mark, 0)),)) if gate else e.term))
+    found = sympy.diff(y, a if gate else x) * (1 if inner is None or by == mark else sympy.diff(inner, x))
+    engine_s = defined(scalar(engine)).subs({sympy.Symbol(f"{e.name}[t]", real=True): y})
+    meant = {} if inner is None or by == mark else {a: inner}
+    if not _equal(found.subs(meant), engine_s.subs(meant)):
         raise ProofError(f"the engine's derivative of {e.name} by {by} is {show(engine)}; SymPy's is {found}", e.name)
     return found
 
@@ -89,6 +91,13 @@ def _at(expression: Any, k: int) -> Any:
     return sympy.N(expression.subs(values), DIGITS)
 
 
-def names(expression: Any, shown: Mapping[str, str]) -> dict[Any, str]:
-    """The LaTeX of every symbol of an expression."""
-    return {s: shown.get(str(s), str(s)) for s in expression.free_symbols}
+def shown(expression: Any, cell: Cell) -> tuple[str, str]:
+    """A derivative as text and as LaTeX, with the names of a cell."""
+    import sympy
+
+    tex = {}
+    for t in (t for e in cell.system.equations for t in e.term.walk()):
+        written = latex.term(t)
+        tex[show(t)] = written if t.kind in ("signal", "parameter", "size") else rf"\left({written}\right)"
+    known = {s: tex.get(str(s)) or latex.name(*str(s).rstrip("]").split("[")) for s in expression.free_symbols}
+    return str(expression), str(sympy.latex(expression, symbol_names=known, mul_symbol=r"\,"))

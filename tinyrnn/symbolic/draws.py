@@ -15,6 +15,7 @@ import numpy as np
 
 from ..domains.complex_step import STEP, ComplexStep
 from ..domains.exact import Array
+from ..domains.float import Float, indices
 from ..errors import GraphError, IndexRangeError, UndefinedError
 from ..ir.graph import Graph
 from ..ir.node import Node, walk
@@ -116,10 +117,20 @@ class Draws:
         values = {k: np.full(n.shape, value if k == name else 0, n.dtype) for k, n in self.free.items()}
         try:
             with np.errstate(all="ignore"):
-                self.graph.run({**values, **self.fixed})
+                self.graph.run({**values, **self.fixed}, domain=_INSIDE)
         except IndexRangeError:
             return False
         return True
+
+
+class _Inside(Float):
+    """An index beyond a one_hot, which is all zeros there, is an error as well: this is a limit of its range, too."""
+
+    def one_hot(self, index: Any, n: int, dtype: np.dtype[Any]) -> Any:
+        return super().one_hot(indices(index, n, "a one_hot"), n, dtype)
+
+
+_INSIDE = _Inside()
 
 
 def sources(graph: Graph) -> dict[str, Node]:

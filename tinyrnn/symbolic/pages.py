@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..cells import latex
 from ..cells.cell import Cell
 from ..cells.equations import Term, show
+from . import calculus
 from .formulas import Formula, JacobianBlock
 from .reading import block_name
 
@@ -23,6 +24,8 @@ class Derivation(Protocol):
 
     @property
     def local_terms(self) -> Mapping[tuple[str, str], Term]: ...
+    @property
+    def by_sympy(self) -> Mapping[tuple[str, str], Any]: ...
     @property
     def recurrence(self) -> Mapping[str, Formula]: ...
     @property
@@ -75,11 +78,16 @@ def _forward(d: Derivation) -> Section:
 
 
 def _local(d: Derivation) -> Section:
-    words = "Each equation by what it reads, where the derivative acts entry by entry, written in gate outputs; " \
-            "the argument of a gate y is called a with the gate's name."
-    lines = [(f"d{y}[t]/d{s if '[' in s else s + '[t]'} = {show(t)}",
-              rf"\frac{{\partial {latex.name(y, 't')}}}{{\partial {_signal(s)}}} = {latex.term(t)}")
-             for (y, s), t in d.local_terms.items()]
+    words = "Each equation differentiated by SymPy, where the derivative acts entry by entry; and, after the second equals " \
+            "sign, as the engine's backward graph computes it, in gate outputs.  SymPy shows both to be equal.  a with the " \
+            "name of a gate is what goes into the function of that gate."
+    lines = []
+    for (y, s), t in d.local_terms.items():
+        text, tex = calculus.shown(d.by_sympy[y, s], d.cell)
+        engine, own = latex.term(t), show(t)
+        lines.append((f"d{y}[t]/d{s if '[' in s else s + '[t]'} = {own if own == text else f'{text} = {own}'}",
+                      rf"\frac{{\partial {latex.name(y, 't')}}}{{\partial {_signal(s)}}} = "
+                      rf"{engine if own == text else f'{tex} = {engine}'}"))
     return Section("Local derivatives", words, formulas=tuple(lines))
 
 
@@ -231,8 +239,9 @@ def mathml(formula: str, display: str = "inline") -> str:
 
 def mathml_lines(formula: str) -> str:
     """A display formula as HTML; the lines of `aligned` one below the other."""
-    lines = re.sub(r"\\(begin|end)\{aligned\}", "", formula).strip().split(r" \\" + "\n")
-    return "".join(f'<div class="formula">{mathml(line.replace("&", "", 1), "block")}</div>' for line in lines)
+    plain = re.sub(r"\\(begin|end)\{aligned\}", "", formula)
+    lines = [x.replace("&", "", 1) for x in plain.strip().split(r" \\" + "\n")] if plain != formula else [formula]
+    return "".join(f'<div class="formula">{mathml(line, "block")}</div>' for line in lines)
 
 
 def as_notebook(d: Derivation) -> str:

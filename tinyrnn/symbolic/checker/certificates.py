@@ -263,6 +263,7 @@ class _Run:
             whole = {k: np.full(shape, value if k == name else 0, dtype) for k, (dtype, shape) in side["inputs"].items()
                      if kind_of(dtype) != "f"}
             point = Point(self.primes[0], np.random.default_rng(0), self.work)
+            point.strict = True
             try:
                 _run(side, _inputs(side, point, (), whole), point, steady=True)
             except NearError as error:
@@ -294,12 +295,13 @@ def _sizes(sides: Iterable[Mapping[str, Any]]) -> Iterator[int]:
 def _whole(program: Mapping[str, Any], ranges: Mapping[str, int], sizes: Sequence[int], draw: int,
            rng: np.random.Generator) -> dict[str, Array]:
     """Inputs of whole numbers: all smallest, all largest, each in turn through its range, or anything; where nothing limits
-    them, through ranges as long as any axis."""
+    them, and now and then, through a range as long as any axis."""
     inputs = program.get("before", program)["inputs"]
     found = {}
     for k, limit in ranges.items():
         dtype, shape = inputs[k]
-        n = int(rng.choice(sizes)) if limit == sizes[-1] > 2 else limit
+        wide = limit == sizes[-1] > 2
+        n = int(rng.choice(sizes)) if wide or draw % 8 == 7 else limit
         if draw in (1, 3):
             x = np.full(shape, 0 if draw == 1 else n - 1)
         elif draw % 2:

@@ -135,6 +135,7 @@ class Point:
         self.sizes = self.sizes[rng.integers(self.sizes.size, size=1)] if draw % 4 == 3 else self.sizes
         self.join: Callable[[float, float], float] = add if modular else max
         self.key = rng.bytes(16)
+        self.strict = False  # whether an index beyond a one_hot is an error, as it is for other lookups
         self.branches, self.decisions = 0, set[int]()
         self.asked, self.outcomes = 0, dict[int, bool]()
         self.exponents: dict[float, Fraction] = {}
@@ -343,6 +344,7 @@ def extreme(choose: Any, x: Array, axes: tuple[int, ...], keepdims: bool, point:
         return choose(x, axis=axes, keepdims=keepdims)
     floats = nears(x)
     hit = floats == choose(floats, axis=axes, keepdims=True)
-    best = summed(each(lambda a, s: a * s, still(x), hit / hit.sum(axis=axes, keepdims=True)), axes, True, point)
+    share = each(lambda h, k: Fraction(int(h), int(k)), hit, hit.sum(axis=axes, keepdims=True))
+    best = summed(each(lambda a, s: a * point.number(s), still(x), share), axes, True, point)
     truths(point.alike, x, best)
-    return summed(each(lambda a, s: a * s, x, hit / hit.sum(axis=axes, keepdims=True)), axes, keepdims, point)
+    return summed(each(lambda a, s: a * point.number(s), x, share), axes, keepdims, point)

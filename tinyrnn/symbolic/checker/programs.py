@@ -86,10 +86,14 @@ class Interpreter:
             **arithmetic(point), **branches(point), **positions(),
             "astype": self._cast, "einsum": self._einsum, "place": self._place, "scatter_add": self._scatter,
             "put": lambda x, t, n: self._place(x[None], [[t, 1, 1], *([0, k, 1] for k in x.shape)], (n, *x.shape)),
-            "one_hot": lambda index, n, dtype: self._cast((index[..., None] == np.arange(n)).astype(int), dtype),
+            "one_hot": self._one_hot,
             "full": lambda v, shape, dtype: np.broadcast_to(self._cast(np.asarray(v), dtype), shape),
             "literal": self._literal, "iota": lambda shape, dtype: self._cast(np.arange(shape[0]), dtype),
             "scan": self._scan, "region": lambda *x: self._body(x[-1], list(x[:-1])), "read": lambda outs, i: outs[i]}
+
+    def _one_hot(self, index: Array, n: int, dtype: str) -> Any:
+        index = inside(index, n) if self.point.strict else index
+        return self._cast((index[..., None] == np.arange(n)).astype(int), dtype)
 
     def _literal(self, value: Any, shape: Any, dtype: str) -> Any:
         return self._cast(value, dtype)
