@@ -79,16 +79,17 @@ def _equal(a: Any, b: Any) -> bool:
 
     difference = sympy.piecewise_fold(a - b)
     pieces = [p for p, _ in difference.args] if isinstance(difference, sympy.Piecewise) else [difference]
-    return all(vanishes(p) for p in pieces) or all(
-        abs(_at(difference, k)) <= CLOSE * (1 + abs(_at(a, k))) for k in range(POINTS))
+    return all(vanishes(p) for p in pieces) or all(_close(a, b, k) for k in range(POINTS))
 
 
-def _at(expression: Any, k: int) -> Any:
+def _close(a: Any, b: Any, k: int) -> bool:
+    """Whether two expressions are the same number at a point."""
     import sympy
 
-    names = sorted(expression.free_symbols, key=str)
-    values = {s: sympy.Rational(((k + 3) * (i + 2) * 37) % 101 - 50, 29) for i, s in enumerate(names)}
-    return sympy.N(expression.subs(values), DIGITS)
+    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
+    at = {s: sympy.Rational(((k + 3) * (i + 2) * 37) % 101 - 50, 29) for i, s in enumerate(symbols)}
+    x, y = (sympy.N(e.subs(at), DIGITS) for e in (a, b))
+    return bool(abs(x - y) <= CLOSE * (1 + abs(x)))
 
 
 def shown(expression: Any, cell: Cell) -> tuple[str, str]:
