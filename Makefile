@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: tour test lesser fuzz lint docs bench gpu gpu-wheels goldens pages pictures measure examples examples-torch clean
+.PHONY: tour test lesser fuzz prove-fuzz lint docs bench gpu gpu-wheels goldens pages pictures measure examples examples-torch clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,11 @@ lesser: $(VENV)/.ready-gpu
 # More seeds of every fuzzer; ARGS="scans --seconds 600 --seed 1000".
 fuzz: $(VENV)/.ready
 	TINYRNN_CHECK=1 $(BIN)/python -m tinyrnn_tests.fuzz $(ARGS)
+
+# Attacks on proofs: right and wrong gradients, cells, pairs of cells, edits of certificates; a count of every verdict.
+SECONDS ?= 60
+prove-fuzz: $(VENV)/.ready
+	$(BIN)/python -m tinyrnn_tests.prove_fuzz --seconds $(SECONDS) $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
