@@ -49,6 +49,10 @@ class Ring(Protocol):
     def function(self, name: str, a: Array) -> Array: ...
 
 
+CAST = 0.8125
+"""What a cast to whole numbers is noted as being compared with, so that it is none of the comparisons with 0."""
+
+
 class Element:
     """An array of exact numbers."""
 
@@ -325,7 +329,7 @@ class Exact(Domain):
         if isinstance(x, Element):
             if dtype.kind == "f":
                 return x
-            self.ring.decide(x.value, self.lift(0.0).value)
+            self.ring.decide(x.value, self.lift(CAST).value)
             return self._decides(x).astype(dtype)
         return self.enter(x, dtype) if dtype.kind == "f" else x.astype(dtype)
 

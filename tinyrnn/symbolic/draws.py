@@ -46,8 +46,8 @@ class Draws:
 
     @property
     def decisions(self) -> int:
-        """Entries of inputs that are no floats: whatever depends on them was decided by the draw."""
-        return sum(int(np.prod(n.shape)) for n in self.free.values() if not n.floating)
+        """Entries of inputs that are no floats: whatever depends on them was decided by the draw, or by what was given."""
+        return sum(int(np.prod(n.shape)) for n in sources(self.graph).values() if not n.floating)
 
     @property
     def count(self) -> int:

@@ -30,7 +30,7 @@ Mapped = Callable[[Nodes, Sizes, Sizes], Nodes]
 Arrays = dict[str, Any]
 POINTS = 6
 ORDINARY, SURE = 4.0, 1000.0
-THOROUGH, LARGEST = 4, 512
+THOROUGH, LARGEST = 4, 1100
 MANY = (1, 2, 3, 4, 5, 7, 8, 16, 17, 32, 33, 64)
 
 

@@ -79,8 +79,8 @@ def _forward(d: Derivation) -> Section:
 
 def _local(d: Derivation) -> Section:
     words = "Each equation differentiated by SymPy, where the derivative acts entry by entry; and, after the second equals " \
-            "sign, as the engine's backward graph computes it, in gate outputs.  SymPy shows both to be equal.  a with the " \
-            "name of a gate is what goes into the function of that gate."
+            "sign, as the engine's backward graph computes it, in gate outputs.  SymPy shows both to be equal.  The a of a gate " \
+            "is what goes into its function."
     lines = []
     for (y, s), t in d.local_terms.items():
         text, tex = calculus.shown(d.by_sympy[y, s], d.cell)
@@ -210,7 +210,7 @@ def _md(text: str) -> str:
 
 
 _STYLE = ("body{font:17px/1.6 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
-          "math{font-size:1.1em}.formula{margin:.7rem 0;overflow-x:auto}.formula math{display:inline math}"
+          "math{font-size:1.1em}.formula{margin:.4rem 0;padding:.3rem 0;overflow:auto hidden}.formula math{display:inline math}"
           "td{padding:.1rem 1rem .1rem 0}")
 
 

@@ -102,7 +102,7 @@ class Interpreter:
         x = np.asarray(x)
         if kind_of(dtype) != "f":
             if x.dtype == object:
-                truths(self.point.alike, x, 0)
+                truths(self.point.alike, x, 0.8125)  # noted as a comparison of its own
                 return nears(x).astype(dtype)
             return x.astype(dtype)
         return x if x.dtype == object else each(self.point.number, x)
