@@ -211,9 +211,11 @@ class Derivation:
 
     @cached_property
     def by_sympy(self) -> dict[tuple[str, str], Any]:
-        """The same derivatives as SymPy finds them from the equations alone, each of which is equal to the engine's."""
+        """The same derivatives as SymPy finds them from the equations alone, each of which is equal to the engine's; without
+        those that are written in other products than the equation."""
         equations = {e.name: e for e in self.cell.system.equations}
-        return {(y, s): calculus.derivative(equations[y], self._marks[y], s, t) for (y, s), t in self.local_terms.items()}
+        found = {(y, s): calculus.derivative(equations[y], self._marks[y], s, t) for (y, s), t in self.local_terms.items()}
+        return {k: v for k, v in found.items() if v is not None}
 
     @cached_property
     def local_terms(self) -> dict[tuple[str, str], Term]:

@@ -79,12 +79,12 @@ def _forward(d: Derivation) -> Section:
 
 def _local(d: Derivation) -> Section:
     words = "Each equation differentiated by SymPy, where the derivative acts entry by entry; and, after the second equals " \
-            "sign, as the engine's backward graph computes it, in gate outputs.  SymPy shows both to be equal.  The a of a gate " \
-            "is what goes into its function."
+            "sign, as the engine's backward graph computes it, in gate outputs.  SymPy shows both to be equal.  The a of a " \
+            "gate is what goes into its function."
     lines = []
     for (y, s), t in d.local_terms.items():
-        text, tex = calculus.shown(d.by_sympy[y, s], d.cell)
         engine, own = latex.term(t), show(t)
+        text, tex = calculus.shown(d.by_sympy[y, s], d.cell) if (y, s) in d.by_sympy else (own, engine)
         lines.append((f"d{y}[t]/d{s if '[' in s else s + '[t]'} = {own if own == text else f'{text} = {own}'}",
                       rf"\frac{{\partial {latex.name(y, 't')}}}{{\partial {_signal(s)}}} = "
                       rf"{engine if own == text else f'{tex} = {engine}'}"))

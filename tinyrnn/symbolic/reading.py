@@ -104,7 +104,7 @@ class Reader:
     def _sum(self, n: Node) -> Term:
         """A sum over the batch is not written: equations are those of one example."""
         x, (axes, _) = n.src[0], n.at
-        if x.op.name == "mul" and x not in self.names and x.ndim == 3 and batched(x) and len(axes) == 1:
+        if x.op.name == "mul" and x not in self.names and x.ndim == 3 and batched(x) and axes in ((1,), (2,)):
             for m, v in (x.src, x.src[::-1]):
                 if m.shape == x.shape and v.shape[axes[0]] == x.shape[axes[0]] and v.shape[3 - axes[0]] == 1:
                     matrix = self.term(m)
