@@ -16,6 +16,7 @@ from tinyrnn.ir.ops.elementwise import negate
 from tinyrnn.ir.scan import Body
 from tinyrnn.passes.everywhere import everywhere, replaced
 from tinyrnn.symbolic import checker
+from tinyrnn.symbolic.checker import contents
 from tinyrnn.symbolic.draws import Draws
 from tinyrnn.symbolic.examples import graphs_of_ops
 from tinyrnn.symbolic.prove import prove_pass
@@ -260,7 +261,7 @@ def with_change(**fields):
     (with_change(method="exact"), "and nothing else"), (with_change(subject="LSTM"), "and nothing else"),
     (with_change(claim="every gradient is right"), "do not go together"), (with_change(text=""), "do not go together"),
     (with_change(programs=[]), "holds no program"), (with_change(format="tinyrnn proof 1"), "not a certificate"),
-    ({"format": checker.certificates.FORMAT, "claim": checker.certificates.PASS_CLAIM, "text": "",
+    ({"format": contents.FORMAT, "claim": contents.PASS_CLAIM, "text": "",
       "programs": [{"before": {"inputs": {}, "code": [], "outputs": {}}, "after": {"inputs": {}, "code": [], "outputs": {}}}]}, "proves nothing")])
 def test_fields_are_checked_or_refused(certificate, message):
     with pytest.raises(LoadError, match=message):
@@ -277,7 +278,7 @@ def test_sizes_are_those_of_the_programs(sizes):
 
 
 def graph_certificate(code, outputs=None):
-    return {"format": checker.certificates.FORMAT, "claim": checker.certificates.GRAPH_CLAIM, "text": "", "programs": [
+    return {"format": contents.FORMAT, "claim": contents.GRAPH_CLAIM, "text": "", "programs": [
         {"what": "given", "sizes": {}, "inputs": {"x": ["float64", [2]]}, "code": code, "loss": "y",
          "outputs": outputs or {"y": len(code), "g": 0}, "claims": {"g": "x"}}]}
 

@@ -20,7 +20,7 @@ from ..ir.ops.leaves import input_node
 from ..passes.adjoint import backward
 from ..passes.tangent import forward
 from . import calculus, pages, scalars
-from .checker.certificates import WEIGHT
+from .checker.contents import WEIGHT
 from .formulas import Formula, JacobianBlock
 from .linear import NotLinearError, bound, chains, paths
 from .prove import weighted

@@ -1,19 +1,17 @@
 """Ordinary numbers for the inputs of a graph.  They decide its branches, so they have to reach every one of them.
 
 Floats are drawn near 1, of many magnitudes, and equal to the numbers that stand in the graph; whole numbers over all of the
-range that the graph takes without an error; bools in every pattern that matters: none, all, and random ones.  Where a
-decision went one way only, numbers are sought at which it goes the other.
+range that the graph takes without an error; bools in every pattern that matters: none, all, and random ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
-from ..domains.complex_step import STEP, ComplexStep
 from ..domains.exact import Array
 from ..domains.float import Float, indices
 from ..errors import GraphError, IndexRangeError, UndefinedError
@@ -175,121 +173,3 @@ def with_finite_floats(run: Callable[..., Result]) -> Result:
         except UndefinedError:
             continue
     return run(**FINITE[-1])
-
-
-# ---- decisions that went one way only
-
-class Watched(ComplexStep):
-    """Numbers that move, and that remember the margin of every decision: what was compared with 0, and how it moved."""
-
-    def __init__(self) -> None:
-        self.margins: list[Array] = []
-
-    def _watch(self, a: Any, b: Any) -> None:
-        if "c" in (np.asarray(a).dtype.kind, np.asarray(b).dtype.kind):
-            self.margins.append(np.ravel(np.asarray(a) - b))
-
-    def less(self, a: Any, b: Any) -> Any:
-        self._watch(a, b)
-        return super().less(a, b)
-
-    def less_equal(self, a: Any, b: Any) -> Any:
-        self._watch(a, b)
-        return super().less_equal(a, b)
-
-    def equal(self, a: Any, b: Any) -> Any:
-        self._watch(a, b)
-        return super().equal(a, b)
-
-    def not_equal(self, a: Any, b: Any) -> Any:
-        self._watch(a, b)
-        return super().not_equal(a, b)
-
-    def sign(self, x: Any) -> Any:
-        self._watch(x, 0)
-        return super().sign(x)
-
-
-class Sides:
-    """Which decisions of a graph were met on both sides of 0."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.below = self.above = self.moves = np.zeros(0, bool)
-
-    def visit(self, values: Mapping[str, Array], along: Mapping[str, Array]) -> tuple[bool, Array]:
-        """Whether a run showed anything new, and the step along a direction at which each decision would be at 0."""
-        domain = Watched()
-        with np.errstate(all="ignore"):
-            self.graph.run({k: v + 1j * STEP * along[k] if k in along else v for k, v in values.items()}, domain=domain)
-            margins = np.concatenate(domain.margins) if domain.margins else np.zeros(0, complex)
-            if not self.moves.size:
-                self.below = self.above = self.moves = np.zeros(margins.size, bool)
-            below, above = margins.real < 0, margins.real > 0
-            new = bool((below & ~self.below & self.above).any() or (above & ~self.above & self.below).any())
-            self.below, self.above = self.below | below, self.above | above
-            self.moves = self.moves | (margins.imag != 0)
-            return new, -margins.real / (margins.imag / STEP)
-
-    @property
-    def one_sided(self) -> Array:
-        """Decisions about numbers that move, of which one side was never met."""
-        return np.asarray(self.moves & ~(self.below & self.above))
-
-
-ROUNDS, STEPS = 12, 4
-
-
-def both_sides(graph: Graph, draws: Draws, first: int) -> tuple[list[Values], int]:
-    """Numbers at which decisions go another way than in the first draws, and how many always go one way all the same.
-
-    From a draw one goes along a random direction, a little further than to where a decision would change.
-    """
-    sides, found = Sides(graph), list[Values]()
-    for draw in range(first):
-        for values in _defined(draws, draw):
-            sides.visit(values, _direction(draws, values, draw))
-    for r in range(ROUNDS):
-        if not sides.one_sided.any():
-            break
-        for values in _defined(draws, 2 * r):
-            along = _direction(draws, values, first + r)
-            _, steps = sides.visit(values, along)
-            wanted = steps[sides.one_sided & np.isfinite(steps)]
-            for s in np.unique(np.quantile(wanted, np.linspace(0, 1, STEPS), method="nearest")) if wanted.size else ():
-                moved = {k: v + 1.01 * s * along[k] if k in along else v for k, v in values.items()}
-                if sides.visit(moved, along)[0]:
-                    found.append(moved)
-    return found, int(sides.one_sided.sum())
-
-
-def edges(graph: Graph, draws: Draws) -> list[Values]:
-    """Numbers just on this side and just on that of where decisions change, along random directions."""
-    sides, found = Sides(graph), list[Values]()
-    for r in range(EDGE_ROUNDS):
-        for values in _defined(draws, 2 * r):
-            along = _direction(draws, values, r)
-            _, steps = sides.visit(values, along)
-            for s in np.unique(steps[np.isfinite(steps)])[:MOST_EDGES]:
-                found += [{k: v + (1 + off) * s * along[k] if k in along else v for k, v in values.items()}
-                          for off in (-1e-6, 1e-6)]
-    return found
-
-
-EDGE_ROUNDS, MOST_EDGES = 4, 40
-
-
-def _defined(draws: Draws, draw: int) -> Iterator[Values]:
-    """The numbers of a draw, if the graph takes them."""
-    values = draws.at(draw)
-    try:
-        with np.errstate(all="ignore"):
-            draws.graph.run(values)
-    except IndexRangeError:
-        return
-    yield values
-
-
-def _direction(draws: Draws, values: Mapping[str, Array], seed: int) -> dict[str, Array]:
-    rng = np.random.default_rng([draws.seed, seed, 1])
-    return {k: rng.normal(size=v.shape) for k, v in values.items() if draws.free.get(k) is not None and draws.free[k].floating}

@@ -20,9 +20,10 @@ from ..ir.node import Node, rebuild, walk
 from ..ir.ops.leaves import full, input_node
 from ..ir.ops.linear import swap_last
 from ..ir.ops.structure import concat
-from .draws import Draws, Values, both_sides, edges, sources, with_finite_floats
+from .draws import Draws, Values, sources, with_finite_floats
 from .identity import CONVINCING, degrees_of, error_bound, field_inputs
 from .matching import Block, Blocks, Match, Term
+from .sides import both_sides, edges
 
 Nodes = dict[str, Node]
 Sizes = Mapping[str, int]
