@@ -86,8 +86,9 @@ EQUAL = [renamed, reordered, split_bias, negated_gate, other_names, through_a_su
 # ---- another function
 
 def scaled(c):
-    """A factor at the end cannot be taken up by parameters, where the state is bounded or not linear in them."""
-    return c.text(mix=f"{c.r.choice(['0.999999', '1.0001', '2', '-1'])} * ({c.mix})")
+    """A factor of all, which no parameter can take up: that of h² is 1."""
+    mix = f"{c.mix} + h[t-1] * h[t-1]"
+    return c.text(mix=mix), c.text(mix=f"{c.r.choice(['0.999999', '1.0001', '2', '-1'])} * ({mix})")
 
 
 def elsewhere(c):
