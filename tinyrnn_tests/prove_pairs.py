@@ -101,7 +101,7 @@ def elsewhere(c):
 def at_sizes(c):
     k = c.r.choice([1.5, 2.5, 6.5, 20, 40])
     test = c.r.choice([f"size(h[t-1]) > {k}", f"size(x[t]) < {k}", "abs(size(h[t-1]) - size(x[t])) < 0.5", "size(h[t-1]) < 1.5"])
-    return c.text(mix=f"where({test}, 2, 1) * ({c.mix})")
+    return c.text(mix=f"{c.mix} + where({test}, 3, 0) * h[t-1] * h[t-1]")
 
 
 def by_the_prime(c):

@@ -316,10 +316,14 @@ def _prove_graph(graph: Graph, values: Mapping[str, Any] | None, limit: int, see
     claimed = any(o.startswith("d") and "/d" in o for o in graph.outputs)
     problem = gradient_problem(graph if claimed else with_gradients(graph), "given", {}, seed, values)
     cases, notes = [], []
-    try:
-        cases.append(_exactly(problem, limit))
-    except TermLimitError as error:
-        notes.append(f"no exact proof: {error}; the field decides")
+    for draw in range(BRANCH_RUNS):
+        try:
+            cases.append(_exactly(replace(problem, draw=draw), limit))
+        except TermLimitError as error:
+            notes.append(f"no exact proof: {error}; the field decides")
+        except (IndexRangeError, UndefinedError):  # the graph is not defined for these whole numbers
+            continue
+        break
     cases.append(_in_field(problem))
     return Proof(f"graph {graph.fingerprint}", GRAPH_CLAIM, tuple(cases), axioms(),
                  time.perf_counter() - began, seed, "", tuple(notes), [partial(program, problem)])

@@ -26,7 +26,7 @@ from .programs import Interpreter
 CONVINCING = 2.0**-20
 MOST_WORK = 10_000_000
 LONGEST_FILE = 2**26
-POINTS, MOST_POINTS = 8, 64
+POINTS, MOST_POINTS = 16, 64
 
 
 @dataclass(frozen=True)
@@ -97,39 +97,43 @@ class _Run:
             raise ProofError("the gradients of the program choose by whole numbers by which its loss does not")
         ranges = self._ranges(sides)
         numbers = sorted(set(_floats(sides)))
-        found: list[Verdict] = []
+        found: dict[int, Verdict] = {}
         self.sides.clear()
         count = max(POINTS, *(2 * n for n in ranges.values())) if ranges else POINTS
         for draw in range(MOST_POINTS):
-            verdict = self._at(draw, program, ranges, numbers, must=draw < 2)
-            found += [verdict] if verdict is not None else []
-            if (draw == 1 and not any(v.branches for v in found)) or (draw + 1 >= count and not self.one_sided):
+            try:
+                found[draw] = self._at(draw, program, ranges, numbers)
+            except NearError as error:  # the program is not defined for these numbers
+                undefined = error
+            both = {k % 2 for k in found} == {0, 1}
+            if both and (not any(v.branches for v in found.values()) or (draw + 1 >= count and not self.one_sided)):
                 break
-        return Verdict(found[0].what, found[0].entries, max(v.error_bound for v in found), len(found),
-                       sum(v.branches for v in found), self.one_sided, self.text)
+        if not both:
+            raise undefined
+        first = next(iter(found.values()))
+        return Verdict(first.what, first.entries, max(v.error_bound for v in found.values()), len(found),
+                       sum(v.branches for v in found.values()), self.one_sided, self.text)
 
     @property
     def one_sided(self) -> int:
         """Decisions that went one way so far."""
         return sum(len(s) == 1 for s in self.sides.values())
 
-    def _at(self, draw: int, program: Mapping[str, Any], ranges: Mapping[str, int], numbers: Sequence[float],
-            must: bool) -> Verdict | None:
+    def _at(self, draw: int, program: Mapping[str, Any], ranges: Mapping[str, int], numbers: Sequence[float]) -> Verdict:
         """One draw; as quotients, where its claim does not hold for free reciprocals."""
         seed = int(self.rng.integers(2**62))
         try:
             return self._defined(draw, program, ranges, numbers, seed, False)
-        except ProofError:
-            return self._defined(draw, program, ranges, numbers, seed, True)
-        except NearError:
-            if must:
-                raise
-            return None
+        except ProofError as wrong:
+            try:
+                return self._defined(draw, program, ranges, numbers, seed, True)
+            except NearError:
+                raise wrong from None
 
     def _defined(self, draw: int, program: Mapping[str, Any], ranges: Mapping[str, int], numbers: Sequence[float], seed: int,
                  modular: bool) -> Verdict:
         """One draw: with positive floats, or with floats near 1, where a branch would meet a NaN."""
-        for k, positive in ((draw, False), (draw, True), (draw - draw % 2, False), (draw - draw % 2, True)):
+        for k, positive in ((draw, False), (draw, True), (0, False), (0, True)):
             rng = np.random.default_rng(seed)
             point = Point(self.primes[draw % 2], rng, self.work, k, numbers, positive, modular)
             whole = _whole(program, ranges, self.sizes, draw, rng)

@@ -16,6 +16,7 @@ from ...errors import LoadError
 Array = Any
 SMALLEST = 2**60
 DECADES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
+SMALL = np.array([1.0, 1.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3.0])
 SIMPLE = 2**20
 
 
@@ -124,14 +125,15 @@ FUNCTIONS: dict[str, Function] = {
 class Point:
     """A random point of the field modulo p: inputs drawn once, one free element for each argument of a function.
 
-    Even draws take floats near 1, odd ones of many magnitudes, those of the given numbers among them, or all of one.
+    Draw 0 takes floats near 1, even ones many of them smaller, odd ones of many magnitudes, those of the given numbers among
+    them, or all of one.
     With `modular`, 1/x is the inverse of x, not free: more identities hold, of higher degree.
     """
 
     def __init__(self, p: int, rng: np.random.Generator, work: Work, draw: int = 0, numbers: Sequence[float] = (),
                  positive: bool = False, modular: bool = False) -> None:
         self.p, self.rng, self.work, self.draw_number, self.positive, self.modular = p, rng, work, draw, positive, modular
-        self.sizes = np.array([*DECADES, *numbers]) * 2 if draw % 2 else np.ones(1)
+        self.sizes = np.ones(1) if not draw else 2 * np.array([*DECADES, *numbers]) if draw % 2 else SMALL
         self.sizes = self.sizes[rng.integers(self.sizes.size, size=1)] if draw % 4 == 3 else self.sizes
         self.join: Callable[[float, float], float] = add if modular else max
         self.key = rng.bytes(16)
