@@ -128,6 +128,21 @@ def test_draws_go_through_every_range():
     assert sizes.max() > 1e2
 
 
+LENGTH = tr.input("length", (3,), "int64")
+ROWS, VALID = tr.input("rows", (3, 4)), tr.input("valid", (3, 4), "bool")
+
+
+@pytest.mark.parametrize("y", [
+    lambda: (ROWS * tr.astype(VALID, "float64")).sum(-1) / tr.astype(VALID, "float64").sum(-1),
+    lambda: (ROWS * ROWS * (tr.arange(4)[None] < LENGTH[:, None]).astype("float64")).sum(-1) / LENGTH.astype("float64"),
+    lambda: tr.losses.cross_entropy(ROWS, LENGTH), lambda: tr.max(tr.sqrt(0.5 + ROWS * ROWS), -1) * tr.max(ROWS, -1),
+    lambda: tr.scan(lambda s, x: (tr.relu(s + x), s * x), tr.astype(VALID[0], "float64"), ROWS)[1].sum()])
+def test_graphs_that_are_not_defined_everywhere_are_proved_with_their_certificate(y):
+    proof = tr.prove(tr.Graph({"y": tr.sum(y())}))
+    assert proof.holds, proof
+    assert checker.check(json.loads(proof.certificate()))
+
+
 # ---- equivalence
 
 H = "h[t] = tanh(W @ x[t] + U @ h[t-1] + b)"
