@@ -143,6 +143,15 @@ def test_graphs_that_are_not_defined_everywhere_are_proved_with_their_certificat
     assert checker.check(json.loads(proof.certificate()))
 
 
+def test_a_model_whose_layers_share_names_is_proved():
+    tokens = tr.input("tokens", (3, 4), "int64")
+    model = tr.nn.Sequential(tr.nn.Embedding(9, 2, rng=0), tr.nn.LSTM(2, 3, rng=0), tr.nn.Last(), tr.nn.Linear(3, 2, rng=0))
+    proof = tr.prove(tr.Graph({"loss": tr.sum(model(tokens))}), max_terms=1000)
+    assert proof.holds
+    assert proof.cases[-1].entries == sum(p.size for p in model.parameters())
+    assert checker.check(json.loads(proof.certificate()))
+
+
 # ---- equivalence
 
 H = "h[t] = tanh(W @ x[t] + U @ h[t-1] + b)"
