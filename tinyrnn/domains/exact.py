@@ -38,7 +38,7 @@ class Ring(Protocol):
 
     def number(self, value: Fraction) -> Any: ...
     def unknown(self, what: str) -> Any: ...
-    def decide(self, a: Array, b: Array) -> None: ...
+    def decide(self, a: Array, b: Array, apart: Array, ties: bool) -> None: ...
     def add(self, a: Array, b: Array) -> Array: ...
     def sub(self, a: Array, b: Array) -> Array: ...
     def neg(self, a: Array) -> Array: ...
@@ -51,6 +51,20 @@ class Ring(Protocol):
 
 CAST = 0.8125
 """What a cast to whole numbers is noted as being compared with, so that it is none of the comparisons with 0."""
+
+
+class Drawn(np.ndarray[Any, Any]):
+    """Whole numbers or bools that were drawn, or decided by floats, and whatever follows from them: they are no constants."""
+
+
+def drawn(x: Any) -> Any:
+    """The same numbers, marked as drawn."""
+    return np.asarray(x).view(Drawn)
+
+
+def _marked(x: Any, *of: Any) -> Any:
+    """Marked where any of the others is."""
+    return drawn(x) if any(isinstance(v, Drawn) for v in of) else x
 
 
 class Element:
@@ -182,13 +196,13 @@ class Exact(Domain):
     # ---- numbers in and out
 
     def owns(self, value: Any) -> bool:
-        return isinstance(value, Element)
+        return isinstance(value, (Element, Drawn))
 
     def enter(self, value: Any, dtype: DType) -> Any:
         if dtype.kind == "c":
             raise BackendError(f"the domain {self.name} has no complex numbers")
         if isinstance(value, Element) or dtype.kind != "f":
-            return value if isinstance(value, Element) else np.asarray(value, dtype)
+            return value if isinstance(value, Element) else np.asanyarray(value, dtype)
         return self._constant(np.asarray(value, np.float64))
 
     def _constant(self, near: Array) -> Element:
@@ -329,9 +343,17 @@ class Exact(Domain):
         if isinstance(x, Element):
             if dtype.kind == "f":
                 return x
-            self.ring.decide(x.value, self.lift(CAST).value)
-            return self._decides(x).astype(dtype)
+            self._noted(x, self.lift(CAST), False)
+            return drawn(self._decides(x).astype(dtype))
+        if dtype.kind == "f" and isinstance(x, Drawn) and x.dtype.kind != "b":
+            return self._whole(x)
         return self.enter(x, dtype) if dtype.kind == "f" else x.astype(dtype)
+
+    def _whole(self, x: Drawn) -> Element:
+        """A free element for each whole number: what holds for free elements holds for those that were not drawn, too."""
+        near = np.asarray(x, np.float64)
+        numbers = self._constant(near).value
+        return Element(self, near, self.ring.function("whole", numbers))
 
     # ---- branches: only floats decide
 
@@ -345,12 +367,16 @@ class Exact(Domain):
                                      "give values= at which the graph is finite")
         return x.near
 
-    def _compared(self, how: Any, a: Any, b: Any) -> Array:
-        """Only floats decide; the ring notes what was compared."""
+    def _compared(self, how: Any, a: Any, b: Any, ties: bool = False) -> Array:
+        """Only floats decide; the ring notes what was compared, and whether ties are told from the rest."""
         result = how(self._decides(a), self._decides(b))
+        self._noted(a, b, ties)
+        return np.asarray(result) if any(isinstance(x, Element) for x in (a, b)) else result
+
+    def _noted(self, a: Any, b: Any, ties: bool) -> None:
         if any(isinstance(x, Element) and not x.fixed for x in (a, b)):
-            self.ring.decide(self.lift(a).value, self.lift(b).value)
-        return np.asarray(result)
+            a, b = self.lift(a), self.lift(b)
+            self.ring.decide(a.value, b.value, a.near != b.near, ties)
 
     def less(self, a: Any, b: Any) -> Array:
         return self._compared(np.less, a, b)
@@ -359,26 +385,28 @@ class Exact(Domain):
         return self._compared(np.less_equal, a, b)
 
     def equal(self, a: Any, b: Any) -> Array:
-        return self._compared(np.equal, a, b)
+        return self._compared(np.equal, a, b, ties=True)
 
     def not_equal(self, a: Any, b: Any) -> Array:
-        return self._compared(np.not_equal, a, b)
+        return self._compared(np.not_equal, a, b, ties=True)
 
     def argmax(self, x: Any, axis: int) -> Array:
-        chosen = np.argmax(self._decides(x), axis=axis)
-        if isinstance(x, Element):
-            self.ring.decide(x.value, np.take_along_axis(x.value, np.expand_dims(chosen, axis), axis))
-        return np.asarray(chosen)
+        chosen = np.argmax(np.asarray(self._decides(x)), axis=axis)
+        if not isinstance(x, Element):
+            return np.asarray(_marked(chosen, x))
+        self._noted(x, x.moved(lambda p: np.take_along_axis(p, np.expand_dims(chosen, axis), axis)), False)
+        return np.asarray(drawn(chosen))
 
     def sign(self, x: Any) -> Any:
         if not isinstance(x, Element):
             return np.sign(x)
         self._compared(np.less, x, 0.0)
+        self._noted(x, 0.0, True)
         return self._constant(np.sign(x.near))
 
     def where(self, c: Array, a: Any, b: Any) -> Any:
         if not isinstance(a, Element) and not isinstance(b, Element) and np.asarray(a).dtype.kind in "biu":
-            return np.where(c, a, b)
+            return _marked(np.where(c, a, b), c, a, b)
         a, b = self.lift(a), self.lift(b)
         tangent = None
         if a.tangent is not None or b.tangent is not None:
@@ -400,7 +428,8 @@ class Exact(Domain):
         hit = near == choose(near, axis=axes, keepdims=True)
         share = self.where(hit, self._shares(np.sum(hit, axis=axes, keepdims=True)), 0.0)
         y = self.sum(share * x, axes, True)
-        self.ring.decide(x.value, y.value)
+        self._noted(x, Element(self, np.asarray(choose(near, axis=axes, keepdims=True)), y.value), True)
+        self._noted(x, Element(self, np.asarray(choose(near, axis=axes, keepdims=True)), y.value), False)
         y.near = np.asarray(choose(near, axis=axes, keepdims=True))
         return y if keepdims else y.moved(lambda p: np.squeeze(p, axes))
 
@@ -440,7 +469,7 @@ class Exact(Domain):
         return x.transpose(order).reshape(tuple(sizes.get(c, 1) for c in letters))
 
     def broadcast_to(self, x: Any, to: Shape) -> Any:
-        return x.moved(lambda p: np.broadcast_to(p, to)) if isinstance(x, Element) else np.broadcast_to(x, to)
+        return x.moved(lambda p: np.broadcast_to(p, to)) if isinstance(x, Element) else np.broadcast_to(x, to, subok=True)
 
     def concat(self, *x: Any) -> Any:
         *parts, axis = x
@@ -451,7 +480,7 @@ class Exact(Domain):
 
     def _joined(self, parts: Sequence[Any], join: Callable[[list[Array]], Array]) -> Any:
         if not any(isinstance(p, Element) for p in parts):
-            return join(list(parts))
+            return _marked(join(list(parts)), *parts)
         elements = [self.lift(p) for p in parts]
         moving = any(p.tangent is not None for p in elements)
         tangents = [self.nothing(p.shape) if p.tangent is None else p.tangent for p in elements] if moving else []

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -27,8 +27,9 @@ SMALLEST = 2**60
 _LOW31, _LOW62 = np.uint64(2**31 - 1), np.uint64(2**62 - 1)
 _31 = np.uint64(31)
 _LIMB, _LOW21 = np.uint64(21), np.uint64(2**21 - 1)
-SIMPLE = 2**20
-MOST_MULTIPLES = 20_000
+Decisions = tuple[set[int], set[int]]
+ROUNDING = -1  # stands for a decision between numbers that are equal but for rounding
+SIMPLE, MOST_MULTIPLES = 65, 4_000_000
 _LONGEST = 2**18  # terms of a sum of products of 21 bits that stay below 2^62
 
 
@@ -61,7 +62,7 @@ class Field:
         self.modular = modular  # 1/x is the inverse of x, not a free element: more identities hold, of higher degree
         self.key = key.to_bytes(16, "little", signed=False)
         self._seen: dict[tuple[str, int], int] = {}
-        self.decisions: set[int] = set()  # what was compared with 0, up to its sign
+        self.decisions: Decisions = (set(), set())  # what was compared with 0, up to its sign: by its sign, and for being 0
         self.prime, self.one = prime, 2**62 % prime
         self._p, self._inverse_p = np.uint64(prime), np.uint64(pow(prime, -1, 2**62))
         self._p1, self._p0 = np.asarray(self._p >> _31), np.asarray(self._p & _LOW31)
@@ -78,24 +79,38 @@ class Field:
     def unknown(self, what: str) -> int:
         return self._hash(what, 0)
 
-    def decide(self, a: Array, b: Array) -> None:
-        """Note that a branch depends on how two numbers compare."""
-        difference = self.sub(a, b)
-        self.decisions.update(np.minimum(difference, self.neg(difference)).ravel().tolist())
+    def decide(self, a: Array, b: Array, apart: Array, ties: bool) -> None:
+        """Note that a branch depends on how two numbers compare: on the sign of their difference, or on whether it is 0.  Where
+        it is 0 here and the floats differ all the same, rounding decides."""
+        difference = np.asarray(self.sub(a, b))
+        smaller = np.minimum(difference, self.neg(difference))
+        found = self.decisions[ties]
+        found.update(smaller[smaller != 0].tolist())
+        if ((smaller == 0) & apart).any():
+            found.add(ROUNDING)
 
-    def foreign(self, decisions: set[int], known: set[int]) -> set[int]:
-        """Those decisions that are neither 0 nor a simple multiple of a known one, which decides alike."""
-        new = decisions - known - {0}
-        if len(new) * len(known) > MOST_MULTIPLES:
-            return new
-        return {v for v in new if not any(self._simple(v * pow(k, -1, self.prime) % self.prime) for k in known - {0})}
+    def noted(self) -> Decisions:
+        """The decisions so far."""
+        return set(self.decisions[0]), set(self.decisions[1])
 
-    def _simple(self, ratio: int) -> bool:
-        """Whether a number is a fraction of small whole numbers (Wang, Guy & Davenport, 1982)."""
-        a, b, s, t = self.prime, ratio, 0, 1
-        while b >= SIMPLE:
-            a, b, s, t = b, a % b, t, s - a // b * t
-        return abs(t) < SIMPLE
+    def foreign(self, decisions: Decisions, known: Decisions) -> bool:
+        """Whether there are decisions that are neither known, nor a simple multiple of a known one, which decides alike."""
+        return any(self._foreign(new - old, old - {ROUNDING}) for new, old in zip(decisions, known, strict=True))
+
+    def _foreign(self, new: set[int], known: set[int]) -> bool:
+        if not new or ROUNDING in new or not known:
+            return bool(new)
+        a, b = (np.fromiter(v, np.uint64, len(v)) for v in (new, known))
+        if a.size * b.size > MOST_MULTIPLES:
+            return True
+        simple = np.isin(self.mul(a[:, None], self.reciprocal(b)), self._fractions)
+        return not simple.any(1).all()
+
+    @cached_property
+    def _fractions(self) -> Array:
+        """r/s and -r/s for small whole numbers."""
+        found = [self.number(Fraction(r, s)) for r in range(1, SIMPLE) for s in range(1, SIMPLE)]
+        return np.array(sorted({*found, *(self.prime - v for v in found)}), np.uint64)
 
     def random(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Uniform elements."""
@@ -209,7 +224,7 @@ class Degrees:
     def unknown(self, what: str) -> float:
         return 1.0
 
-    def decide(self, a: Array, b: Array) -> None:
+    def decide(self, a: Array, b: Array, apart: Array, ties: bool) -> None:
         pass
 
     def add(self, a: Array, b: Array) -> Array:

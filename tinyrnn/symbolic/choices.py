@@ -2,7 +2,8 @@
 
 What a float decides is compared at points of the field.  An index or a mask is the same at every point, and its patterns
 are too many to go through; so a gradient may choose by those comparisons, masks and indices alone that stand in the graph
-of the function, and by what follows from them.
+of the function, and by what follows from them.  The same holds for whole numbers that floats were cast to, and for floats
+that whole numbers were cast to.
 """
 
 from __future__ import annotations
@@ -13,32 +14,51 @@ from ..ir.graph import Graph
 from ..ir.node import Node, walk
 from ..passes.unroll import unroll
 
-_COMPARED = ("less", "less_equal", "equal", "not_equal")
+_CHOOSE = frozenset("less less_equal equal not_equal maximum minimum clip relu abs sign amax amin argmax".split())
 _INDEX = {"gather": 1, "scatter_add": 1, "pick": 1, "one_hot": 0}
 _DERIVED = ("both", "either", "negate", "reshape", "broadcast_to")
+_CONSTANT = frozenset(("full", "literal", "iota"))
 
 
 def chooses_otherwise(graph: Graph, loss: str, claims: Iterable[str]) -> bool:
     """Whether claimed gradients choose by whole numbers or bools as the loss does not."""
-    if all(n.floating for n in (*graph.inputs.values(), *graph.leaves.values())):
-        return False
     graph = unroll(graph)
-    known = set(walk([graph.outputs[loss]]))
+    function = walk([graph.outputs[loss]])
+    order = walk([*(graph.outputs[k] for k in claims), graph.outputs[loss]])
     drawn = {n for n in (*graph.inputs.values(), *graph.leaves.values()) if not n.floating}
-    order = walk([graph.outputs[k] for k in claims])
-    for n in order:
-        if not n.floating and any(s in drawn for s in n.src):
+    constant: set[Node] = set()
+    for n in order:  # whatever depends on whole numbers and constants alone
+        if n.op.name in _CONSTANT or (n.src and all(s in constant for s in n.src)):
+            constant.add(n)
+        elif n.src and (_is_decided(n) or all(s in drawn or s in constant for s in n.src)):
             drawn.add(n)
-    return any(_chooses(n, drawn, known) for n in order if n not in known)
+    known: set[Node] = {*function, *constant}
+    lookups = {_lookup(n) for n in function if n.op.name in _INDEX}
+    return any(_chooses(n, drawn, known, lookups) for n in order if n not in known)
 
 
-def _chooses(n: Node, drawn: set[Node], known: set[Node]) -> bool:
-    """Whether a node of the gradient alone chooses by what was drawn."""
-    if n.op.name in _COMPARED:
-        return any(s in drawn for s in n.src)
+def _is_decided(n: Node) -> bool:
+    """Whether floats decide on whole numbers here."""
+    return n.op.name == "argmax" or (n.op.name == "astype" and not n.floating and n.src[0].floating)
+
+
+def _lookup(n: Node) -> tuple[Node, int]:
+    """The index of a lookup, and how long the axis is."""
+    index = n.src[_INDEX[n.op.name]]
+    if n.op.name in ("gather", "pick"):
+        return index, n.src[0].shape[0 if n.op.name == "gather" else -1]
+    return index, int(n.at[0])
+
+
+def _chooses(n: Node, drawn: set[Node], known: set[Node], lookups: set[tuple[Node, int]]) -> bool:
+    """Whether a node of the gradient alone chooses by what was drawn, or takes it for a number in another way."""
+    if n.op.name in _CHOOSE:
+        return n in drawn
     if n.op.name in _INDEX:
-        index = n.src[_INDEX[n.op.name]]
-        return index in drawn and index not in known
+        found = _lookup(n)
+        return found[0] in drawn and found not in lookups
+    if n.op.name == "astype":
+        return n.src[0] in drawn and n.src[0].dtype.kind != "b"
     return n.op.name == "where" and not _follows(n.src[0], drawn, known)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..domains import Degrees, Exact, Field, Polynomials
-from ..domains.exact import Array, Element
+from ..domains.exact import Array, Element, drawn
 from ..domains.field import SMALLEST, drawn_prime
 from ..ir.graph import Graph
 from ..ir.node import Node
@@ -141,7 +141,7 @@ def run_exact(problem: Problem, limit: int) -> ExactRun:
     ring = Polynomials(limit)
     domain = Exact(ring)
     nodes = sources(problem.graph)
-    given = {k: domain.given(problem.near[k], ring.generators(k, n.shape)) if n.floating else problem.near[k]
+    given = {k: domain.given(problem.near[k], ring.generators(k, n.shape)) if n.floating else drawn(problem.near[k])
              for k, n in nodes.items()}
     tangents = {k: ring.generators(f"∂{k}", n.shape) for k, n in problem.moving.items()}
     moving = {k: domain.given(x.near, x.value, tangents.get(k)) if isinstance(x, Element) else x for k, x in given.items()}
@@ -177,7 +177,7 @@ def exact_case(problem: Problem, run: ExactRun, began: float) -> Case:
 def field_inputs(graph: Graph, near: Mapping[str, Array], domain: Exact, ring: Field,
                  rng: np.random.Generator) -> dict[str, Any]:
     """A random element for every entry of every floating input."""
-    return {k: domain.given(near[k], ring.random(rng, n.shape)) if n.floating else near[k]
+    return {k: domain.given(near[k], ring.random(rng, n.shape)) if n.floating else drawn(near[k])
             for k, n in sources(graph).items()}
 
 
@@ -188,7 +188,7 @@ class FieldRun:
     difference: int
     ring: Field
     domain: Exact
-    foreign: int                    # decisions of the claimed gradients that the loss does not take
+    foreign: bool                   # whether the claimed gradients take decisions that the loss does not take
 
 
 def run_field(problem: Problem, moving: Mapping[str, Array] | None = None, modular: bool = False) -> FieldRun:
@@ -201,11 +201,11 @@ def run_field(problem: Problem, moving: Mapping[str, Array] | None = None, modul
     v = v if moving is None else {k: moving.get(k, np.zeros(x.shape, np.uint64)) for k, x in v.items()}
     moved = {k: domain.given(x.near, x.value, v.get(k)) if isinstance(x, Element) else x for k, x in given.items()}
     slope = tangent_of(_restricted(problem.only([problem.loss]), moved, domain)[problem.loss], domain)
-    known = set(ring.decisions)
+    known = ring.noted()
     claimed = _restricted(problem.only(problem.claims), given, domain)
     inner = sum(int(ring.sum(ring.mul(exact_value(claimed[o], domain), v[k]).reshape(-1), (0,), False))
                 for o, k in problem.claims.items())
-    return FieldRun((inner - int(slope)) % ring.prime, ring, domain, len(ring.foreign(ring.decisions, known)))
+    return FieldRun((inner - int(slope)) % ring.prime, ring, domain, ring.foreign(ring.decisions, known))
 
 
 def degrees_of(graph: Graph, near: Mapping[str, Array], moving: Iterable[str] = (),
@@ -214,7 +214,7 @@ def degrees_of(graph: Graph, near: Mapping[str, Array], moving: Iterable[str] = 
     ring = Degrees(rational)
     domain = Exact(ring)
     ones = {k: np.ones(n.shape) for k, n in sources(graph).items()}
-    given = {k: domain.given(near[k], ones[k], ones[k] if k in set(moving) else None) if n.floating else near[k]
+    given = {k: domain.given(near[k], ones[k], ones[k] if k in set(moving) else None) if n.floating else drawn(near[k])
              for k, n in sources(graph).items()}
     return graph.run(given, domain=domain), ring
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..cells.cell import Cell
 from ..domains import Exact, Field, Polynomials
-from ..domains.field import drawn_prime
+from ..domains.field import Decisions, drawn_prime
 from ..domains.shaken import running_error
 from ..errors import ShapeError, TermLimitError, UndefinedError
 from ..ir.graph import Graph
@@ -289,17 +289,17 @@ def _at_a_point(graph: Graph, draws: Draws, draw: int, chosen: Values | None, **
     near = draws.at(draw, **way) if chosen is None else chosen
     given = field_inputs(graph, near, domain, ring, rng)
     values: dict[str, Any] = {}
-    decisions: list[set[int]] = []
+    decisions: list[Decisions] = []
     for side in ("a ", "b "):
         own = Graph({k: n for k, n in graph.outputs.items() if k.startswith(side)})
-        ring.decisions = set()
+        ring.decisions = (set(), set())
         values |= own.run({k: given[k] for k in sources(own)}, domain=domain)
         decisions.append(ring.decisions)
     equal = all(np.array_equal(domain.lift(values[f"a {n}"]).value, domain.lift(values[f"b {n}"]).value) for n in _names(graph))
     out, degrees = degrees_of(graph, near)
     degree = max(float(np.max(x.value, initial=0.0)) for x in out.values())
-    foreign = ring.foreign(decisions[0], decisions[1]) | ring.foreign(decisions[1], decisions[0])
-    return _Point(equal, error_bound(degree, degrees.of_arguments, ring.arguments), domain.branches, bool(foreign))
+    foreign = ring.foreign(decisions[0], decisions[1]) or ring.foreign(decisions[1], decisions[0])
+    return _Point(equal, error_bound(degree, degrees.of_arguments, ring.arguments), domain.branches, foreign)
 
 
 def _equal_in_numbers(graph: Graph, points: Iterable[Values]) -> bool:

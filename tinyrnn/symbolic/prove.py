@@ -405,7 +405,7 @@ def _equal_at_a_point(subject: str, what: str, before: Graph, after: Graph, draw
     def run(graph: Graph) -> dict[str, Any]:
         return graph.run({k: _value(subject, what, n, k, values) for k, n in sources(graph).items()}, domain=domain)
 
-    first, known = run(before), set(ring.decisions)
+    first, known = run(before), ring.noted()
     try:
         second = run(after)
     except (IndexRangeError, UndefinedError) as error:
