@@ -14,7 +14,7 @@ import numpy as np
 
 from ..domains.exact import Array
 from ..domains.float import Float, indices
-from ..errors import GraphError, IndexRangeError, UndefinedError
+from ..errors import ArgumentError, GraphError, IndexRangeError, UndefinedError
 from ..ir.graph import Graph
 from ..ir.node import Node, walk
 from ..ir.scan import Body
@@ -37,7 +37,7 @@ class Draws:
             raise GraphError(f"no input is called {', '.join(map(repr, sorted(unknown)))}; the inputs are "
                              f"{', '.join(nodes) or 'none'}")
         self.graph, self.seed = graph, seed
-        self.fixed = {k: np.asarray(v, nodes[k].dtype) for k, v in (values or {}).items()}
+        self.fixed = {k: _given(k, nodes[k], v) for k, v in (values or {}).items()}
         self.free = {k: n for k, n in nodes.items() if k not in self.fixed}
         self.numbers, self.sizes = _numbers(graph)
         self.ranges = self._ranges()
@@ -104,10 +104,11 @@ class Draws:
                 found[name] = (0, 1)
                 continue
             highest = min(max(self.sizes) + 1, int(np.iinfo(n.dtype).max))
-            high = _largest(highest, partial(self._takes, name))
-            low = -min(high, LONGEST // 4)
+            first = next((k for k in range(min(highest, LONGEST)) if self._takes(name, k)), 0)
+            high = _largest(first, highest, partial(self._takes, name))
+            low = first if first else -min(high, LONGEST // 4)
             signed = n.dtype.kind == "i" and high == highest and self._takes(name, -1) and self._takes(name, low)
-            found[name] = (low if signed else 0, high)
+            found[name] = (low if signed or first else 0, high)
         return found
 
     def _takes(self, name: str, value: int) -> bool:
@@ -136,11 +137,20 @@ def sources(graph: Graph) -> dict[str, Node]:
     return {**graph.inputs, **graph.leaves}
 
 
-def _largest(highest: int, takes: Callable[[int], bool]) -> int:
-    """The largest number that is taken, found by halving; 0 where none is."""
+def _given(name: str, n: Node, value: Any) -> Array:
+    try:
+        found = np.asarray(value, n.dtype)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"values[{name!r}] is {value!r}; expected {n.dtype}{n.shape}") from None
+    if found.shape != n.shape:
+        raise ArgumentError(f"values[{name!r}] has shape {found.shape}; expected {n.shape}")
+    return found
+
+
+def _largest(low: int, highest: int, takes: Callable[[int], bool]) -> int:
+    """The largest number that is taken, found by halving from one that is."""
     if takes(highest):
         return highest
-    low = 0
     while highest - low > 1:
         middle = (low + highest) // 2
         low, highest = (middle, highest) if takes(middle) else (low, middle)

@@ -28,6 +28,7 @@ from ..ir.ops.structure import SLICE, concat
 from ..shapes import Shape
 from .differences import Residual, mirrored, residual
 from .mapping import (
+    LARGEST,
     POINTS,
     Counterexample,
     Map,
@@ -167,6 +168,8 @@ def _search(a: Cell, b: Cell, seed: int) -> dict[str, Any]:
             return {"verdict": "different", "mapping": shown, "reason": "their steps are equal, but they learn "
                     f"different initial states: {', '.join(a.learned) or 'none'} and {', '.join(b.learned) or 'none'}"}
         return _equal(proved, shown) | {"error_bound": max(proved.error_bound, back[1].error_bound)}
+    if effort.beyond:
+        return {"verdict": "unknown", "reason": f"they compare sizes with numbers beyond {LARGEST:,}, which are not tried"}
     if effort.exhausted:
         return {"verdict": "unknown", "reason": "there are too many ways to pair their gates; the search was cut off"}
     if forth or back:
@@ -188,7 +191,7 @@ def _equal(proved: Proved, shown: Mapping[str, str]) -> dict[str, Any]:
 
 def _at_other_sizes(a: Cell, effort: Effort) -> dict[str, Any] | None:
     """A mapping that holds at some sizes, and numbers that refute it at others."""
-    for found, pair, sizes, seed in effort.refuted:
+    for found, pair, sizes, seed in sorted(effort.refuted, key=lambda r: -sum(p == text for p, text in r[0].shown.items())):
         numbers = differing(pair, seed, sizes=sizes)
         if numbers is not None:
             where = ", ".join(f"{k} = {v}" for k, v in sizes.items())
@@ -241,6 +244,7 @@ def _included(a: Cell, b: Cell, seed: int, effort: Effort) -> tuple[Map, Proved]
         proved = problem.prove(seed)
         if proved.method:
             return found, proved
+        effort.beyond |= proved.beyond
         if proved.refuted:
             effort.refuted.append((found, problem, proved.refuted, seed))
     return None

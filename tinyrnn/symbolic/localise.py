@@ -24,7 +24,7 @@ Entry = tuple[int, ...]
 Residuals = Mapping[tuple[str, Entry], Any]
 SHOWN = 6
 LARGEST = 100_000
-ROUNDINGS = 1000.0
+ROUNDINGS, ROUGHLY = 1000.0, 0.01
 
 
 def fail(problem: Problem, exact: tuple[ExactRun, Residuals] | None = None) -> ProofError:
@@ -121,23 +121,28 @@ def _rounding(claimed: Graph, at: Mapping[str, Any], output: str) -> Any:
     return running_error(alone, {k: at[k] for k in sources(alone)})[1][output]
 
 
-def first_doubt(problem: Problem, others: Iterable[Problem]) -> list[Problem]:
-    """The first of other draws, if any, at which the claimed gradients differ from complex step along a random direction."""
+def first_doubt(problem: Problem, others: Iterable[Problem], rounding: bool = False) -> list[Problem]:
+    """The first of other draws, if any, at which the claimed gradients differ from complex step along a random direction.
+
+    With `rounding` also where they are not finite though the slope is, and only where they differ by much.
+    """
     forward, claimed = problem.only([problem.loss]), problem.only(problem.claims)
     for other in others:
         rng = np.random.default_rng([problem.seed, other.draw, 4])
         v = {k: rng.normal(size=n.shape) for k, n in problem.moving.items()}
         for way in FINITE:
-            off, scale = _along(forward, claimed, other.drawn(**way), v)
+            off, truth, scale = _along(forward, claimed, other.drawn(**way), v)
+            if rounding and np.isfinite(truth) and not off <= ROUGHLY * (abs(truth) + ROUGHLY):
+                return [other]
             if np.isfinite(scale):
-                if off > 1e-8 * scale:
+                if not rounding and off > 1e-8 * scale:
                     return [other]
                 break
     return []
 
 
-def _along(forward: Graph, claimed: Graph, problem: Problem, v: Mapping[str, Any]) -> tuple[float, float]:
-    """How far the claimed slope along a direction lies from the true one, and of what size its terms are."""
+def _along(forward: Graph, claimed: Graph, problem: Problem, v: Mapping[str, Any]) -> tuple[float, float, float]:
+    """How far the claimed slope along a direction lies from the true one; that one; and of what size its terms are."""
     at = problem.near
     with np.errstate(all="ignore"):
         try:
@@ -145,10 +150,10 @@ def _along(forward: Graph, claimed: Graph, problem: Problem, v: Mapping[str, Any
             moved = {k: at[k] + 1j * STEP * v[k] if k in v else at[k] for k in sources(forward)}
             truth = float(forward.run(moved, domain=COMPLEX_STEP)[problem.loss].imag / STEP)
         except IndexRangeError:
-            return 0.0, np.inf
+            return 0.0, np.nan, np.inf
         terms = [found[o] * v[k] for o, k in problem.claims.items()]
         scale = sum(float(np.abs(t).sum()) for t in terms) + abs(truth)
-        return abs(sum(float(t.sum()) for t in terms) - truth), scale
+        return abs(sum(float(t.sum()) for t in terms) - truth), truth, scale
 
 
 # ---- steps: a parameter that is used at every step gets one copy for each

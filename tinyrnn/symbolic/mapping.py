@@ -45,6 +45,7 @@ class Proved:
     one_sided: int = 0
     sizes: tuple[dict[str, int], ...] = ()
     refuted: dict[str, int] | None = None
+    beyond: bool = False            # equations compare sizes with numbers that are too large to be tried
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,8 @@ class Pair:
         """Equal at a random point of the field at every size; on the branches of several draws at some; exactly at 2."""
         bound, branches, one_sided = 0.0, 0, 0
         trials = trial_sizes(self.a, self.b)
+        if trials is None:
+            return Proved(beyond=True)
         for thorough, (batch, sizes) in [*((False, t) for t in trials), *((True, t) for t in trials[:THOROUGH])]:
             try:
                 found = _field_equal(self.graph(sizes, batch), seed, thorough)
@@ -223,18 +226,22 @@ class Pair:
         return Proved("exact", bound, branches, one_sided, (small, *seen))
 
 
-def trial_sizes(a: Cell, b: Cell) -> list[tuple[int, dict[str, int]]]:
+def trial_sizes(a: Cell, b: Cell) -> list[tuple[int, dict[str, int]]] | None:
     """Batch, and sizes of `b`: all 1, equal ones, unlike ones; and where equations speak of sizes, many more, those near
-    their own numbers among them."""
+    their own numbers among them.  None where such a number is too large to be tried."""
     def each(first: int, step: int) -> dict[str, int]:
         return {s: first + step * i for i, s in enumerate(b.sizes)}
 
     found = [(1, each(1, 0)), (2, each(2, 1)), (1, each(5, 3)), (3, each(3, 2))]
     terms = [t for cell in (a, b) for e in cell.system.equations for t in e.term.walk()]
     if any(t.kind == "size" for t in terms):
-        numbers = {round(t.value) + k for t in terms if t.kind == "number" for k in (-1, 0, 1) if 1 <= t.value + k <= LARGEST}
-        numbers |= {round(v) + k for cell in (a, b) for v in dict(cell.system.constants).values() for k in (-1, 0, 1)
-                    if 1 <= v + k <= LARGEST}
+        values = [t.value for t in terms if t.kind == "number"]
+        values += [v for cell in (a, b) for v in dict(cell.system.constants).values()]
+        numbers = {round(v) + k for v in values for k in (-1, 0, 1) if 1 <= v + k <= LARGEST}
+        limits = [v.value for t in terms if t.kind == "compare" and any(v.kind == "size" for v in t.walk()) for v in t.walk()
+                  if v.kind == "number"]
+        if any(v > LARGEST for v in limits):
+            return None
         found += [(1, each(n, step)) for n in sorted({*numbers, *MANY}) for step in (0, 1)]
         found += [(1, {s: n if s == one else 2 for s in b.sizes}) for n in sorted(numbers) for one in b.sizes]
     return [x for i, x in enumerate(found) if x not in found[:i]]
@@ -248,7 +255,7 @@ def _field_equal(graph: Graph, seed: int, thorough: bool) -> Proved | None:
     """Equality at a random point, or at many; None where outputs differ, or may differ on branches that were not met."""
     draws = Draws(graph, seed)
     first = with_finite_floats(partial(_at_a_point, graph, draws, 0, None))
-    if not first.equal:
+    if not first.equal or not _equal_in_numbers(graph, at_rest(graph, draws)):
         return None
     if not thorough or not first.branches:
         return Proved("field", first.error_bound)
@@ -256,13 +263,18 @@ def _field_equal(graph: Graph, seed: int, thorough: bool) -> Proved | None:
     tried = [_if_defined(graph, draws, k, None) for k in range(1, POINTS)]
     tried += [_if_defined(graph, draws, POINTS + k, values) for k, values in enumerate(sought[:POINTS])]
     points = [first, *(p for p in tried if p is not None)]
-    foreign = any(p.foreign for p in points)
-    close = edges(graph, draws) if foreign else []
-    if not all(p.equal for p in points) or (foreign and one_sided):
+    if any(p.foreign or not p.equal for p in points):
         return None
-    if not _equal_in_numbers(graph, [*(draws.at(k) for k in range(40)), *sought, *close]):
+    if not _equal_in_numbers(graph, [*(draws.at(k) for k in range(40)), *sought, *edges(graph, draws)]):
         return None
     return Proved("field", max(p.error_bound for p in points), sum(p.branches for p in points), one_sided)
+
+
+def at_rest(graph: Graph, draws: Draws) -> list[Values]:
+    """Numbers as they are before the first step: inputs, states, or all of them 0."""
+    x = draws.at(0)
+    rest = {k: np.zeros_like(v) if "[" in k else v for k, v in x.items()}
+    return [rest, *({**x, k: np.zeros_like(v)} for k, v in x.items() if "[" in k), {k: np.zeros_like(v) for k, v in x.items()}]
 
 
 def _if_defined(graph: Graph, draws: Draws, draw: int, chosen: Values | None) -> _Point | None:
@@ -373,7 +385,8 @@ def differing(pair: Pair, seed: int, tries: int = 8, sizes: Sizes | None = None)
         return None
     draws = Draws(graph, seed)
     sought = both_sides(graph, draws, POINTS)[0] if tries > 1 else []
-    for values in [*(draws.at(2 * k) for k in range(tries)), *(draws.at(2 * k + 1) for k in range(tries)), *sought]:
+    usual, wide = ([draws.at(2 * k + odd) for k in range(tries)] for odd in (0, 1))
+    for values in [*usual, *at_rest(graph, draws), *wide, *sought]:
         found = _first_difference(graph, values)
         if found is not None:
             name, out = found

@@ -129,7 +129,8 @@ def profile(cell: Cell, cut: bool = False) -> Profile:
     signals = {k: x.value for k, x in given.items() if k not in cell.parameters}
     run = graph.run(given, domain=domain)
     results = {k: domain.lift(v).value.ravel()[0] for k, v in run.items()}
-    labelled = Graph({label.name: n for label, n in graph.labels.items() if n.floating})
+    present = set(graph.nodes)
+    labelled = Graph({label.name: n for label, n in graph.labels.items() if n.floating and n in present})
     values = labelled.run({k: given[k] for k in labelled.inputs}, domain=domain)
     first = {call.units[0][1]: i for i, call in enumerate(ring.calls)}
     gates = {}
@@ -243,6 +244,7 @@ class Effort:
     """Whether a search was cut off before it had seen all there is."""
 
     exhausted: bool = False
+    beyond: bool = False            # whether sizes are compared with numbers that are too large to be tried
     refuted: list[tuple[Any, Any, dict[str, int], int]] = field(default_factory=list)  # a mapping, its pair, sizes, the seed
 
 
@@ -261,6 +263,8 @@ class Search:
         """Assignments under a pairing of inputs and remembered values."""
         table: dict[int, Polynomial] = {}
         for ours, theirs in signals.items():
+            if ours not in self.a.signals or theirs not in self.b.signals:  # a value that one of them never reads
+                continue
             for p, q in zip(self.a.signals[ours].ravel(), self.b.signals[theirs].ravel(), strict=True):
                 table[_generator(p)] = q
         names = {e: k for k, e in self.b.parameters.items()}

@@ -335,7 +335,10 @@ def _prove_graph(graph: Graph, values: Mapping[str, Any] | None, limit: int, see
         except (IndexRangeError, UndefinedError):  # the graph is not defined for these whole numbers
             continue
         break
-    cases.append(_in_field(problem))
+    case = _in_field(problem)
+    if claimed and not case.undecided and first_doubt(problem, [replace(problem, draw=k) for k in (0, 2, 4)], rounding=True):
+        case = replace(case, undecided="the numbers of the gradient are others: it is not finite, or lost to rounding")
+    cases.append(case)
     return Proof(name, GRAPH_CLAIM, tuple(cases), axioms(),
                  time.perf_counter() - began, seed, "", tuple(notes), [partial(program, problem)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +20,12 @@ from .choices import chooses_otherwise
 from .contents import WEIGHT, read
 from .forms import kind_of
 from .meaning import Equations
-from .numbers import SMALLEST, Array, NearError, Number, Point, Work, drawn_prime, each, filled, still, summed
+from .numbers import SMALLEST, Array, Drawn, NearError, Number, Point, Work, drawn_prime, each, filled, still, summed
 from .programs import Interpreter
 
 # These limits and the formula of the error are the checker's own, as are its primes: it takes nothing from the engine.
 CONVINCING = 2.0**-20
-MOST_WORK = 10_000_000
+MOST_WORK, LARGEST = 10_000_000, 1_000_000
 LONGEST_FILE = 2**26
 POINTS, MOST_POINTS = 16, 64
 
@@ -66,6 +67,10 @@ def check(certificate: Mapping[str, Any], seed: int | None = None) -> list[Verdi
     try:
         system = read(certificate)
         rng = np.random.default_rng(secrets.randbits(96) if seed is None else seed)
+        for p in certificate["programs"]:
+            for side in (p.values() if "before" in p else [p]):
+                if sum(math.prod(shape) for _, shape in side["inputs"].values()) > LARGEST:
+                    raise LoadError(f"the certificate asks for inputs of more than {LARGEST:,} numbers")
         run = _Run(certificate["text"], system, (drawn_prime(rng), drawn_prime(rng)), rng, Work(MOST_WORK))
         with np.errstate(all="ignore"):
             return [run.verified(p) for p in certificate["programs"]]
@@ -88,6 +93,7 @@ class _Run:
     work: Work
     sides: dict[int, set[bool]] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
+    signed: dict[str, bool] = field(default_factory=dict)
 
     def verified(self, program: Mapping[str, Any]) -> Verdict:
         """One program at as many points as its branches and whole numbers ask for; each prime gets one at least."""
@@ -136,7 +142,7 @@ class _Run:
         for k, positive in ((draw, False), (draw, True), (0, False), (0, True)):
             rng = np.random.default_rng(seed)
             point = Point(self.primes[draw % 2], rng, self.work, k, numbers, positive, modular)
-            whole = _whole(program, ranges, self.sizes, draw, rng)
+            whole = _whole(program, ranges, self.sizes, self.signed, draw, rng)
             try:
                 found = (_pair(program, point, whole) if "before" in program else
                          _gradients(program, self.system, point, whole))
@@ -156,6 +162,7 @@ class _Run:
             dtype = sides[0]["inputs"][name][0]
             sizes = self.sizes[::-1] if kind_of(dtype) != "b" else [2]
             found[name] = next((n for n in sizes if self._takes(sides, name, n - 1)), 1)
+            self.signed[name] = kind_of(dtype) == "i" and all(self._takes(sides, name, k) for k in (-1, -found[name]))
         return found
 
     def _takes(self, sides: list[Any], name: str, value: int) -> bool:
@@ -195,7 +202,7 @@ def _sizes(sides: Iterable[Mapping[str, Any]]) -> Iterator[int]:
     yield from (int(v) for v in _floats(sides) if v.is_integer() and 1 < v < 128)
 
 
-def _whole(program: Mapping[str, Any], ranges: Mapping[str, int], sizes: Sequence[int], draw: int,
+def _whole(program: Mapping[str, Any], ranges: Mapping[str, int], sizes: Sequence[int], signed: Mapping[str, bool], draw: int,
            rng: np.random.Generator) -> dict[str, Array]:
     """Inputs of whole numbers: all smallest, all largest, each in turn through its range, or anything; where nothing limits
     them, and now and then, through a range as long as any axis."""
@@ -211,12 +218,14 @@ def _whole(program: Mapping[str, Any], ranges: Mapping[str, int], sizes: Sequenc
             x = rng.integers(0, n, shape)
         else:
             x = (np.arange(int(np.prod(shape))).reshape(shape) + draw // 2) % n
-        found[k] = x.astype(dtype)
+        x = x * rng.choice([-1, 1], shape) if signed[k] and draw % 4 > 1 else x
+        found[k] = np.asarray(x).astype(dtype).view(Drawn)
     return found
 
 
 def _inputs(program: Mapping[str, Any], point: Point, moving: Iterable[str], whole: Mapping[str, Array]) -> dict[str, Array]:
     hot = set(moving)
+    point.work.spend(sum(math.prod(shape) for _, shape in program["inputs"].values()))
     point.branches += sum(x.size for x in whole.values())
     return {name: whole[name] if name in whole else point.draw(shape, name in hot)
             for name, (_, shape) in program["inputs"].items()}
@@ -259,7 +268,7 @@ def _gradients(program: Mapping[str, Any], system: System | None, point: Point, 
     inputs = _inputs(program, point, claims.values(), whole)
     loss = (_loss_of(system, program, inputs, point) if system is not None else
             _number(_run(program, inputs, point, False, _needed(program))[program["loss"]]))
-    known = set(point.decisions)
+    known = point.noted()
     outputs = _run(program, inputs, point, steady=True)
     if _number(outputs[program["loss"]]).value != loss.value:
         raise ProofError(f"the loss of the {_called(program, system)} is not the loss of the equations")
@@ -299,7 +308,7 @@ def _pair(program: Mapping[str, Any], point: Point, whole: Mapping[str, Array]) 
     inputs = _inputs(before, point, (), whole)
     if any(k not in before["inputs"] or after["inputs"][k] != before["inputs"][k] for k in after["inputs"]):
         raise ProofError("the two programs have different inputs")
-    a, known = _run(before, inputs, point, True), set(point.decisions)
+    a, known = _run(before, inputs, point, True), point.noted()
     b = _run(after, inputs, point, True)
     if list(a) != list(b):
         raise ProofError("the two programs have different outputs")

@@ -1,53 +1,93 @@
 """Choices by whole numbers and bools that only the gradients of a program make.
 
 What a float decides is compared at points of the field; an index or a mask is the same at every point, and its patterns are
-too many.  So gradients choose by those comparisons, masks and indices alone by which the loss does.
+too many.  So gradients choose by those comparisons, masks and indices alone by which the loss does; and so it is with
+whole numbers that floats were cast to, and with floats that whole numbers were cast to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from .forms import kind_of
 
-_COMPARED = ("less", "less_equal", "equal", "not_equal")
+_CHOOSE = frozenset("less less_equal equal not_equal maximum minimum clip relu abs sign amax amin argmax".split())
 _INDEX = {"gather": 1, "scatter_add": 1, "pick": 1, "one_hot": 0}
 _DERIVED = ("both", "either", "negate", "reshape", "broadcast_to")
 
 
 def chooses_otherwise(program: Mapping[str, Any], needed: set[int]) -> bool:
-    """Whether instructions that the loss does not need compare whole numbers, or choose by others than it does."""
-    drawn = {i for i, (dtype, _) in enumerate(program["inputs"].values()) if kind_of(dtype) != "f"}
-    bodies = [at[0] for i, (name, _, at) in enumerate(program["code"], len(program["inputs"]))
-              if i in needed and name in ("scan", "region")]
-    inside = any(_in_body(b, range(b["arguments"]), set(range(b["arguments"]))) for b in bodies)
-    return bool(drawn) and _chooses(program["code"], drawn, needed, set(range(len(program["inputs"]))), inside)
+    """Whether instructions that the loss does not need choose by whole numbers as it does not."""
+    inputs = list(program["inputs"].values())
+    drawn = {i for i, (dtype, _) in enumerate(inputs) if kind_of(dtype) != "f"}
+    bools = {i for i, (dtype, _) in enumerate(inputs) if kind_of(dtype) == "b"}
+    return _Scope(drawn, bools, len(inputs)).chooses(program["code"], needed)
 
 
-def _chooses(code: Sequence[Any], drawn: set[int], known: set[int], given: set[int], inside: bool = False) -> bool:
-    """Whether code that is not known chooses by what was drawn; `inside` says that the loss itself does so inside of a loop."""
-    drawn, constant, follows = set(drawn), set[int](), set(known) | given
-    for i, (name, sources, at) in enumerate(code, len(given)):
-        whole = bool(drawn & set(sources)) and set(sources) <= drawn | constant
-        if i not in known:
-            if name in _COMPARED and whole:
+@dataclass
+class _Scope:
+    """The values of some code: which follow from whole numbers alone, which are bools, which are constants."""
+
+    drawn: set[int]
+    bools: set[int]
+    given: int
+    inside: bool = False            # whether the loss itself chooses by whole numbers inside of a loop
+    constant: set[int] = field(default_factory=set)
+
+    def chooses(self, code: Sequence[Any], needed: set[int]) -> bool:
+        """Whether code beyond the needed one chooses by what was drawn."""
+        lines = list(enumerate(code, self.given))
+        self.inside = self.inside or any(self._in_body(at[0], range(at[0]["arguments"]), True) for i, (name, _, at) in lines
+                                         if i in needed and name in ("scan", "region"))
+        follows = set(needed) | set(range(self.given))
+        lookups = {(line[1][_INDEX[line[0]]], _axis(line)) for i, line in lines if i in needed and line[0] in _INDEX}
+        for i, line in lines:
+            name, sources, at = line
+            self._kind(i, name, sources, at)
+            if name in _DERIVED and set(sources) <= follows | self.constant:
+                follows.add(i)
+            if i not in needed and self._otherwise(i, name, sources, at, follows, lookups, line):
                 return True
-            if name in _INDEX and sources[_INDEX[name]] in drawn and sources[_INDEX[name]] not in follows:
-                return True
-            if name == "where" and sources[0] in drawn and sources[0] not in follows:
-                return True
-            if name in ("scan", "region") and not inside and _in_body(at[0], sources, drawn):
-                return True
-        if name in _DERIVED and set(sources) <= follows | constant:
-            follows.add(i)
-        if not sources:
-            constant.add(i)
-        elif whole and name not in ("scan", "region", "read") and not (name == "astype" and kind_of(at[0]) == "f"):
-            drawn.add(i)
-    return False
+        return False
+
+    def _kind(self, i: int, name: str, sources: Sequence[int], at: Sequence[Any]) -> None:
+        cast = name == "astype" and kind_of(at[0]) != "f"
+        if name in ("full", "literal", "iota") or (sources and set(sources) <= self.constant):
+            self.constant.add(i)
+        elif name == "argmax" or cast or (name not in ("scan", "region", "read") and (
+                set(sources) <= self.drawn | self.constant)):
+            self.drawn.add(i)
+        if name in (*_DERIVED, "less", "less_equal", "equal", "not_equal") or (cast and kind_of(at[0]) == "b") or (
+                name in ("slice", "take", "transpose", "where", "concat", "stack") and set(sources[-1:]) <= self.bools):
+            self.bools.add(i)
+
+    def _otherwise(self, i: int, name: str, sources: Sequence[int], at: Sequence[Any], follows: set[int],
+                   lookups: set[tuple[int, Any]], line: Any) -> bool:
+        """Whether an instruction that the loss does not need chooses by what was drawn, or casts it anew."""
+        if name in _CHOOSE:
+            return i in self.drawn
+        if name in _INDEX:
+            index = sources[_INDEX[name]]
+            return index in self.drawn and not any(index == j and _alike(_axis(line), n) for j, n in lookups)
+        if name == "astype":
+            return sources[0] in self.drawn - self.bools
+        if name in ("scan", "region"):
+            return not self.inside and self._in_body(at[0], sources, False)
+        return name == "where" and sources[0] in self.drawn and sources[0] not in follows
+
+    def _in_body(self, body: Mapping[str, Any], sources: Iterable[int], everything: bool) -> bool:
+        sources = list(sources)
+        drawn = {k for k, s in enumerate(sources) if everything or s in self.drawn}
+        bools = {k for k, s in enumerate(sources) if everything or s in self.bools}
+        return _Scope(drawn, bools, body["arguments"], inside=not everything).chooses(body["code"], set())
 
 
-def _in_body(body: Mapping[str, Any], sources: Sequence[int], drawn: set[int]) -> bool:
-    args = set(range(body["arguments"]))
-    return _chooses(body["code"], {k for k, s in enumerate(sources) if s in drawn}, set(), args)
+def _axis(line: Any) -> Any:
+    """How long the axis of a lookup is, where the instruction says so."""
+    return line[2][0] if line[0] in ("scatter_add", "one_hot") else None
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return a is None or b is None or a == b

@@ -91,8 +91,8 @@ class Equations:
 
         f: dict[str, Callable[[], Array]] = {
             "relu": lambda: each(lambda a: a if m.below(0, a) else m.number(0), x),
-            "abs": lambda: each(lambda a: -a if m.below(a, 0) else a, x),
-            "sign": lambda: each(lambda a: m.number(m.below(0, a) - m.below(a, 0)), x),
+            "abs": lambda: each(lambda a: a * m.sign(a), x),
+            "sign": lambda: each(m.sign, x),
             "maximum": lambda: each(lambda a, b: a if m.below(b, a) else b, *args),
             "minimum": lambda: each(lambda a, b: a if m.below(a, b) else b, *args),
             "silu": lambda: each(lambda a: a * m.call("sigmoid", a), x),

@@ -18,6 +18,17 @@ SMALLEST = 2**60
 DECADES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 SMALL = np.array([1.0, 1.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3.0])
 SIMPLE = 2**20
+Decisions = tuple[set[int], set[int]]
+ROUNDING = -1  # stands for a decision between numbers that are equal but for rounding
+
+
+class Drawn(np.ndarray[Any, Any]):
+    """Whole numbers or bools that were drawn, or decided by floats, and what follows from them."""
+
+
+def marked(x: Any, *of: Any) -> Any:
+    """Marked as drawn where any of the others is."""
+    return np.asarray(x).view(Drawn) if any(isinstance(v, Drawn) for v in of) else x
 
 
 class NearError(LoadError):
@@ -138,7 +149,8 @@ class Point:
         self.join: Callable[[float, float], float] = add if modular else max
         self.key = rng.bytes(16)
         self.strict = False  # whether an index beyond a one_hot is an error, as it is for other lookups
-        self.branches, self.decisions = 0, set[int]()
+        self.branches = 0
+        self.decisions: Decisions = (set(), set())  # what was compared with 0, up to its sign: by its sign, and for being 0
         self.asked, self.outcomes = 0, dict[int, bool]()
         self.exponents: dict[float, Fraction] = {}
         self.seen: dict[tuple[str, int], int] = {}
@@ -182,27 +194,42 @@ class Point:
     def below(self, a: Any, b: Any, strictly: bool = True) -> bool:
         """Whether a < b, or a <= b; what was compared is noted, up to its sign."""
         x, y = near(a), near(b)
-        return self._noted(a, b, x < y if strictly else x <= y)
+        return self._noted(a, b, x < y if strictly else x <= y, False)
 
     def alike(self, a: Any, b: Any) -> bool:
         """Whether a == b."""
-        return self._noted(a, b, near(a) == near(b))
+        return self._noted(a, b, near(a) == near(b), True)
 
-    def _noted(self, a: Any, b: Any, outcome: bool) -> bool:
+    def sign(self, a: Any) -> Number:
+        """-1, 0 or 1."""
+        return self.number(0) if self.alike(a, 0) else self.number(1 - 2 * self.below(a, 0))
+
+    def _noted(self, a: Any, b: Any, outcome: bool, ties: bool) -> bool:
         u, v = (x if isinstance(x, Number) else None for x in (a, b))
         self.asked += 1
         if (u is not None and u.degree) or (v is not None and v.degree):
             difference = (self.number(a).value - self.number(b).value) % self.p
             self.branches += 1
-            self.decisions.add(min(difference, self.p - difference))
             self.outcomes[self.asked] = outcome
+            if difference:
+                self.decisions[ties].add(min(difference, self.p - difference))
+            elif near(a) != near(b):  # equal but for rounding, which decides
+                self.decisions[ties].add(ROUNDING)
         return outcome
 
-    def foreign(self, known: set[int]) -> bool:
-        """Whether a decision was taken that is neither a known one, nor 0, nor a simple multiple of a known one."""
-        new = self.decisions - known - {0}
+    def noted(self) -> Decisions:
+        """The decisions so far."""
+        return set(self.decisions[0]), set(self.decisions[1])
+
+    def foreign(self, known: Decisions) -> bool:
+        """Whether a decision was taken that is neither a known one nor a simple multiple of a known one."""
+        return any(self._foreign(new - old, old - {ROUNDING}) for new, old in zip(self.decisions, known, strict=True))
+
+    def _foreign(self, new: set[int], known: set[int]) -> bool:
+        if not new or ROUNDING in new:
+            return bool(new)
         self.work.spend(len(new) * len(known))
-        return any(not any(self._simple(v * pow(k, -1, self.p) % self.p) for k in known - {0}) for v in new)
+        return any(not any(self._simple(v * pow(k, -1, self.p) % self.p) for k in known) for v in new)
 
     def _simple(self, ratio: int) -> bool:
         """Whether a residue is a fraction of small whole numbers (Wang, Guy & Davenport, 1982)."""
@@ -210,6 +237,10 @@ class Point:
         while b >= SIMPLE:
             a, b, s, t = b, a % b, t, s - a // b * t
         return abs(t) < SIMPLE
+
+    def whole(self, v: Any) -> Number:
+        """A free element for each whole number that was drawn."""
+        return Number(self, float(v), self._hash("whole", int(v)), 0, 1.0)
 
     # ---- functions
 
@@ -343,10 +374,11 @@ def summed(x: Array, axes: tuple[int, ...], keepdims: bool, point: Point) -> Arr
 def extreme(choose: Any, x: Array, axes: tuple[int, ...], keepdims: bool, point: Point) -> Array:
     """Ties share evenly."""
     if x.dtype != object:
-        return choose(x, axis=axes, keepdims=keepdims)
+        return marked(choose(x, axis=axes, keepdims=keepdims), x)
     floats = nears(x)
     hit = floats == choose(floats, axis=axes, keepdims=True)
     share = each(lambda h, k: Fraction(int(h), int(k)), hit, hit.sum(axis=axes, keepdims=True))
     best = summed(each(lambda a, s: a * point.number(s), still(x), share), axes, True, point)
     truths(point.alike, x, best)
+    truths(point.below, x, best)
     return summed(each(lambda a, s: a * point.number(s), x, share), axes, keepdims, point)

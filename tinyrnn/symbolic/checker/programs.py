@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import LoadError
 from .forms import checked, kind_of, natural
-from .numbers import Array, NearError, Number, Point, clipped, each, extreme, filled, nears, summed, truths
+from .numbers import Array, Drawn, NearError, Number, Point, clipped, each, extreme, filled, marked, nears, summed, truths
 
 Rule = Callable[..., Any]
 
@@ -19,7 +19,7 @@ Rule = Callable[..., Any]
 def arithmetic(m: Point) -> dict[str, Rule]:
     """Functions of numbers, entry by entry, and sums and products."""
     def call(name: str) -> Rule:
-        return lambda x: each(lambda a: m.call(name, a), x)
+        return lambda x: each(lambda a: m.call(name, m.number(a)), x)
 
     return {
         **{f: call(f) for f in ("tanh", "sigmoid", "softplus", "exp", "log", "sqrt", "sin", "cos")},
@@ -42,22 +42,32 @@ def branches(m: Point) -> dict[str, Rule]:
         "equal": lambda a, b: truths(m.alike, a, b),
         "not_equal": lambda a, b: truths(lambda u, v: not m.alike(u, v), a, b),
         "both": np.logical_and, "either": np.logical_or, "negate": np.logical_not,
-        "where": lambda c, a, b: np.where(c, np.asarray(a, object), np.asarray(b, object)),
-        "sign": lambda x: each(lambda a: m.number(m.below(0, a) - m.below(a, 0)), x),
-        "abs": lambda x: each(lambda a: -a if m.below(a, 0) else a, x),
+        "where": lambda c, a, b: _either(lambda a, b: np.where(c, a, b), lambda a, b: np.where(
+            np.asarray(c), np.asarray(a, object), np.asarray(b, object)), a, b, c),
+        "sign": lambda x: _either(np.sign, lambda x: each(m.sign, x), x),
+        "abs": lambda x: _either(np.abs, lambda x: each(lambda a: a * m.sign(a), x), x),
         "relu": lambda x: each(lambda a: a if m.below(0, a) else zero, x),
-        "maximum": lambda a, b: each(lambda u, v: u if m.below(v, u) else v, a, b),
-        "minimum": lambda a, b: each(lambda u, v: u if m.below(u, v) else v, a, b),
+        "maximum": lambda a, b: _either(np.maximum, lambda a, b: each(lambda u, v: u if m.below(v, u) else v, a, b), a, b),
+        "minimum": lambda a, b: _either(np.minimum, lambda a, b: each(lambda u, v: u if m.below(u, v) else v, a, b), a, b),
         "clip": lambda x, low, high: each(lambda a: clipped(m, a, low, high), x),
         "amax": lambda x, axes, keep: extreme(np.max, x, tuple(axes), keep, m),
         "amin": lambda x, axes, keep: extreme(np.min, x, tuple(axes), keep, m),
         "argmax": lambda x, axis: _argmax(m, x, axis)}
 
 
+def _either(of_wholes: Callable[..., Array], of_numbers: Callable[..., Array], *x: Array) -> Array:
+    """NumPy's own for whole numbers and bools."""
+    if any(v.dtype == object for v in x):
+        return of_numbers(*x[:2])
+    return np.asarray(marked(of_wholes(*x[:2]), *x))
+
+
 def _argmax(m: Point, x: Array, axis: int) -> Array:
     chosen = np.argmax(nears(x), axis=axis)
-    truths(m.alike, x, np.take_along_axis(x, np.expand_dims(chosen, axis), axis))
-    return chosen
+    if x.dtype != object:
+        return np.asarray(marked(chosen, x))
+    truths(m.below, x, np.take_along_axis(x, np.expand_dims(chosen, axis), axis))
+    return np.asarray(chosen).view(Drawn)
 
 
 def positions() -> dict[str, Rule]:
@@ -93,18 +103,21 @@ class Interpreter:
 
     def _one_hot(self, index: Array, n: int, dtype: str) -> Any:
         index = inside(index, n) if self.point.strict else index
-        return self._cast((index[..., None] == np.arange(n)).astype(int), dtype)
+        return self._cast(np.asarray(index[..., None] == np.arange(n)).astype(int), dtype)
 
     def _literal(self, value: Any, shape: Any, dtype: str) -> Any:
         return self._cast(value, dtype)
 
     def _cast(self, x: Any, dtype: str) -> Any:
-        x = np.asarray(x)
+        x = np.asanyarray(x)
         if kind_of(dtype) != "f":
             if x.dtype == object:
-                truths(self.point.alike, x, 0.8125)  # noted as a comparison of its own
-                return nears(x).astype(dtype)
+                truths(self.point.below, x, 0.8125)  # noted as a comparison of its own
+                return nears(x).astype(dtype).view(Drawn)
             return x.astype(dtype)
+        if isinstance(x, Drawn) and x.dtype.kind != "b":
+            return each(self.point.whole, np.asarray(x))
+        x = np.asarray(x)
         return x if x.dtype == object else each(self.point.number, x)
 
     def _place(self, x: Array, parts: Any, shape: Any) -> Array:
@@ -153,7 +166,7 @@ class Interpreter:
         steps = range(body["steps"])
         traced: dict[int, list[Any]] = {}
         for t in reversed(steps) if body["reverse"] else steps:
-            out = self._body(body, [*state, *(s[t] for s in xs), *constants])
+            out = self._body(body, [*state, *(_as_array(s[t], [s]) for s in xs), *constants])
             if any(a.shape != b.shape for a, b in zip(state, out[:k], strict=True)):
                 raise LoadError("the certificate is damaged: a scan changes the shape of a state")
             state, traced[t] = out[:k], out[k:]
@@ -172,7 +185,15 @@ class Interpreter:
             checked(name, x, at)
             self.point.work.spend(cost(name, [v for v in x if isinstance(v, np.ndarray)], at))
             result = self.rules[name](*x, *at)
-            values.append(result if isinstance(result, (np.ndarray, list)) else np.asarray(result))
+            values.append(result if isinstance(result, list) else _as_array(result, x))
+
+
+def _as_array(result: Any, x: Sequence[Any]) -> Array:
+    """One number as an array; what follows from drawn numbers is marked, though NumPy forgets it for single ones."""
+    if isinstance(result, np.ndarray):
+        return result
+    found = np.asarray(result, object if isinstance(result, Number) else None)
+    return found if found.dtype == object else marked(found, *x)
 
 
 STEP = 20  # what a step of a scan costs beside its numbers
