@@ -93,13 +93,77 @@ OTHERS: dict[str, tuple[Callable[..., Node], Sources]] = {
     "astype": (lambda x, i: e.astype(x, "i8") * i, {"x": ((3,), "float64"), "i": ((3,), "int64")})}
 
 
+# The same ops on other ranks, axes, attributes and numbers of operands: a pass may treat each in its own way.
+_3D = {"x": (2, 3, 2)}
+FORMS: dict[str, tuple[Callable[..., Node], Sources]] = {
+    "matmul of stacks": (linear.matmul, _floats({"a": (2, 2, 3), "b": (2, 3, 2)})),
+    "matmul of a stack and a matrix": (linear.matmul, _floats({"a": (2, 2, 3), "b": (3, 2)})),
+    "matmul of a row": (linear.matmul, _floats({"a": (1, 3), "b": (3, 2)})),
+    "transpose of a stack": (lambda x: linear.transpose(x, (2, 0, 1)), _floats(_3D)),
+    "transpose of four axes": (lambda x: linear.transpose(x, (3, 1, 0, 2)), _floats({"x": (2, 1, 3, 2)})),
+    "einsum of one": (lambda x: linear.einsum("ij->j", x), _floats(_M)),
+    "einsum of three": (lambda a, b, c: linear.einsum("i,ij,j->ij", a, b, c), _floats({"a": (2,), "b": (2, 3), "c": (3,)})),
+    "sum over two axes": (lambda x: sum_(x, (0, 2), True), _floats(_3D)), "sum of all": (sum_, _floats(_3D)),
+    "sum over the first axis": (lambda x: sum_(x, 0), _floats(_M)),
+    "cumsum of rows": (lambda x: structure.cumsum(x, 0), _floats(_M)),
+    "amax over the first axis": (lambda x: reduce.amax(x, 0), _floats(_M)),
+    "amax that keeps its axis": (lambda x: reduce.amax(x, 1, True), _floats(_M)),
+    "amin over two axes": (lambda x: reduce.amin(x, (0, 1)), _floats(_M)),
+    "amin of a stack": (lambda x: reduce.amin(x, 2), _floats(_3D)),
+    "argmax of columns": (lambda x: reduce.argmax(x, 0), _floats(_M)),
+    "powk of 2": (lambda x: e.power(x, 2), _floats(_X)), "powk of 4": (lambda x: e.power(x, 4), _floats(_X)),
+    "powk of -1": (lambda x: e.power(x, -1), _floats(_X)), "powk of 1.3": (lambda p: e.power(p, 1.3), _floats({"p": (2,)})),
+    "slice by twos": (lambda x: x[::2], _floats({"x": (5,)})), "slice backwards": (lambda x: x[::-1], _floats(_X)),
+    "slice of a column": (lambda x: x[:, 1:2], _floats(_M)),
+    "concat of columns": (lambda a, b: structure.concat([a, b], 1), _floats({"a": (2, 1), "b": (2, 2)})),
+    "concat of three": (lambda a, b: structure.concat([a, b, a], 2), _floats({"a": (1, 2, 2), "b": (1, 2, 1)})),
+    "stack of columns": (lambda a, b: structure.stack([a, b], 1), _floats(_AB)),
+    "gather of one row": (structure.gather, {"x": ((5, 2), "float64"), "i": ((), "int64")}),
+    "gather of rows by a table": (structure.gather, {"x": ((4, 2), "float64"), "i": ((2, 2), "int64")}),
+    "gather of matrices": (structure.gather, {"x": ((4, 2, 2), "float64"), "i": ((3,), "int64")}),
+    "gather of numbers": (structure.gather, {"x": ((4,), "float64"), "i": ((3,), "int64")}),
+    "pick of a stack": (structure.pick, {"x": ((2, 3, 4), "float64"), "i": ((2, 3), "int64")}),
+    "one_hot of a table": (lambda i: structure.one_hot(i, 4), {"i": ((2, 3), "int64")}),
+    "scatter_add of numbers": (lambda x, i: structure.scatter_add(x, i, 4), {"x": ((3,), "float64"), "i": ((3,), "int64")}),
+    "where of one condition": (lambda c, a, b: e.where(c, a, b), {"c": ((), "bool"), **_floats(_AB)}),
+    "where that spreads": (lambda c, a, b: e.where(c, a, b), {"c": ((2, 1), "bool"), **_floats({"a": (2, 3), "b": (3,)})}),
+    "add_n of five": (lambda a, b: e.add_n([a, b, a * b, a - b, a * a]), _floats(_AB)),
+    "clip from below": (lambda x: e.clip(x, Bits(-0.5), Bits(np.inf)), _floats(_X)),
+    "clip from above": (lambda x: e.clip(x, Bits(-np.inf), Bits(0.5)), _floats(_X)),
+    "div by a number": (lambda x: x / 3.0, _floats(_X)), "div of a number": (lambda x: 2.0 / x, _floats(_X)),
+    "mul by a number": (lambda x: x * 0.5, _floats(_M)),
+    "reshape to one axis": (lambda x: linear.reshape(x, (6,)), _floats(_M)),
+    "broadcast of one number": (lambda x: linear.broadcast_to(x, (2, 3)), _floats({"x": ()})),
+    "broadcast of a column": (lambda x: linear.broadcast_to(x, (2, 3)), _floats({"x": (2, 1)})),
+    "astype of whole numbers": (lambda i: e.astype(i, "f8"), {"i": ((3,), "int64")}),
+    "astype of bools": (lambda c: e.astype(c, "f8"), {"c": ((3,), "bool")}),
+    "sums of whole numbers": (lambda i, j: i + j, {"i": ((3,), "int64"), "j": ((3,), "int64")}),
+    "products of whole numbers": (lambda i, j: i * j, {"i": ((3,), "int64"), "j": ((3,), "int64")}),
+    "less of whole numbers": (e.less, {"i": ((3,), "int64"), "j": ((3,), "int64")})}
+_SHAPES: dict[str, tuple[Shape, ...]] = {
+    "one number": ((), ()), "rows and a row": ((2, 3), (3,)), "a stack and a column": ((2, 3, 2), (3, 1)),
+    "four axes": ((2, 1, 2, 1),) * 2}
+
+
+def _entrywise() -> Iterator[tuple[str, Callable[..., Node], Sources]]:
+    """Every elementwise op of one or two floats on other shapes, and in single precision."""
+    for name, (build, shapes) in EXAMPLES.items():
+        if not CATALOGUE[name].entrywise or name in ("tag", "add_n", "where"):
+            continue
+        for what, kinds in _SHAPES.items():
+            yield f"{name} of {what}", build, _floats(dict(zip(shapes, kinds, strict=False)))
+        if name != "astype":
+            yield f"{name} in single precision", build, {k: (s, "float32") for k, s in shapes.items()}
+
+
 def graphs_of_ops() -> Iterator[tuple[str, Graph]]:
     """Every op of the catalogue as y = f(inputs) with gradients, inside a scan, and in that scan unrolled."""
     added = {op.name: own_example(op) for op in CATALOGUE.values()
              if op.kind not in ("leaf", "control") and op.name not in {**EXAMPLES, **OTHERS}}
     known: list[tuple[str, Callable[..., Node], Sources]] = [
         *((name, build, _floats(shapes)) for name, (build, shapes) in {**EXAMPLES, **added}.items()),
-        *((f"{name} of data", build, sources) for name, (build, sources) in OTHERS.items())]
+        *((f"{name} of data", build, sources) for name, (build, sources) in OTHERS.items()),
+        *((name, build, sources) for name, (build, sources) in FORMS.items()), *_entrywise()]
     for name, build, sources in known:
         inputs = [input_node(k, *spec) for k, spec in sources.items()]
         yield name, _with_gradients({"y": build(*inputs)}, inputs)
@@ -109,7 +173,7 @@ def graphs_of_ops() -> Iterator[tuple[str, Graph]]:
 
 
 def _in_a_scan(build: Callable[..., Node], sources: Sources) -> Graph:
-    """s[t] = s[t-1] / 2 + Σ f(inputs[t]) (1 + s[t-1]), with the values of f and the states kept."""
+    """s[t] = s[t-1] / 2 + Σ f(inputs[t]) (1 + s[t-1]), with the values of f and the states kept; every other one backwards."""
     def step(states: list[Node], slices: list[Node]) -> tuple[list[Node], list[Node]]:
         y = build(*slices)
         s = states[0]
@@ -117,7 +181,7 @@ def _in_a_scan(build: Callable[..., Node], sources: Sources) -> Graph:
 
     inputs = [input_node(k, (3, *shape), dtype) for k, (shape, dtype) in sources.items()]
     start = input_node("start", ())
-    finals, traces = scan(step, [start], inputs)
+    finals, traces = scan(step, [start], inputs, reverse=len(inputs) == 2)
     return _with_gradients({"s": finals[0], "y": traces[0], "before": traces[1]}, [start, *inputs])
 
 

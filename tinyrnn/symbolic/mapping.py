@@ -13,7 +13,6 @@ import numpy as np
 from ..cells.cell import Cell
 from ..domains import Exact, Field, Polynomials
 from ..domains.field import Decisions, drawn_prime
-from ..domains.shaken import running_error
 from ..errors import ShapeError, TermLimitError, UndefinedError
 from ..ir.graph import Graph
 from ..ir.node import Node, rebuild, walk
@@ -23,14 +22,13 @@ from ..ir.ops.structure import concat
 from .draws import Draws, Values, sources, with_finite_floats
 from .identity import CONVINCING, degrees_of, error_bound, field_inputs
 from .matching import Block, Blocks, Match, Term
-from .sides import both_sides, edges
+from .sides import both_sides, edges, first_difference, names_of
 
 Nodes = dict[str, Node]
 Sizes = Mapping[str, int]
 Mapped = Callable[[Nodes, Sizes, Sizes], Nodes]
 Arrays = dict[str, Any]
 POINTS = 6
-ORDINARY, SURE = 4.0, 1000.0
 THOROUGH, LARGEST = 4, 1100
 MANY = (1, 2, 3, 4, 5, 7, 8, 16, 17, 32, 33, 64)
 
@@ -247,10 +245,6 @@ def trial_sizes(a: Cell, b: Cell) -> list[tuple[int, dict[str, int]]] | None:
     return [x for i, x in enumerate(found) if x not in found[:i]]
 
 
-def _names(graph: Graph) -> list[str]:
-    return [k[2:] for k in graph.outputs if k.startswith("a ")]
-
-
 def _field_equal(graph: Graph, seed: int, thorough: bool) -> Proved | None:
     """Equality at a random point, or at many; None where outputs differ, or may differ on branches that were not met."""
     draws = Draws(graph, seed)
@@ -307,7 +301,8 @@ def _at_a_point(graph: Graph, draws: Draws, draw: int, chosen: Values | None, **
         ring.decisions = (set(), set())
         values |= own.run({k: given[k] for k in sources(own)}, domain=domain)
         decisions.append(ring.decisions)
-    equal = all(np.array_equal(domain.lift(values[f"a {n}"]).value, domain.lift(values[f"b {n}"]).value) for n in _names(graph))
+    exact = {k: domain.lift(v).value for k, v in values.items()}
+    equal = all(np.array_equal(exact[f"a {n}"], exact[f"b {n}"]) for n in names_of(graph))
     out, degrees = degrees_of(graph, near)
     degree = max(float(np.max(x.value, initial=0.0)) for x in out.values())
     foreign = ring.foreign(decisions[0], decisions[1]) or ring.foreign(decisions[1], decisions[0])
@@ -316,25 +311,7 @@ def _at_a_point(graph: Graph, draws: Draws, draw: int, chosen: Values | None, **
 
 def _equal_in_numbers(graph: Graph, points: Iterable[Values]) -> bool:
     """Where branches decide, also ordinary numbers: of many magnitudes, and close to where a decision changes."""
-    return all(_first_difference(graph, values) is None for values in points)
-
-
-def _first_difference(graph: Graph, values: Values) -> tuple[str, Arrays] | None:
-    """The first quantity that differs by more than rounding may move it, with all results.  What is not finite in one of the
-    cells differs only if no other order of the same operations could make it so: at numbers of magnitude 1."""
-    usual = all(np.abs(v).max(initial=0.0) < ORDINARY for v in values.values())
-    with np.errstate(all="ignore"):
-        out = graph.run(values)
-        for n in _names(graph):
-            x, y = out[f"a {n}"], out[f"b {n}"]
-            off = np.abs(x - y)
-            if usual and (np.isfinite(x) != np.isfinite(y)).any():
-                return n, out
-            if (off > 1e-7 * np.maximum(1.0, np.abs(x))).any():
-                error = sum(running_error(graph, values)[1][k] for k in (f"a {n}", f"b {n}"))
-                if (off > np.maximum(1e-7 * np.maximum(1.0, np.abs(x)), SURE * error)).any():
-                    return n, out
-    return None
+    return all(first_difference(graph, values) is None for values in points)
 
 
 def _exactly_equal(graph: Graph, seed: int) -> bool:
@@ -348,7 +325,7 @@ def _exactly_equal(graph: Graph, seed: int) -> bool:
         return graph.run(given, domain=domain)
 
     found = with_finite_floats(run)
-    return all(p == q for n in _names(graph) for p, q in zip(
+    return all(p == q for n in names_of(graph) for p, q in zip(
         domain.lift(found[f"a {n}"]).value.ravel(), domain.lift(found[f"b {n}"]).value.ravel(), strict=True))
 
 
@@ -387,7 +364,7 @@ def differing(pair: Pair, seed: int, tries: int = 8, sizes: Sizes | None = None)
     sought = both_sides(graph, draws, POINTS)[0] if tries > 1 else []
     usual, wide = ([draws.at(2 * k + odd) for k in range(tries)] for odd in (0, 1))
     for values in [*usual, *at_rest(graph, draws), *wide, *sought]:
-        found = _first_difference(graph, values)
+        found = first_difference(graph, values)
         if found is not None:
             name, out = found
             theirs = {p: values.get(p, np.zeros(s)) for p, s in pair.b.shapes(sizes).items()}

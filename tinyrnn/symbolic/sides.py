@@ -9,12 +9,14 @@ import numpy as np
 
 from ..domains.complex_step import STEP, ComplexStep
 from ..domains.exact import Array
+from ..domains.shaken import running_error
 from ..errors import IndexRangeError
 from ..ir.graph import Graph
 from .draws import Draws, Values
 
 ROUNDS, STEPS = 12, 4
 EDGE_ROUNDS, MOST_EDGES = 4, 40
+ORDINARY, SURE = 4.0, 1000.0
 
 
 class Watched(ComplexStep):
@@ -125,3 +127,32 @@ def _defined(draws: Draws, draw: int) -> Iterator[Values]:
 def _direction(draws: Draws, values: Mapping[str, Array], seed: int) -> dict[str, Array]:
     rng = np.random.default_rng([draws.seed, seed, 1])
     return {k: rng.normal(size=v.shape) for k, v in values.items() if draws.free.get(k) is not None and draws.free[k].floating}
+
+
+# ---- two computations side by side
+
+def names_of(graph: Graph) -> list[str]:
+    """What both sides of a graph with outputs `a ...` and `b ...` compute."""
+    return [k[2:] for k in graph.outputs if k.startswith("a ")]
+
+
+def first_difference(graph: Graph, values: Values) -> tuple[str, Values] | None:
+    """The first quantity that differs by more than rounding may move it, with all results.  What is not finite in one of the
+    cells differs only if no other order of the same operations could make it so: at numbers of magnitude 1."""
+    usual = all(np.abs(v).max(initial=0.0) < ORDINARY for v in values.values())
+    with np.errstate(all="ignore"):
+        out = graph.run(values)
+        for n in names_of(graph):
+            x, y = out[f"a {n}"], out[f"b {n}"]
+            if x.dtype.kind != "f":
+                if (x != y).any():
+                    return n, out
+                continue
+            off = np.abs(x - y)
+            if usual and (np.isfinite(x) != np.isfinite(y)).any():
+                return n, out
+            if (off > 1e-7 * np.maximum(1.0, np.abs(x))).any():
+                error = sum(running_error(graph, values)[1][k] for k in (f"a {n}", f"b {n}"))
+                if (off > np.maximum(1e-7 * np.maximum(1.0, np.abs(x)), SURE * error)).any():
+                    return n, out
+    return None
