@@ -249,3 +249,9 @@ def test_a_minus_before_a_product_belongs_to_the_product():
     assert cell.parameters["W"] == ("h", "x")
     assert cell == tr.Cell(cell.canonical_text())
     assert "-(W @ x[t])" in cell.canonical_text()
+
+
+def test_a_parameter_may_be_fixed_without_sizes():
+    cell = tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)\nb: fixed")
+    assert cell.fixed == ("b",)
+    assert cell.parameters["b"] == ("h",)

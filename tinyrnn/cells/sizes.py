@@ -288,7 +288,7 @@ class Sizes:
 
     def _declared(self, system: System) -> None:
         by_name = {self._text(s): s for k in self._order() for s in self.size.get(k, ())}
-        for d in system.declarations:
+        for d in (d for d in system.declarations if d.sizes is not None):
             for text, size in zip(d.sizes or (), self.size.get(("parameter", d.name), ()), strict=True):
                 parts = [by_name.get(p, Size((), int(p)) if p.isdigit() else None) for p in text.split("+")]
                 known = [p for p in parts if p is not None]

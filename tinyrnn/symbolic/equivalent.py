@@ -290,7 +290,7 @@ def _constraint(big: Cell, found: Map) -> str:
         for t in terms:
             users.setdefault(t.block, []).append((t.scale, block.show(big)))
     tied = [f"{other} = {_multiple(s / scale)}{name}" for (scale, name), *rest in users.values() for s, other in rest]
-    return ", ".join(dict.fromkeys([*(f"{z} = 0" for z in zeros), *tied])) or "fewer parameters"
+    return ", ".join(dict.fromkeys([*(f"{z} = 0" for z in zeros), *tied])) or "the same parameters"
 
 
 def _absent(match: Match) -> list[Entry]:
