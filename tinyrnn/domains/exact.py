@@ -345,7 +345,7 @@ class Exact(Domain):
                 return x
             self._noted(x, self.lift(CAST), False)
             return drawn(self._decides(x).astype(dtype))
-        if dtype.kind == "f" and isinstance(x, Drawn) and x.dtype.kind != "b":
+        if dtype.kind == "f" and isinstance(x, Drawn):
             return self._whole(x)
         return self.enter(x, dtype) if dtype.kind == "f" else x.astype(dtype)
 

@@ -12,18 +12,20 @@ from collections.abc import Iterable
 
 from ..ir.graph import Graph
 from ..ir.node import Node, walk
+from ..ir.scan import SCAN, TRACE, ScanView, final
 from ..passes.unroll import unroll
 
 _CHOOSE = frozenset("less less_equal equal not_equal maximum minimum clip relu abs sign amax amin argmax".split())
 _INDEX = {"gather": 1, "scatter_add": 1, "pick": 1, "one_hot": 0}
 _DERIVED = ("both", "either", "negate", "reshape", "broadcast_to")
+INSIDE = "inside of a loop: "
 _CONSTANT = frozenset(("full", "literal", "iota"))
 
 
 def chooses_otherwise(graph: Graph, loss: str, claims: Iterable[str]) -> bool:
     """Whether claimed gradients choose by whole numbers or bools as the loss does not."""
-    graph = unroll(graph)
-    function = walk([graph.outputs[loss]])
+    graph = unroll(Graph({**graph.outputs, **_inside(graph, loss)}))
+    function = walk([graph.outputs[loss], *(n for k, n in graph.outputs.items() if k.startswith(INSIDE))])
     order = walk([*(graph.outputs[k] for k in claims), graph.outputs[loss]])
     drawn = {n for n in (*graph.inputs.values(), *graph.leaves.values()) if not n.floating}
     constant: set[Node] = set()
@@ -35,6 +37,14 @@ def chooses_otherwise(graph: Graph, loss: str, claims: Iterable[str]) -> bool:
     known: set[Node] = {*function, *constant}
     lookups = {_lookup(n) for n in function if n.op.name in _INDEX}
     return any(_chooses(n, drawn, known, lookups) for n in order if n not in known)
+
+
+def _inside(graph: Graph, loss: str) -> dict[str, Node]:
+    """All that the loops of a function keep: the last steps, which it may not read, choose as the others do."""
+    scans = [n for n in walk([graph.outputs[loss]]) if n.op is SCAN]
+    kept = [n for n in graph.nodes if n.op is TRACE and n.src[0] in scans]
+    finals = [final(s, i) for s in scans for i in range(ScanView.of(s).n_states)]
+    return {f"{INSIDE}{k}": n for k, n in enumerate([*kept, *finals])}
 
 
 def _is_decided(n: Node) -> bool:
@@ -58,7 +68,7 @@ def _chooses(n: Node, drawn: set[Node], known: set[Node], lookups: set[tuple[Nod
         found = _lookup(n)
         return found[0] in drawn and found not in lookups
     if n.op.name == "astype":
-        return n.src[0] in drawn and n.src[0].dtype.kind != "b"
+        return n.src[0] in drawn and not (n.src[0].dtype.kind == "b" and _follows(n.src[0], drawn, known))
     return n.op.name == "where" and not _follows(n.src[0], drawn, known)
 
 

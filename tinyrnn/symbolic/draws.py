@@ -1,6 +1,6 @@
 """Ordinary numbers for the inputs of a graph.  They decide its branches, so they have to reach every one of them.
 
-Floats are drawn near 1, of many magnitudes, and equal to the numbers that stand in the graph; whole numbers over all of the
+Floats are drawn near 1, and of many magnitudes, those of the numbers in the graph among them; whole numbers over all of the
 range that the graph takes without an error; bools in every pattern that matters: none, all, and random ones.
 """
 
@@ -62,15 +62,12 @@ class Draws:
     # ---- floats
 
     def _floats(self, n: Node, draw: int, rng: np.random.Generator, positive: bool, narrow: bool) -> Array:
-        """Even draws are of magnitude 1, odd ones of many magnitudes, or all of one; some take numbers of the graph."""
+        """Even draws are of magnitude 1, odd ones of many magnitudes (the graph's numbers among them), or all of one."""
         x = rng.uniform(0.2, 1.2, n.shape) * (1 if positive else rng.choice([-1, 1], n.shape))
         if narrow or draw % 2 == 0:
             return np.asarray(x)
         among = (*DECADES, *self.numbers) if draw % 8 != 7 else (*WIDE, *self.numbers)
         x = x * 2 * (rng.choice(among, n.shape) if draw % 8 != 5 else np.random.default_rng([self.seed, draw]).choice(among))
-        if draw % 4 == 3:
-            exact = rng.choice([0.0, 1.0, *self.numbers], n.shape) * (1 if positive else rng.choice([-1, 1], n.shape))
-            x = np.where(rng.random(n.shape) < 0.25, exact, x)
         return np.asarray(x)
 
     # ---- whole numbers and bools

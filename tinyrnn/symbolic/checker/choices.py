@@ -7,7 +7,7 @@ whole numbers that floats were cast to, and with floats that whole numbers were 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from .forms import kind_of
 
 _CHOOSE = frozenset("less less_equal equal not_equal maximum minimum clip relu abs sign amax amin argmax".split())
 _INDEX = {"gather": 1, "scatter_add": 1, "pick": 1, "one_hot": 0}
+LOOKUP = -1  # stands for a lookup by an argument among the forms of a loop
 _DERIVED = ("both", "either", "negate", "reshape", "broadcast_to")
 
 
@@ -33,14 +34,18 @@ class _Scope:
     drawn: set[int]
     bools: set[int]
     given: int
-    inside: bool = False            # whether the loss itself chooses by whole numbers inside of a loop
+    inside: bool = False            # whether this is the body of a loop
+    known: set[int] = field(default_factory=set)    # what the loss computes in its loops, by how it is written
+    forms: dict[int, int] = field(default_factory=dict)
     constant: set[int] = field(default_factory=set)
 
     def chooses(self, code: Sequence[Any], needed: set[int]) -> bool:
         """Whether code beyond the needed one chooses by what was drawn."""
         lines = list(enumerate(code, self.given))
-        self.inside = self.inside or any(self._in_body(at[0], range(at[0]["arguments"]), True) for i, (name, _, at) in lines
-                                         if i in needed and name in ("scan", "region"))
+        for i, (name, _, at) in lines:
+            if i in needed and name in ("scan", "region"):
+                self.known |= set(_forms(at[0]["code"], at[0]["arguments"]).values()) | _looked_up(at[0])
+        self.forms = _forms(code, self.given) if self.inside else {}
         follows = set(needed) | set(range(self.given))
         lookups = {(line[1][_INDEX[line[0]]], _axis(line)) for i, line in lines if i in needed and line[0] in _INDEX}
         for i, line in lines:
@@ -66,22 +71,39 @@ class _Scope:
     def _otherwise(self, i: int, name: str, sources: Sequence[int], at: Sequence[Any], follows: set[int],
                    lookups: set[tuple[int, Any]], line: Any) -> bool:
         """Whether an instruction that the loss does not need chooses by what was drawn, or casts it anew."""
+        if self.forms.get(i) in self.known:
+            return False
         if name in _CHOOSE:
             return i in self.drawn
         if name in _INDEX:
             index = sources[_INDEX[name]]
+            if self.inside and (LOOKUP if index < self.given else self.forms[index]) in self.known:
+                return False
             return index in self.drawn and not any(index == j and _alike(_axis(line), n) for j, n in lookups)
         if name == "astype":
-            return sources[0] in self.drawn - self.bools
+            return sources[0] in self.drawn and not (sources[0] in self.bools and sources[0] in follows)
         if name in ("scan", "region"):
-            return not self.inside and self._in_body(at[0], sources, False)
+            return self._in_body(at[0], sources)
         return name == "where" and sources[0] in self.drawn and sources[0] not in follows
 
-    def _in_body(self, body: Mapping[str, Any], sources: Iterable[int], everything: bool) -> bool:
-        sources = list(sources)
-        drawn = {k for k, s in enumerate(sources) if everything or s in self.drawn}
-        bools = {k for k, s in enumerate(sources) if everything or s in self.bools}
-        return _Scope(drawn, bools, body["arguments"], inside=not everything).chooses(body["code"], set())
+    def _in_body(self, body: Mapping[str, Any], sources: Sequence[int]) -> bool:
+        drawn = {k for k, s in enumerate(sources) if s in self.drawn}
+        bools = {k for k, s in enumerate(sources) if s in self.bools}
+        return _Scope(drawn, bools, body["arguments"], True, self.known).chooses(body["code"], set())
+
+
+def _looked_up(body: Mapping[str, Any]) -> set[int]:
+    """Whether a body looks something up by one of its arguments."""
+    found = any(name in _INDEX and sources[_INDEX[name]] < body["arguments"] for name, sources, _ in body["code"])
+    return {LOOKUP} if found else set()
+
+
+def _forms(code: Sequence[Any], given: int) -> dict[int, int]:
+    """How each instruction of a body is written, whatever its arguments are."""
+    found = dict.fromkeys(range(given), 0)
+    for i, (name, sources, at) in enumerate(code, given):
+        found[i] = hash((name, tuple(found[s] for s in sources), repr(at)))
+    return {i: form for i, form in found.items() if i >= given}
 
 
 def _axis(line: Any) -> Any:

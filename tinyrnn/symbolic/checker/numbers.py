@@ -98,6 +98,10 @@ class Number:
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def at(self, near: Any) -> Number:
+        """The same number beside another float."""
+        return Number(self.point, float(near), self.value, self.tangent, self.degree, self.slope_degree)
+
     def steady(self) -> Number:
         return Number(self.point, self.near, self.value, 0, self.degree)
 
@@ -378,7 +382,12 @@ def extreme(choose: Any, x: Array, axes: tuple[int, ...], keepdims: bool, point:
     floats = nears(x)
     hit = floats == choose(floats, axis=axes, keepdims=True)
     share = each(lambda h, k: Fraction(int(h), int(k)), hit, hit.sum(axis=axes, keepdims=True))
-    best = summed(each(lambda a, s: a * point.number(s), still(x), share), axes, True, point)
+
+    def mean(x: Array, keep: bool) -> Array:
+        y = summed(each(lambda a, s: a * point.number(s), x, share), axes, keep, point)
+        return each(lambda a, v: a.at(v), y, choose(floats, axis=axes, keepdims=keep))
+
+    best = mean(still(x), True)
     truths(point.alike, x, best)
     truths(point.below, x, best)
-    return summed(each(lambda a, s: a * point.number(s), x, share), axes, keepdims, point)
+    return mean(x, keepdims)

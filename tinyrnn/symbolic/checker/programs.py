@@ -115,7 +115,7 @@ class Interpreter:
                 truths(self.point.below, x, 0.8125)  # noted as a comparison of its own
                 return nears(x).astype(dtype).view(Drawn)
             return x.astype(dtype)
-        if isinstance(x, Drawn) and x.dtype.kind != "b":
+        if isinstance(x, Drawn):
             return each(self.point.whole, np.asarray(x))
         x = np.asarray(x)
         return x if x.dtype == object else each(self.point.number, x)
