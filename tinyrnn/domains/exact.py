@@ -38,7 +38,7 @@ class Ring(Protocol):
 
     def number(self, value: Fraction) -> Any: ...
     def unknown(self, what: str) -> Any: ...
-    def decide(self, a: Array, b: Array, apart: Array, ties: bool) -> None: ...
+    def decide(self, a: Array, b: Array, apart: Array, kind: int) -> None: ...
     def add(self, a: Array, b: Array) -> Array: ...
     def sub(self, a: Array, b: Array) -> Array: ...
     def neg(self, a: Array) -> Array: ...
@@ -53,8 +53,20 @@ CAST = 0.8125
 """What a cast to whole numbers is noted as being compared with, so that it is none of the comparisons with 0."""
 
 
+class Decided(np.ndarray[Any, Any]):
+    """Bools that floats have decided."""
+
+    __array_priority__ = 1.0
+
+
 class Drawn(np.ndarray[Any, Any]):
     """Whole numbers or bools that were drawn, or decided by floats, and whatever follows from them: they are no constants."""
+
+    __array_priority__ = 2.0
+
+
+KINK, SIDE, TIE = range(3)
+"""What a decision tells apart: the sides of a kink, of which either has the tie; a < b from the rest; a == b from the rest."""
 
 
 def drawn(x: Any) -> Any:
@@ -70,12 +82,14 @@ def _marked(x: Any, *of: Any) -> Any:
 class Element:
     """An array of exact numbers."""
 
-    __slots__ = ("domain", "fixed", "near", "tangent", "value")
+    __slots__ = ("decided", "domain", "fixed", "near", "tangent", "value")
     __array_ufunc__ = None
 
-    def __init__(self, domain: Exact, near: Array, value: Array, tangent: Array | None = None, fixed: bool = False) -> None:
+    def __init__(self, domain: Exact, near: Array, value: Array, tangent: Array | None = None, fixed: bool = False,
+                 decided: bool = False) -> None:
         self.domain, self.near, self.value, self.tangent = domain, near, value, tangent
-        self.fixed = fixed  # known numbers only: nothing that was given or moves
+        self.fixed = fixed      # known numbers only: nothing that was given or moves
+        self.decided = decided  # numbers among which data has chosen
 
     @property
     def shape(self) -> Shape:
@@ -87,11 +101,12 @@ class Element:
 
     def steady(self) -> Element:
         """The same numbers, not moving."""
-        return Element(self.domain, self.near, self.value, None, self.fixed)
+        return Element(self.domain, self.near, self.value, None, self.fixed, self.decided)
 
     def moved(self, f: Callable[[Array], Array]) -> Element:
         """The same map of positions applied to all parts."""
-        return Element(self.domain, f(self.near), f(self.value), None if self.tangent is None else f(self.tangent), self.fixed)
+        return Element(self.domain, f(self.near), f(self.value), None if self.tangent is None else f(self.tangent), self.fixed,
+                       self.decided)
 
     # ---- positions
 
@@ -110,7 +125,7 @@ class Element:
             self.tangent = self.domain.nothing(self.shape)
         if self.tangent is not None:
             self.tangent[key] = self.domain.nothing(()).item() if other.tangent is None else other.tangent[()]
-        self.fixed = self.fixed and other.fixed
+        self.fixed, self.decided = self.fixed and other.fixed, self.decided or other.decided
 
     # ---- arithmetic
 
@@ -129,7 +144,7 @@ class Element:
     def __neg__(self) -> Element:
         ring = self.domain.ring
         return Element(self.domain, -self.near, ring.neg(self.value),
-                       None if self.tangent is None else ring.neg(self.tangent), self.fixed)
+                       None if self.tangent is None else ring.neg(self.tangent), self.fixed, self.decided)
 
     def __mul__(self, other: Any) -> Element:
         b = self.domain.lift(other)
@@ -157,7 +172,7 @@ class Element:
         return np.broadcast_to(tangent, np.broadcast_shapes(self.shape, other.shape))
 
     def _result(self, other: Element, near: Array, value: Array, tangent: Array | None) -> Element:
-        return Element(self.domain, np.asarray(near), value, tangent, self.fixed and other.fixed)
+        return Element(self.domain, np.asarray(near), value, tangent, self.fixed and other.fixed, self.decided or other.decided)
 
 
 # The slope of every function in terms of its output y and its argument x.  `tinyrnn.symbolic.axioms` compares each with
@@ -252,7 +267,7 @@ class Exact(Domain):
             return self.function("reciprocal", x)
         if not np.all(x.near):
             raise UndefinedError("a division by a known zero")
-        return Element(self, 1 / x.near, self.ring.reciprocal(x.value), None, True)
+        return Element(self, 1 / x.near, self.ring.reciprocal(x.value), None, True, x.decided)
 
     tanh: Any = _free("tanh")
     sigmoid: Any = _free("sigmoid")
@@ -329,9 +344,45 @@ class Exact(Domain):
         y: Element = self._repeated_product(base if n > 0 else self.reciprocal(base), abs(n))
         return y
 
+    # ---- kinks: either side has the tie, since the values there are equal
+
     def abs(self, x: Any) -> Any:
         """Its slope at 0 is 0, as the engine's is."""
-        return x * self.sign(x)
+        if not isinstance(x, Element):
+            return _marked(np.abs(x), x)
+        self._noted(x, 0.0, KINK)
+        self._noted(x, 0.0, TIE)
+        return x * self._constant(np.sign(self._decides(x)))
+
+    def relu(self, x: Any) -> Any:
+        return self.maximum(x, 0.0)
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        return self._kinked(np.maximum, lambda u, v: v < u, a, b)
+
+    def minimum(self, a: Any, b: Any) -> Any:
+        return self._kinked(np.minimum, lambda u, v: u < v, a, b)
+
+    def clip(self, x: Any, low: float, high: float) -> Any:
+        """Both bounds are asked, whatever the answers, as the slope asks both."""
+        if not isinstance(x, Element):
+            return _marked(np.clip(x, low, high), x)
+        near = self._decides(x)
+        self._noted(x, float(low), KINK)
+        self._noted(x, float(high), KINK)
+        inner = self.where(near > high, float(high), x)
+        found: Element = self.where(near < low, float(low), inner)
+        found.decided = True
+        return found
+
+    def _kinked(self, plain: Any, first: Callable[[Array, Array], Array], a: Any, b: Any) -> Any:
+        if not isinstance(a, Element) and not isinstance(b, Element):
+            return _marked(plain(a, b), a, b)
+        chosen = first(self._decides(a), self._decides(b))
+        self._noted(a, b, KINK)
+        found = self.where(chosen, a, b)
+        found.decided = True
+        return found
 
     def scale(self, g: Element, d: Element) -> Element:
         return g * d
@@ -343,11 +394,15 @@ class Exact(Domain):
         if isinstance(x, Element):
             if dtype.kind == "f":
                 return x
-            self._noted(x, self.lift(CAST), False)
+            self._noted(x, self.lift(CAST), SIDE)
             return drawn(self._decides(x).astype(dtype))
         if dtype.kind == "f" and isinstance(x, Drawn):
             return self._whole(x)
-        return self.enter(x, dtype) if dtype.kind == "f" else x.astype(dtype)
+        if dtype.kind == "f" and isinstance(x, Decided):
+            found = self._constant(np.asarray(x, np.float64))
+            found.decided = True
+            return found
+        return self.enter(x, dtype) if dtype.kind == "f" else _marked(x.astype(dtype), x)
 
     def _whole(self, x: Drawn) -> Element:
         """A free element for each whole number: what holds for free elements holds for those that were not drawn, too."""
@@ -360,59 +415,65 @@ class Exact(Domain):
     def _decides(self, x: Any) -> Array:
         if not isinstance(x, Element):
             return np.asarray(x)
-        if not x.fixed:
+        if not x.fixed or x.decided:
             self.branches += x.near.size
             if np.isnan(x.near).any():
                 raise UndefinedError(f"a branch of the graph depends on a NaN of the float run beside the domain {self.name}; "
                                      "give values= at which the graph is finite")
         return x.near
 
-    def _compared(self, how: Any, a: Any, b: Any, ties: bool = False) -> Array:
-        """Only floats decide; the ring notes what was compared, and whether ties are told from the rest."""
-        result = how(self._decides(a), self._decides(b))
-        self._noted(a, b, ties)
-        return np.asarray(result) if any(isinstance(x, Element) for x in (a, b)) else result
+    def _compared(self, how: Any, a: Any, b: Any, less: Any, more: Any, kind: int) -> Array:
+        """Only floats decide; the ring notes what was compared, and what is told from the rest."""
+        if not isinstance(a, Element) and not isinstance(b, Element):
+            return np.asanyarray(how(a, b))
+        result = np.asarray(how(self._decides(a), self._decides(b)))
+        return result.view(Decided) if self._noted(less, more, kind) else result
 
-    def _noted(self, a: Any, b: Any, ties: bool) -> None:
-        if any(isinstance(x, Element) and not x.fixed for x in (a, b)):
-            a, b = self.lift(a), self.lift(b)
-            self.ring.decide(a.value, b.value, a.near != b.near, ties)
+    def _noted(self, a: Any, b: Any, kind: int) -> bool:
+        """Whether something was compared that is no constant: then the ring notes it."""
+        if not any(isinstance(x, Element) and (not x.fixed or x.decided) for x in (a, b)):
+            return False
+        a, b = self.lift(a), self.lift(b)
+        self.ring.decide(a.value, b.value, a.near != b.near, kind)
+        return True
 
     def less(self, a: Any, b: Any) -> Array:
-        return self._compared(np.less, a, b)
+        return self._compared(np.less, a, b, a, b, SIDE)
 
     def less_equal(self, a: Any, b: Any) -> Array:
-        return self._compared(np.less_equal, a, b)
+        return self._compared(np.less_equal, a, b, b, a, SIDE)
 
     def equal(self, a: Any, b: Any) -> Array:
-        return self._compared(np.equal, a, b, ties=True)
+        return self._compared(np.equal, a, b, a, b, TIE)
 
     def not_equal(self, a: Any, b: Any) -> Array:
-        return self._compared(np.not_equal, a, b, ties=True)
+        return self._compared(np.not_equal, a, b, a, b, TIE)
 
     def argmax(self, x: Any, axis: int) -> Array:
         chosen = np.argmax(np.asarray(self._decides(x)), axis=axis)
         if not isinstance(x, Element):
             return np.asarray(_marked(chosen, x))
-        self._noted(x, x.moved(lambda p: np.take_along_axis(p, np.expand_dims(chosen, axis), axis)), False)
+        self._noted(x, x.moved(lambda p: np.take_along_axis(p, np.expand_dims(chosen, axis), axis)), SIDE)
         return np.asarray(drawn(chosen))
 
     def sign(self, x: Any) -> Any:
         if not isinstance(x, Element):
             return np.sign(x)
-        self._compared(np.less, x, 0.0)
-        self._noted(x, 0.0, True)
-        return self._constant(np.sign(x.near))
+        found = self._constant(np.sign(self._decides(x)))
+        found.decided = all([self._noted(x, 0.0, SIDE), self._noted(0.0, x, SIDE), self._noted(x, 0.0, TIE)])
+        return found
 
     def where(self, c: Array, a: Any, b: Any) -> Any:
         if not isinstance(a, Element) and not isinstance(b, Element) and np.asarray(a).dtype.kind in "biu":
-            return _marked(np.where(c, a, b), c, a, b)
+            found = np.where(c, a, b)
+            return drawn(found) if isinstance(c, Decided) else _marked(found, c, a, b)
         a, b = self.lift(a), self.lift(b)
         tangent = None
         if a.tangent is not None or b.tangent is not None:
             zero = self.nothing(())
             tangent = np.where(c, zero if a.tangent is None else a.tangent, zero if b.tangent is None else b.tangent)
-        return Element(self, np.where(c, a.near, b.near), np.where(c, a.value, b.value), tangent, a.fixed and b.fixed)
+        return Element(self, np.where(c, a.near, b.near), np.where(c, a.value, b.value), tangent, a.fixed and b.fixed,
+                       a.decided or b.decided or isinstance(c, (Decided, Drawn)))
 
     def amax(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
         return self._extreme(np.max, x, axes, keepdims)
@@ -428,8 +489,8 @@ class Exact(Domain):
         hit = near == choose(near, axis=axes, keepdims=True)
         share = self.where(hit, self._shares(np.sum(hit, axis=axes, keepdims=True)), 0.0)
         y = self.sum(share * x, axes, True)
-        self._noted(x, Element(self, np.asarray(choose(near, axis=axes, keepdims=True)), y.value), True)
-        self._noted(x, Element(self, np.asarray(choose(near, axis=axes, keepdims=True)), y.value), False)
+        self._noted(x, Element(self, np.asarray(choose(near, axis=axes, keepdims=True)), y.value), TIE)
+        self._noted(x, Element(self, np.asarray(choose(near, axis=axes, keepdims=True)), y.value), KINK)
         y.near = np.asarray(choose(near, axis=axes, keepdims=True))
         return y if keepdims else y.moved(lambda p: np.squeeze(p, axes))
 
@@ -447,7 +508,7 @@ class Exact(Domain):
             return np.sum(x, axis=axes, keepdims=keepdims)
         total = self.ring.sum
         return Element(self, np.asarray(np.sum(x.near, axis=axes, keepdims=keepdims)), total(x.value, axes, keepdims),
-                       None if x.tangent is None else total(x.tangent, axes, keepdims), x.fixed)
+                       None if x.tangent is None else total(x.tangent, axes, keepdims), x.fixed, x.decided)
 
     def matmul(self, a: Any, b: Any) -> Any:
         return self.lift(a) @ self.lift(b) if isinstance(a, Element) or isinstance(b, Element) else a @ b
@@ -485,7 +546,7 @@ class Exact(Domain):
         moving = any(p.tangent is not None for p in elements)
         tangents = [self.nothing(p.shape) if p.tangent is None else p.tangent for p in elements] if moving else []
         return Element(self, join([p.near for p in elements]), join([p.value for p in elements]),
-                       join(tangents) if moving else None, all(p.fixed for p in elements))
+                       join(tangents) if moving else None, all(p.fixed for p in elements), any(p.decided for p in elements))
 
     def cumsum(self, x: Any, axis: int) -> Any:
         if not isinstance(x, Element):

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import UndefinedError
-from .exact import Array
+from .exact import SIDE, Array
 
 SMALLEST = 2**60
 """Every prime that is drawn is larger, so this stands for it in a bound."""
 _LOW31, _LOW62 = np.uint64(2**31 - 1), np.uint64(2**62 - 1)
 _31 = np.uint64(31)
 _LIMB, _LOW21 = np.uint64(21), np.uint64(2**21 - 1)
-Decisions = tuple[set[int], set[int]]
+Decisions = tuple[set[int], set[int], set[int]]
 ROUNDING = -1  # stands for a decision between numbers that are equal but for rounding
 SIMPLE, MOST_MULTIPLES = 65, 4_000_000
 _LONGEST = 2**18  # terms of a sum of products of 21 bits that stay below 2^62
@@ -62,7 +62,7 @@ class Field:
         self.modular = modular  # 1/x is the inverse of x, not a free element: more identities hold, of higher degree
         self.key = key.to_bytes(16, "little", signed=False)
         self._seen: dict[tuple[str, int], int] = {}
-        self.decisions: Decisions = (set(), set())  # what was compared with 0, up to its sign: by its sign, and for being 0
+        self.decisions: Decisions = (set(), set(), set())  # what was compared with 0: kinks and ties up to the sign, sides
         self.prime, self.one = prime, 2**62 % prime
         self._p, self._inverse_p = np.uint64(prime), np.uint64(pow(prime, -1, 2**62))
         self._p1, self._p0 = np.asarray(self._p >> _31), np.asarray(self._p & _LOW31)
@@ -79,38 +79,47 @@ class Field:
     def unknown(self, what: str) -> int:
         return self._hash(what, 0)
 
-    def decide(self, a: Array, b: Array, apart: Array, ties: bool) -> None:
-        """Note that a branch depends on how two numbers compare: on the sign of their difference, or on whether it is 0.  Where
-        it is 0 here and the floats differ all the same, rounding decides."""
+    def decide(self, a: Array, b: Array, apart: Array, kind: int) -> None:
+        """Note that a branch depends on how two numbers compare.  Where their difference is 0 here and the floats differ all
+        the same, rounding decides."""
         difference = np.asarray(self.sub(a, b))
-        smaller = np.minimum(difference, self.neg(difference))
-        found = self.decisions[ties]
-        found.update(smaller[smaller != 0].tolist())
-        if ((smaller == 0) & apart).any():
-            found.add(ROUNDING)
+        found = difference if kind == SIDE else np.minimum(difference, self.neg(difference))
+        self.decisions[kind].update(found[found != 0].tolist())
+        if ((found == 0) & apart).any():
+            self.decisions[kind].add(ROUNDING)
 
     def noted(self) -> Decisions:
         """The decisions so far."""
-        return set(self.decisions[0]), set(self.decisions[1])
+        kinks, sides, ties = self.decisions
+        return set(kinks), set(sides), set(ties)
 
     def foreign(self, decisions: Decisions, known: Decisions) -> bool:
-        """Whether there are decisions that are neither known, nor a simple multiple of a known one, which decides alike."""
-        return any(self._foreign(new - old, old - {ROUNDING}) for new, old in zip(decisions, known, strict=True))
-
-    def _foreign(self, new: set[int], known: set[int]) -> bool:
-        if not new or ROUNDING in new or not known:
-            return bool(new)
-        a, b = (np.fromiter(v, np.uint64, len(v)) for v in (new, known))
-        if a.size * b.size > MOST_MULTIPLES:
+        """Whether there are decisions that are neither known nor simple multiples of known ones, which decide alike.  At a kink
+        either side may have the tie, unless a known comparison gives it to the other one."""
+        kinks, sides, ties = (new - old for new, old in zip(decisions, known, strict=True))
+        if any(ROUNDING in new for new in (kinks, sides, ties)):
             return True
-        simple = np.isin(self.mul(a[:, None], self.reciprocal(b)), self._fractions)
-        return not simple.any(1).all()
+        smooth, jumps, equal = (k - {ROUNDING} for k in known)
+        sides = self._beyond(sides, jumps)
+        return bool(self._beyond(ties, equal, signed=False) or self._beyond(kinks, smooth | jumps, signed=False)
+                    or self._beyond(sides, smooth, signed=False) or len(self._beyond(sides, jumps, signed=False)) < len(sides))
+
+    def _beyond(self, new: set[int], known: set[int], signed: bool = True) -> set[int]:
+        """Those that are no simple multiple of a known number; with signs, no positive one."""
+        if not new or not known:
+            return new
+        a, b = (np.array(sorted(v), np.uint64) for v in (new, known))
+        if a.size * b.size > MOST_MULTIPLES:
+            return new
+        ratios = self.mul(a[:, None], self.reciprocal(b))
+        ratios = ratios if signed else np.minimum(ratios, self.neg(ratios))
+        simple = np.isin(ratios, self._fractions if signed else np.minimum(self._fractions, self.neg(self._fractions)))
+        return set(a[~simple.any(1)].tolist())
 
     @cached_property
     def _fractions(self) -> Array:
-        """r/s and -r/s for small whole numbers."""
-        found = [self.number(Fraction(r, s)) for r in range(1, SIMPLE) for s in range(1, SIMPLE)]
-        return np.array(sorted({*found, *(self.prime - v for v in found)}), np.uint64)
+        """r/s for small whole numbers."""
+        return np.array(sorted({self.number(Fraction(r, s)) for r in range(1, SIMPLE) for s in range(1, SIMPLE)}), np.uint64)
 
     def random(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Uniform elements."""
@@ -224,7 +233,7 @@ class Degrees:
     def unknown(self, what: str) -> float:
         return 1.0
 
-    def decide(self, a: Array, b: Array, apart: Array, ties: bool) -> None:
+    def decide(self, a: Array, b: Array, apart: Array, kind: int) -> None:
         pass
 
     def add(self, a: Array, b: Array) -> Array:

@@ -27,7 +27,7 @@ class Objects(ABC):
     name = "objects"
     dtype = object
 
-    def decide(self, a: Array, b: Array, apart: Array, ties: bool) -> None:  # noqa: B027  (what decides is compared at points of a field, not here)
+    def decide(self, a: Array, b: Array, apart: Array, kind: int) -> None:  # noqa: B027  (what decides is compared at points of a field, not here)
         pass
 
     def add(self, a: Array, b: Array) -> Array:

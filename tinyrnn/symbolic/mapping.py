@@ -298,7 +298,7 @@ def _at_a_point(graph: Graph, draws: Draws, draw: int, chosen: Values | None, **
     decisions: list[Decisions] = []
     for side in ("a ", "b "):
         own = Graph({k: n for k, n in graph.outputs.items() if k.startswith(side)})
-        ring.decisions = (set(), set())
+        ring.decisions = (set(), set(), set())
         values |= own.run({k: given[k] for k in sources(own)}, domain=domain)
         decisions.append(ring.decisions)
     exact = {k: domain.lift(v).value for k, v in values.items()}

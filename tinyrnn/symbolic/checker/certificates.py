@@ -28,6 +28,7 @@ CONVINCING = 2.0**-20
 MOST_WORK, LARGEST = 10_000_000, 1_000_000
 LONGEST_FILE = 2**26
 POINTS, MOST_POINTS = 16, 64
+FEW, QUIET = 24, 24
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class _Run:
     sides: dict[int, set[bool]] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
     signed: dict[str, bool] = field(default_factory=dict)
+    patterns: set[tuple[bool, ...]] = field(default_factory=set)
+    newest: int = 0                 # the draw that met a new pattern of decisions last
 
     def verified(self, program: Mapping[str, Any]) -> Verdict:
         """One program at as many points as its branches and whole numbers ask for; each prime gets one at least."""
@@ -105,6 +108,8 @@ class _Run:
         numbers = sorted(set(_floats(sides)))
         found: dict[int, Verdict] = {}
         self.sides.clear()
+        self.patterns.clear()
+        self.newest = -QUIET
         count = max(POINTS, *(2 * n for n in ranges.values())) if ranges else POINTS
         for draw in range(MOST_POINTS):
             try:
@@ -112,7 +117,8 @@ class _Run:
             except NearError as error:  # the program is not defined for these numbers
                 undefined = error
             both = {k % 2 for k in found} == {0, 1}
-            if both and (not any(v.branches for v in found.values()) or (draw + 1 >= count and not self.one_sided)):
+            quiet = draw - self.newest >= QUIET
+            if both and (not any(v.branches for v in found.values()) or (draw + 1 >= count and not self.one_sided and quiet)):
                 break
         if not both:
             raise undefined
@@ -151,6 +157,10 @@ class _Run:
                 continue
             for k, outcome in point.outcomes.items():
                 self.sides.setdefault(k, set()).add(outcome)
+            pattern = tuple(point.outcomes.values())
+            if len(pattern) <= FEW and pattern not in self.patterns:  # a program of few entries meets few patterns in a draw
+                self.patterns.add(pattern)
+                self.newest = draw
             return found
         raise undefined
 

@@ -74,7 +74,7 @@ class Equations:
         a, b = args
         if t.value == "**":
             exponent = b.item() if b.ndim == 0 else None
-            if exponent is not None and exponent.degree == 0:
+            if exponent is not None and exponent.degree < 1:
                 return each(lambda u: self.point.power(u, exponent.near), a)
             return each(self.point.general_power, a, b)
         if t.value == "/":
@@ -90,23 +90,28 @@ class Equations:
             return summed(v, (v.ndim - 1,), True, m)
 
         f: dict[str, Callable[[], Array]] = {
-            "relu": lambda: each(lambda a: a if m.below(0, a) else m.number(0), x),
-            "abs": lambda: each(lambda a: a * m.sign(a), x),
+            "relu": lambda: each(lambda a: m.chosen(a if m.kink(0, a) else 0), x),
+            "abs": lambda: each(m.size, x),
             "sign": lambda: each(m.sign, x),
-            "maximum": lambda: each(lambda a, b: a if m.below(b, a) else b, *args),
-            "minimum": lambda: each(lambda a, b: a if m.below(a, b) else b, *args),
+            "maximum": lambda: each(lambda a, b: m.chosen(a if m.kink(b, a) else b), *args),
+            "minimum": lambda: each(lambda a, b: m.chosen(a if m.kink(a, b) else b), *args),
             "silu": lambda: each(lambda a: a * m.call("sigmoid", a), x),
-            "elu": lambda: each(lambda a: a if m.below(0, a) else m.call("exp", a) - 1, x),
+            "elu": lambda: each(lambda a: self._elu(a), x),
             "gelu": lambda: each(lambda a: 0.5 * a * (1 + m.call("tanh", sqrt(2 / pi) * (a + 0.044715 * a * a * a))), x),
             "hard_sigmoid": lambda: each(lambda a: clipped(m, a / 6 + 0.5, 0.0, 1.0), x),
             "clip": lambda: each(lambda a: clipped(m, a, args[1].item().near, args[2].item().near), x),
-            "where": lambda: np.where(args[0], *np.broadcast_arrays(args[1], args[2])),
+            "where": lambda: each(m.chosen, np.where(args[0], *np.broadcast_arrays(args[1], args[2]))),
             "outer": lambda: self._outer(*args), "sum": lambda: summed(x, tuple(range(x.ndim)), False, m),
             "mean": lambda: each(lambda a: a / x.size, summed(x, tuple(range(x.ndim)), False, m)),
             "softmax": lambda: self._softmax(x, row),
             "layer_norm": lambda: self._normed(each(lambda a, s: a - s / n, x, row(x)), n, row),
             "rms_norm": lambda: self._normed(x, n, row)}
         return f[name]() if name in f else each(lambda a: m.call(name, a), x)
+
+    def _elu(self, a: Any) -> Any:
+        m = self.point
+        below = m.chosen(a if m.kink(a, 0) else 0)
+        return m.chosen(a if m.below(0, a) else m.call("exp", below) - 1)
 
     def _outer(self, a: Array, b: Array) -> Array:
         self.point.work.spend(a.size * b.size)

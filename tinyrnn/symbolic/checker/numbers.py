@@ -18,7 +18,9 @@ SMALLEST = 2**60
 DECADES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 SMALL = np.array([1.0, 1.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3.0])
 SIMPLE = 2**20
-Decisions = tuple[set[int], set[int]]
+KINK, SIDE, TIE = range(3)
+CHOSEN = 2.0**-100  # the degree of a number that is known, but that data has chosen
+Decisions = tuple[set[int], set[int], set[int]]
 ROUNDING = -1  # stands for a decision between numbers that are equal but for rounding
 
 
@@ -154,7 +156,7 @@ class Point:
         self.key = rng.bytes(16)
         self.strict = False  # whether an index beyond a one_hot is an error, as it is for other lookups
         self.branches = 0
-        self.decisions: Decisions = (set(), set())  # what was compared with 0, up to its sign: by its sign, and for being 0
+        self.decisions: Decisions = (set(), set(), set())  # what was compared with 0: kinks and ties up to the sign, sides
         self.asked, self.outcomes = 0, dict[int, bool]()
         self.exponents: dict[float, Fraction] = {}
         self.seen: dict[tuple[str, int], int] = {}
@@ -183,10 +185,10 @@ class Point:
 
     def reciprocal(self, x: Number) -> Number:
         """A known number has an inverse; of anything else the reciprocal is free."""
-        if (x.degree == 0 or self.modular) and x.value == 0:
+        if (x.degree < 1 or self.modular) and x.value == 0:
             raise NearError("the reciprocal of a number that is 0")
-        if x.degree == 0:
-            return Number(self, _near(lambda v: 1 / v)(x.near), pow(x.value, -1, self.p))
+        if x.degree < 1:
+            return Number(self, _near(lambda v: 1 / v)(x.near), pow(x.value, -1, self.p), 0, x.degree)
         if not self.modular:
             return self.call("reciprocal", x)
         inverse = pow(x.value, -1, self.p)
@@ -196,19 +198,36 @@ class Point:
     # ---- branches
 
     def below(self, a: Any, b: Any, strictly: bool = True) -> bool:
-        """Whether a < b, or a <= b; what was compared is noted, up to its sign."""
+        """Whether a < b, or a <= b; what is told from the rest is noted."""
         x, y = near(a), near(b)
-        return self._noted(a, b, x < y if strictly else x <= y, False)
+        return self._noted(a, b, x < y, SIDE) if strictly else not self._noted(b, a, y < x, SIDE)
+
+    def kink(self, a: Any, b: Any) -> bool:
+        """Whether a < b, where the two choices are equal at the tie."""
+        return self._noted(a, b, near(a) < near(b), KINK)
 
     def alike(self, a: Any, b: Any) -> bool:
         """Whether a == b."""
-        return self._noted(a, b, near(a) == near(b), True)
+        return self._noted(a, b, near(a) == near(b), TIE)
 
     def sign(self, a: Any) -> Number:
         """-1, 0 or 1."""
-        return self.number(0) if self.alike(a, 0) else self.number(1 - 2 * self.below(a, 0))
+        under, over, at = self.below(a, 0), self.below(0, a), self.alike(a, 0)
+        return self.chosen(0 if at else over - under)
 
-    def _noted(self, a: Any, b: Any, outcome: bool, ties: bool) -> bool:
+    def size(self, a: Number) -> Number:
+        """|a|, whose slope at 0 is 0."""
+        under, at = self.kink(a, 0), self.alike(a, 0)
+        return self.chosen(-a if under else a * 0 if at else a)
+
+    def chosen(self, x: Any) -> Number:
+        """A number among which data has chosen: where it is known, its degree says that it is no constant."""
+        n = self.number(x)
+        if n.degree:
+            return n
+        return Number(self, n.near, n.value, n.tangent, CHOSEN, n.slope_degree)
+
+    def _noted(self, a: Any, b: Any, outcome: bool, kind: int) -> bool:
         u, v = (x if isinstance(x, Number) else None for x in (a, b))
         self.asked += 1
         if (u is not None and u.degree) or (v is not None and v.degree):
@@ -216,31 +235,38 @@ class Point:
             self.branches += 1
             self.outcomes[self.asked] = outcome
             if difference:
-                self.decisions[ties].add(min(difference, self.p - difference))
+                self.decisions[kind].add(difference if kind == SIDE else min(difference, self.p - difference))
             elif near(a) != near(b):  # equal but for rounding, which decides
-                self.decisions[ties].add(ROUNDING)
+                self.decisions[kind].add(ROUNDING)
         return outcome
 
     def noted(self) -> Decisions:
         """The decisions so far."""
-        return set(self.decisions[0]), set(self.decisions[1])
+        kinks, sides, ties = self.decisions
+        return set(kinks), set(sides), set(ties)
 
     def foreign(self, known: Decisions) -> bool:
-        """Whether a decision was taken that is neither a known one nor a simple multiple of a known one."""
-        return any(self._foreign(new - old, old - {ROUNDING}) for new, old in zip(self.decisions, known, strict=True))
+        """Whether a decision was taken that is neither a known one nor a simple multiple of a known one.  At a kink either side
+        may have the tie, unless a known comparison gives it to the other one."""
+        kinks, sides, ties = (new - old for new, old in zip(self.decisions, known, strict=True))
+        if any(ROUNDING in new for new in (kinks, sides, ties)):
+            return True
+        smooth, jumps, equal = (k - {ROUNDING} for k in known)
+        sides = self._beyond(sides, jumps, True)
+        return bool(self._beyond(ties, equal) or self._beyond(kinks, smooth | jumps) or self._beyond(sides, smooth)
+                    or len(self._beyond(sides, jumps)) < len(sides))
 
-    def _foreign(self, new: set[int], known: set[int]) -> bool:
-        if not new or ROUNDING in new:
-            return bool(new)
+    def _beyond(self, new: set[int], known: set[int], signed: bool = False) -> set[int]:
+        """Those that are no simple multiple of a known number; with signs, no positive one."""
         self.work.spend(len(new) * len(known))
-        return any(not any(self._simple(v * pow(k, -1, self.p) % self.p) for k in known) for v in new)
+        return {v for v in new if not any(self._simple(v * pow(k, -1, self.p) % self.p, signed) for k in known)}
 
-    def _simple(self, ratio: int) -> bool:
-        """Whether a residue is a fraction of small whole numbers (Wang, Guy & Davenport, 1982)."""
+    def _simple(self, ratio: int, signed: bool) -> bool:
+        """Whether a residue is a fraction of small whole numbers, a positive one (Wang, Guy & Davenport, 1982)."""
         a, b, s, t = self.p, ratio, 0, 1
         while b >= SIMPLE:
             a, b, s, t = b, a % b, t, s - a // b * t
-        return abs(t) < SIMPLE
+        return abs(t) < SIMPLE and (t > 0 or not signed)
 
     def whole(self, v: Any) -> Number:
         """A free element for each whole number that was drawn."""
@@ -363,8 +389,8 @@ def nears(x: Any) -> Any:
 
 def clipped(m: Point, a: Any, low: float, high: float) -> Number:
     """The number moved into [low, high], where its float says so."""
-    under, over = m.below(a, low), m.below(high, a)  # both are asked, as its slope asks both
-    return m.number(low) if under else m.number(high) if over else a
+    under, over = m.kink(a, low), m.kink(high, a)  # both are asked, as its slope asks both
+    return m.chosen(low if under else high if over else a)
 
 
 def summed(x: Array, axes: tuple[int, ...], keepdims: bool, point: Point) -> Array:
@@ -389,5 +415,5 @@ def extreme(choose: Any, x: Array, axes: tuple[int, ...], keepdims: bool, point:
 
     best = mean(still(x), True)
     truths(point.alike, x, best)
-    truths(point.below, x, best)
+    truths(point.kink, x, best)
     return mean(x, keepdims)

@@ -42,13 +42,13 @@ def branches(m: Point) -> dict[str, Rule]:
         "equal": lambda a, b: truths(m.alike, a, b),
         "not_equal": lambda a, b: truths(lambda u, v: not m.alike(u, v), a, b),
         "both": np.logical_and, "either": np.logical_or, "negate": np.logical_not,
-        "where": lambda c, a, b: _either(lambda a, b: np.where(c, a, b), lambda a, b: np.where(
-            np.asarray(c), np.asarray(a, object), np.asarray(b, object)), a, b, c),
+        "where": lambda c, a, b: _either(lambda a, b: np.where(c, a, b), lambda a, b: each(m.chosen, np.where(
+            np.asarray(c), np.asarray(a, object), np.asarray(b, object))), a, b, c),
         "sign": lambda x: _either(np.sign, lambda x: each(m.sign, x), x),
-        "abs": lambda x: _either(np.abs, lambda x: each(lambda a: a * m.sign(a), x), x),
-        "relu": lambda x: each(lambda a: a if m.below(0, a) else zero, x),
-        "maximum": lambda a, b: _either(np.maximum, lambda a, b: each(lambda u, v: u if m.below(v, u) else v, a, b), a, b),
-        "minimum": lambda a, b: _either(np.minimum, lambda a, b: each(lambda u, v: u if m.below(u, v) else v, a, b), a, b),
+        "abs": lambda x: _either(np.abs, lambda x: each(m.size, x), x),
+        "relu": lambda x: each(lambda a: m.chosen(a if m.kink(0, a) else zero), x),
+        "maximum": lambda *x: _either(np.maximum, lambda u, v: each(lambda a, b: m.chosen(a if m.kink(b, a) else b), u, v), *x),
+        "minimum": lambda *x: _either(np.minimum, lambda u, v: each(lambda a, b: m.chosen(a if m.kink(a, b) else b), u, v), *x),
         "clip": lambda x, low, high: each(lambda a: clipped(m, a, low, high), x),
         "amax": lambda x, axes, keep: extreme(np.max, x, tuple(axes), keep, m),
         "amin": lambda x, axes, keep: extreme(np.min, x, tuple(axes), keep, m),
@@ -117,6 +117,8 @@ class Interpreter:
             return x.astype(dtype)
         if isinstance(x, Drawn):
             return each(self.point.whole, np.asarray(x))
+        if x.dtype.kind == "b":
+            return each(self.point.chosen, np.asarray(x))
         x = np.asarray(x)
         return x if x.dtype == object else each(self.point.number, x)
 
