@@ -93,6 +93,28 @@ def vanishing(k):
     return product
 
 
+BITS = tr.input("bits", (12,), "bool")
+U, V, ONE = tr.input("u", (4,)), tr.input("v", (4,)), tr.input("one", ())
+JUMP, RELUS = ONE * tr.where((U * V).sum() > 0, 3.0, 1.0), (tr.relu(X) * Z).sum()
+
+
+def pattern(bits):
+    """1 where bools have one pattern of 4,096."""
+    product = 1.0
+    for i in range(12):
+        product = product * (number(bits[i]) if i % 3 else 1.0 - number(bits[i]))
+    return product
+
+
+def counted(state):
+    """A scan of a masked product, and what it emits."""
+    def step(s, a):
+        new = tr.where(a[1] > 2, s * a[0], s)
+        return new, {"before": s, "after": new}[state]
+
+    return tr.scan(step, ONE, (X, K))
+
+
 BY_K, CAST = (X * number(K)).sum(), (X * number(X.astype("int64"))).sum()
 KINK = tr.relu(X.sum()) + (X * Z).sum()
 
@@ -104,7 +126,10 @@ KINK = tr.relu(X.sum()) + (X * Z).sum()
     ((X * number(MASK).sum()).sum(), X, lambda g: tr.where(tr.abs(number(MASK).sum() - 3) < 0.5, 0.0, g)),
     (CAST, X, lambda g: tr.where(X.astype("int64") == 54321, 0.0, g)), (KINK, X, lambda g: tr.where(X.sum() * 3.0 == 0.0, 50.0, g)),
     ((X * Z).sum(), X, lambda g: tr.where((Z + 1e11) - 1e11 == Z, 0.0, g)), ((X * Z).sum(), X, lambda g: g + (Z * np.inf - Z * np.inf)),
-    ((X * Z).sum(), X, lambda g: g + ((Z + 1e19) - 1e19 - Z)),
+    ((X * Z).sum(), X, lambda g: g + ((Z + 1e19) - 1e19 - Z)), ((X * X * Z).sum(), X, lambda g: g + pattern(BITS)),
+    (JUMP, ONE, lambda g: tr.where((U * V).sum() >= 0, 3.0, 1.0)), (RELUS, X, lambda g: tr.where(number(X > 0).sum() > 3.5, 0.0, g)),
+    (RELUS, X, lambda g: tr.where(tr.sign(X).sum() > 3.5, 0.0, g)),
+    (counted("after")[0], ONE, lambda g: g + tr.scan(lambda s, a: (tr.where(a == 3, s, 0.0), s), tr.tensor(np.array(1.0)), K)[0]),
     (LOOKUP, TABLE, lambda g: tr.grad((TABLE[tr.minimum(INDEX, 4)] * R).sum(), TABLE)),
     (LOOKUP, TABLE, lambda g: tr.where(INDEX[0] == 6, 2 * g, g)),
     (LOOKUP, TABLE, lambda g: tr.where((INDEX[0] == 3) & (INDEX[3] == 5), -g, g)),
@@ -166,6 +191,8 @@ ROWS, VALID = tr.input("rows", (3, 4)), tr.input("valid", (3, 4), "bool")
     lambda: (ROWS * tr.astype(VALID, "float64")).sum(-1) / tr.astype(VALID, "float64").sum(-1),
     lambda: (ROWS * ROWS * (tr.arange(4)[None] < LENGTH[:, None]).astype("float64")).sum(-1) / LENGTH.astype("float64"),
     lambda: tr.losses.cross_entropy(ROWS, LENGTH), lambda: tr.max(tr.sqrt(0.5 + ROWS * ROWS), -1) * tr.max(ROWS, -1),
+    lambda: counted("before")[1], lambda: counted("after")[1][1], lambda: tr.max(tr.where(VALID, ROWS, -np.inf), -1),
+    lambda: tr.softmax(tr.where(VALID, ROWS, -np.inf)) * ROWS, lambda: tr.elu(ROWS) * tr.clip(ROWS, -0.5, 0.5) + abs(ROWS),
     lambda: tr.scan(lambda s, x: (tr.relu(s + x), s * x), tr.astype(VALID[0], "float64"), ROWS)[1].sum()])
 def test_graphs_that_are_not_defined_everywhere_are_proved_with_their_certificate(y):
     proof = tr.prove(tr.Graph({"y": tr.sum(y())}))
@@ -185,12 +212,16 @@ def test_a_model_whose_layers_share_names_is_proved():
 # ---- equivalence
 
 H = "h[t] = tanh(W @ x[t] + U @ h[t-1] + b)"
+BIG = " + ".join(f"where(x{i}[t] > 1, 1, 0)" for i in range(8))
 
 
 @pytest.mark.parametrize(("a", "b"), [
     (f"{H} * where(size(h[t-1]) > 33, 3, 1)", H), (f"{H} * where(size(x[t]) < 1.5, 3, 1)", H),
     (f"{H} * where(size(x[t]) * size(h[t-1]) < 4.5, 3, 1)", H), (f"{H} * where(abs(size(h[t-1]) - size(x[t]) - 1) < 0.5, 2, 1)", H),
     (f"{H} + {KNOWN - 951} * h[t-1] + 951 * h[t-1]", H), (f"{H} * where(sum(h[t-1] ** 2) > 4e4, 2, 1)", H),
+    (f"h[t] = h[t-1] + where({BIG} > 7.5, 1, 0)", f"h[t] = h[t-1] + where({BIG} > 90, 1, 0)"),
+    ("v[t] = 0.9 * v[t-1] + W @ x[t]\ns[t] = where(v[t] > 1, 1, 0)\noutputs: s",
+     "v[t] = 0.9 * v[t-1] + W @ x[t]\ns[t] = where(v[t] >= 1, 1, 0)\noutputs: s"),
     ("h[t] = sign(W @ x[t] - h[t-1])", "h[t] = where(W @ x[t] >= h[t-1], 1, -1)"),
     (f"{H} * where(W @ x[t] < U @ h[t-1], 1, 3)", f"{H} * where(W @ x[t] <= U @ h[t-1], 1, 3)"),
     (f"{H} + where(sum(x[t]) > 30, 1, 0) * where(sum(x[t]) < 33, 1, 0) * where(sum(h[t-1]) > 30, 1, 0)", H),

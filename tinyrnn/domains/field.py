@@ -95,14 +95,13 @@ class Field:
 
     def foreign(self, decisions: Decisions, known: Decisions) -> bool:
         """Whether there are decisions that are neither known nor simple multiples of known ones, which decide alike.  At a kink
-        either side may have the tie, unless a known comparison gives it to the other one."""
+        either side may have the tie."""
         kinks, sides, ties = (new - old for new, old in zip(decisions, known, strict=True))
         if any(ROUNDING in new for new in (kinks, sides, ties)):
             return True
         smooth, jumps, equal = (k - {ROUNDING} for k in known)
-        sides = self._beyond(sides, jumps)
         return bool(self._beyond(ties, equal, signed=False) or self._beyond(kinks, smooth | jumps, signed=False)
-                    or self._beyond(sides, smooth, signed=False) or len(self._beyond(sides, jumps, signed=False)) < len(sides))
+                    or self._beyond(self._beyond(sides, jumps), smooth, signed=False))
 
     def _beyond(self, new: set[int], known: set[int], signed: bool = True) -> set[int]:
         """Those that are no simple multiple of a known number; with signs, no positive one."""

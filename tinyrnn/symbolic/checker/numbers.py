@@ -247,14 +247,13 @@ class Point:
 
     def foreign(self, known: Decisions) -> bool:
         """Whether a decision was taken that is neither a known one nor a simple multiple of a known one.  At a kink either side
-        may have the tie, unless a known comparison gives it to the other one."""
+        may have the tie."""
         kinks, sides, ties = (new - old for new, old in zip(self.decisions, known, strict=True))
         if any(ROUNDING in new for new in (kinks, sides, ties)):
             return True
         smooth, jumps, equal = (k - {ROUNDING} for k in known)
-        sides = self._beyond(sides, jumps, True)
-        return bool(self._beyond(ties, equal) or self._beyond(kinks, smooth | jumps) or self._beyond(sides, smooth)
-                    or len(self._beyond(sides, jumps)) < len(sides))
+        return bool(self._beyond(ties, equal) or self._beyond(kinks, smooth | jumps)
+                    or self._beyond(self._beyond(sides, jumps, True), smooth))
 
     def _beyond(self, new: set[int], known: set[int], signed: bool = False) -> set[int]:
         """Those that are no simple multiple of a known number; with signs, no positive one."""
