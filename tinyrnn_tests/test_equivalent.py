@@ -215,6 +215,8 @@ def test_cells_that_are_not_equal_are_never_called_so(a, b):
     ("h[t] = a / ((1 + x[t] * x[t]) * (1 + h[t-1] * h[t-1]))", "h[t] = a / (1 + x[t] * x[t]) / (1 + h[t-1] * h[t-1])"),
     ("h[t] = where(x[t] < x[t], h[t-1], tanh(W @ x[t] + U @ h[t-1]))", "h[t] = tanh(W @ x[t] + U @ h[t-1])"),
     ("h[t] = hard_sigmoid(W @ x[t] + U @ h[t-1])", "h[t] = clip(0.2 * (W @ x[t] + U @ h[t-1]) + 0.5, 0, 1)"),
+    ("h[t] = exp(W @ x[t] + h[t-1])", "h[t] = exp(W @ x[t]) * exp(h[t-1])"),
+    ("h[t] = exp(2 * (W @ x[t])) + h[t-1]", "h[t] = exp(W @ x[t]) ** 2 + h[t-1]"),
     ("h[t] = exp(10 * x[t] + 10 * h[t-1]) * a", "h[t] = exp(10 * x[t]) * exp(10 * h[t-1]) * a"),
     ("".join(f"g{i}[t] = sigmoid(W{i} @ x[t] + b{i})\n" for i in range(9)) + "h[t] = " + " + ".join(f"{i + 1} * g{i}[t] * h[t-1]" for i in range(9)),
      "".join(f"g{i}[t] = sigmoid(W{i} @ x[t] + b{i})\n" for i in range(9)) + "h[t] = " + " + ".join(f"{9 - i} * g{i}[t] * h[t-1]" for i in range(9))),

@@ -159,6 +159,11 @@ def _with_rows(text: str, rows: Mapping[str, str]) -> str:
 
 
 def _search(a: Cell, b: Cell, seed: int) -> dict[str, Any]:
+    named = _as_named(a, b)
+    proved = Proved() if named is None else named.prove(seed)
+    if named is not None and proved.method:
+        free = {p: p for p in a.parameters if p not in a.learned}
+        return _equal(proved, free | _renamed(named.signals, named.names, a))
     effort = Effort()
     forth, back = _included(a, b, seed, effort), _included(b, a, seed, effort)
     if forth and back:
@@ -174,7 +179,18 @@ def _search(a: Cell, b: Cell, seed: int) -> dict[str, Any]:
         return {"verdict": "unknown", "reason": "there are too many ways to pair their gates; the search was cut off"}
     if forth or back:
         return _one_sided(a, b, forth, back, seed)
-    return _with_signs(a, b, seed) or _at_other_sizes(a, effort) or _nearest(a, b, seed, effort)
+    found = _with_signs(a, b, seed)
+    if found is None and named is not None and all(differing(named, seed, sizes=s) is None for s in (None, proved.refuted)):
+        return {"verdict": "unknown", "reason": "equal in numbers, with every parameter as it is named, but not by the rules "
+                "of the finite field"}
+    return found or _at_other_sizes(a, effort) or _nearest(a, b, seed, effort)
+
+
+def _as_named(a: Cell, b: Cell) -> Pair | None:
+    """Both cells with every parameter as it is named, where the names are the same."""
+    if a.parameters != b.parameters or a.fixed != b.fixed or set(a.system.learned) != set(b.system.learned):
+        return None
+    return next(iter(_pairs(a, b, {})), None)
 
 
 def _renamed(signals: Mapping[str, str], names: Mapping[str, str], a: Cell) -> dict[str, str]:

@@ -111,6 +111,7 @@ FORMS: dict[str, tuple[Callable[..., Node], Sources]] = {
     "amin over two axes": (lambda x: reduce.amin(x, (0, 1)), _floats(_M)),
     "amin of a stack": (lambda x: reduce.amin(x, 2), _floats(_3D)),
     "argmax of columns": (lambda x: reduce.argmax(x, 0), _floats(_M)),
+    "argmax of whole numbers": (lambda i: reduce.argmax(i, 0), {"i": ((4,), "int64")}),
     "powk of 2": (lambda x: e.power(x, 2), _floats(_X)), "powk of 4": (lambda x: e.power(x, 4), _floats(_X)),
     "powk of -1": (lambda x: e.power(x, -1), _floats(_X)), "powk of 1.3": (lambda p: e.power(p, 1.3), _floats({"p": (2,)})),
     "slice by twos": (lambda x: x[::2], _floats({"x": (5,)})), "slice backwards": (lambda x: x[::-1], _floats(_X)),
