@@ -26,6 +26,7 @@ from ..ir.node import DType
 from ..shapes import Shape
 from .domain import Domain
 from .float import FLOAT, indices
+from .marks import KINK, SIDE, TIE, Decided, Drawn, drawn, marked
 
 Array = npt.NDArray[Any]
 
@@ -51,32 +52,6 @@ class Ring(Protocol):
 
 CAST = 0.8125
 """What a cast to whole numbers is noted as being compared with, so that it is none of the comparisons with 0."""
-
-
-class Decided(np.ndarray[Any, Any]):
-    """Bools that floats have decided."""
-
-    __array_priority__ = 1.0
-
-
-class Drawn(np.ndarray[Any, Any]):
-    """Whole numbers or bools that were drawn, or decided by floats, and whatever follows from them: they are no constants."""
-
-    __array_priority__ = 2.0
-
-
-KINK, SIDE, TIE = range(3)
-"""What a decision tells apart: the sides of a kink, of which either has the tie; a < b from the rest; a == b from the rest."""
-
-
-def drawn(x: Any) -> Any:
-    """The same numbers, marked as drawn."""
-    return np.asarray(x).view(Drawn)
-
-
-def _marked(x: Any, *of: Any) -> Any:
-    """Marked where any of the others is."""
-    return drawn(x) if any(isinstance(v, Drawn) for v in of) else x
 
 
 class Element:
@@ -349,7 +324,7 @@ class Exact(Domain):
     def abs(self, x: Any) -> Any:
         """Its slope at 0 is 0, as the engine's is."""
         if not isinstance(x, Element):
-            return _marked(np.abs(x), x)
+            return marked(np.abs(x), x)
         self._noted(x, 0.0, KINK)
         self._noted(x, 0.0, TIE)
         return x * self._constant(np.sign(self._decides(x)))
@@ -366,7 +341,7 @@ class Exact(Domain):
     def clip(self, x: Any, low: float, high: float) -> Any:
         """Both bounds are asked, whatever the answers, as the slope asks both."""
         if not isinstance(x, Element):
-            return _marked(np.clip(x, low, high), x)
+            return marked(np.clip(x, low, high), x)
         near = self._decides(x)
         self._noted(x, float(low), KINK)
         self._noted(x, float(high), KINK)
@@ -377,7 +352,7 @@ class Exact(Domain):
 
     def _kinked(self, plain: Any, first: Callable[[Array, Array], Array], a: Any, b: Any) -> Any:
         if not isinstance(a, Element) and not isinstance(b, Element):
-            return _marked(plain(a, b), a, b)
+            return marked(plain(a, b), a, b)
         chosen = first(self._decides(a), self._decides(b))
         self._noted(a, b, KINK)
         found = self.where(chosen, a, b)
@@ -402,7 +377,7 @@ class Exact(Domain):
             found = self._constant(np.asarray(x, np.float64))
             found.decided = True
             return found
-        return self.enter(x, dtype) if dtype.kind == "f" else _marked(x.astype(dtype), x)
+        return self.enter(x, dtype) if dtype.kind == "f" else marked(x.astype(dtype), x)
 
     def _whole(self, x: Drawn) -> Element:
         """A free element for each whole number: what holds for free elements holds for those that were not drawn, too."""
@@ -452,7 +427,7 @@ class Exact(Domain):
     def argmax(self, x: Any, axis: int) -> Array:
         chosen = np.argmax(np.asarray(self._decides(x)), axis=axis)
         if not isinstance(x, Element):
-            return np.asarray(_marked(chosen, x))
+            return np.asarray(marked(chosen, x))
         self._noted(x, x.moved(lambda p: np.take_along_axis(p, np.expand_dims(chosen, axis), axis)), SIDE)
         return np.asarray(drawn(chosen))
 
@@ -466,7 +441,7 @@ class Exact(Domain):
     def where(self, c: Array, a: Any, b: Any) -> Any:
         if not isinstance(a, Element) and not isinstance(b, Element) and np.asarray(a).dtype.kind in "biu":
             found = np.where(c, a, b)
-            return drawn(found) if isinstance(c, Decided) else _marked(found, c, a, b)
+            return drawn(found) if isinstance(c, Decided) else marked(found, c, a, b)
         a, b = self.lift(a), self.lift(b)
         tangent = None
         if a.tangent is not None or b.tangent is not None:
@@ -541,7 +516,7 @@ class Exact(Domain):
 
     def _joined(self, parts: Sequence[Any], join: Callable[[list[Array]], Array]) -> Any:
         if not any(isinstance(p, Element) for p in parts):
-            return _marked(join(list(parts)), *parts)
+            return marked(join(list(parts)), *parts)
         elements = [self.lift(p) for p in parts]
         moving = any(p.tangent is not None for p in elements)
         tangents = [self.nothing(p.shape) if p.tangent is None else p.tangent for p in elements] if moving else []

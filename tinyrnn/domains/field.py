@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UndefinedError
-from .exact import SIDE, Array
+from .exact import Array
+from .marks import SIDE
 
 SMALLEST = 2**60
 """Every prime that is drawn is larger, so this stands for it in a bound."""

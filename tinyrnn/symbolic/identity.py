@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from ..domains import Degrees, Exact, Field, Polynomials
-from ..domains.exact import Array, Element, drawn
+from ..domains.exact import Array, Element
 from ..domains.field import SMALLEST, drawn_prime
+from ..domains.marks import drawn
 from ..ir.graph import Graph
 from ..ir.node import Node
 from .draws import Draws, Values, sources
