@@ -100,7 +100,7 @@ def outcomes(kind, seed, say=print):
     """The outcomes of one seed; bad ones are said with the seed, so that they can be looked at again."""
     try:
         found = list(KINDS[kind](seed))
-    except Exception:
+    except Exception:  # whatever is raised is an outcome, and is said
         found = ["raised"]
         say(f"{kind} {seed}\n{traceback.format_exc(limit=-6)}")
     for outcome in found:

@@ -224,26 +224,27 @@ def _exactly(problem: Problem, limit: int) -> Case:
 def _in_field(problem: Problem) -> Case:
     """One random point; where branches look at data, those of several draws, and of numbers that were sought."""
     began = time.perf_counter()
-    case = _first([replace(problem, draw=k) for k in range(BRANCH_RUNS)], began)
+    first, case = _first([replace(problem, draw=k) for k in range(BRANCH_RUNS)], began)
     if not case.branches:
         return case
     sought, one_sided = both_sides(problem.graph, problem.draws, BRANCH_RUNS)
     others = [*(replace(problem, draw=k) for k in range(BRANCH_RUNS)), *(replace(problem, chosen=v) for v in sought)]
     last = max(FLOAT_RUNS, 2 * problem.draws.count + 2)
     unseen = [*(replace(problem, draw=k) for k in range(BRANCH_RUNS, last)), *others[BRANCH_RUNS + SOUGHT:]]
-    tried = [_decided_if_defined(p, began) for p in [*others[:BRANCH_RUNS + SOUGHT], *first_doubt(problem, unseen)]]
-    together = _together([c for c in tried if c is not None])
+    again = [*others[first + 1:BRANCH_RUNS + SOUGHT], *first_doubt(problem, unseen)]
+    tried = [_decided_if_defined(p, began) for p in again]
+    together = _together([case, *(c for c in tried if c is not None)])
     otherwise = chooses_otherwise(problem.graph, problem.loss, problem.claims)
     return replace(together, one_sided=one_sided, undecided=together.undecided or (FOREIGN if otherwise else ""))
 
 
-def _first(problems: Sequence[Problem], began: float) -> Case:
-    """The first draw at which the graph is defined."""
+def _first(problems: Sequence[Problem], began: float) -> tuple[int, Case]:
+    """The first draw at which the graph is defined, and what it shows."""
     for problem in problems[:-1]:
         case = _decided_if_defined(problem, began)
         if case is not None:
-            return case
-    return with_finite_floats(lambda **way: _decided(replace(problems[-1], **way), began))
+            return problem.draw, case
+    return problems[-1].draw, with_finite_floats(lambda **way: _decided(replace(problems[-1], **way), began))
 
 
 def _decided_if_defined(problem: Problem, began: float) -> Case | None:

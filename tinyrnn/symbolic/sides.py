@@ -19,6 +19,15 @@ EDGE_ROUNDS, MOST_EDGES = 4, 40
 ORDINARY, SURE = 4.0, 1000.0
 
 
+def _watching(name: str) -> Any:
+    """A comparison of the domain whose margin is remembered."""
+    def method(domain: Watched, a: Any, b: Any) -> Any:
+        domain._watch(a, b)
+        return getattr(ComplexStep, name)(domain, a, b)
+
+    return method
+
+
 class Watched(ComplexStep):
     """Numbers that move, and that remember the margin of every decision: what was compared with 0, and how it moved."""
 
@@ -29,21 +38,7 @@ class Watched(ComplexStep):
         if "c" in (np.asarray(a).dtype.kind, np.asarray(b).dtype.kind):
             self.margins.append(np.ravel(np.asarray(a) - b))
 
-    def less(self, a: Any, b: Any) -> Any:
-        self._watch(a, b)
-        return super().less(a, b)
-
-    def less_equal(self, a: Any, b: Any) -> Any:
-        self._watch(a, b)
-        return super().less_equal(a, b)
-
-    def equal(self, a: Any, b: Any) -> Any:
-        self._watch(a, b)
-        return super().equal(a, b)
-
-    def not_equal(self, a: Any, b: Any) -> Any:
-        self._watch(a, b)
-        return super().not_equal(a, b)
+    less, less_equal, equal, not_equal = (_watching(k) for k in ("less", "less_equal", "equal", "not_equal"))
 
     def sign(self, x: Any) -> Any:
         self._watch(x, 0)
