@@ -143,7 +143,7 @@ def first_difference(graph: Graph, values: Values) -> tuple[str, Values] | None:
                 if (x != y).any():
                     return n, out
                 continue
-            off = np.abs(x - y)
+            off = np.where(np.isfinite(x) & np.isfinite(y), np.abs(x - y), 0)
             if usual and (np.isfinite(x) != np.isfinite(y)).any():
                 return n, out
             if (off > 1e-7 * np.maximum(1.0, np.abs(x))).any():
