@@ -236,7 +236,7 @@ def test_cells_that_differ_somewhere_are_not_equal(a, b):
         assert tr.equivalent(tr.Cell(first, "a"), tr.Cell(second, "b"), {}).verdict != "equal"
 
 
-@pytest.mark.parametrize("text", ["h[t] = tanh(W @ x[t-1] + U @ h[t-1])", "h[t] = tanh(W @ x[t] + U @ h[t-2])",
+@pytest.mark.parametrize("text", ["inputs: x\nh[t] = tanh(W @ x[t-1] + U @ h[t-1])", "h[t] = tanh(W @ x[t] + U @ h[t-2])",
                                   "h[t] = tanh(W @ h[t-1] + V @ h[t-3] + U @ x[t])"])
 def test_lags_that_are_skipped(text):
     assert tr.equivalent(tr.Cell(text), tr.Cell(text.replace("W", "Q"))).holds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import sqrt
 from typing import Any
@@ -26,7 +27,7 @@ from .equations import System, parse, show_system
 from .initial import constant, orthogonal, uniform, xavier
 from .lower import Step
 from .roles import Roles, find_roles
-from .sizes import Ranks, Sizes, concrete
+from .sizes import Ranks, Sizes, concrete, likely_gains
 from .trace import equations_of
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -54,6 +55,10 @@ class Cell:
         r = self.roles
         self._sizes = Sizes(self.system, ranks, (*r.states, *r.inputs, *r.outputs, *r.gates))
         self.ranks = ranks.table
+        for p in likely_gains(self.system, self.ranks):
+            size = ", ".join(self._sizes.symbolic(("parameter", p)))
+            warnings.warn(f"cell {name}: {p} is read as a matrix, since it stands to the left of @; declare '{p}: scalar' if it "
+                          f"is a gain, or '{p}: ({size})' if it is a matrix", stacklevel=2)
         self.inputs, self.states, self.outputs, self.gates = r.inputs, r.states, r.outputs, r.gates
         self.constants = dict(self.system.constants)
         self.fixed = tuple(d.name for d in self.system.declarations if d.fixed)

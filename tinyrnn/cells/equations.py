@@ -5,9 +5,10 @@
     A: (h, h) fixed             a constant array, given when the cell is initialised
     dt = 0.042                  a constant
     h[0]: learned               an initial state that is trained
+    inputs: x, u                what the cell reads, in this order (needed only for an input that no equation reads at t)
     outputs: h, y               which quantities the cell hands out
 
-The text is limited, tokenised and only then given to `ast`, whose tree is read through an allowlist.
+An equation may go on over several lines inside brackets.  The text is limited, tokenised and only then given to `ast`, whose tree is read through an allowlist.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import math
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import EquationError
+from .mistakes import nearest, what_is_wrong, word_of_python
 
 MAX_TEXT = 65_536
 MAX_LINES = 512
@@ -37,7 +39,8 @@ REDUCTIONS = {"sum": 1, "mean": 1}
 OTHERS = {"where": 3, "outer": 2, "clip": 3, "size": 1}
 FUNCTIONS: dict[str, int] = {**MAPS, **PAIRS, **ROWS, **REDUCTIONS, **OTHERS}
 ALIASES = {"σ": "sigmoid"}
-RESERVED = {"t", "outputs", "True", "False", "None"}
+LISTS = ("inputs", "outputs")
+RESERVED = {"t", *LISTS, "True", "False", "None", "inf", "nan"}
 
 _BINARY: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult: "@",
                                           ast.Pow: "**"}
@@ -104,12 +107,29 @@ class System:
     constants: tuple[tuple[str, float], ...] = ()
     learned: tuple[tuple[str, int], ...] = ()
     outputs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
     header: tuple[str, ...] = field(default=(), compare=False)
     places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
 
     def place(self, what: str) -> Place:
         """Where a line without time index stands: `outputs`, `h[0]`, or the name of a constant."""
         return dict(self.places).get(what, self.equations[0].place)
+
+    @property
+    def names(self) -> set[str]:
+        """Every name in the equations and declarations."""
+        terms = [t for e in self.equations for t in e.term.walk()]
+        return {*(e.name for e in self.equations), *(d.name for d in self.declarations), *dict(self.constants),
+                *(t.value[0] if t.kind == "signal" else t.value for t in terms if t.kind in NAMED)}
+
+
+NAMED = ("signal", "parameter", "transpose", "size")
+
+
+def fresh(wanted: str, taken: set[str]) -> str:
+    """A name like the wanted one that nobody has yet: `keep_h`, `keep_h_1`, `keep_h_2`, ..."""
+    numbered = (f"{wanted}_{k}" for k in range(1, len(taken) + 2))
+    return next(n for n in (wanted, *numbered) if n not in taken)
 
 
 def parse(text: str) -> System:
@@ -124,12 +144,13 @@ def parse(text: str) -> System:
     reader = _Reader()
     for number, line in enumerate(lines, 1):
         reader.line(number, line)
+    reader.close()
     return reader.system()
 
 
 def parse_line(expression: str) -> Equation:
     """One expression of a backward pass, which may read what lies ahead: `W.T @ d[t+1]`."""
-    line = _Line(1, expression, f"value[t] = {expression.strip()}", future=True)
+    line = _Line([(1, expression, f"value[t] = {expression.strip()}")], future=True)
     _check_characters(expression, len(expression), 1)
     target, value = line.assignment()
     return Equation("value", line.term(value), line.place(target))
@@ -139,6 +160,7 @@ _NAME = r"[^\W\d]\w*"
 _DECLARATION = re.compile(rf"\s*({_NAME})(\[(0|-\d+)\])?\s*:(?!=)(.*)$")
 _CONSTANT = re.compile(rf"\s*({_NAME})\s*=\s*(.+)$")
 _SIZES = re.compile(r"\(([^()]*)\)\s*(fixed)?$")
+_BEGINS = re.compile(rf"\s*{_NAME}(\[[^]]*\])?\s*(=(?!=)|:)")
 
 
 class _Reader:
@@ -149,9 +171,11 @@ class _Reader:
         self.declarations: dict[str, Declaration] = {}
         self.constants: dict[str, float] = {}
         self.learned: dict[tuple[str, int], None] = {}
-        self.outputs: tuple[str, ...] = ()
+        self.lists: dict[str, tuple[str, ...]] = {}
         self.header: list[str] = []
         self.places: dict[str, Place] = {}
+        self.begun: list[tuple[int, str, str]] = []     # lines of an equation whose brackets are still open,
+        self.depth = 0                                  # and how many are
 
     def line(self, number: int, source: str) -> None:
         code, _, comment = source.partition("#")
@@ -160,7 +184,21 @@ class _Reader:
             if comment and not self.equations and not self.declarations and not self.constants:
                 self.header.append(comment.strip())
             return
-        self._statement(_Line(number, source, code.translate(_SPELLING).replace("\t", " ")))
+        code = code.translate(_SPELLING).replace("\t", " ")
+        if self.begun and _BEGINS.match(code):
+            self.close()
+        self.begun.append((number, source, code))
+        self.depth += sum((c in "([{") - (c in ")]}") for c in code)
+        if self.depth <= 0 or self.depth > MAX_NESTING:
+            line = _Line(self.begun)
+            line.open()
+            self.begun, self.depth = [], 0
+            self._statement(line)
+
+    def close(self) -> None:
+        """No equation may be left with an open bracket."""
+        if self.begun:
+            raise _Line(self.begun).open()[-1].error("this bracket is never closed")
 
     def _statement(self, line: _Line) -> None:
         declared = _DECLARATION.match(line.code)
@@ -184,10 +222,10 @@ class _Reader:
         line_of = name if step is None else f"{name}[{step}]"
         if self.places.setdefault(line_of, place) is not place:
             raise place.error(f"{line_of} stands there twice; the first time in line {self.places[line_of].line}")
-        if name == "outputs" and step is None:
-            self.outputs = tuple(part.strip() for part in what.split(","))
-            if not all(re.fullmatch(_NAME, o) for o in self.outputs):
-                raise place.error("expected a list of names: outputs: h, y")
+        if name in LISTS and step is None:
+            self.lists[name] = names = tuple(part.strip() for part in what.split(","))
+            if not all(re.fullmatch(_NAME, o) for o in names) or len(set(names)) < len(names):
+                raise place.error(f"expected a list of names: {name}: {'x, u' if name == 'inputs' else 'h, y'}")
         elif step is not None:
             if what != "learned":
                 raise place.error(f"expected '{name}[{step}]: learned', got {what!r}")
@@ -214,7 +252,8 @@ class _Reader:
             raise EquationError("there is no equation; write at least one: h[t] = tanh(W @ x[t] + U @ h[t-1] + b)")
         header = tuple(self.header)
         return System(tuple(self.equations.values()), tuple(self.declarations.values()), tuple(self.constants.items()),
-                      tuple(self.learned), self.outputs, header, tuple(self.places.items()))
+                      tuple(self.learned), self.lists.get("outputs", ()), self.lists.get("inputs", ()), header,
+                      tuple(self.places.items()))
 
 
 def _declared(what: str, place: Place) -> tuple[tuple[str, ...] | None, bool]:
@@ -261,15 +300,33 @@ def _spelled(plain: str) -> str:
 
 
 class _Line:
-    """One line of code: tokenised within limits, then parsed, then read through the allowlist."""
+    """One equation, of one line or several: tokenised within limits, then parsed, then read through the allowlist."""
 
-    def __init__(self, number: int, source: str, code: str, future: bool = False) -> None:
-        self.number, self.source, self.code, self.future = number, source, code, future
-        self.indent = len(code) - len(code.lstrip())
-        self.text = code.strip()
+    def __init__(self, lines: Sequence[tuple[int, str, str]], future: bool = False) -> None:
+        self.future = future
+        self.code = " ".join(code.rstrip() if k else code for k, (_, _, code) in enumerate(lines))
+        self.parts: list[tuple[int, int, str]] = []     # (where it begins in the text, its number, its source)
+        self.text = ""
+        for number, source, code in lines:
+            self.text += " " if self.parts else ""
+            self.parts.append((len(self.text) - (len(code) - len(code.lstrip())), number, source))
+            self.text += code.strip()
 
     def at(self, column: int) -> Place:
-        return Place(self.number, self.indent + column + 1, self.source)
+        begin, number, source = next(p for p in reversed(self.parts) if p[0] <= column or p is self.parts[0])
+        return Place(number, column - begin + 1, source)
+
+    def open(self) -> list[Place]:
+        """The brackets that are not closed."""
+        stack: list[Place] = []
+        for column, c in enumerate(self.text):
+            if c in "([{":
+                stack.append(self.at(column))
+                if len(stack) > MAX_NESTING:
+                    raise stack[-1].error(f"brackets are nested more than {MAX_NESTING} deep")
+            elif c in ")]}" and stack:
+                stack.pop()
+        return stack
 
     def place(self, node: ast.AST) -> Place:
         bytes_before = self.text.encode()[: getattr(node, "col_offset", 0)]
@@ -280,27 +337,27 @@ class _Line:
 
     def assignment(self) -> tuple[ast.expr, ast.expr]:
         self._limit()
+        if word := word_of_python(self.text):
+            raise self.at(word[0]).error(word[1])
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 tree = ast.parse(self.text)
         except SyntaxError as error:
-            offset = error.offset or 1
-            raise self.at(min(offset, len(self.text) + 1) - 1).error(f"this is not an equation: {error.msg}") from None
+            column, message = what_is_wrong(self.text, (error.offset or 1) - 1, error.msg)
+            raise self.at(column).error(message) from None
         except (RecursionError, MemoryError, ValueError, OverflowError) as error:
             raise self.at(0).error(f"the equation is too deep or too large ({type(error).__name__})") from None
         statement = tree.body[0]
         if len(tree.body) != 1 or not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
-            raise self.error("expected one equation a line: name[t] = expression", tree.body[-1])
+            raise self.error("expected one equation a line: name[t] = expression (inside brackets it may go on in the next line)",
+                             tree.body[-1])
         return statement.targets[0], statement.value
 
     def _limit(self) -> None:
-        depth = operators = 0
+        operators = 0
         for column, c in enumerate(self.text):
-            depth += (c in "([{") - (c in ")]}")
             operators += c in "+-*/@,.<>~!%^&|" or c in "([{"
-            if depth > MAX_NESTING:
-                raise self.at(column).error(f"brackets are nested more than {MAX_NESTING} deep")
             if operators > MAX_OPERATORS:
                 raise self.at(column).error(f"more than {MAX_OPERATORS} operators in one equation; name a part of it")
 
@@ -329,6 +386,10 @@ class _Line:
         match node:
             case ast.Constant(value=v) if type(v) in (int, float):
                 return Term("number", self._finite(v, node), (), place)
+            case ast.Name(id="inf" | "nan" as name):
+                return Term("number", math.inf if name == "inf" else math.nan, (), place)
+            case ast.BinOp(op=ast.BitXor()):
+                raise self.at(self.text.index("^")).error("^ is no operator here: a power is written a ** b")
             case ast.Name(id=name):
                 return self._name(name, node, place)
             case ast.Subscript(value=ast.Name()):
@@ -381,7 +442,8 @@ class _Line:
 
     def _call(self, name: str, args: list[ast.expr], node: ast.Call, place: Place) -> Term:
         if name not in FUNCTIONS:
-            raise self.error(f"there is no function {name!r}; the functions are {', '.join(FUNCTIONS)}", node)
+            raise self.error(f"there is no function {name!r}; the functions are {', '.join(FUNCTIONS)}{nearest(name, FUNCTIONS)}",
+                             node)
         if len(args) != FUNCTIONS[name]:
             raise self.error(f"{name} takes {FUNCTIONS[name]} argument{'s' * (FUNCTIONS[name] > 1)}, got {len(args)}", node)
         if name == "where":
@@ -408,9 +470,9 @@ def _is_number(term: Term) -> bool:
 
 
 _WORDS = {"Attribute": "an attribute (only .T of a parameter is known)", "Compare": "a comparison outside where(...)",
-          "JoinedStr": "an f-string", "Constant": "this constant", "Lambda": "lambda", "NamedExpr": "an assignment inside",
-          "Subscript": "this index", "List": "an empty list", "Call": "this call", "Starred": "a star",
-          "BinOp": "this operator", "UnaryOp": "this operator", "BoolOp": "and/or", "IfExp": "if/else (use where)"}
+          "JoinedStr": "an f-string", "Constant": "this constant", "NamedExpr": "an assignment inside",
+          "Subscript": "this index", "List": "an empty list", "Call": "a call of what is no function (is * or @ missing?)", "Starred": "a star",
+          "BinOp": "this operator", "UnaryOp": "this operator"}
 
 
 def _described(node: ast.expr) -> str:
@@ -430,6 +492,8 @@ def when(lag: int) -> str:
 def show(term: Term, level: int = 0) -> str:
     """A term as text that parses to the same term."""
     match term.kind:
+        case "number" if not math.isfinite(term.value):
+            return "nan" if math.isnan(term.value) else "inf"
         case "number":
             return repr(int(term.value)) if term.value.is_integer() and abs(term.value) < 1e15 else repr(term.value)
         case "signal":
@@ -465,6 +529,6 @@ def show_system(system: System) -> str:
         sizes = "scalar" if d.sizes == () else f"({', '.join(d.sizes)})" if d.sizes else ""
         lines.append(f"{d.name}: {sizes}{' ' * bool(sizes) if d.fixed else ''}{'fixed' if d.fixed else ''}")
     lines += [f"{name}[{step}]: learned" for name, step in system.learned]
-    lines += [f"outputs: {', '.join(system.outputs)}"] if system.outputs else []
+    lines += [f"{what}: {', '.join(getattr(system, what))}" for what in LISTS if getattr(system, what)]
     lines += [f"{e.name}[t] = {show(e.term)}" for e in system.equations]
     return "\n".join(lines) + "\n"

@@ -98,6 +98,8 @@ def _call(t: Term) -> str:
 
 
 def _number(text: str) -> str:
+    if text in ("inf", "nan"):
+        return r"\infty" if text == "inf" else r"\mathrm{nan}"
     mantissa, _, exponent = text.partition("e")
     return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else text
 

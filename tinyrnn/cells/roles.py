@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .equations import Equation, System, Term
+from .mistakes import nearest
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ def find_roles(system: System) -> Roles:
     for t in signals:
         if t.kind == "signal" and t.value[1]:
             lags[t.value[0]] = max(lags.get(t.value[0], 0), t.value[1])
-    inputs = tuple(dict.fromkeys(name for _, name in names if name not in assigned))
+    inputs = _inputs(system, tuple(dict.fromkeys(name for _, name in names if name not in assigned)),
+                     {t.value[0] for t in signals if t.kind == "signal" and not t.value[1]}, signals)
     _check_parameters(system, terms, assigned, inputs)
     if not inputs and not lags:
         raise system.equations[0].place.error("a cell needs an input such as x[t] or a state such as h[t-1]")
@@ -48,6 +50,27 @@ def find_roles(system: System) -> Roles:
     _check_learned(system, states, lags)
     return Roles(inputs, states, outputs, tuple(n for n in assigned if n not in lags and n not in outputs), parameters,
                  lags, order)
+
+
+def _inputs(system: System, found: tuple[str, ...], read_now: set[str], signals: list[Term]) -> tuple[str, ...]:
+    """The names that no equation assigns, in the order declared; one that is read only at earlier steps must be declared."""
+    assigned = [e.name for e in system.equations]
+    for name in system.inputs:
+        if name not in found:
+            raise system.place("inputs").error(f"the input {name!r} is assigned by an equation" if name in assigned else
+                                               f"the input {name!r} is read by no equation")
+    if system.inputs:
+        missing = [n for n in found if n not in system.inputs]
+        reason, where = "is assigned by no equation and is not among the declared inputs", system.inputs
+    else:
+        missing = [n for n in found if n not in read_now]
+        reason, where = "is read only at earlier steps and assigned by no equation", found
+    if missing:
+        name = missing[0]
+        place = next(t.place for t in signals if name in (t.value, t.value[0]))
+        raise place.error(f"{name} {reason}; an input is declared by a line 'inputs: {', '.join(dict.fromkeys((*where, name)))}'"
+                          + nearest(name, [n for n in (*assigned, *where) if n != name]))
+    return system.inputs or found
 
 
 def _parameters(system: System, terms: list[Term]) -> tuple[str, ...]:

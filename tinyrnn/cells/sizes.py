@@ -1,6 +1,7 @@
 """Ranks and sizes of every quantity of a cell, inferred from its equations.
 
-A rank is 0 (one number), 1 (vector) or 2 (matrix), for one example.  Ranks come from a fixpoint from below; a
+A rank is 0 (one number), 1 (vector) or 2 (matrix), for one example.  Ranks come from a fixpoint from below: what stands
+to the left of `@` without anything known to be a vector is a matrix, with all its undeclared parameters; elsewhere a
 parameter without evidence is a vector.  A size is a sum of unknown sizes and a whole number, solved by unification:
 `W @ v` makes W a matrix [out, in]; elementwise operands share a size; concatenation adds sizes.
 """
@@ -31,6 +32,7 @@ class Ranks:
         self.table.update({("parameter", c): 0 for c, _ in system.constants})
         self.fixed = {*self.declared, *(c for c, _ in system.constants)}
         self.equations = tuple(order)  # sources before users: few rounds settle everything
+        self.constant = {e.name for e in self.equations if not _signals(e.term)}  # functions of parameters alone
         self._settle()
         for e in self.equations:
             self.table.setdefault(("signal", e.name), 1)
@@ -69,7 +71,7 @@ class Ranks:
                 return 1
             case "binary" if term.value == "@":
                 a, b = (self.up(x) for x in term.args)
-                if a is None and any(x.kind == "signal" for x in term.args[0].walk()):
+                if self.is_vector(term.args[0]) is None:
                     return None  # a vector or a matrix: what is known later decides
                 return {(2, 2): 2, (1, 1): 0, (1, 2): 1}.get((2 if a is None else a, 1 if b is None else b), 1)
             case "call" if term.value in REDUCTIONS:
@@ -77,30 +79,57 @@ class Ranks:
             case "call" if term.value == "outer":
                 return 2
             case "call" if term.value in ROWS:
-                return max(self.up(term.args[0]) or 0, 1)
+                found = self.up(term.args[0])
+                return None if found is None else max(found, 1)
         known = [r for r in map(self.up, term.args) if r is not None]
         if known and max(known) == 0 and len(known) < len(term.args):
             return None if any(a.kind == "number" for a in term.args) else 0
         return max(known, default=None)
+
+    def is_vector(self, term: Term) -> bool | None:
+        """Whether something in a term, other than a parameter of unknown rank, makes it a vector; None while a signal is open."""
+        match term.kind:
+            case "signal":
+                rank = self.table.get(("signal", term.value[0]))
+                return False if term.value[0] in self.constant else None if rank is None else rank == 1
+            case "parameter":
+                return self.declared.get(term.value) == 1
+            case "join":
+                return True
+            case "number" | "size" | "transpose":
+                return False
+            case "call" if term.value in REDUCTIONS or term.value == "outer":
+                return False
+            case "binary" if term.value == "@":
+                left, right = map(self.is_vector, term.args)
+                return None if left is None or right is None else left != right
+        found = [self.is_vector(a) for a in term.args]
+        return True if True in found else None if None in found else False
 
     def _down(self, term: Term, want: int | None) -> None:
         match term.kind:
             case "parameter":
                 if term.value not in self.fixed:
                     self._raise(("parameter", term.value), want)
+            case "signal":
+                if term.value[0] in self.constant:
+                    self._raise(("signal", term.value[0]), want)
             case "transpose":
                 self._raise(("parameter", term.value), 2)
             case "join":
                 self._each(term, None)
             case "binary" if term.value == "@":
-                self._down(term.args[0], 2 if term.args[0].kind == "parameter" else None)
-                self._down(term.args[1], 1 if self.up(term.args[1]) is None else None)
+                left, right = term.args
+                self._down(left, 2 if left.kind == "parameter" or self.is_vector(left) is False else None)
+                open_ = self.up(right) is None and self.is_vector(right) is not None
+                self._down(right, None if not open_ else 2 if want == 2 else 1)
             case "call" if term.value in REDUCTIONS:
                 self._each(term, self.up(term.args[0]))
             case "call" if term.value == "outer":
                 self._each(term, 1)
             case "call" if term.value in ROWS:
-                self._each(term, self.up(term))
+                known = self.up(term)
+                self._each(term, want if known is None else known)
             case _:
                 known = self.up(term)
                 self._each(term, known if want is None else want if known is None else max(known, want))
@@ -181,6 +210,7 @@ class Sizes:
 
     def __init__(self, system: System, ranks: Ranks, naming: Iterable[str]) -> None:
         self.ranks, self.unifier = ranks.table, Unifier()
+        self.given = ranks.fixed
         self.size: dict[Key, tuple[Size, ...]] = {k: tuple(self.unifier.new() for _ in range(r)) for k, r in self.ranks.items()}
         self.later: list[tuple[Size, Size, Term, Equation]] = []
         self.naming = list(naming)
@@ -271,10 +301,32 @@ class Sizes:
         a, b = self._of(left), self._of(right)
         if not a or not b:
             raise term.place.error("@ needs a matrix or a vector on both sides, one side is a number; use *")
-        if len(a) == 1 and right.kind in ("parameter", "transpose"):
-            raise term.place.error(f"a vector stands before a parameter: write {show(right)} @ {show(left)}")
+        if len(a) == 1 and not _signals(right) and (right.kind == "parameter" or self.undeclared(right)):
+            raise term.place.error(f"a vector stands before a parameter: write {show(right, 3)} @ {show(left, 3)}")
+        if len(a) == 1:
+            self._check_left(term)
         self._equal(a[-1], b[0], term)
         return (*a[:-1], *b[1:])
+
+    def undeclared(self, term: Term) -> list[str]:
+        """The parameters in a term whose sizes nobody has written."""
+        return [t.value for t in term.walk() if t.kind in ("parameter", "transpose") and t.value not in self.given]
+
+    def _check_left(self, term: Term) -> None:
+        """A parameter that makes a vector to the left of @ where a matrix may be meant."""
+        left, right = term.args
+        parts = left.args if left.kind == "join" else _factors(left) if left.value in ("*", "/") else ()
+        bare = [p for p in parts if not _signals(p) and self.undeclared(p)]
+        if not bare:
+            return
+        name, others = self.undeclared(bare[0])[0], [p for p in parts if p is not bare[0]]
+        if left.kind == "join":
+            meant = f"a matrix over joined vectors is one parameter, W @ {show(right, 3)}"
+        else:
+            meant = f"write {show(others[0], 3) if others else '...'} * ({show(bare[0], 3)} @ {show(right, 3)}) to scale a product"
+        size = self._text(self._of(right)[0])
+        raise term.place.error(f"{name} stands to the left of @ in {_cut(show(left))}, which is a vector: {meant}, or declare "
+                               f"'{name}: ({size},)' for the product of two vectors, which is a number")
 
     def _elementwise(self, term: Term) -> tuple[Size, ...]:
         found = [self._of(a) for a in term.args]
@@ -338,6 +390,31 @@ class Sizes:
     def symbolic(self, key: Key) -> tuple[str, ...]:
         """A shape as names: ("h", "h+x")."""
         return tuple(map(self._text, self.size[key]))
+
+
+def _signals(term: Term) -> bool:
+    return any(t.kind == "signal" for t in term.walk())
+
+
+def _factors(term: Term) -> list[Term]:
+    """The factors of a product: a, b, c of `a * b / c`."""
+    return [f for a in term.args for f in _factors(a)] if term.value in ("*", "/") else [term]
+
+
+def likely_gains(system: System, ranks: Mapping[Key, int]) -> list[str]:
+    """Parameters that became matrices only as factors to the left of `@`, although numbers are as likely by their names."""
+    terms = [t for e in system.equations for t in e.term.walk()]
+    declared = {d.name for d in system.declarations if d.sizes is not None}
+    products = [p for t in terms if t.value == "@" for p in t.args[0].walk() if p.value in ("*", "/")]
+    bare = Counter(f.value for p in products for f in p.args if f.kind == "parameter" and _beside_a_matrix(f, p))
+    uses = Counter(t.value for t in terms if t.kind in ("parameter", "transpose"))
+    return [p for p, n in bare.items()
+            if p[0].islower() and ranks["parameter", p] == 2 and p not in declared and uses[p] == n]
+
+
+def _beside_a_matrix(factor: Term, product: Term) -> bool:
+    """Whether something else than the factor itself and numbers stands in a product."""
+    return any(t.kind in ("parameter", "transpose", "signal") and t.value != factor.value for t in product.walk())
 
 
 def _rank(n: int) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from ..errors import EquationError
-from .equations import FUNCTIONS, Equation, System, Term, show_system
+from .equations import FUNCTIONS, MAX_NESTING, MAX_OPERATORS, Equation, System, Term, show_system
+from .mistakes import nearest
 
 
 class Symbol:
@@ -24,6 +29,9 @@ class Symbol:
         """The value k steps ago (a state itself means one step ago)."""
         if self.term.kind == "unknown":
             return self
+        if self.term.kind == "parameter":
+            raise EquationError(f"{self.term.value}.lag({k}): the function returns no {self.term.value!r}, so it is no state; "
+                                f"return it: {{{self.term.value!r}: ...}}")
         if self.term.kind != "signal" or k < 1:
             raise EquationError("lag(k) needs an input or a state, and k >= 1")
         return Symbol(Term("signal", (self.term.value[0], k)))
@@ -106,30 +114,69 @@ def as_term(value: Any) -> Term:
     """A symbol's term, or a Python number."""
     if isinstance(value, Symbol):
         return value.term
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return Term("number", float(value)) if value >= 0 else Term("negate", None, (Term("number", -float(value)),))
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        number = float(value)
+        if math.isnan(number):
+            return Term("number", math.nan)
+        return Term("number", number) if number >= 0 else Term("negate", None, (Term("number", -number),))
     raise EquationError(f"a cell's function met {type(value).__name__}; expected quantities of the cell and Python numbers")
 
 
 def equations_of(function: Callable[..., Mapping[str, Any]], inputs: Sequence[str], outputs: Sequence[str]) -> str:
     """The text of a cell whose step is a Python function.
 
-    Arguments named in `inputs` are inputs; arguments whose name is a key of the returned dict are states; all others
-    are parameters.
+    Arguments named in `inputs` are inputs; arguments whose name is a key of the returned dict are states; those with a
+    default are constants; all others are parameters.
     """
-    names = list(inspect.signature(function).parameters)
+    defaults = _arguments(function)
+    names = list(defaults)
     missing = [n for n in inputs if n not in names]
     if missing:
         raise EquationError(f"the function has no argument {missing[0]!r}; its arguments are {', '.join(names)}")
-    first = _run(function, {n: Symbol(Term("unknown", n)) for n in names})
+    given = {n: Symbol(Term("parameter", n)) if type(v) is float and math.isfinite(v) else v
+             for n, v in defaults.items() if v is not inspect.Parameter.empty and n not in inputs}
+    free = [n for n in names if n not in given]
+    first = _run(function, {n: Symbol(Term("unknown", n)) for n in free} | given)
     roles = {n: Term("signal", (n, 0)) if n in inputs else Term("signal", (n, 1)) if n in first else Term("parameter", n)
-             for n in names}
-    result = _run(function, {n: Symbol(t) for n, t in roles.items()})
-    equations = _share({n: as_term(v) for n, v in result.items()}, set(names))
-    return show_system(System(tuple(equations), outputs=tuple(outputs)))
+             for n in free}
+    result = _run(function, {n: Symbol(t) for n, t in roles.items()} | given)
+    terms = {n: as_term(v) for n, v in result.items()}
+    used = {t.value[0] if t.kind == "signal" else t.value for r in terms.values() for t in _each(r)}
+    _check_result(terms, free, used, inputs, outputs)
+    constants = tuple((n, defaults[n]) for n, v in given.items() if isinstance(v, Symbol) and n in used)
+    declared = tuple(inputs) if any(("signal", (n, 0)) not in {(t.kind, t.value) for r in terms.values() for t in _each(r)}
+                                    for n in inputs) else ()
+    equations = Sharing(terms, set(names)).equations
+    return show_system(System(tuple(equations), outputs=tuple(outputs), constants=constants, inputs=declared))
 
 
-def _run(function: Callable[..., Mapping[str, Any]], arguments: Mapping[str, Symbol]) -> Mapping[str, Any]:
+def _arguments(function: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments of a function and their defaults."""
+    arguments = inspect.signature(function).parameters
+    for p in arguments.values():
+        if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+            raise EquationError(f"the argument {p} of a cell's function has no name of its own; write each argument out")
+    return {n: p.default for n, p in arguments.items()}
+
+
+def _check_result(results: Mapping[str, Term], free: Sequence[str], used: set[Any], inputs: Sequence[str],
+                  outputs: Sequence[str]) -> None:
+    """Everything that is returned is a state, an output or read by another result, and every argument is read."""
+    inner = {id(t) for n, r in results.items() for t in _each(r) if t is not r}
+    for name, term in results.items():
+        if name in inputs:
+            raise EquationError(f"the function returns {name!r}, which is an input; call the result otherwise")
+        if name not in free and name not in outputs and id(term) not in inner:
+            raise EquationError(f"the function returns {name!r}, which is no argument and which no other result reads: a state is "
+                                f"an argument as well ({', '.join(n for n in free if n not in inputs)}), an output is named by "
+                                f"outputs=({name!r},){nearest(name, free)}")
+    for name in free:
+        if name not in used and name not in results:
+            raise EquationError(f"the argument {name!r} of the function is never read; a state that is computed must be returned: "
+                                f"{{{name!r}: ...}}")
+
+
+def _run(function: Callable[..., Mapping[str, Any]], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     result = function(**arguments)
     if not isinstance(result, Mapping) or not result:
         raise EquationError('a cell\'s function returns a dict of what it computes: {"h": ...}, '
@@ -137,32 +184,70 @@ def _run(function: Callable[..., Mapping[str, Any]], arguments: Mapping[str, Sym
     return result
 
 
-def _share(results: Mapping[str, Term], taken: set[str]) -> list[Equation]:
-    """Equations in which every expression that is used more than once has a name of its own."""
-    named = {id(t): n for n, t in reversed(list(results.items())) if t.args}
-    uses = _uses(results.values())
-    equations: list[Equation] = []
-    done: dict[int, Term] = {}
+def _each(root: Term) -> Iterator[Term]:
+    """Every term inside once, however often it is shared."""
+    entered: set[int] = set()
+    stack = [root]
+    while stack:
+        t = stack.pop()
+        if id(t) not in entered:
+            entered.add(id(t))
+            yield t
+            stack.extend(t.args)
 
-    def visit(t: Term) -> Term:
+
+DEEPEST, LONGEST = MAX_NESTING // 2, MAX_OPERATORS // 2
+
+
+class Sharing:
+    """Equations in which an expression has a name of its own where it is used more than once, or where the equation
+    would be deeper or longer than one may be.  What depends on parameters alone is written out wherever it is used: there
+    it shows whether it is a matrix."""
+
+    def __init__(self, results: Mapping[str, Term], taken: set[str]) -> None:
+        self.results, self.taken = results, taken | set(results)
+        self.named = {id(t): n for n, t in reversed(list(results.items())) if t.args}
+        self.uses = _uses(results.values())
+        self.equations: list[Equation] = []
+        self.done: dict[int, tuple[Term, int, int, bool]] = {}   # term, its depth, its length, whether it reads a signal
+        for name, term in results.items():
+            self._visit(term)
+            if self.named.get(id(term)) != name:
+                self.equations.append(Equation(name, self.done[id(term)][0]))
+
+    def _visit(self, root: Term) -> None:
+        stack = [(root, False)]
+        while stack:
+            t, ready = stack.pop()
+            if id(t) in self.done:
+                continue
+            if ready or not t.args:
+                self.done[id(t)] = self._built(t)
+            else:
+                stack += [(t, True), *((a, False) for a in reversed(t.args))]
+
+    def _built(self, t: Term) -> tuple[Term, int, int, bool]:
         if not t.args:
-            return t
-        if id(t) not in done:
-            inner = Term(t.kind, t.value, tuple(visit(a) for a in t.args))
-            name = named.get(id(t))
-            if name is None and uses[id(t)] > 1 and t.kind not in ("compare", "join", "negate"):
-                name = next(f"v{i}" for i in range(1, len(uses) + 2) if f"v{i}" not in taken and f"v{i}" not in results)
-                taken.add(name)
-            if name is not None:
-                equations.append(Equation(name, inner))
-            done[id(t)] = inner if name is None else Term("signal", (name, 0))
-        return done[id(t)]
+            return t, int(t.kind == "signal"), 2 * (t.kind == "signal"), t.kind == "signal"
+        parts = [self.done[id(a)] for a in t.args]
+        while sum(p[2] for p in parts) > LONGEST and any(p[2] > 2 and self._nameable(p) for p in parts):
+            k = max((k for k, p in enumerate(parts) if self._nameable(p)), key=lambda k: parts[k][2])
+            parts[k] = self.done[id(t.args[k])] = self._name(None, parts[k][0])
+        inner = replace(t, args=tuple(p[0] for p in parts))
+        found = (inner, 1 + max(p[1] for p in parts), 3 + len(parts) + sum(p[2] for p in parts), any(p[3] for p in parts))
+        name = self.named.get(id(t))
+        shared = self.uses[id(t)] > 1 and t.kind != "negate"
+        return self._name(name, inner) if name or (self._nameable(found) and (shared or found[1] > DEEPEST)) else found
 
-    for name, term in results.items():
-        seen = visit(term)
-        if named.get(id(term)) != name:
-            equations.append(Equation(name, seen))
-    return equations
+    def _nameable(self, part: tuple[Term, int, int, bool]) -> bool:
+        return part[3] and part[0].kind not in ("compare", "join")
+
+    def _name(self, name: str | None, term: Term) -> tuple[Term, int, int, bool]:
+        if name is None:
+            name = next(f"v{i}" for i in range(1, len(self.taken) + 2) if f"v{i}" not in self.taken)
+            self.taken.add(name)
+        self.equations.append(Equation(name, term))
+        return Term("signal", (name, 0)), 1, 2, True
 
 
 def _uses(roots: Iterable[Term]) -> Counter[int]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from .cell import Cell
-from .equations import Equation, Term, show, show_system
+from .equations import Equation, Term, fresh, show, show_system
 from .zoo import get
 
 _PRODUCT = re.compile(r"W_(\w+) @ (\w+\[t(?:-1)?\])")
@@ -58,37 +58,47 @@ def learned_start(cell: Cell) -> Cell:
     return Cell(starts + show_system(replace(cell.system, learned=())), cell.name)
 
 
-def zoned(state: str) -> str:
-    """The input that says how much of the old state zoneout keeps."""
-    return f"keep_{state}"
+@dataclass(frozen=True)
+class Noisy:
+    """A cell with noise in its equations, and the names of the masks that it reads as further inputs."""
+
+    cell: Cell
+    kept: dict[str, str]        # state -> the input that says how much of the old state zoneout keeps
+    masked: dict[str, str]      # state -> the input that multiplies it before its products
 
 
-def dropped(state: str) -> str:
-    """The input that multiplies a state before its products."""
-    return f"mask_{state}"
-
-
-def noisy(cell: Cell, zoneout: Iterable[str] = (), dropout: Iterable[str] = ()) -> Cell:
+def noisy(cell: Cell, zoneout: Iterable[str] = (), dropout: Iterable[str] = ()) -> Noisy:
     """The cell with zoneout on some states and dropout on others, their masks as further inputs.
 
         zoneout   h[t] = keep_h[t] * h[t-1] + (1 - keep_h[t]) * new_h[t] (Krueger et al., 2017): keep_h is 0 or 1 in
                   training and the rate itself in evaluation; other equations read new_h[t]
         dropout   W @ (mask_h[t] * h[t-1]) in every product (Gal & Ghahramani, 2016): one mask_h for all steps
 
+    A name that the cell has already is not taken: keep_h_1.
+
     >>> import tinyrnn as tr
-    >>> print(noisy(tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1])"), ["h"], ["h"]).text.strip())
+    >>> print(noisy(tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1])"), ["h"], ["h"]).cell.text.strip())
     outputs: h
     new_h[t] = tanh(W @ x[t] + U @ (mask_h[t] * h[t-1]))
     h[t] = keep_h[t] * h[t-1] + (1 - keep_h[t]) * new_h[t]
     """
-    zoneout, dropout = tuple(zoneout), frozenset(dropout)
-    edits: list[Equation] = []
-    for equation in cell.system.equations:
-        term = _rename(_masked(equation.term, dropout, False), {(s, 0): (f"new_{s}", 0) for s in zoneout})
-        edits.append(Equation(f"new_{equation.name}" if equation.name in zoneout else equation.name, term))
-    text = show_system(replace(cell.system, equations=tuple(edits), outputs=cell.outputs, header=()))
-    mixes = [f"{s}[t] = {zoned(s)}[t] * {s}[t-1] + (1 - {zoned(s)}[t]) * new_{s}[t]\n" for s in zoneout]
-    return Cell(text + "".join(mixes), cell.name)
+    taken = set(cell.system.names)
+    new, kept, masked = (_names(what, states, taken)
+                         for what, states in (("new", zoneout), ("keep", zoneout), ("mask", dropout)))
+    edits = [Equation(new.get(e.name, e.name), _rename(_masked(e.term, masked, False), new)) for e in cell.system.equations]
+    inputs = (*cell.inputs, *kept.values(), *masked.values()) if cell.system.inputs else ()
+    text = show_system(replace(cell.system, equations=tuple(edits), outputs=cell.outputs, inputs=inputs, header=()))
+    mixes = [f"{s}[t] = {k}[t] * {s}[t-1] + (1 - {k}[t]) * {new[s]}[t]\n" for s, k in kept.items()]
+    return Noisy(Cell(text + "".join(mixes), cell.name), kept, masked)
+
+
+def _names(what: str, states: Iterable[str], taken: set[str]) -> dict[str, str]:
+    """A name of its own for each state: `keep_h`."""
+    found = {}
+    for s in states:
+        found[s] = fresh(f"{what}_{s}", taken)
+        taken.add(found[s])
+    return found
 
 
 def in_products(cell: Cell) -> tuple[str, ...]:
@@ -102,17 +112,18 @@ def _edited(term: Term, edit: Callable[[Term], Term]) -> Term:
     return replace(term, args=tuple(edit(a) for a in term.args))
 
 
-def _masked(term: Term, names: frozenset[str], inside: bool) -> Term:
+def _masked(term: Term, names: Mapping[str, str], inside: bool) -> Term:
     """Past states inside products, multiplied by their masks."""
     if term.kind == "signal" and inside and term.value[1] and term.value[0] in names:
-        return Term("binary", "*", (Term("signal", (dropped(term.value[0]), 0)), term))
+        return Term("binary", "*", (Term("signal", (names[term.value[0]], 0)), term))
     if term.kind == "binary" and term.value == "@":
         left, right = term.args
         return replace(term, args=(_masked(left, names, inside), _masked(right, names, True)))
     return _edited(term, lambda a: _masked(a, names, inside))
 
 
-def _rename(term: Term, names: dict[tuple[str, int], tuple[str, int]]) -> Term:
-    if term.kind == "signal":
-        return replace(term, value=names.get(term.value, term.value))
+def _rename(term: Term, names: Mapping[str, str]) -> Term:
+    """What other equations read of this step by its new name."""
+    if term.kind == "signal" and not term.value[1]:
+        return replace(term, value=(names.get(term.value[0], term.value[0]), 0))
     return _edited(term, lambda a: _rename(a, names))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..cells import Cell
-from ..cells.variants import dropped, in_products, noisy, zoned
+from ..cells.variants import in_products, noisy
 from ..errors import ArgumentError
 from ..functional import astype, where
 from ..ir.node import Node
@@ -39,8 +39,9 @@ class Noise:
             raise ArgumentError(f"recurrent_dropout: no state of cell {cell.name} enters a product with a matrix")
         self.plain, self.dropout = cell, dropout
         self.rates = {s: p for s, p in rates.items() if p}
-        self.evaluated = noisy(cell, self.rates) if self.rates else cell
-        self.trained = noisy(cell, self.rates, masked) if masked else self.evaluated
+        self.noisy = noisy(cell, self.rates, masked)
+        self.evaluated = noisy(cell, self.rates).cell if self.rates else cell
+        self.trained = self.noisy.cell if masked else self.evaluated
 
     def scan(self, training: bool, remembered: Sequence[Node], inputs: Sequence[Node], weights: Mapping[str, Node],
              rng: np.random.Generator, *, steps: int, **options: Any) -> tuple[list[Node], dict[str, Node]]:
@@ -68,11 +69,11 @@ class Noise:
         for s, p in self.rates.items():
             like = state[s, 1]
             whole = (*time, *like.shape)
-            masks[zoned(s)] = astype(keep_mask(whole, p, rng), like.dtype).source() if training else full(p, whole, like.dtype)
-        for s in in_products(self.plain) if training and self.dropout else ():
+            masks[self.noisy.kept[s]] = astype(keep_mask(whole, p, rng), like.dtype).source() if training else full(p, whole, like.dtype)
+        for s in self.noisy.masked if training else ():
             like = state[s, 1]
             kept = where(keep_mask(like.shape, 1 - self.dropout, rng), 1 / (1 - self.dropout), 0.0)
-            masks[dropped(s)] = broadcast_to(astype(kept, like.dtype).source(), (*time, *like.shape))
+            masks[self.noisy.masked[s]] = broadcast_to(astype(kept, like.dtype).source(), (*time, *like.shape))
         return masks
 
     def _ordered(self, cell: Cell, state: Mapping[Slot, Node], inputs: Sequence[Node],
