@@ -10,15 +10,19 @@ _FUNCTIONS = {"sigmoid": r"\sigma", "tanh": r"\tanh", "exp": r"\exp", "log": r"\
 _OPERATORS = {"+": "+", "-": "-", "*": r"\odot", "@": r"\,", "<": "<", "<=": r"\le", ">": ">", ">=": r"\ge"}
 _LEVEL = {"+": 1, "-": 1, "*": 2, "@": 2, "<": 0, "<=": 0, ">": 0, ">=": 0}
 
+_COMMANDS = set("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma varsigma tau upsilon phi chi "
+                "psi omega digamma Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split())
+_ALIKE = dict(zip("ΑΕΗΙΟΥο", "AEHIOYo", strict=True))   # without an accent these are not taken as names
+_ACCENTS = {"\u0301": r"\acute", "\u0308": r"\ddot"}
+
 
 def name(text: str, step: str = "") -> str:
-    """`W_f` as W_{f}, `h_new` at t as h^{\\mathrm{new}}_{t}, a Greek letter as its command."""
-    stem, _, rest = text.partition("_")
-    primes = r"\prime" * (len(text) - len(text.rstrip("_")))
-    rest = rest.strip("_")
-    if not stem:
-        stem, rest = rest or "x", ""
-    body = _letters(stem)
+    """`W_f` as W_{f}, `h_new` at t as h^{\\mathrm{new}}_{t}, a Greek letter as its command; unlike names never look alike."""
+    plain = text.rstrip("_") or "_"
+    primes = r"\prime" * (len(text) - len(plain))
+    lead = len(plain) - len(plain.lstrip("_"))
+    stem, _, rest = plain[lead:].partition("_")
+    body = r"\_" * lead + (_letters(stem) if stem else "")
     below = _letters(rest.replace("_", ",")) if rest else ""
     if not step:
         return body + (f"_{{{below}}}" if below else "") + (f"^{{{primes}}}" if primes else "")
@@ -38,14 +42,19 @@ def _letters(text: str) -> str:
 
 
 def _letter(c: str) -> str:
+    """A letter as LaTeX has it: a command for a Greek one, an accent around it, and its name for what LaTeX lacks."""
     if c.isascii():
         return c
-    words = unicodedata.name(c, "GREEK SMALL LETTER X").split()
-    word = words[3].lower() if len(words) > 3 else "x"
-    command = {"omicron": "o", "lamda": r"\lambda", "final": r"\varsigma"}.get(word, f"\\{word}")
-    if words[1] == "CAPITAL":
-        command = "\\" + command[1:].capitalize() if command[1:].isalpha() else command
-    return command + "{}"
+    plain, *accents = unicodedata.normalize("NFD", c)
+    words = unicodedata.name(plain).replace("LAMDA", "LAMBDA").replace("FINAL SIGMA", "VARSIGMA").split()
+    words = [w.lower() for w in words if w not in ("GREEK", "CAPITAL", "SMALL", "LETTER", "SYMBOL", "WITH")]
+    name = "".join(words[:1]).capitalize() if plain.isupper() else "".join(words[:1])
+    known = len(words) == 1 and name in _COMMANDS
+    spelled = r"\mathit{" + r"\ ".join([name, *words[1:]]) + "}"
+    body = f"\\{name}{{}}" if known else _ALIKE.get(plain, spelled)
+    for mark in accents:
+        body = rf"{_ACCENTS[mark]}{{{body}}}"
+    return body
 
 
 def term(t: Term, level: int = 0) -> str:

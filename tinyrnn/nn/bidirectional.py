@@ -41,6 +41,10 @@ class Bidirectional(Module):
         self.forward, self.merge = layer, merge
         self.backward = layer.backwards(layer.rng if rng is None else rng)
 
+    @property
+    def joint_inputs(self) -> tuple[str, ...]:
+        return self.forward.joint_inputs
+
     def config(self) -> dict[str, Any]:
         return {"layer": describe(self.forward), "merge": self.merge}
 

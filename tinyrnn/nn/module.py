@@ -49,6 +49,11 @@ class Module:
     ends_time: bool = False  # whether the output has no time axis any more, so that lengths no longer apply
 
     @property
+    def joint_inputs(self) -> tuple[str, ...]:
+        """The names of several arrays that are one argument: a dict, or a tuple in this order."""
+        return ()
+
+    @property
     def training(self) -> bool:
         """Whether dropout is on; a compiled function that looks is traced anew when it changes."""
         trace = current()

@@ -31,7 +31,7 @@ class Recurrent(Module):
 
     `state` is a tuple in the order of `cell.states` (then delayed inputs); a state read k steps back is [B, k, ...],
     newest first.  Beyond a row's length y is zero and the state is that of its last valid step.  A cell with several
-    inputs takes a dict, one with several outputs returns one.
+    inputs takes a dict by name or a tuple in the order of `cell.inputs`, one with several outputs returns a dict.
 
     >>> import tinyrnn as tr
     >>> layer = tr.nn.Recurrent(tr.cells["mgu"], x=3, h=4, rng=0)
@@ -108,11 +108,25 @@ class Recurrent(Module):
     def _named(self, x: Any) -> Mapping[str, Any]:
         """Every input by its name."""
         if not isinstance(x, Mapping):
-            return dict.fromkeys(self.cell.inputs, x)
+            return self._by_order(x)
         if set(x) != set(self.cell.inputs):
             raise ArgumentError(f"cell {self.cell.name} has the inputs {', '.join(self.cell.inputs) or 'none'}; "
                                 f"got {', '.join(map(str, x))}")
         return x
+
+    def _by_order(self, x: Any) -> Mapping[str, Any]:
+        names = self.cell.inputs
+        if len(names) < 2:
+            return dict.fromkeys(names, x)
+        if not isinstance(x, tuple) or len(x) != len(names):
+            got = f"a tuple of {len(x)}" if isinstance(x, tuple) else f"one array of shape {show(np.shape(x))}"
+            raise ArgumentError(f"cell {self.cell.name} has the inputs {', '.join(names)}: give a dict, "
+                                f"{{{', '.join(f'{n!r}: ...' for n in names)}}}, or a tuple in this order; got {got}")
+        return dict(zip(names, x, strict=True))
+
+    @property
+    def joint_inputs(self) -> tuple[str, ...]:
+        return self.cell.inputs if len(self.cell.inputs) > 1 else ()
 
     def _single(self, named: Mapping[str, Any]) -> bool:
         """Whether the inputs are one sequence without batch axis."""

@@ -33,6 +33,10 @@ class Sequential(Module):
                                     "as Sequential(*layers), a function as Lambda(function)")
         self.layers = list(layers)
 
+    @property
+    def joint_inputs(self) -> tuple[str, ...]:
+        return self.layers[0].joint_inputs
+
     def config(self) -> dict[str, Any] | None:
         if any(config_of(layer) is None for layer in self.layers):
             return None
@@ -42,7 +46,7 @@ class Sequential(Module):
                  return_state: bool = False) -> Any:
         whole = lengths is None and mask is None
         if not whole and not self.reads_time_first():
-            arrays = x if hasattr(x, "dtype") or isinstance(x, dict) else np.asarray(x)
+            arrays = x if hasattr(x, "dtype") or isinstance(x, (dict, tuple)) else np.asarray(x)
             x = map_tree(lambda t: _blanked(t, lengths, mask), arrays)
         after, time_first = [], False
         for layer, own in zip(self.layers, self._states(state), strict=True):
@@ -61,9 +65,10 @@ class Sequential(Module):
         if layer.ends_time and time_first:
             raise ArgumentError(f"{type(layer).__name__} pools [B, T, ...], but a layer before it has batch_first=False or "
                                 "time_major=True")
-        if isinstance(x, tuple):
-            raise ArgumentError(f"{type(layer).__name__} got several outputs of the layer before it; choose a way to merge "
-                                "them")
+        if isinstance(x, (tuple, dict)) and not layer.joint_inputs:
+            which = f" ({', '.join(x)})" if isinstance(x, dict) else ""
+            raise ArgumentError(f"{type(layer).__name__} takes one tensor and got {len(x)}{which}; merge them, or choose one by a "
+                                "Lambda between the layers")
         known = takes(layer)
         y = layer(x, **marks, **{k: v for k, v in (("state", state), ("return_state", True)) if k in known})
         return y if isinstance(y, tuple) else (y, None)

@@ -56,9 +56,9 @@ def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optim
         raise ArgumentError("fit needs targets y; for a sequence model of its own input shift it: fit(x[:, :-1], x[:, 1:])")
     task = Task(model, loss, metrics, backend, optimizer, accumulate=accumulate, streams=tbptt is not None,
                 ignore_index=ignore_index)
-    batches = Batches(Data(x, y, lengths, mask), batch_size, task.timed_of, bucket=bucket, tbptt=tbptt,
+    batches = Batches(data_for(model, x, y, lengths, mask), batch_size, task.timed_of, bucket=bucket, tbptt=tbptt,
                       ignore_index=ignore_index)
-    held = None if validation is None else Batches(_held(validation), batch_size, task.timed_of, tbptt=tbptt,
+    held = None if validation is None else Batches(_held(model, validation), batch_size, task.timed_of, tbptt=tbptt,
                                                         ignore_index=ignore_index)
     run = Run(task, batches, optimizer, rng, tbptt is None if shuffle is None else shuffle, accumulate, callbacks, held,
               None if resume is None else Path(resume), save_every)
@@ -71,11 +71,19 @@ def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optim
         run.release()
 
 
-def _held(validation: Sequence[Any]) -> Data:
+def data_for(model: Any, x: Any, y: Any, lengths: Any = None, mask: Any = None) -> Data:
+    """Data as a model takes them: a tuple for a cell of several inputs goes by their names."""
+    names = getattr(model, "joint_inputs", ())
+    if isinstance(x, tuple) and len(x) == len(names):
+        x = dict(zip(names, x, strict=True))
+    return Data(x, y, lengths, mask)
+
+
+def _held(model: Any, validation: Sequence[Any]) -> Data:
     if not isinstance(validation, (tuple, list)) or not 2 <= len(validation) <= 4:
         parts = len(validation) if isinstance(validation, (tuple, list)) else type(validation).__name__
         raise ArgumentError(f"validation is (x, y), (x, y, lengths) or (x, y, None, mask), got {parts} parts")
-    return Data(*validation)
+    return data_for(model, *validation)
 
 
 def evaluate(model: Any, x: Any, y: Any, *, loss: str | Loss | None = None, metrics: Sequence[str | Loss | Metric] = (),
@@ -89,7 +97,7 @@ def evaluate(model: Any, x: Any, y: Any, *, loss: str | Loss | None = None, metr
         raise ArgumentError("evaluate: this model was not fitted yet, so give loss=, for example loss='cross_entropy'")
     task = Task(model, chosen, metrics or fitted[1], backend, streams=tbptt is not None, ignore_index=ignore_index)
     with evaluating(model):
-        return score(task, Batches(Data(x, y, lengths, mask), batch_size, task.timed_of, tbptt=tbptt,
+        return score(task, Batches(data_for(model, x, y, lengths, mask), batch_size, task.timed_of, tbptt=tbptt,
                                    ignore_index=ignore_index))
 
 
@@ -98,7 +106,7 @@ def predict(model: Any, x: Any, *, lengths: Any = None, mask: Any = None, batch_
     def output(x: Any, lengths: Any = None, mask: Any = None) -> dict[str, Any]:
         return {"y": call(model, x, lengths, mask, None, False)[0]}
 
-    program, data = Program(output, backend), Data(x, None, lengths, mask)
+    program, data = Program(output, backend), data_for(model, x, None, lengths, mask)
     batches = Batches(data, batch_size)
     with evaluating(model):
         return np.concatenate([program(**whole_rows(data, piece))["y"] for piece in batches.pieces()])
