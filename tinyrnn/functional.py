@@ -23,7 +23,7 @@ from .passes import derivatives
 from .shapes import show
 from .tensor import Tensor, TensorLike, as_tensor, operand
 from .tracing import current
-from .trees import flatten, map_tree
+from .trees import flatten, leaves_like, map_tree
 
 Axis = int | Iterable[int] | None
 
@@ -496,7 +496,8 @@ def scan(fn: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, *
          reverse: bool = False, steps: int | None = None) -> tuple[Any, Any]:
     """Run `fn(state, x) -> (state, y)` over the first axis of xs; returns the last state and all y, stacked.
 
-    State, x and y are tensors or lists, tuples and dicts of them.  `lengths` (one whole number per row of the batch)
+    State, x and y are tensors or lists, tuples and dicts of them; a new state has the keys and the nesting of the one
+    before.  `lengths` (one whole number per row of the batch)
     or `mask` (bool [T, B]) hold the state and zero the output beyond each row's end; `reverse` visits T..1.
 
     >>> import tinyrnn as tr
@@ -512,9 +513,7 @@ def scan(fn: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, *
         result = fn(state_form([Tensor(n) for n in s]), slice_form([Tensor(n) for n in x]))
         if not isinstance(result, tuple) or len(result) != 2:
             raise ArgumentError("a scan's function returns a pair: (new state, output)")
-        new = flatten(result[0])[0]
-        if len(new) != len(s):
-            raise ArgumentError(f"the state has {len(s)} tensors before a step and {len(new)} after it")
+        new = leaves_like(result[0], init, "the state after a step")
         outs, form = flatten(result[1])
         output_form.append(form)
         return [as_tensor(t).source() for t in new], [as_tensor(t).source() for t in outs]

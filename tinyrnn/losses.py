@@ -18,14 +18,17 @@ from .functional import (
     pick,
     reshape,
     softplus,
+    stop_gradient,
     transpose,
     where,
 )
 from .functional import sum as total
+from .ir.ops.elementwise import scale
 from .ir.ops.leaves import full
 from .shapes import show
 from .tensor import Tensor, as_tensor
 
+STEEP = 1e12
 REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -45,10 +48,11 @@ def reduce(values: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
         return values
     if reduction == "sum":
         return total(values)
+    wide = astype(values, np.float32) if values.dtype == np.float16 else values
     if mask is None:
-        return total(values) / max(values.size, 1)
-    count = total(astype(mask, values.dtype))
-    return total(values) / where(count > 0, count, Tensor(full(1, (), values.dtype)))
+        return astype(total(wide) / max(values.size, 1), values.dtype)
+    count = total(astype(mask, np.int64))
+    return astype(total(wide) / astype(where(count > 0, count, 1), wide.dtype), values.dtype)
 
 
 def _scored(name: str, scores: Any, target: Any, axis: int, mask: Any,
@@ -90,7 +94,7 @@ def _surprise(logs: Tensor, wanted: Tensor, keep: Tensor | None, weight: Any, sm
     if reduction != "mean":
         return reduce(loss, keep, reduction)
     total_weight = reduce(each, keep, "sum")
-    return reduce(loss, keep, "sum") / where(total_weight > 0, total_weight, 1.0)
+    return reduce(loss, keep, "sum") / where(total_weight != 0, total_weight, 1.0)
 
 
 def cross_entropy(logits: Any, target: Any, axis: int = -1, *, mask: Any = None, ignore_index: int | None = None,
@@ -155,7 +159,8 @@ def mse(output: Any, target: Any, *, mask: Any = None, reduction: str = "mean") 
 def bce(output: Any, target: Any, *, mask: Any = None, reduction: str = "mean") -> Tensor:
     """Binary cross entropy of probabilities, `-(t log p + (1 - t) log(1 - p))`, each logarithm at least -100.
 
-    Prefer `bce_with_logits`, which keeps its precision where p is near 0 or 1.
+    Where a logarithm is cut off its slope is 1e12, so that a saturated probability is pushed back.  Prefer `bce_with_logits`,
+    which keeps its precision where p is near 0 or 1.
 
     >>> import tinyrnn as tr
     >>> float(tr.nn.bce([0.5, 0.0], [1.0, 0.0]))
@@ -167,9 +172,9 @@ def bce(output: Any, target: Any, *, mask: Any = None, reduction: str = "mean") 
 
 
 def _bounded_log(p: Tensor) -> Tensor:
-    """`max(log p, -100)`, with slope 0 below; NaN stays NaN."""
-    small = p < exp(as_tensor(-100.0, p.dtype))
-    return where(small & (p >= 0), -100.0, log(where(small & (p >= 0), 1.0, p)))
+    """`max(log p, -100)`, with the slope 1e12 below; NaN stays NaN."""
+    small = (p < exp(as_tensor(-100.0, p.dtype))) & (p >= 0)
+    return where(small, -100.0 + STEEP * (p - stop_gradient(p)), log(where(small, 1.0, p)))
 
 
 def bce_with_logits(logits: Any, target: Any, *, pos_weight: float | None = None, mask: Any = None,
@@ -182,5 +187,10 @@ def bce_with_logits(logits: Any, target: Any, *, pos_weight: float | None = None
     """
     z, t, keep = paired("bce_with_logits", logits, target, mask)
     z = z if keep is None else where(keep, z, 0.0)
-    weight = 1.0 if pos_weight is None else 1 + (pos_weight - 1) * t
-    return reduce((1 - t) * z + weight * softplus(-z), keep, reduction)
+    positive = t if pos_weight is None else pos_weight * t
+    return reduce(_share(positive, softplus(-z)) + _share(1 - t, softplus(z)), keep, reduction)
+
+
+def _share(weight: Tensor, loss: Tensor) -> Tensor:
+    """`weight * loss`, and 0 where the weight is 0 even if the loss is infinite."""
+    return Tensor(scale(weight.source(), loss.source()))

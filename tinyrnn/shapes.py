@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -50,11 +50,12 @@ def axis(index: int, rank: int) -> int:
 
 
 def axes(which: int | Iterable[int] | None, rank: int) -> tuple[int, ...]:
-    """Axes sorted and counted from the front; None means all of them."""
+    """Axes sorted and counted from the front; None means all of them; a number may be reduced over an axis 0 of its own."""
     if which is None:
         return tuple(range(rank))
     try:
-        listed = [axis(operator.index(i), rank) for i in ([which] if isinstance(which, int) else which)]
+        listed = [operator.index(i) for i in ([which] if isinstance(which, int) else which)]
+        listed = [] if not rank and listed in ([0], [-1]) else [axis(i, rank) for i in listed]
     except TypeError:
         raise ArgumentError(f"axis={which!r}: expected a whole number, several of them, or None") from None
     if len(set(listed)) != len(listed):
@@ -98,6 +99,20 @@ def einsum(spec: str, *shapes: Shape) -> Shape:
             if sizes.setdefault(letter, n) != n:
                 raise ShapeError(f"einsum {spec!r}: {letter!r} is {sizes[letter]} and {n}")
     return tuple(sizes[letter] for letter in output)
+
+
+def einsum_sizes(spec: str, letters: Sequence[str], shapes: Sequence[Shape], stretched: str) -> dict[str, int]:
+    """The size of every letter; axes of size 1 stretch where they belong to `...`."""
+    sizes: dict[str, int] = {}
+    for part, shape in zip(letters, shapes, strict=True):
+        if len(part) != len(shape):
+            raise ShapeError(f"einsum {spec!r}: operand {part!r} has shape {show(shape)}")
+        for letter, n in zip(part, shape, strict=True):
+            known = sizes.get(letter, n)
+            if known != n and not (letter in stretched and 1 in (known, n)):
+                raise ShapeError(f"einsum {spec!r}: {letter!r} is {known} and {n}")
+            sizes[letter] = n if known == 1 else known
+    return sizes
 
 
 Part = tuple[int, int, int]  # start, number of entries, step

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .errors import ArgumentError
+
 
 def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     """The leaves of a nested structure, and how to put new leaves into the same structure."""
@@ -28,6 +30,38 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
 
         return [leaf for p in parts for leaf in p[0]], rebuild
     return [tree], lambda new: new[0]
+
+
+def leaves_like(tree: Any, like: Any, what: str) -> list[Any]:
+    """The leaves of a structure in the order of another one, entries of dicts by their keys; another nesting, number of
+    parts or set of keys is refused."""
+    if _kind(tree) != _kind(like):
+        raise ArgumentError(f"{what} is {described(tree)}, expected {described(like)} as before")
+    if isinstance(like, Mapping):
+        return [leaf for k in like for leaf in leaves_like(tree[k], like[k], f"{what}[{k!r}]")]
+    if _kind(like) is not None:
+        pairs = enumerate(zip(tree, like, strict=True))
+        return [leaf for i, (t, part) in pairs for leaf in leaves_like(t, part, f"{what}[{i}]")]
+    return [tree] if like is not None else []
+
+
+def _kind(tree: Any) -> Any:
+    """What two structures must share: the keys of a dict, the length of a list or tuple; None for a leaf."""
+    if isinstance(tree, Mapping):
+        return frozenset(tree)
+    if isinstance(tree, (tuple, list)) and not (isinstance(tree, list) and is_array(tree)):
+        return isinstance(tree, tuple), len(tree)
+    return () if tree is None else None
+
+
+def described(tree: Any) -> str:
+    """A structure without its leaves: `{'h': ., 'c': (., .)}`."""
+    if isinstance(tree, Mapping):
+        return "{" + ", ".join(f"{k!r}: {described(v)}" for k, v in tree.items()) + "}"
+    if _kind(tree) in (None, ()):
+        return "None" if tree is None else "."
+    parts = ", ".join(map(described, tree))
+    return f"[{parts}]" if isinstance(tree, list) else f"({parts}{',' * (len(tree) == 1)})"
 
 
 def is_array(tree: Any) -> bool:

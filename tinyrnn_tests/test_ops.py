@@ -39,6 +39,7 @@ CASES = {
     "expm1": (lambda x: e.expm1(x), X, {}),
     "log": (lambda x: e.log(x), X, POSITIVE),
     "log1p": (lambda x: e.log1p(x), X, POSITIVE),
+    "log_or_zero": (lambda x: e.log_or_zero(x), X, POSITIVE),
     "sqrt": (lambda x: e.sqrt(x), X, POSITIVE),
     "sin": (lambda x: e.sin(x), X, {}),
     "cos": (lambda x: e.cos(x), X, {}),

@@ -119,15 +119,22 @@ def _gather(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
                  (width, table.shape[0]), count, (0, 1, width), 1, 0, f"{y} = {table}[{index}]")]
 
 
+MANY, SHARED = 2**16, 8
+"""A scatter of so many rows, or of so many for each row of its result, adds up in float64: the result is small beside them."""
+
+
 def _scatter(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
     x, index = src
     count, width = prod(index.shape), prod(y.shape[1:])
-    scope.copy(scope.planner.number(0, y.dtype).broadcast(y.shape), y)
+    many = y.dtype == np.float32 and (count >= MANY or count >= SHARED * y.shape[0])
+    total = scope.planner.temporary(y.shape, np.dtype(np.float64)) if many else y
+    scope.copy(scope.planner.number(0, total.dtype).broadcast(y.shape), total)
     check = _check(index, y.shape[0], scope)
     if not y.shape[0]:
         return check
-    return [*check, Call("scatter", (x.dtype.str, index.dtype.str), (x, index, y), frozenset([2]), (width, y.shape[0], count),
-                         1, (0, 0, 0), 0, count * width, f"{y}[{index}] += {x}")]
+    add = Call("scatter", (x.dtype.str, index.dtype.str, total.dtype.str), (x, index, total), frozenset([2]),
+               (width, y.shape[0], count), 1, (0, 0, 0), 0, count * width, f"{total}[{index}] += {x}")
+    return [*check, add, *([copy(total, y)] if many else [])]
 
 
 def _pick(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:

@@ -298,7 +298,7 @@ def _gather(frame: _Frame, n: int) -> None:
 
 def _scatter(frame: _Frame, n: int) -> None:
     width, rows, count = frame.sizes
-    frame.takes(frame.call.key[0], frame.call.key[1], frame.call.key[0])
+    frame.takes(*frame.call.key)
     _among_zeros(frame, 2, VALUE_NUMBERS.scatter_add(frame.read(0, (count, width)), frame.read(1, (count,)), rows))
 
 

@@ -103,9 +103,8 @@ class RowProgram:
 
     @property
     def lanes_dtype(self) -> np.dtype[Any]:
-        """The widest floating type that is computed with (or the widest type at all): it sets the number of lanes."""
-        found = [np.dtype(d) for d in (*(x.dtype for x in self.loads), *(s.dtype for s in self.steps),
-                                       *(s.dtype for s in self.stores))]
+        """The widest floating type in memory (or the widest type at all): it sets the number of lanes."""
+        found = [np.dtype(d) for d in (*(x.dtype for x in self.loads), *(s.dtype for s in self.stores))]
         floats = [d for d in found if d.kind == "f"]
         return max(floats or found, key=lambda d: d.itemsize)
 
@@ -227,6 +226,17 @@ def _space(outs: Sequence[Node]) -> Shape:
 
 def _reduction(n: Node) -> str:
     return "amax" if n.op is AMAX else "amin" if n.op is AMIN else "sum"
+
+
+def summed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which numbers are added up, before the sum is rounded once: an error that grows with their number would
+    be seen in float32 and below."""
+    return np.dtype(np.float64) if dtype.kind == "f" else dtype
+
+
+def reduced_in(step: Step) -> np.dtype[Any]:
+    """The dtype of a reduction on its way."""
+    return summed_in(np.dtype(step.dtype)) if step.op == "sum" else np.dtype(step.dtype)
 
 
 def access(view: View, level: Level) -> Access:

@@ -57,8 +57,8 @@ class Cell:
         self.ranks = ranks.table
         for p in likely_gains(self.system, self.ranks):
             size = ", ".join(self._sizes.symbolic(("parameter", p)))
-            warnings.warn(f"cell {name}: {p} is read as a matrix, since it stands to the left of @; declare '{p}: scalar' if it "
-                          f"is a gain, or '{p}: ({size})' if it is a matrix", stacklevel=2)
+            warnings.warn(f"cell {name}: {p} is read as a matrix, since it stands to the left of @; declare '{p}: scalar' if "
+                          f"it is a gain, or '{p}: ({size})' if it is a matrix", stacklevel=2)
         self.inputs, self.states, self.outputs, self.gates = r.inputs, r.states, r.outputs, r.gates
         self.constants = dict(self.system.constants)
         self.fixed = tuple(d.name for d in self.system.declarations if d.fixed)

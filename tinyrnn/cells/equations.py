@@ -8,7 +8,8 @@
     inputs: x, u                what the cell reads, in this order (needed only for an input that no equation reads at t)
     outputs: h, y               which quantities the cell hands out
 
-An equation may go on over several lines inside brackets.  The text is limited, tokenised and only then given to `ast`, whose tree is read through an allowlist.
+An equation may go on over several lines inside brackets.  The text is limited, tokenised and only then given to `ast`,
+whose tree is read through an allowlist.
 """
 
 from __future__ import annotations
@@ -350,8 +351,8 @@ class _Line:
             raise self.at(0).error(f"the equation is too deep or too large ({type(error).__name__})") from None
         statement = tree.body[0]
         if len(tree.body) != 1 or not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
-            raise self.error("expected one equation a line: name[t] = expression (inside brackets it may go on in the next line)",
-                             tree.body[-1])
+            raise self.error("expected one equation a line: name[t] = expression (inside brackets it may go on in the "
+                             "next line)", tree.body[-1])
         return statement.targets[0], statement.value
 
     def _limit(self) -> None:
@@ -442,8 +443,8 @@ class _Line:
 
     def _call(self, name: str, args: list[ast.expr], node: ast.Call, place: Place) -> Term:
         if name not in FUNCTIONS:
-            raise self.error(f"there is no function {name!r}; the functions are {', '.join(FUNCTIONS)}{nearest(name, FUNCTIONS)}",
-                             node)
+            raise self.error(f"there is no function {name!r}; the functions are {', '.join(FUNCTIONS)}"
+                             + nearest(name, FUNCTIONS), node)
         if len(args) != FUNCTIONS[name]:
             raise self.error(f"{name} takes {FUNCTIONS[name]} argument{'s' * (FUNCTIONS[name] > 1)}, got {len(args)}", node)
         if name == "where":
@@ -471,8 +472,8 @@ def _is_number(term: Term) -> bool:
 
 _WORDS = {"Attribute": "an attribute (only .T of a parameter is known)", "Compare": "a comparison outside where(...)",
           "JoinedStr": "an f-string", "Constant": "this constant", "NamedExpr": "an assignment inside",
-          "Subscript": "this index", "List": "an empty list", "Call": "a call of what is no function (is * or @ missing?)", "Starred": "a star",
-          "BinOp": "this operator", "UnaryOp": "this operator"}
+          "Subscript": "this index", "List": "an empty list", "Call": "a call of what is no function (is * or @ missing?)",
+          "Starred": "a star", "BinOp": "this operator", "UnaryOp": "this operator"}
 
 
 def _described(node: ast.expr) -> str:

@@ -10,14 +10,14 @@ _FUNCTIONS = {"sigmoid": r"\sigma", "tanh": r"\tanh", "exp": r"\exp", "log": r"\
 _OPERATORS = {"+": "+", "-": "-", "*": r"\odot", "@": r"\,", "<": "<", "<=": r"\le", ">": ">", ">=": r"\ge"}
 _LEVEL = {"+": 1, "-": 1, "*": 2, "@": 2, "<": 0, "<=": 0, ">": 0, ">=": 0}
 
-_COMMANDS = set("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma varsigma tau upsilon phi chi "
-                "psi omega digamma Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split())
+_COMMANDS = set("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma varsigma tau upsilon phi "
+                "chi psi omega digamma Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split())
 _ALIKE = dict(zip("ΑΕΗΙΟΥο", "AEHIOYo", strict=True))   # without an accent these are not taken as names
 _ACCENTS = {"\u0301": r"\acute", "\u0308": r"\ddot"}
 
 
 def name(text: str, step: str = "") -> str:
-    """`W_f` as W_{f}, `h_new` at t as h^{\\mathrm{new}}_{t}, a Greek letter as its command; unlike names never look alike."""
+    """`W_f` as W_{f}, `h_new` at t as h^{\\mathrm{new}}_{t}, a Greek letter as its command; unlike names look unlike."""
     plain = text.rstrip("_") or "_"
     primes = r"\prime" * (len(text) - len(plain))
     lead = len(plain) - len(plain.lstrip("_"))
@@ -45,7 +45,8 @@ def _letter(c: str) -> str:
     """A letter as LaTeX has it: a command for a Greek one, an accent around it, and its name for what LaTeX lacks."""
     if c.isascii():
         return c
-    plain, *accents = unicodedata.normalize("NFD", c)
+    parts = unicodedata.normalize("NFD", c)
+    plain, accents = parts[0], parts[1:]
     words = unicodedata.name(plain).replace("LAMDA", "LAMBDA").replace("FINAL SIGMA", "VARSIGMA").split()
     words = [w.lower() for w in words if w not in ("GREEK", "CAPITAL", "SMALL", "LETTER", "SYMBOL", "WITH")]
     name = "".join(words[:1]).capitalize() if plain.isupper() else "".join(words[:1])

@@ -6,6 +6,7 @@ import keyword
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import pairwise
 
 _TOKEN = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[^\W\d]\w*|\s+|.", re.DOTALL)
 _REMEDIES = {"if": "write where(a[t] < b[t], then, otherwise)", "else": "write where(a[t] < b[t], then, otherwise)",
@@ -32,15 +33,15 @@ def word_of_python(text: str) -> tuple[int, str] | None:
 def what_is_wrong(text: str, column: int, message: str) -> tuple[int, str]:
     """Column and words for a syntax error; Python's own message where nothing better is known."""
     tokens = [(m.start(), m[0]) for m in _TOKEN.finditer(text) if not m[0].isspace()]
-    for (_, left), (at, right) in zip(tokens, tokens[1:], strict=False):
+    for (_, left), (at, right) in pairwise(tokens):
         if (_ends(left) and _begins(right)) or (_is_operand(left) and right == "(" and left[0].isdigit()):
             return at, (f"an operator is missing between {left} and {right}: @ multiplies a matrix and a vector, "
                         "* multiplies entry by entry")
     if text.rstrip().endswith("\\"):
         return len(text.rstrip()) - 1, "an equation ends with its line; inside brackets it may go on: h[t] = (... + ...)"
     if tokens and tokens[-1][1] in "+-*/@,=":
-        return tokens[-1][0], (f"the line ends with {tokens[-1][1]!r}; an equation stands on one line, and inside brackets it may go "
-                               "on: h[t] = (... + ...)")
+        return tokens[-1][0], (f"the line ends with {tokens[-1][1]!r}; an equation stands on one line, and inside brackets it may "
+                               "go on: h[t] = (... + ...)")
     return min(max(column, 0), len(text)), f"this is not an equation: {message}"
 
 

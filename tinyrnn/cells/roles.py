@@ -68,7 +68,8 @@ def _inputs(system: System, found: tuple[str, ...], read_now: set[str], signals:
     if missing:
         name = missing[0]
         place = next(t.place for t in signals if name in (t.value, t.value[0]))
-        raise place.error(f"{name} {reason}; an input is declared by a line 'inputs: {', '.join(dict.fromkeys((*where, name)))}'"
+        line = f"inputs: {', '.join(dict.fromkeys((*where, name)))}"
+        raise place.error(f"{name} {reason}; an input is declared by a line '{line}'"
                           + nearest(name, [n for n in (*assigned, *where) if n != name]))
     return system.inputs or found
 

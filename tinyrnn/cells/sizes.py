@@ -87,7 +87,7 @@ class Ranks:
         return max(known, default=None)
 
     def is_vector(self, term: Term) -> bool | None:
-        """Whether something in a term, other than a parameter of unknown rank, makes it a vector; None while a signal is open."""
+        """Whether something in a term, other than a parameter of unknown rank, makes it a vector; None while that is open."""
         match term.kind:
             case "signal":
                 rank = self.table.get(("signal", term.value[0]))
@@ -323,7 +323,8 @@ class Sizes:
         if left.kind == "join":
             meant = f"a matrix over joined vectors is one parameter, W @ {show(right, 3)}"
         else:
-            meant = f"write {show(others[0], 3) if others else '...'} * ({show(bare[0], 3)} @ {show(right, 3)}) to scale a product"
+            other = show(others[0], 3) if others else "..."
+            meant = f"write {other} * ({show(bare[0], 3)} @ {show(right, 3)}) to scale a product"
         size = self._text(self._of(right)[0])
         raise term.place.error(f"{name} stands to the left of @ in {_cut(show(left))}, which is a vector: {meant}, or declare "
                                f"'{name}: ({size},)' for the product of two vectors, which is a number")

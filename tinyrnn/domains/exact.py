@@ -259,6 +259,10 @@ class Exact(Domain):
     def log1p(self, x: Element) -> Element:
         return self.function("log", 1 + x)
 
+    def log_or_zero(self, x: Element) -> Element:
+        """Its own value at 0 is a convention, as that of `scale`: no free element is 0."""
+        return self.function("log", x)
+
     def power(self, a: Any, b: Any) -> Element:
         """a^b with d(a^b) = b a^(b-1) da + a^b log a db.
 

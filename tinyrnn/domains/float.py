@@ -29,6 +29,9 @@ def whole(x: Any, dtype: np.dtype[Any]) -> Any:
     return np.where(low, wide.dtype.type(wide.min), np.where(high, wide.dtype.type(wide.max), inside)).astype(dtype)
 
 
+WIDE_SUMS = {np.dtype(np.float16): np.float32, np.dtype(np.float32): np.float64}
+
+
 class Float(Domain):
     """float32, float64, complex128, integers and bool, as NumPy computes them."""
 
@@ -84,7 +87,10 @@ class Float(Domain):
         return np.clip(x, float(low), float(high))
 
     def sum(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-        return np.sum(x, axis=axes, keepdims=keepdims)
+        """Narrow floats are added in a wider type and rounded once: NumPy adds rows one after the other."""
+        wide = WIDE_SUMS.get(x.dtype)
+        return np.sum(x, axis=axes, keepdims=keepdims) if wide is None else np.asarray(
+            np.sum(x, axis=axes, keepdims=keepdims, dtype=wide), x.dtype)
 
     def einsum(self, *x: Any) -> Any:
         return np.einsum(x[-1], *x[:-1])
@@ -99,7 +105,8 @@ class Float(Domain):
         return np.argmax(x, axis=axis)
 
     def cumsum(self, x: Any, axis: int) -> Any:
-        return np.cumsum(x, axis=axis)
+        wide = WIDE_SUMS.get(x.dtype)
+        return np.cumsum(x, axis=axis) if wide is None else np.cumsum(x, axis=axis, dtype=wide).astype(x.dtype)
 
     def gather(self, table: Any, index: Any) -> Any:
         return table[indices(index, len(table), "an axis")]
@@ -113,7 +120,7 @@ class Float(Domain):
             order = np.argsort(index, axis=None, kind="stable")
             ranked = index.reshape(-1)[order]
             starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-            out[ranked[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+            out[ranked[starts]] = np.add.reduceat(rows[order], starts, axis=0, dtype=WIDE_SUMS.get(rows.dtype))
         return out.reshape(n, *x.shape[index.ndim :])
 
     def pick(self, x: Any, index: Any) -> Any:

@@ -49,7 +49,7 @@ def tags_of(value: Any) -> Tags:
 
 
 MOVES = frozenset("reshape transpose broadcast_to slice place take put concat stack tag".split())
-SAME = frozenset("neg astype stop_gradient tanh sin expm1 log1p sqrt relu abs sign".split())  # f(0) = 0
+SAME = frozenset("neg astype stop_gradient tanh sin expm1 log1p log_or_zero sqrt relu abs sign".split())  # f(0) = 0
 
 
 class Padding(Domain):

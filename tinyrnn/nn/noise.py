@@ -69,7 +69,8 @@ class Noise:
         for s, p in self.rates.items():
             like = state[s, 1]
             whole = (*time, *like.shape)
-            masks[self.noisy.kept[s]] = astype(keep_mask(whole, p, rng), like.dtype).source() if training else full(p, whole, like.dtype)
+            drawn = astype(keep_mask(whole, p, rng), like.dtype).source() if training else full(p, whole, like.dtype)
+            masks[self.noisy.kept[s]] = drawn
         for s in self.noisy.masked if training else ():
             like = state[s, 1]
             kept = where(keep_mask(like.shape, 1 - self.dropout, rng), 1 / (1 - self.dropout), 0.0)

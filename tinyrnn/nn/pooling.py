@@ -75,8 +75,10 @@ class Pool(OverTime):
         if valid is None:
             return {"mean": t.mean, "max": t.max, "sum": t.sum}[self.reduction](1)
         wide = valid.reshape(*valid.shape, *(1,) * (t.ndim - 2))
-        count = wide.astype(t.dtype).sum(1)
+        count = wide.astype("int64").sum(1)
         if self.reduction == "max":
             return where(count > 0, largest(where(wide, t, -np.inf), 1), 0.0)
-        total = where(wide, t, 0.0).sum(1)
-        return total if self.reduction == "sum" else total / where(count > 0, count, 1.0)
+        if self.reduction == "sum":
+            return where(wide, t, 0.0).sum(1)
+        whole = t.astype("float32") if t.dtype == np.float16 else t
+        return (where(wide, whole, 0.0).sum(1) / where(count > 0, count, 1).astype(whole.dtype)).astype(t.dtype)

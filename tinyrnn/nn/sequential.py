@@ -67,8 +67,8 @@ class Sequential(Module):
                                 "time_major=True")
         if isinstance(x, (tuple, dict)) and not layer.joint_inputs:
             which = f" ({', '.join(x)})" if isinstance(x, dict) else ""
-            raise ArgumentError(f"{type(layer).__name__} takes one tensor and got {len(x)}{which}; merge them, or choose one by a "
-                                "Lambda between the layers")
+            raise ArgumentError(f"{type(layer).__name__} takes one tensor and got {len(x)}{which}; merge them, or choose one "
+                                "by a Lambda between the layers")
         known = takes(layer)
         y = layer(x, **marks, **{k: v for k, v in (("state", state), ("return_state", True)) if k in known})
         return y if isinstance(y, tuple) else (y, None)

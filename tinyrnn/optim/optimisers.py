@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, LoadError
-from ..functional import clip, where
+from ..errors import ArgumentError, LoadError, NonFiniteError
+from ..functional import clip, maximum, where
 from ..functional import sqrt as sqrt_
 from ..tensor import Tensor
 from .schedules import Constant, Schedule
@@ -78,13 +78,21 @@ class Optimiser:
         after: State = {}
         for name, g in self.clip(grads).items():
             kept = self.remembered(before.get(name, {}), name, np.shape(g))
-            slots = {k: kept[k] if k in kept else np.zeros_like(g) for k in self.slots}
-            new_params[name], after[name] = self.follow(params[name], g, slots, numbers)
+            slots = {k: kept[k] if k in kept else np.zeros_like(g, slot_dtype(g.dtype)) for k in self.slots}
+            new_params[name], after[name] = self.updated(params[name], g, slots, numbers)
         return {**params, **new_params}, {"step": step, "of": {**before, **after}}
 
     def numbers(self, step: int) -> dict[str, float]:
         """What differs from step to step, the same for every parameter."""
         return {"lr": self.rate(step)}
+
+    def updated(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
+        """One parameter and its slots after one step, computed in float32 where they are float16: `eps` is 0 there."""
+        wide = slot_dtype(p.dtype)
+        if p.dtype == wide:
+            return self.follow(p, g, slots, numbers)
+        new, after = self.follow(p.astype(wide), g.astype(wide), slots, numbers)
+        return new.astype(p.dtype), after
 
     def follow(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
         """One parameter and its slots after one step, `weight_decay` times the parameter added to its gradient."""
@@ -106,14 +114,19 @@ class Optimiser:
                 factor = where(norm > self.clip_norm, self.clip_norm / norm, 1.0)
                 clipped = {k: g * factor.astype(g.dtype) for k, g in clipped.items()}
             elif norm > self.clip_norm:
+                _check_finite(grads)
                 clipped = {k: g * np.asarray(self.clip_norm / norm, g.dtype) for k, g in clipped.items()}
         return clipped
 
     def step(self, parameters: Iterable[Tensor]) -> None:
-        """Update every parameter that has a gradient, and forget the gradients."""
+        """Update every parameter that has a gradient, and forget the gradients.
+
+        A gradient that is not finite is refused (`NonFiniteError`), and all weights stay as they are.
+        """
         every = list(parameters)
         self.claim(every)
         boxes = {str(i): p for i, p in enumerate(every) if p.grad is not None}
+        _check_finite({p.name or f"parameter {k}": p.grad for k, p in boxes.items()})
         params, grads = {k: p.numpy() for k, p in boxes.items()}, {k: p.grad for k, p in boxes.items()}
         new, self.state = self.update(params, grads, self.state)
         for k, p in boxes.items():
@@ -140,6 +153,38 @@ class Optimiser:
         shown = [f"{k}={getattr(v, '__qualname__', None) or repr(v)}" for k, v in vars(self).items()
                  if k not in ("state", "slots", "_claimed") and v not in plain]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def slot_dtype(dtype: Any) -> np.dtype[Any]:
+    """The dtype in which a parameter's update is computed and its slots are kept."""
+    return np.dtype(np.float32) if dtype == np.float16 else np.dtype(dtype)
+
+
+def _check_finite(grads: Mapping[str, Any]) -> None:
+    for name, g in grads.items():
+        bad = ~np.isfinite(g)
+        if bad.any():
+            seen = f"{np.asarray(g)[bad][0]} in {int(bad.sum())} of {g.size} entries"
+            raise NonFiniteError(f"the gradient of {name} is not finite ({seen}); the weights are as they were. Look for a slope that is infinite (sqrt or log at 0) "
+                                 "and for NaN in the data")
+
+
+def _at_least_zero(x: Any) -> Any:
+    """What rounding has made negative, as 0."""
+    return maximum(x, 0.0) if isinstance(x, Tensor) else np.maximum(x, 0)
+
+
+def _quotient(a: Any, b: Any, eps: float) -> Any:
+    """`a / (b + eps)`; where a is 0 it is 0, also where `eps` is too small a number for the dtype."""
+    if np.asarray(eps, a.dtype):
+        return a / (b + eps)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return where(a == 0, 0.0, a / b) if isinstance(a, Tensor) else np.where(a == 0, 0, a / b)
+
+
+def _check_eps(eps: Any) -> None:
+    if not isinstance(eps, (int, float, np.number)) or not eps >= 0:
+        raise ArgumentError(f"eps={eps!r}: expected a number from 0")
 
 
 def gradient_norm(grads: Mapping[str, Any]) -> Any:
@@ -196,6 +241,7 @@ class RMSprop(Optimiser):
         super().__init__(lr, **options)
         if not 0 <= alpha < 1 or not 0 <= momentum < 1:
             raise ArgumentError(f"alpha={alpha!r}, momentum={momentum!r}: expected numbers from 0 up to but not 1")
+        _check_eps(eps)
         self.alpha, self.eps, self.momentum, self.centered = alpha, eps, momentum, centered
         self.slots = ("v", *("m",) * centered, *("b",) * bool(momentum))
 
@@ -204,8 +250,8 @@ class RMSprop(Optimiser):
         spread = after["v"]
         if self.centered:
             after["m"] = self.alpha * slots["m"] + (1 - self.alpha) * g
-            spread = spread - after["m"] * after["m"]
-        move = g / (spread**0.5 + self.eps)
+            spread = _at_least_zero(spread - after["m"] * after["m"])
+        move = _quotient(g, spread**0.5, self.eps)
         if self.momentum:
             move = after["b"] = self.momentum * slots["b"] + move
         return p - numbers["lr"] * move, after
@@ -218,11 +264,12 @@ class Adagrad(Optimiser):
 
     def __init__(self, lr: float = 0.01, eps: float = 1e-10, **options: Any) -> None:
         super().__init__(lr, **options)
+        _check_eps(eps)
         self.eps = eps
 
     def rule(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
         s = slots["s"] + g * g
-        return p - numbers["lr"] * g / (s**0.5 + self.eps), {"s": s}
+        return p - _quotient(numbers["lr"] * g, s**0.5, self.eps), {"s": s}
 
 
 class Adam(Optimiser):
@@ -232,8 +279,9 @@ class Adam(Optimiser):
 
     def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, **options: Any) -> None:
         super().__init__(lr, **options)
-        if len(betas) != 2 or not all(0 <= b < 1 for b in betas) or not eps >= 0:
-            raise ArgumentError(f"betas={betas!r}, eps={eps!r}: expected two numbers from 0 up to but not 1, and eps from 0")
+        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+            raise ArgumentError(f"betas={betas!r}: expected two numbers from 0 up to but not 1")
+        _check_eps(eps)
         self.betas, self.eps = betas, eps
 
     def numbers(self, step: int) -> dict[str, float]:
@@ -246,7 +294,7 @@ class Adam(Optimiser):
         b1, b2 = self.betas
         m = b1 * slots["m"] + (1 - b1) * g
         v = b2 * slots["v"] + (1 - b2) * (g * g)
-        return p - numbers["scale"] * m / (v**0.5 / numbers["root"] + self.eps), {"m": m, "v": v}
+        return p - _quotient(numbers["scale"] * m, v**0.5 / numbers["root"], self.eps), {"m": m, "v": v}
 
 
 class AdamW(Adam):

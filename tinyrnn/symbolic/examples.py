@@ -41,6 +41,7 @@ EXAMPLES: dict[str, Example] = {
     "neg": (e.neg, _X), "scale": (e.scale, _AB), "power": (lambda a, b: e.power(a, b), _AB),
     "powk": (lambda x: e.power(x, 3) + e.power(x, -2) + e.power(x, 0.5), {"p": (2,)}),
     "exp": (e.exp, _X), "expm1": (e.expm1, _X), "log": (e.log, {"p": (2,)}), "log1p": (e.log1p, {"p": (2,)}),
+    "log_or_zero": (e.log_or_zero, {"p": (2,)}),
     "sqrt": (e.sqrt, {"p": (2,)}), "sin": (e.sin, _X), "cos": (e.cos, _X), "tanh": (e.tanh, _X),
     "sigmoid": (e.sigmoid, _X), "softplus": (e.softplus, _X), "where": (lambda a, b: e.where(_CHOICE, a, b), _AB),
     "abs": (e.abs_, _X), "relu": (e.relu, _X), "maximum": (e.maximum, _AB), "minimum": (e.minimum, _AB),

@@ -54,6 +54,8 @@ class Reader:
             return self.term(n.src[0])
         if name in _BINARY:
             return self._arithmetic(_BINARY[name], n)
+        if name == "log_or_zero":
+            return Term("call", "log", (self.term(n.src[0]),))
         if name == "expm1":
             return difference(Term("call", "exp", (self.term(n.src[0]),)), number(1))
         if name in _COMPARE:

@@ -16,6 +16,7 @@ from ..errors import ArgumentError, TinyRNNError
 from ..functional import grad, where
 from ..ir.ops.leaves import full, input_node
 from ..optim import Optimiser
+from ..optim.optimisers import slot_dtype
 from ..padding import blank_padding, marks_for, only_rows, row_mask, takes
 from ..randomness import randomness
 from ..tensor import Tensor, as_tensor
@@ -59,7 +60,8 @@ class Task:
         found: dict[str, dict[str, Tensor]] = {}
         for i, (name, p) in enumerate(self.parameters.items()):
             before = optimizer.remembered(kept.get(str(i), {}), name, p.shape)
-            found[name] = {k: as_tensor(before[k] if k in before else np.zeros(p.shape, p.dtype), p.dtype, f"{k} of {name}")
+            kind = slot_dtype(p.dtype)
+            found[name] = {k: as_tensor(before[k] if k in before else np.zeros(p.shape, kind), kind, f"{k} of {name}")
                            for k in optimizer.slots}
         return found
 
@@ -118,8 +120,8 @@ class Task:
         assert self.optimizer is not None
         for name, g in self.optimizer.clip(grads).items():
             p, slots = self.parameters[name], self.slots[name]
-            own = {k: v.astype(p.dtype) for k, v in numbers.items()}
-            new, after = self.optimizer.follow(p, g, slots, own)
+            own = {k: v.astype(slot_dtype(p.dtype)) for k, v in numbers.items()}
+            new, after = self.optimizer.updated(p, g, slots, own)
             p.assign(where(good, new, p))
             for k, v in after.items():
                 slots[k].assign(where(good, v, slots[k]))

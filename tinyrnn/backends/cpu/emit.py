@@ -100,6 +100,10 @@ class Emit:
         """The address of entry `offset` of an array of `kind`."""
         return self.b.gep(pointer, [self.whole(offset)], source_etype=kind)
 
+    def room(self, kind: Any, count: int) -> Any:
+        """An array on the stack."""
+        return self.b.inttoptr(self.b.ptrtoint(self.b.alloca(ir.ArrayType(kind, count)), I64), POINTER)  # without a type
+
     def read(self, pointer: Any, kind: Any) -> Any:
         value = self.b.load(pointer, typ=kind)
         value.align = 1 if isinstance(kind, ir.IntType) and kind.width == 8 else 4

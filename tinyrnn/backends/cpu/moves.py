@@ -8,6 +8,7 @@ import numpy as np
 from llvmlite import ir
 
 from ...ir.node import DType
+from ..rowprogram import summed_in
 from .emit import Emit
 from .engine import Target
 from .machine import I32, I64, POINTER, Lanes, Machine, memory_type
@@ -67,18 +68,19 @@ def emit_gather(module: Any, name: str, target: Target, itemsize: int, index: DT
     e.b.ret_void()
 
 
-def emit_scatter(module: Any, name: str, target: Target, dtype: DType, index: DType) -> None:
+def emit_scatter(module: Any, name: str, target: Target, dtype: DType, index: DType, to: DType) -> None:
     """`y[index[i]] += x[i]`, in the order of i."""
     e, (x, at, y), (width, size, count), _ = _start(module, name, 3, 3)
-    m, kind = Machine(e.b, max(2, min(target.vector_bytes // dtype.itemsize, 16))), memory_type(dtype)
+    m, kind, total = Machine(e.b, max(2, min(target.vector_bytes // dtype.itemsize, 16))), memory_type(dtype), memory_type(to)
 
     def row(i: Any) -> None:
-        source, to = e.at(x, e.mul(i, width), kind), e.at(y, e.mul(_inside(e, _index(e, at, i, index), size), width), kind)
+        source = e.at(x, e.mul(i, width), kind)
+        sums = e.at(y, e.mul(_inside(e, _index(e, at, i, index), size), width), total)
 
         def vector(j: Any) -> None:
             mask = e.mask(m, e.sub(width, j))
-            total = e.load(m, e.at(to, j, kind), dtype, mask) + e.load(m, e.at(source, j, kind), dtype, mask)
-            e.store(m, total, e.at(to, j, kind), mask)
+            more = m.cast(e.load(m, e.at(source, j, kind), dtype, mask), to)
+            e.store(m, e.load(m, e.at(sums, j, total), to, mask) + more, e.at(sums, j, total), mask)
 
         e.loop(0, width, m.lanes, vector)
 
@@ -150,17 +152,17 @@ def emit_cumsum(module: Any, name: str, target: Target, dtype: DType, to: DType)
     """Running sums along an axis, first to last."""
     e, (x, y), (length, inner), n = _start(module, name, 2, 2)
     m = Machine(e.b, 2)
-    kind, result = memory_type(dtype), memory_type(to)
+    kind, result, wide = memory_type(dtype), memory_type(to), summed_in(to)
 
     def line(first: Any, _: Any, __: Any) -> None:
         def advance(k: Any, state: list[Any]) -> list[Any]:
             at = e.add(first, e.mul(k, inner))
-            value = m.cast(e.scalar(m, e.at(x, at, kind), dtype), to)
-            total = value + Lanes(m, state[0], to)
-            e.store_first(m, total, e.at(y, at, result))
+            value = m.cast(m.cast(e.scalar(m, e.at(x, at, kind), dtype), to), wide)
+            total = value + Lanes(m, state[0], wide)
+            e.store_first(m, m.cast(total, to), e.at(y, at, result))
             return [total.value]
 
-        e.carry(0, length, 1, [m.constant(0, to).value], advance)
+        e.carry(0, length, 1, [m.constant(0, wide).value], advance)
 
     _along(e, n, length, inner, line)
     e.b.ret_void()

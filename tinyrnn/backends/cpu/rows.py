@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from ...ir.op import CATALOGUE
-from ..rowprogram import RowProgram, Step
+from ..rowprogram import RowProgram, Step, reduced_in, summed_in
 from .emit import Emit
 from .machine import POINTER, Lanes, Machine, memory_type
 
-BLOCK = 256  # rows of a column sum that are added up in registers before they join the total
+BLOCK = 256   # rows of a column sum that are added up in registers before they join the totals
+TILE = 2048    # columns whose totals are kept in the wider type, on the stack
 
 
 def emit_rows(module: Any, name: str, program: RowProgram, vector_bytes: int) -> None:
@@ -120,7 +121,7 @@ class _Rows(_Kernel):
                 known[k] = self.apply(step, [known[s] for s in step.sources])
         reductions = [loads + i for i, s in enumerate(p.steps) if s.reduces and self.stage[loads + i] == stage]
         full = [i for i, s in enumerate(p.stores) if s.access != "r" and self.stored[i] == stage]
-        start = [self.m.neutral(p.steps[k - loads].op, np.dtype(p.steps[k - loads].dtype)) for k in reductions]
+        start = [self.m.neutral(p.steps[k - loads].op, reduced_in(p.steps[k - loads])) for k in reductions]
         if reductions or full:
             found = self._pass(rows, known, reductions, full, start)
             known.update(zip(reductions, found, strict=True))
@@ -140,6 +141,7 @@ class _Rows(_Kernel):
             joined = []
             for step, old in zip(steps, state, strict=True):
                 x = self.m.cast(self._value(step.sources[0], rows, j, mask, memo), np.dtype(step.dtype))
+                x = self.m.cast(x, reduced_in(step))
                 before = Lanes(self.m, old, x.dtype)
                 new = self.m.joined(step.op, before, x)
                 joined.append((new if mask is None else self.m.select(_as_lanes(self.m, mask), new, before)).value)
@@ -152,8 +154,9 @@ class _Rows(_Kernel):
         state = e.carry(0, self.whole, self.m.lanes, [s.value for s in start], advance)
         state = e.carry(self.whole, self.limit, self.m.lanes, state,
                         lambda j, s: advance(j, s, e.mask(self.m, e.sub(self.limit, j))))
-        return [e.across(self.m, Lanes(self.m, v, np.dtype(step.dtype)), partial(self.m.joined, step.op))
-                for step, v in zip(steps, state, strict=True)]
+        whole = [e.across(self.m, Lanes(self.m, v, reduced_in(step)), partial(self.m.joined, step.op))
+                 for step, v in zip(steps, state, strict=True)]
+        return [self.m.cast(x, np.dtype(step.dtype)) for step, x in zip(steps, whole, strict=True)]
 
     _later: list[tuple[int, Lanes]]
 
@@ -174,31 +177,43 @@ class _Rows(_Kernel):
 
 
 class _Columns(_Kernel):
-    """Column sums: blocks of rows are added in registers, then to the total in memory."""
+    """Column sums: tile after tile of columns, blocks of rows are added in registers, then to the totals of the tile."""
 
     def emit(self) -> None:
         e, p = self.e, self.program
         outer = [self.size() for _ in range(p.rank)]
         self.limit = self.n
         self.read_strides()
-        whole = e.mul(e.div(self.limit, self.m.lanes), self.m.lanes)
-        loads = len(p.loads)
+        self.totals = [e.room(memory_type(summed_in(np.dtype(s.dtype))), TILE) for s in p.stores]
+        e.loop(0, self.limit, TILE, lambda first: self._tile(outer, first))
+
+    def _tile(self, outer: Sequence[Any], first: Any) -> None:
+        e, p, loads = self.e, self.program, len(self.program.loads)
+        count = e.least(e.sub(self.limit, first), TILE)
+        whole = e.mul(e.div(count, self.m.lanes), self.m.lanes)
 
         def each(body: Callable[[Any, Any], None]) -> None:
             e.loop(0, whole, self.m.lanes, lambda j: body(j, None))
-            e.loop(whole, self.limit, self.m.lanes, lambda j: body(j, e.mask(self.m, e.sub(self.limit, j))))
+            e.loop(whole, count, self.m.lanes, lambda j: body(j, e.mask(self.m, e.sub(count, j))))
 
-        def clear(i: int, dtype: np.dtype[Any]) -> None:
-            zero = self.m.constant(0, dtype)
-            each(lambda j, mask: self.store(i, zero, self.base[loads + i], j, mask))
+        def clear(j: Any, mask: Any) -> None:
+            for i, s in enumerate(p.stores):
+                e.store(self.m, self.m.constant(0, summed_in(np.dtype(s.dtype))), self._total(i, j), mask)
 
-        for i, s in enumerate(p.stores):
-            clear(i, np.dtype(s.dtype))
+        def written(j: Any, mask: Any) -> None:
+            for i in range(len(p.stores)):
+                self.store(i, self._read_total(i, j, mask), self.base[loads + i], e.add(first, j), mask)
 
-        def rows(first: Any, count: Any, base: list[Any]) -> None:
-            each(lambda j, mask: self._block(first, count, base, j, mask))
+        each(clear)
+        self._blocks(outer, self.base[:loads], 0, lambda r, n, base: each(
+            lambda j, mask: self._block(r, n, base, first, j, mask)))
+        each(written)
 
-        self._blocks(outer, self.base[:loads], 0, rows)
+    def _total(self, i: int, j: Any) -> Any:
+        return self.e.at(self.totals[i], j, memory_type(summed_in(np.dtype(self.program.stores[i].dtype))))
+
+    def _read_total(self, i: int, j: Any, mask: Any) -> Lanes:
+        return self.e.load(self.m, self._total(i, j), summed_in(np.dtype(self.program.stores[i].dtype)), mask)
 
     def _blocks(self, outer: Sequence[Any], base: list[Any], depth: int, rows: Callable[[Any, Any, list[Any]], None]) -> None:
         e = self.e
@@ -212,23 +227,23 @@ class _Columns(_Kernel):
 
         e.loop(0, outer[depth], 1, turn)
 
-    def _block(self, first: Any, count: Any, base: list[Any], j: Any, mask: Any) -> None:
+    def _block(self, first: Any, count: Any, base: list[Any], tile: Any, j: Any, mask: Any) -> None:
         e, p, loads = self.e, self.program, len(self.program.loads)
+        column, kinds = e.add(tile, j), [summed_in(np.dtype(s.dtype)) for s in p.stores]
 
         def advance(r: Any, state: list[Any]) -> list[Any]:
             at = [e.at(q, e.mul(e.add(first, r), self.outer_strides[k][-1]), self.kind(k)) for k, q in enumerate(base)]
             memo: dict[int, Lanes] = {}
             for s in p.stores:
                 for i in p.needed(s.value, memo):
-                    memo[i] = self.load(i, at[i], j, mask) if i < loads else self.apply(
+                    memo[i] = self.load(i, at[i], column, mask) if i < loads else self.apply(
                         p.steps[i - loads], [memo[x] for x in p.steps[i - loads].sources])
-            return [(Lanes(self.m, old, np.dtype(s.dtype)) + memo[s.value]).value
-                    for old, s in zip(state, p.stores, strict=True)]
+            return [(Lanes(self.m, old, kind) + self.m.cast(self.m.cast(memo[s.value], np.dtype(s.dtype)), kind)).value
+                    for old, kind, s in zip(state, kinds, p.stores, strict=True)]
 
-        start = [self.m.constant(0, np.dtype(s.dtype)).value for s in p.stores]
+        start = [self.m.constant(0, kind).value for kind in kinds]
         for i, value in enumerate(e.carry(0, count, 1, start, advance)):
-            total = self.e.load(self.m, e.at(self.base[loads + i], j, self.kind(loads + i)), np.dtype(p.stores[i].dtype), mask)
-            self.store(i, total + Lanes(self.m, value, total.dtype), self.base[loads + i], j, mask)
+            e.store(self.m, self._read_total(i, j, mask) + Lanes(self.m, value, kinds[i]), self._total(i, j), mask)
 
 
 def _as_lanes(m: Machine, mask: Any) -> Lanes:

@@ -9,8 +9,9 @@ import numpy as np
 from ...ir.node import DType
 from ..machine import Number
 from ..plan import Call
+from ..rowprogram import summed_in
 from .rows import THREADS, Launch
-from .source import CMachine, Lines, c_memory, c_type, literal
+from .source import CMachine, Lines, c_memory, c_type
 
 UINT32 = np.dtype(np.uint32)
 TILE = 256          # whole numbers that the threads of a block compare with at a time
@@ -69,12 +70,12 @@ for (tr_i64 i = TR_LINE; i < n; i += TR_DOWN) {{
 }}""")
 
 
-def _scatter(name: str, dtype: DType, index: DType) -> str:
+def _scatter(name: str, dtype: DType, index: DType, to: DType) -> str:
     """`y[index[i]] += x[i]`, in the order of i: a stable sort by counting what comes before, then a sum for every run.
 
     Counting takes count² / TILE steps of a block; up to a hundred thousand indices that is less than a millisecond.
     """
-    order = _Kernel({"x": c_memory(dtype), "at": c_memory(index), "y": c_memory(dtype)}, "width size count").write(
+    order = _Kernel({"x": c_memory(dtype), "at": c_memory(index), "y": c_memory(to)}, "width size count").write(
         f"{name}_order", TILE, f"""
 TR_SHARED(tr_i64, others, {TILE});
 for (tr_i64 first = (tr_i64)blockIdx.x * blockDim.x; first < count; first += TR_ACROSS) {{
@@ -90,13 +91,13 @@ for (tr_i64 first = (tr_i64)blockIdx.x * blockDim.x; first < count; first += TR_
     }}
     if (i < count) scratch[place] = (int)i;
 }}""")
-    add = _Kernel({"x": c_memory(dtype), "at": c_memory(index), "y": c_memory(dtype)}, "width size count").write(
+    add = _Kernel({"x": c_memory(dtype), "at": c_memory(index), "y": c_memory(to)}, "width size count").write(
         f"{name}_add", THREADS, f"""
 for (tr_i64 p = TR_LINE; p < count; p += TR_DOWN) {{
     const tr_i64 row = tr_within((tr_i64)at[scratch[p]], size);
     if (p > 0 && tr_within((tr_i64)at[scratch[p - 1]], size) == row) continue;
     {_for('width', 'j')} {{
-        {c_type(dtype)} total = y[row * width + j];
+        {c_type(to)} total = y[row * width + j];
         for (tr_i64 q = p; q < count && tr_within((tr_i64)at[scratch[q]], size) == row; q++) total += x[scratch[q] * width + j];
         y[row * width + j] = total;
     }}
@@ -141,9 +142,10 @@ def _argmax(name: str, dtype: DType) -> str:
 def _cumsum(name: str, dtype: DType, to: DType) -> str:
     """Running sums along an axis, first to last."""
     kernel = _Kernel({"x": c_memory(dtype), "y": c_memory(to)}, "length inner")
-    body = (f"{c_type(to)} total = {literal(0, to)};\n"
+    wide = c_type(summed_in(to))
+    body = (f"{wide} total = 0;\n"
             f"    for (tr_i64 k = 0; k < length; k++) {{ total += ({c_type(to)})x[first + k * inner]; "
-            "y[first + k * inner] = total; }")
+            f"y[first + k * inner] = ({c_type(to)})total; }}")
     return kernel.write(name, THREADS, _LINE.format(body=body))
 
 

@@ -5,7 +5,7 @@
     few long rows           the same in two kernels: parts of a row by many blocks, then the parts
     sums of columns         a block for 32 columns and a share of the rows, then the shares
 
-Orders depend on shapes alone, so that results are the same in every run.
+Floats are added up in float64 and rounded once.  Orders depend on shapes alone, so that results are the same in every run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from ...ir.op import CATALOGUE
 from ..machine import Number
 from ..plan import Call
-from ..rowprogram import RowProgram, Step
+from ..rowprogram import RowProgram, Step, reduced_in, summed_in
 from .source import CMachine, Lines, c_memory, c_type
 
 THREADS = 256
@@ -278,7 +278,8 @@ class _Reducing(_Kernel):
         """One pass over j: what is stored at this stage, and the reductions that the next one reads."""
         sums = self._along(stage, known, "threadIdx.x", "blockDim.x")
         for k, name in sums.items():
-            known[k] = self._joined_by_all(self.program.steps[k - self.loads], name)
+            step = self.program.steps[k - self.loads]
+            known[k] = self.m.cast(self._joined_by_all(step, name), np.dtype(step.dtype))
 
     def _along(self, stage: int, known: dict[int, Number], first: str, by: str, live: str = "live") -> dict[int, str]:
         """A thread's share of a pass; the variables that hold its parts of the reductions."""
@@ -286,7 +287,7 @@ class _Reducing(_Kernel):
         full = [i for i, s in enumerate(p.stores) if s.access != "r" and p.stored[i] == stage]
         parts: dict[int, str] = {}
         for k in self._reductions(stage):
-            dtype = np.dtype(p.steps[k - self.loads].dtype)
+            dtype = reduced_in(p.steps[k - self.loads])
             parts[k] = w.fresh("part")
             w(f"{c_type(dtype)} {parts[k]} = {self.m.neutral(p.steps[k - self.loads].op, dtype).value};")
         if not full and not parts:
@@ -296,7 +297,7 @@ class _Reducing(_Kernel):
             found = [(i, self.value(p.stores[i].value, "j", memo)) for i in full]
             for k, part in parts.items():
                 step = p.steps[k - self.loads]
-                x = self.m.cast(self.value(step.sources[0], "j", memo), np.dtype(step.dtype))
+                x = self.m.cast(self.m.cast(self.value(step.sources[0], "j", memo), np.dtype(step.dtype)), reduced_in(step))
                 w(f"{part} = {self.m.joined(step.op, Number(self.m, part, x.dtype), x).value};")
             if found:
                 with w.block(f"if ({live})"):
@@ -306,7 +307,7 @@ class _Reducing(_Kernel):
 
     def _joined_by_all(self, step: Step, part: str) -> Number:
         """The parts of the threads of a row, made one that all of them know: neighbours first, then warps in order."""
-        w, dtype = self.w, np.dtype(step.dtype)
+        w, dtype = self.w, reduced_in(step)
         mine, wide = Number(self.m, part, dtype), "int" if dtype.itemsize < 4 else c_type(dtype)
         width = f"(int)(blockDim.x < {WARP} ? blockDim.x : {WARP})"
         with w.block(f"for (int d = {width} / 2; d > 0; d /= 2)"):
@@ -350,17 +351,17 @@ class _Reducing(_Kernel):
                 self.stores_of_row(known, set(), "true")
 
     def _slot(self, i: int, k: int, part: str, parts: str) -> str:
-        dtype = np.dtype(self.program.steps[k - self.loads].dtype)
+        dtype = reduced_in(self.program.steps[k - self.loads])
         return f"(({c_memory(dtype)}*)scratch)[(({i} * rows + r) * {parts} + {part}) * {8 // dtype.itemsize}]"
 
     def _from_parts(self, i: int, k: int) -> Number:
         step = self.program.steps[k - self.loads]
-        dtype, total = np.dtype(step.dtype), self.w.fresh("total")
+        dtype, total = reduced_in(step), self.w.fresh("total")
         self.w(f"{c_type(dtype)} {total} = {self.m.neutral(step.op, dtype).value};")
         with self.w.block("for (tr_i64 k = 0; k < parts; k++)"):
             part = self.m.named(self._slot(i, k, "k", "parts"), dtype)
             self.w(f"{total} = {self.m.joined(step.op, Number(self.m, total, dtype), part).value};")
-        return self.m.named(total, dtype)
+        return self.m.cast(self.m.named(total, dtype), np.dtype(step.dtype))
 
 
 class _Columns(_Kernel):
@@ -374,7 +375,7 @@ class _Columns(_Kernel):
                 self.at_row("r")
                 memo: dict[int, Number] = {}
                 for i, s in enumerate(self.program.stores):
-                    x = self.m.cast(self.value(s.value, "j", memo), self.dtypes[self.loads + i])
+                    x = self.m.cast(self.m.cast(self.value(s.value, "j", memo), self.dtypes[self.loads + i]), self._kind(i))
                     self.w(f"{sums[i]} = {(self._number(i, sums[i]) + x).value};")
             for i, total in enumerate(sums):
                 self._stripes(i, total)
@@ -383,12 +384,19 @@ class _Columns(_Kernel):
             with self.w.block("for (tr_i64 j = TR_X; j < inner; j += TR_ACROSS)"):
                 for i, total in enumerate(self._sums(place=False)):
                     with self.w.block("for (tr_i64 k = 0; k < parts; k++)"):
-                        part = self.m.named(self._slot(i, "k", "parts"), self.dtypes[self.loads + i])
+                        part = self.m.named(self._slot(i, "k", "parts"), self._kind(i))
                         self.w(f"{total} = {(self._number(i, total) + part).value};")
-                    self.w(f"p{self.loads + i}[j] = {total};")
+                    self.w(f"p{self.loads + i}[j] = {self._rounded(i, total)};")
+
+    def _kind(self, i: int) -> np.dtype[Any]:
+        """The dtype in which a sum is on its way."""
+        return summed_in(self.dtypes[self.loads + i])
 
     def _number(self, i: int, name: str) -> Number:
-        return Number(self.m, name, self.dtypes[self.loads + i])
+        return Number(self.m, name, self._kind(i))
+
+    def _rounded(self, i: int, name: str) -> str:
+        return str(self.m.cast(self._number(i, name), self.dtypes[self.loads + i]).value)
 
     def _sums(self, place: bool = True) -> list[str]:
         """A variable for every sum."""
@@ -396,12 +404,12 @@ class _Columns(_Kernel):
             self.w("const tr_i64 j = TR_X;")
         names = [self.w.fresh("sum") for _ in self.program.stores]
         for i, name in enumerate(names):
-            self.w(f"{c_type(self.dtypes[self.loads + i])} {name} = 0;")
+            self.w(f"{c_type(self._kind(i))} {name} = 0;")
         return names
 
     def _stripes(self, i: int, total: str) -> None:
         """The sums of the threads that share a column, in order."""
-        w, dtype = self.w, self.dtypes[self.loads + i]
+        w, dtype = self.w, self._kind(i)
         shared = w.fresh("shared")
         w(f"TR_SHARED({c_type(dtype)}, {shared}, {COLUMNS * STRIPES});")
         w(f"{shared}[threadIdx.y * {COLUMNS} + threadIdx.x] = {total};")
@@ -410,10 +418,10 @@ class _Columns(_Kernel):
             with w.block(f"for (int k = 1; k < {STRIPES}; k++)"):
                 other = self.m.named(f"{shared}[k * {COLUMNS} + threadIdx.x]", dtype)
                 w(f"{total} = {(self._number(i, total) + other).value};")
-            w(f"if (gridDim.y == 1) p{self.loads + i}[j] = {total};")
+            w(f"if (gridDim.y == 1) p{self.loads + i}[j] = {self._rounded(i, total)};")
             w(f"else {self._slot(i, 'blockIdx.y', 'gridDim.y')} = {total};")
         w("TR_BARRIER();")
 
     def _slot(self, i: int, part: str, parts: str) -> str:
-        dtype = self.dtypes[self.loads + i]
+        dtype = self._kind(i)
         return f"(({c_type(dtype)}*)scratch)[(({i} * {parts} + {part}) * inner + j) * {8 // dtype.itemsize}]"

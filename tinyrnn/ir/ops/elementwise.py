@@ -1,7 +1,8 @@
 """Elementwise ops: each one formula over a domain, and its gradient as one line.
 
 Kinks follow the usual conventions: relu'(0) = 0, |x|'(0) = 0, a tie of maximum or minimum gives its slope to the
-second operand, and clip passes the gradient on its closed interval.
+second operand, and clip passes the gradient on its closed interval.  At a = 0 the slope of a ** b along b is 0, and
+that of a ** 0 along a.
 """
 
 from __future__ import annotations
@@ -142,7 +143,8 @@ scale: Builder = binary("scale", lambda m, g, d: m.where(m.equal(g, 0), 0, g * d
 neg  = unary("neg",  lambda m, x: -x,        lambda g, y, x: -g,                          label="-", infer=_numbers("-"))
 
 _power: Builder = binary("power", PRIMITIVE,
-                         lambda g, y, a, b: (scale(g, b * _power(a, b - 1)), scale(g, y * log(astype(a, y.dtype)))),
+                         lambda g, y, a, b: (scale(g, scale(b, _power(a, b - 1))),
+                                             scale(g, scale(y, log_or_zero(astype(a, y.dtype))))),
                          label="^", flops=20, infer=_numbers("**"))
 _powk = unary("powk", PRIMITIVE, lambda g, y, x, k: scale(g, float(k) * power(x, k - 1)), label="^k", flops=10)
 
@@ -169,6 +171,8 @@ OPERATORS["pow"] = power
 exp   = unary("exp",   PRIMITIVE, lambda g, y, x: scale(g, y),           flops=10)
 expm1 = unary("expm1", PRIMITIVE, lambda g, y, x: scale(g, y + 1),       flops=10)
 log: Builder = unary("log", PRIMITIVE, lambda g, y, x: scale(g, 1 / x),  flops=10)
+log_or_zero: Builder = unary("log_or_zero", lambda m, x: m.log(m.where(m.equal(x, 0), 1, x)),
+                    lambda g, y, x: scale(g, 1 / x), flops=11, label="log")  # for 0 ** b, whose slope along b is 0
 log1p = unary("log1p", PRIMITIVE, lambda g, y, x: scale(g, 1 / (1 + x)), flops=10)
 sqrt  = unary("sqrt",  PRIMITIVE, lambda g, y, x: scale(g, 0.5 / y),     flops=4, label="√")
 sin   = unary("sin",   PRIMITIVE, lambda g, y, x: g * cos(x),            flops=10)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import string
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -13,8 +14,8 @@ from ...errors import DTypeError, ShapeError
 from ...shapes import Shape
 from ..node import OPERATORS, DType, Node, apply, promote
 from ..op import PRIMITIVE, Op, register
-from .elementwise import astype
-from .leaves import FULL, full, pair
+from .elementwise import astype, equal, where
+from .leaves import FULL, full, iota, pair
 
 
 def _like(shape: Any) -> Any:
@@ -142,7 +143,7 @@ def matmul(a: Any, b: Any) -> Node:
         raise DTypeError(f"@ needs numbers, got {a.dtype} @ {b.dtype}")
     if a.ndim == 1:
         y = matmul(reshape(a, (1, -1)), b)
-        return reshape(y, y.shape[:-2] + y.shape[-1:]) if b.ndim > 1 else y
+        return reshape(y, y.shape[:-2] + y.shape[-1:] if b.ndim > 1 else ())
     if b.ndim == 1:
         y = matmul(a, reshape(b, (-1, 1)))
         return reshape(y, y.shape[:-1])
@@ -187,21 +188,50 @@ EINSUM = register(Op("einsum", _contraction, PRIMITIVE, _einsum_gradient,
 
 
 def einsum(spec: str, *x: Node) -> Node:
-    """A sum of products in Einstein's notation, with an explicit or implied output."""
-    text = spec.replace(" ", "")
-    inputs, arrow, out = text.partition("->")
-    letters = inputs.split(",")
-    if not arrow:
-        out = "".join(sorted(c for c in set(inputs) - {","} if inputs.count(c) == 1))
-    bad = [c for c in inputs.replace(",", "") + out if not c.isascii() or not c.isalpha()]
-    if bad or len(letters) != len(x):
-        raise ShapeError(f"einsum {spec!r}: expected one group of letters for each of the {len(x)} operands")
-    if any(len(set(part)) < len(part) for part in [*letters, out]):
-        raise ShapeError(f"einsum {spec!r}: a letter may stand once in an operand (diagonals are not supported)")
-    if set(out) - set(inputs):
-        raise ShapeError(f"einsum {spec!r}: output letters {sorted(set(out) - set(inputs))} are in no operand")
+    """A sum of products in Einstein's notation, with an explicit or implied output.
+
+    `...` stands for further axes, which broadcast; a letter that an operand has twice takes its diagonal.
+    """
+    letters, out, stretched = _letters(spec, x)
+    if set(out) - set("".join(letters)):
+        raise ShapeError(f"einsum {spec!r}: output letters {sorted(set(out) - set(''.join(letters)))} are in no operand")
+    if len(set(out)) < len(out):
+        raise ShapeError(f"einsum {spec!r}: a letter may stand once in the output")
+    sizes = shapes.einsum_sizes(spec, letters, [n.shape for n in x], stretched)
     dtype = promote(*(n.dtype for n in x))
-    return apply(EINSUM, tuple(astype(n, dtype) for n in x), (f"{inputs}->{out}",))
+    parts = [_one_of_each(part, astype(n, dtype), sizes) for part, n in zip(letters, x, strict=True)]
+    return apply(EINSUM, tuple(n for _, n in parts), (",".join(part for part, _ in parts) + f"->{out}",))
+
+
+def _letters(spec: str, x: Sequence[Node]) -> tuple[list[str], str, str]:
+    """The letters of every operand and of the output, and the letters of their own that the axes of `...` get."""
+    inputs, arrow, out = spec.replace(" ", "").partition("->")
+    letters = inputs.split(",")
+    plain = (inputs + out).replace("...", "").replace(",", "")
+    if not all(c.isascii() and c.isalpha() for c in plain) or len(letters) != len(x):
+        raise ShapeError(f"einsum {spec!r}: expected one group of letters (and at most one ...) for each of the {len(x)} "
+                         "operands")
+    spare = [c for c in string.ascii_letters if c not in plain]
+    rest = [n.ndim - len(part.replace("...", "")) if "..." in part else 0 for part, n in zip(letters, x, strict=True)]
+    if min(rest) < 0 or max(rest) > len(spare):
+        raise ShapeError(f"einsum {spec!r}: the operands have shapes {', '.join(shapes.show(n.shape) for n in x)}")
+    shared = spare[: max(rest)]
+    letters = [part.replace("...", "".join(shared[len(shared) - k :])) for part, k in zip(letters, rest, strict=True)]
+    if not arrow:
+        inner = "".join(letters)
+        out = "..." + "".join(sorted(c for c in set(plain) if inner.count(c) == 1))
+    return letters, out.replace("...", "".join(shared)), "".join(shared)
+
+
+def _one_of_each(letters: str, x: Node, sizes: Mapping[str, int]) -> tuple[str, Node]:
+    """An operand without repeated letters (their diagonal) and without axes of size 1 where others are longer."""
+    for k in reversed([i for i, c in enumerate(letters) if c in letters[:i]]):
+        first, n = letters.index(letters[k]), x.shape[k]
+        rows, columns = (reshape(iota(n), tuple(n if i == at else 1 for i in range(x.ndim))) for at in (first, k))
+        x = sum_(where(equal(rows, columns), x, full(0, (), x.dtype)), k)
+        letters = letters[:k] + letters[k + 1 :]
+    single = [i for i, c in enumerate(letters) if x.shape[i] == 1 != sizes[c]]
+    return "".join(c for i, c in enumerate(letters) if i not in single), sum_(x, single) if single else x
 
 
 def outer(a: Node, b: Node) -> Node:

@@ -68,17 +68,25 @@ def mean(x: Node, axis: int | Iterable[int] | None = None, keepdims: bool = Fals
     n = prod(x.shape[i] for i in shapes.axes(axis, x.ndim))
     if not n:
         raise ShapeError(f"mean over an empty axis of {shapes.show(x.shape)}")
-    return sum_(x, axis, keepdims) / n
+    total = sum_(astype(x, np.float32) if x.dtype == np.float16 else x, axis, keepdims)
+    return astype(total / n, x.dtype)
 
 
 def var(x: Node, axis: int | Iterable[int] | None = None, keepdims: bool = False) -> Node:
     """The mean square distance from the mean (not corrected for the sample: divides by n)."""
-    d = x - mean(x, axis, keepdims=True)
-    return mean(d * d, axis, keepdims)
+    d = wider(x - mean(x, axis, keepdims=True))
+    return astype(mean(d * d, axis, keepdims), x.dtype if x.floating else d.dtype)
+
+
+def wider(x: Node) -> Node:
+    """The same numbers in a dtype that holds their squares; float64 as it is."""
+    return astype(x, np.float32 if x.dtype == np.float16 else np.float64) if x.dtype.itemsize < 8 else x
 
 
 def logsumexp(x: Node, axis: int | Iterable[int] | None = -1, keepdims: bool = False) -> Node:
     """`log Σ exp x` without overflow."""
+    if not all(x.shape[i] for i in shapes.axes(axis, x.ndim)):
+        return log(sum_(x, axis, keepdims))
     top = stop_gradient(amax(x, axis, keepdims=True))
     top = where(e.less(e.abs_(top), float("inf")), top, full(0, (), top.dtype))
     total = log(sum_(exp(x - top), axis, keepdims=True)) + top
@@ -87,6 +95,8 @@ def logsumexp(x: Node, axis: int | Iterable[int] | None = -1, keepdims: bool = F
 
 def softmax(x: Node, axis: int = -1) -> Node:
     """`exp x / Σ exp x` along one axis."""
+    if not prod(x.shape):
+        return x
     z = exp(x - stop_gradient(amax(x, axis, keepdims=True)))
     return z / sum_(z, axis, keepdims=True)
 
@@ -99,27 +109,35 @@ def log_softmax(x: Node, axis: int = -1) -> Node:
 def layer_norm(x: Node, eps: float = 1e-5, axis: int = -1) -> Node:
     """`(x - mean) / sqrt(var + eps)` along one axis."""
     d = x - mean(x, axis, keepdims=True)
-    return d / e.sqrt(mean(d * d, axis, keepdims=True) + eps)
+    return d / _root_mean_square(d, eps, axis)
 
 
 def rms_norm(x: Node, eps: float = 1e-5, axis: int = -1) -> Node:
     """`x / sqrt(mean x² + eps)` along one axis."""
-    return x / e.sqrt(mean(x * x, axis, keepdims=True) + eps)
+    return x / _root_mean_square(x, eps, axis)
+
+
+def _root_mean_square(x: Node, eps: float, axis: int) -> Node:
+    """`sqrt(mean x² + eps)`, whose squares may be as large as float64 has them."""
+    wide = wider(x)
+    return astype(e.sqrt(mean(wide * wide, axis, keepdims=True) + eps), x.dtype)
 
 
 def silu(x: Node) -> Node:
-    """`x σ(x)`."""
-    return x * e.sigmoid(x)
+    """`x σ(x)`, 0 at -∞."""
+    return e.scale(e.sigmoid(x), x)
 
 
 def gelu(x: Node) -> Node:
-    """`x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the tanh form."""
-    return 0.5 * x * (1 + e.tanh(sqrt(2 / pi) * (x + 0.044715 * x * x * x)))
+    """`x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the tanh form; far out its slope is 0 or 1, whatever x³ is."""
+    cube = e.scale(e.scale(x, x), x)
+    return e.scale(1 + e.tanh(sqrt(2 / pi) * (x + 0.044715 * cube)), 0.5 * x)
 
 
 def elu(x: Node) -> Node:
     """`x` where positive, `exp x - 1` elsewhere."""
-    return where(e.less(0, x), x, expm1(e.minimum(x, 0)))
+    above = e.less(0, x)
+    return where(above, x, expm1(where(above, full(0, (), x.dtype), x)))
 
 
 def hard_sigmoid(x: Node) -> Node:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import LoadError
 
-_ONE = ("tanh sigmoid softplus exp log sqrt sin cos expm1 log1p neg sign abs relu").split()
+_ONE = ("tanh sigmoid softplus exp log sqrt sin cos expm1 log1p log_or_zero neg sign abs relu").split()
 _TWO = ("add sub mul scale div power maximum minimum less less_equal equal not_equal").split()
 _MANY = None
 

@@ -26,6 +26,7 @@ def arithmetic(m: Point) -> dict[str, Rule]:
         "add": np.add, "sub": np.subtract, "mul": np.multiply, "scale": np.multiply, "neg": np.negative,
         "div": lambda a, b: each(lambda u, v: m.number(u) / m.number(v), a, b),
         "expm1": lambda x: each(lambda a: m.call("exp", a) - 1, x), "log1p": lambda x: each(lambda a: m.call("log", 1 + a), x),
+        "log_or_zero": call("log"),
         "power": lambda a, b: each(lambda u, v: m.general_power(m.number(u), m.number(v)), a, b),
         "powk": lambda x, k: each(lambda a: m.power(a, k), x), "add_n": lambda *x: reduce(np.add, x),
         "sum": lambda x, axes, keep: summed(x, tuple(axes), keep, m), "matmul": np.matmul,
