@@ -30,14 +30,14 @@ def cell_named(text: str) -> Cell:
     """A cell of the zoo, or one from a file of equations."""
     if text in names() or text in ("RNN", "LSTM", "GRU"):
         return get(text)
-    path = Path(text)
+    path = Path(text).expanduser()
     if path.suffix or path.exists():
         return Cell(path.read_text(encoding="utf-8"), path.stem)
     return get(text)
 
 
 def _tour(args: argparse.Namespace) -> int:
-    return tour.run(Path(args.out), short=args.short)
+    return tour.run(Path(args.out).expanduser(), short=args.short)
 
 
 def _draw(args: argparse.Namespace) -> int:
@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _told(found: Any, args: argparse.Namespace) -> int:
     """A report on the terminal, and as JSON or as a plot where a file is named."""
-    path = Path(args.output) if args.output else None
+    path = Path(args.output).expanduser() if args.output else None
     if path is not None and path.suffix == ".json":
         atomic_write(path, (json.dumps(found.to_dict(), indent=1) + "\n").encode())
     elif path is not None:

@@ -17,7 +17,7 @@ _LEFT = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 def atomic_write(path: PathLike, data: bytes, mode: int = 0o666) -> None:
     """Temporary file beside the target, fsync, replace, fsync of the folder; the process's umask narrows the mode."""
-    target = Path(path)
+    target = Path(path).expanduser()
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(target.parent)!r} to write {target.name!r} into")
     temporary = target.parent / f".{target.name[:SHOWN]}.{secrets.token_hex(8)}.tmp"

@@ -14,7 +14,7 @@ from typing import Any, Union
 import numpy as np
 import numpy.typing as npt
 
-from .backends import evaluate, is_device, mirror, on_gpu, on_host, taken
+from .backends import evaluate, is_device, mirror, on_gpu, on_host, taken, unmasked
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError, SymbolicError
 from .ir.graph import LENSES
 from .ir.node import Node, walk
@@ -82,7 +82,18 @@ class Tensor:
 
     @property
     def trainable(self) -> bool:
+        """Whether training changes this leaf; setting it to False freezes a parameter."""
         return self.is_leaf and self._box.trainable
+
+    @trainable.setter
+    def trainable(self, wanted: bool) -> None:
+        box = self._box
+        box.trainable, box.parameter = bool(wanted), box.parameter or bool(wanted)
+
+    @property
+    def parameter(self) -> bool:
+        """Whether this was made to be trained, frozen or not."""
+        return self.is_leaf and self._box.parameter
 
     @property
     def _box(self) -> Box:
@@ -260,8 +271,9 @@ class Tensor:
             return Tensor(self.node)
         box = self._box
         if id(box) not in memo:
-            memo[id(box)] = leaf(box.data.copy(), box.name, box.trainable)
-            memo[id(box)].at[0].home = box.home
+            memo[id(box)] = leaf(box.data.copy(), box.name, box.parameter)
+            memo[id(box)].at[0].home, memo[id(box)].at[0].trainable = box.home, box.trainable
+            memo[id(box)].at[0].still = box.still
         return Tensor(memo[id(box)], owner=True)
 
     def __reduce__(self) -> Any:
@@ -429,6 +441,7 @@ def as_tensor(value: Any, dtype: npt.DTypeLike | None = None, name: str | None =
     if backend == "cuda" and is_device(value) and dtype in (None, taken(value).dtype):
         return _there(taken(value), name, trainable)
     value = on_host(value) if is_device(value) else value
+    unmasked(value)
     try:
         array = value if isinstance(value, np.ndarray) else np.asarray(value)
     except ValueError:

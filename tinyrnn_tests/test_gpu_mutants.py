@@ -117,8 +117,8 @@ MUTANTS = {
     "parts of rows are lost": (rows, "emit_rows", changed("k < parts", "k + 1 < parts"), reductions_check),
     "shares of columns are lost": (rows, "emit_rows", changed("k < parts", "k + 1 < parts"), columns_check),
     "a row's sum starts from 1": (rows._Kernel, "of_row", starting_from_one, reductions_check),
-    "equal indices lose their order": (moves, "_scatter", lambda name, dtype, index, plain=moves._scatter: plain(
-        name, dtype, index).replace("tile + k < i", "tile + k <= i"), embedding_check),
+    "equal indices lose their order": (moves, "_scatter", lambda *a, plain=moves._scatter: plain(
+        *a).replace("tile + k < i", "tile + k <= i"), embedding_check),
 }
 
 

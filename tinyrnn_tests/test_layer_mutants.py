@@ -1,5 +1,7 @@
 """Planted bugs in layers, losses and training; each must be noticed by a check that the other tests rely on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,8 +38,9 @@ def lstm_check(**options):
 def noisy_with(old, new):
     """Cells with zoneout and dropout, with one change in their equations."""
     def make(*args):
-        text = NOISY(*args).text
-        return tr.Cell(text.replace(old, new), "noisy") if old in text else NOISY(*args)
+        found = NOISY(*args)
+        text = found.cell.text
+        return replace(found, cell=tr.Cell(text.replace(old, new), "noisy")) if old in text else found
     return lambda patch: patch.setattr(noise, "noisy", make)
 
 

@@ -105,10 +105,10 @@ def test_floats_become_whole_numbers_alike(dtype, to):
 
 
 def test_a_product_of_vectors_that_was_meant_for_a_matrix_is_refused_by_the_cell():
-    for text in ("h[t] = tanh(h[t-1] * W @ x[t])", "h[t] = h[t-1] / W @ x[t]"):
-        with pytest.raises(tr.errors.EquationError, match=r"bind alike.*write h\[t-1\] [*/] \(W @ x\[t\]\)"):
+    for text in ("h[t] = tanh(h[t-1] * W @ x[t])", "h[t] = h[t-1] / W @ x[t]", "s[t] = h[t-1] * W @ x[t]\nh[t] = s[t] * h[t-1]"):
+        with pytest.raises(tr.errors.EquationError, match=r"W stands to the left of @.*write h\[t-1\] [*/] \(W @ x\[t\]\)"):
             tr.Cell(text)
-    dot = tr.Cell("s[t] = h[t-1] * w @ x[t]\nh[t] = s[t] * tanh(V @ x[t] + U @ h[t-1])")
+    dot = tr.Cell("w: (h,)\ns[t] = h[t-1] * w @ x[t]\nh[t] = s[t] * tanh(V @ x[t] + U @ h[t-1])")
     assert dot.parameters["w"] == ("h",)
     assert dot.ranks["signal", "s"] == 0
     dot.unroll(2)

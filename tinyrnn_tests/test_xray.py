@@ -16,12 +16,12 @@ T, B = 4, 3
 
 def disturbed(cell):
     """The same cell, with a disturbance added to every vector: `dL/de_f[t]` is `dL/df[t]`."""
-    lines = []
+    lines, made = [], [f"e_{e.name}" for e in cell.system.equations if cell.ranks["signal", e.name] == 1]
     for line in cell.canonical_text().splitlines():
         left, equals, right = line.partition(" = ")
         name = left.partition("[t]")[0]
         lines.append(f"{left} = ({right}) + e_{name}[t]" if equals and cell.ranks.get(("signal", name)) == 1 else line)
-    return tr.Cell("\n".join(lines), cell.name)
+    return tr.Cell("\n".join(f"{line}, {', '.join(made)}" if line.startswith("inputs:") else line for line in lines), cell.name)
 
 
 def sizes_like(other, cell):

@@ -12,7 +12,7 @@ from ..errors import BackendError, FallbackWarning
 from ..ir.graph import RUNNERS, Graph
 from ..ir.node import Node
 from ..ir.ops.leaves import Box
-from .arrays import fetched, is_device, on_host, speaks_dlpack, taken
+from .arrays import fetched, is_device, on_host, speaks_dlpack, taken, unmasked
 from .numpy import run
 from .plan import UnsupportedError
 
@@ -134,4 +134,4 @@ RUNNERS["cpu"] = _run_cpu
 RUNNERS["cuda"] = _run_cuda
 
 __all__ = ["UnsupportedError", "available", "check_backend", "checked_threads", "compiled", "default_threads", "evaluate",
-           "fetched", "is_device", "mirror", "on_device", "on_gpu", "on_host", "run", "speaks_dlpack", "taken"]
+           "fetched", "is_device", "mirror", "on_device", "on_gpu", "on_host", "run", "speaks_dlpack", "taken", "unmasked"]

@@ -42,15 +42,36 @@ def taken(value: Any) -> Any:
                             "Detach it from its graph, or give a NumPy array") from None
 
 
+def _readable(value: Any) -> npt.NDArray[Any]:
+    """An array of another library on the host; a dtype that NumPy lacks is refused by its name."""
+    try:
+        return np.asarray(value)
+    except (TypeError, RuntimeError, BufferError) as error:
+        kind = getattr(value, "dtype", type(value).__name__)
+        raise ArgumentError(f"an array of {kind} cannot be read: {error}. Convert it first, for example to float32") from None
+
+
 def fetched(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values by name, those of a GPU brought to the host."""
     return {k: on_host(v) if is_device(v) else v for k, v in values.items()}
 
 
+def unmasked(value: Any) -> Any:
+    """The value; masked entries, whose numbers NumPy would use as if they were data, are refused."""
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    count = sum(int(np.ma.getmaskarray(v).sum()) for v in parts if isinstance(v, np.ma.MaskedArray))
+    if count:
+        raise ArgumentError(f"a masked array has {count} masked entries, whose numbers are no data: fill them (x.filled(0)), "
+                            "and mark the steps that count by mask= or lengths=")
+    return value
+
+
 def on_host(value: Any) -> npt.NDArray[Any]:
     """The numbers as an array of NumPy."""
     if not is_device(value):
-        return np.asarray(value)
+        if speaks_dlpack(value) and not isinstance(value, (np.ndarray, np.generic)):
+            return _readable(value)
+        return np.asarray(unmasked(value))
     cupy = import_module("tinyrnn.backends.cuda.device").require()
     host: npt.NDArray[Any] = cupy.asnumpy(taken(value))
     return host

@@ -127,14 +127,15 @@ def _scatter(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
     x, index = src
     count, width = prod(index.shape), prod(y.shape[1:])
     many = y.dtype == np.float32 and (count >= MANY or count >= SHARED * y.shape[0])
-    total = scope.planner.temporary(y.shape, np.dtype(np.float64)) if many else y
-    scope.copy(scope.planner.number(0, total.dtype).broadcast(y.shape), total)
+    sums = [y, *([scope.planner.temporary(y.shape, np.dtype(np.float64))] if many else [])]
+    for total in sums:
+        scope.copy(scope.planner.number(0, total.dtype).broadcast(y.shape), total)
     check = _check(index, y.shape[0], scope)
     if not y.shape[0]:
         return check
-    add = Call("scatter", (x.dtype.str, index.dtype.str, total.dtype.str), (x, index, total), frozenset([2]),
-               (width, y.shape[0], count), 1, (0, 0, 0), 0, count * width, f"{total}[{index}] += {x}")
-    return [*check, add, *([copy(total, y)] if many else [])]
+    return [*check, Call("scatter", (x.dtype.str, index.dtype.str, *(v.dtype.str for v in sums)), (x, index, *sums),
+                         frozenset(range(2, 2 + len(sums))), (width, y.shape[0], count), 1, (0,) * (2 + len(sums)), 0,
+                         count * width, f"{y}[{index}] += {x}")]
 
 
 def _pick(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:

@@ -299,7 +299,10 @@ def _gather(frame: _Frame, n: int) -> None:
 def _scatter(frame: _Frame, n: int) -> None:
     width, rows, count = frame.sizes
     frame.takes(*frame.call.key)
-    _among_zeros(frame, 2, VALUE_NUMBERS.scatter_add(frame.read(0, (count, width)), frame.read(1, (count,)), rows))
+    total = VALUE_NUMBERS.scatter_add(frame.read(0, (count, width)), frame.read(1, (count,)), rows)
+    _among_zeros(frame, 2, total)
+    if len(frame.call.operands) > 3:
+        _among_zeros(frame, 3, VALUE_NUMBERS.entry("wide sums", total))
 
 
 def _pick(frame: _Frame, n: int) -> None:

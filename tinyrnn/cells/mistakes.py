@@ -40,8 +40,8 @@ def what_is_wrong(text: str, column: int, message: str) -> tuple[int, str]:
     if text.rstrip().endswith("\\"):
         return len(text.rstrip()) - 1, "an equation ends with its line; inside brackets it may go on: h[t] = (... + ...)"
     if tokens and tokens[-1][1] in "+-*/@,=":
-        return tokens[-1][0], (f"the line ends with {tokens[-1][1]!r}; an equation stands on one line, and inside brackets it may "
-                               "go on: h[t] = (... + ...)")
+        return tokens[-1][0], (f"the line ends with {tokens[-1][1]!r}; an equation stands on one line, and inside brackets it "
+                               "may go on: h[t] = (... + ...)")
     return min(max(column, 0), len(text)), f"this is not an equation: {message}"
 
 

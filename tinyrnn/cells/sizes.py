@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..errors import EquationError
 from .equations import REDUCTIONS, ROWS, Equation, System, Term, show
@@ -230,8 +230,7 @@ class Sizes:
     def _equation(self, e: Equation) -> None:
         own, found = self.size["signal", e.name], self._of(e.term)
         if len(found) != len(own):
-            raise e.place.error(f"{e.name}[t] is a {_rank(len(own))} elsewhere and a {_rank(len(found))} here"
-                                + _brackets(e.term))
+            raise e.place.error(f"{e.name}[t] is a {_rank(len(own))} elsewhere and a {_rank(len(found))} here")
         for a, b in zip(own, found, strict=False):
             self._equal(a, b, e.term)
 
@@ -324,7 +323,7 @@ class Sizes:
             meant = f"a matrix over joined vectors is one parameter, W @ {show(right, 3)}"
         else:
             other = show(others[0], 3) if others else "..."
-            meant = f"write {other} * ({show(bare[0], 3)} @ {show(right, 3)}) to scale a product"
+            meant = f"write {other} {left.value} ({show(bare[0], 3)} @ {show(right, 3)}) to scale a product"
         size = self._text(self._of(right)[0])
         raise term.place.error(f"{name} stands to the left of @ in {_cut(show(left))}, which is a vector: {meant}, or declare "
                                f"'{name}: ({size},)' for the product of two vectors, which is a number")
@@ -420,17 +419,6 @@ def _beside_a_matrix(factor: Term, product: Term) -> bool:
 
 def _rank(n: int) -> str:
     return ("number", "vector", "matrix")[n]
-
-
-def _brackets(term: Term) -> str:
-    """A hint where a product of vectors may have been meant for a matrix and a vector."""
-    for t in term.walk():
-        if t.kind == "binary" and t.value == "@" and t.args[0].kind == "binary" and t.args[0].value in ("*", "/"):
-            (a, w), v = t.args[0].args, t.args[1]
-            meant = replace(t.args[0], args=(a, replace(t, args=(w, v))))
-            return (f"; {t.args[0].value} and @ bind alike, from left to right, so {show(t)} is a product of {show(t.args[0])} "
-                    f"and {show(v)}: write {show(meant)} where a matrix {show(w)} is meant")
-    return ""
 
 
 def _cut(text: str) -> str:

@@ -168,8 +168,8 @@ def _check_result(results: Mapping[str, Term], free: Sequence[str], used: set[An
             raise EquationError(f"the function returns {name!r}, which is an input; call the result otherwise")
         if name not in free and name not in outputs and id(term) not in inner:
             raise EquationError(f"the function returns {name!r}, which is no argument and which no other result reads: a state "
-                                f"is an argument as well ({', '.join(n for n in free if n not in inputs)}), an output is named by "
-                                f"outputs=({name!r},){nearest(name, free)}")
+                                f"is an argument as well ({', '.join(n for n in free if n not in inputs)}), an output is named "
+                                f"by outputs=({name!r},){nearest(name, free)}")
     for name in free:
         if name not in used and name not in results:
             raise EquationError(f"the argument {name!r} of the function is never read; a state that is computed must be "

@@ -11,20 +11,40 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import LoadError
+from ..backends import unmasked
+from ..errors import ArgumentError, LoadError
 from ..files import PathLike, atomic_write
 
 MAX_TENSORS = 100_000
 MAX_HEADER = 100_000_000
 _DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64"}
+_KINDS = {np.dtype("?" if k == "BOOL" else k[0].lower() + str(int(k[1:]) // 8)) for k in _DTYPES}
 
 
 def write_weights(path: PathLike, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a file that is complete or not there: a kill at any moment leaves the old file or the new one."""
+    """Write a file that is complete or not there: a kill at any moment leaves the old file or the new one.
+
+    What `read_weights` would refuse is refused here: names and dtypes.
+    """
     from safetensors.numpy import save
 
-    data = save({k: np.asarray(v, order="C") for k, v in arrays.items()}, dict(metadata or {}))
-    atomic_write(path, data)
+    kept = {k: np.asarray(unmasked(v), order="C") for k, v in arrays.items()}
+    if len(kept) > MAX_TENSORS:
+        raise ArgumentError(f"{len(kept):,} tensors; at most {MAX_TENSORS:,} are read back")
+    for name, array in kept.items():
+        if not sound_name(name):
+            raise ArgumentError(f"{name[:40]!r} is no name for a tensor in a file: {NAMES}")
+        if array.dtype.kind not in "fiubc" or array.dtype.newbyteorder("=") not in _KINDS:
+            raise ArgumentError(f"tensor {name!r} is {array.dtype}, which a file cannot hold; convert it with astype")
+    atomic_write(path, save(kept, dict(metadata or {})))
+
+
+NAMES = "names are printable, not empty, at most 1,000 characters, without '/', '\\' and '..'"
+
+
+def sound_name(name: str) -> bool:
+    """Whether a tensor in a file may have this name: one rule for what is written and what is read."""
+    return bool(name) and name.isprintable() and len(name) <= 1000 and not any(bad in name for bad in ("..", "/", "\\"))
 
 
 def texts(tree: Any) -> Iterator[str]:
@@ -60,7 +80,7 @@ def read_weights(path: PathLike) -> tuple[dict[str, npt.NDArray[Any]], dict[str,
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    data = Path(path).read_bytes()
+    data = Path(path).expanduser().read_bytes()
     metadata = _check_header(data, path)
     try:
         arrays = load(data)
@@ -97,7 +117,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_entry(name: str, entry: Any, body: memoryview, path: PathLike) -> None:
-    if not name or not name.isprintable() or len(name) > 1000 or ".." in name or "/" in name or "\\" in name:
+    if not sound_name(name):
         raise LoadError(f"{path}: {name[:40]!r} is not a name of a tensor")
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in _DTYPES:
         kind = entry.get("dtype") if isinstance(entry, dict) else entry

@@ -56,6 +56,17 @@ class Bidirectional(Module):
         z, before = self.backward(x, begun[1], lengths=lengths, mask=mask)
         return self._merged(y, z), (after, before)
 
+    @property
+    def reads_back(self) -> bool:
+        return True
+
+    def ended(self, x: Any, state: Any = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Any, Any]]:
+        """The output at the last step that each direction reads, as a sequence of one step, and the states."""
+        begun = (None, None) if state is None else state
+        y, after = self.forward.ended(x, begun[0], lengths, mask)
+        z, before = self.backward.ended(x, begun[1], lengths, mask)
+        return self._merged(y, z), (after, before)
+
     def _merged(self, y: Any, z: Any) -> Any:
         if self.merge is None:
             return y, z

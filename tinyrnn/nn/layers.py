@@ -58,7 +58,7 @@ class Linear(Module):
 class Embedding(Module):
     """A table of vectors looked up by whole numbers, `y[...] = weight[x[...]]`; starts standard normal, as PyTorch's.
 
-    The row `padding_idx` starts at zero and is never trained.
+    The row `padding_idx` starts at zero and never moves: it has no gradient, and optimisers leave it out.
 
     >>> import tinyrnn as tr
     >>> tr.nn.Embedding(5, 2, padding_idx=0, rng=0)([[0, 3]]).numpy()[0, 0]
@@ -71,11 +71,13 @@ class Embedding(Module):
             "embedding_dim", embedding_dim)
         if padding_idx is not None and not 0 <= padding_idx < num_embeddings:
             raise ArgumentError(f"padding_idx={padding_idx!r}: expected a row from 0 to {num_embeddings - 1}")
-        self.padding_idx, self.trainable = padding_idx, trainable
+        self.padding_idx = padding_idx
         table = normal((num_embeddings, embedding_dim), rng)
         if padding_idx is not None:
             table[padding_idx] = 0
-        self.weight = parameter(table, "weight", dtype) if trainable else as_tensor(table, dtype, "weight")
+        self.weight = parameter(table, "weight", dtype)
+        self.weight.node.at[0].still = padding_idx
+        self.trainable = trainable
 
     @classmethod
     def pretrained(cls, table: npt.ArrayLike, *, trainable: bool = False, padding_idx: int | None = None) -> Embedding:

@@ -83,6 +83,15 @@ def tie(model: Module, shared: Any) -> None:
             holder[_key(holder, last)] = places[name]
 
 
+def _freeze(model: Module, fixed: Any) -> None:
+    """What was not trained when the model was saved is not trained now."""
+    own = dict(model._leaves())
+    if not isinstance(fixed, list) or not all(isinstance(k, str) and k in own for k in fixed):
+        raise LoadError("the description of fixed weights is not sound")
+    for k in fixed:
+        own[k].trainable = False
+
+
 def _key(holder: Any, part: str) -> Any:
     return int(part) if isinstance(holder, list) else part
 
@@ -98,7 +107,8 @@ def load(path: PathLike) -> Module:
         raise LoadError(f"{path} holds weights without a description of their model: build the model and use "
                         "model.load_state_dict(tr.io.read_weights(path)[0])")
     try:
-        form, shared = json.loads(metadata["model"]), json.loads(metadata.get("shared", "{}"))
+        form, shared, fixed = (json.loads(metadata.get(k, none)) for k, none in (
+            ("model", ""), ("shared", "{}"), ("fixed", "[]")))
     except (ValueError, RecursionError) as error:
         raise LoadError(f"{path}: the description of the model is not sound ({error})") from None
     try:
@@ -106,6 +116,7 @@ def load(path: PathLike) -> Module:
         with blank(_entries(arrays, shared)):
             model = build(form)
         tie(model, shared)
+        _freeze(model, fixed)
         _check_dtypes(model, arrays)
         Module.load_state_dict(model, arrays)
     except TinyRNNError as error:
@@ -115,7 +126,8 @@ def load(path: PathLike) -> Module:
 
 def _check_texts(metadata: Mapping[str, str], arrays: Mapping[str, Any], form: Any, shared: Any) -> None:
     """The file is as it was written (version 0.1 wrote no sum), and what it says can be printed."""
-    if "sum" in metadata and metadata["sum"] != checksum(arrays, metadata["model"], metadata.get("shared", "")):
+    said = [metadata["model"], metadata.get("shared", ""), *([metadata["fixed"]] if "fixed" in metadata else [])]
+    if "sum" in metadata and metadata["sum"] != checksum(arrays, *said):
         raise LoadError("its sum does not agree: a bit was flipped, or it was edited")
     if not all(map(sound_text, texts([form, shared]))):
         raise LoadError("a text in its description has control characters")

@@ -49,6 +49,15 @@ class Module:
     ends_time: bool = False  # whether the output has no time axis any more, so that lengths no longer apply
 
     @property
+    def reads_back(self) -> bool:
+        """Whether a part of the output at a step has read the sequence from its end up to there."""
+        return False
+
+    def ended(self, x: Any, state: Any = None, lengths: Any = None, mask: Any = None) -> Any:
+        """The output at the last step that is read, as a sequence of one step, and the state."""
+        raise NotImplementedError(f"{type(self).__name__} does not read backwards")
+
+    @property
     def joint_inputs(self) -> tuple[str, ...]:
         """The names of several arrays that are one argument: a dict, or a tuple in this order."""
         return ()
@@ -64,6 +73,18 @@ class Module:
     @training.setter
     def training(self, mode: bool) -> None:
         self._training = mode
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes any parameter inside; setting it freezes them all, or lets them all be trained."""
+        made = [t for _, t in self._leaves() if t.parameter]
+        return any(t.trainable for t in made) or not made
+
+    @trainable.setter
+    def trainable(self, wanted: bool) -> None:
+        for _, t in self._leaves():
+            if t.parameter:
+                t.trainable = wanted
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         also = "; it has a forward: rename it to __call__" if hasattr(self, "forward") else ""
@@ -88,12 +109,17 @@ class Module:
                 stack.extend(reversed(inside))
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Every trainable parameter once, with its dotted name; a shared one under its first name."""
+        """Every parameter that is trained, once, with its dotted name; a shared one under its first name."""
         return ((k, t) for k, t in self._leaves() if t.trainable)
 
     def _leaves(self) -> Iterator[tuple[str, Tensor]]:
-        aliases = self._aliases()
-        return ((k, t) for k, t in self._places() if k not in aliases)
+        aliases, known = self._aliases(), dict[str, Tensor]()
+        for k, t in self._places():
+            if known.setdefault(k, t) is not t and known[k].node is not t.node:
+                raise ArgumentError(f"two parameters are called {k!r}: a key of a dict holds a dot, or 1 and '1' are both "
+                                    "keys; rename one of them")
+            if k not in aliases:
+                yield k, t
 
     def _places(self, prefix: str = "", above: tuple[Module, ...] = ()) -> Iterator[tuple[str, Tensor]]:
         """Every place that holds data, by its dotted name; shared data stand in several."""
@@ -125,13 +151,14 @@ class Module:
             raise LoadError("the weights do not belong to this model: "
                             + "; ".join(f"{what} {', '.join(names[:5])}{' ...' * (len(names) > 5)}"
                                         for what, names in (("missing", missing), ("unknown", extra)) if names))
-        arrays = {k: on_host(state[k]) for k in own}
+        arrays = {k: _given(k, state[k]) for k in own}
         for k, t in own.items():
             if arrays[k].shape != t.shape:
                 raise ShapeError(f"{k} has shape {show(t.shape)}, the given weights have {show(arrays[k].shape)}")
             if arrays[k].dtype.kind != t.dtype.kind:
                 raise LoadError(f"{k} is {t.dtype}, the given weights are {arrays[k].dtype}: convert them with astype, if they "
                                 "are what you mean")
+            _check_range(k, arrays[k], t.dtype)
         for k, t in own.items():
             t.assign(arrays[k])
 
@@ -152,14 +179,16 @@ class Module:
         return self.train(False)
 
     def summary(self) -> Text:
-        """A table of the layers, their parameters and shapes."""
-        rows = [(name or "(model)", type(m).__name__,
-                 ", ".join(f"{k.rpartition('.')[2]} {show(t.shape)}" for k, t in _members(m, name)
-                           if isinstance(t, Tensor) and t.is_leaf)) for name, m in self.named_modules()]
-        total = sum(t.size for t in self.parameters())
+        """A table of the layers, their parameters and shapes; what is not trained is marked as fixed."""
+        def own(m: Module, name: str) -> str:
+            return ", ".join(f"{k.rpartition('.')[2]} {show(t.shape)}{'' if t.trainable else ' fixed'}"
+                             for k, t in _members(m, name) if isinstance(t, Tensor) and t.is_leaf)
+
+        rows = [(name or "(model)", type(m).__name__, own(m, name)) for name, m in self.named_modules()]
+        total, fixed = sum(t.size for t in self.parameters()), sum(t.size for _, t in self._leaves() if not t.trainable)
         width = [max(len(r[i]) for r in rows) for i in range(2)]
         lines = [f"{a:<{width[0]}}  {b:<{width[1]}}  {c}".rstrip() for a, b, c in rows]
-        return Text("\n".join([*lines, f"{total:,} parameters"]))
+        return Text("\n".join([*lines, f"{total:,} parameters" + f", and {fixed:,} numbers that are fixed" * bool(fixed)]))
 
     def draw(self, file: PathLike | None = None, **options: Any) -> Any:
         """A picture of the layers; see `tinyrnn.draw`."""
@@ -180,7 +209,7 @@ class Module:
         """Loss and metrics on data; see `tinyrnn.train.evaluate`."""
         return evaluate(self, x, y, **options)
 
-    def predict(self, x: Any, **options: Any) -> Array:
+    def predict(self, x: Any, **options: Any) -> Array | list[Array]:
         """The output for every row; see `tinyrnn.train.predict`."""
         return predict(self, x, **options)
 
@@ -193,8 +222,27 @@ class Module:
         notes, arrays = {"tinyrnn": "1"}, {k: t.numpy() for k, t in self._leaves()}
         if config_of(self) is not None:
             notes |= {"model": json.dumps(describe(self), default=np.generic.item), "shared": json.dumps(self._aliases())}
-            notes["sum"] = checksum(arrays, notes["model"], notes["shared"])
+            fixed = [k for k, t in self._leaves() if not t.trainable]
+            notes |= {"fixed": json.dumps(fixed)} if fixed else {}
+            notes["sum"] = checksum(arrays, *(notes[k] for k in ("model", "shared", "fixed") if k in notes))
         write_weights(path, arrays, notes)
+
+
+def _given(name: str, value: Any) -> Array:
+    """The array of a weight, named where it cannot be read."""
+    try:
+        return on_host(value)
+    except ArgumentError as error:
+        raise LoadError(f"{name}: {error}") from None
+
+
+def _check_range(name: str, array: Array, dtype: np.dtype[Any]) -> None:
+    """Numbers that become infinite in a narrower dtype are refused."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > dtype.itemsize:
+        over = np.isfinite(array) & (np.abs(array) > np.finfo(dtype).max)
+        if over.any():
+            raise LoadError(f"{name} is {dtype}, in which {array[over].flat[0]:g}, one of the given {array.dtype} weights, has "
+                            "no place")
 
 
 def config_of(module: Module) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from ..cells import Cell, get
 from ..cells.initial import constant, uniform
 from ..cells.variants import learned_start, lstm
 from ..errors import ArgumentError, ShapeError
-from ..functional import parameter, stack
+from ..functional import concat, parameter, stack
 from ..ir.node import Node
 from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to
@@ -25,7 +26,7 @@ from ..tensor import Tensor, detached
 from .layers import cast, dropped
 from .module import Module
 from .noise import Noise, Rates
-from .recurrent import State, one_row, only_row, sequence, single_rows, swap, time_mask
+from .recurrent import State, end_of, one_row, only_row, sequence, single_rows, swap, time_mask
 
 Start = Sequence[Node | None]
 
@@ -56,6 +57,9 @@ class Packed(Module):
                  dtype: npt.DTypeLike = "float32", rng: Any = None) -> None:
         if not 0 <= dropout < 1:
             raise ArgumentError(f"dropout={dropout!r}: expected 0 <= dropout < 1")
+        if dropout and num_layers == 1:
+            warnings.warn(f"dropout={dropout} of {type(self).__name__} acts between layers, and there is one: give "
+                          "num_layers=, or put a Dropout layer after it", stacklevel=3)
         if reverse and bidirectional:
             raise ArgumentError("a bidirectional layer reads both ways already: leave reverse=False")
         self.cell = learned_start(cell) if learn_state else cell
@@ -146,6 +150,18 @@ class Packed(Module):
                 sides.append(trace["h"])
             y = sides[0] if len(sides) == 1 else join(sides, -1)
         return Tensor(swap(y) if self.batch_first else y), self._join_state(finals)
+
+    @property
+    def reads_back(self) -> bool:
+        return self.bidirectional or self.reverse
+
+    def ended(self, x: Any, state: State = None, lengths: Any = None, mask: Any = None) -> tuple[Tensor, State]:
+        """The output at the last step that each direction reads, as a sequence of one step, and the state."""
+        y, after = self(x, state, lengths, mask)
+        if not self.bidirectional:
+            return end_of(y, lengths, mask, self.reverse), after
+        width = self.widths["h"]
+        return concat([end_of(y[..., :width], lengths, mask, False), end_of(y[..., width:], lengths, mask, True)]), after
 
     def _without_batch(self, x: Any, state: State, lengths: Any, mask: Any) -> tuple[Tensor, State]:
         refuse_single(type(self).__name__, tuple(np.shape(x)))

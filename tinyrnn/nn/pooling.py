@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..functional import arange, one_hot, where
 from ..functional import max as largest
+from ..functional import where
 from ..ir.ops.leaves import full
 from ..padding import refuse_single, valid_steps
 from ..shapes import show
 from ..tensor import Tensor, as_tensor
 from .module import Module
-from .recurrent import one_row, only_row, single_rows
+from .recurrent import edge, one_row, only_row, single_rows
 
 
 class OverTime(Module):
@@ -40,16 +40,18 @@ class OverTime(Module):
 
 
 class Last(OverTime):
-    """The output at each row's last valid step: [B, T, H] becomes [B, H]; zero for a row without any."""
+    """The output at each row's last valid step: [B, T, H] becomes [B, H]; zero for a row without any.
+
+    In a Sequential, right after a layer that reads from the end (`bidirectional`, `reverse`, Bidirectional; Dropout may stand
+    between), each direction gives its own last step, which for the backward one is the first of the sequence, as with
+    Keras' return_sequences=False.
+    """
 
     def config(self) -> dict[str, Any]:
         return {}
 
     def pooled(self, t: Tensor, valid: Tensor | None) -> Tensor:
-        if valid is None:
-            return t[:, -1]
-        last = one_hot(largest(where(valid, arange(t.shape[1]), -1), 1), t.shape[1], t.dtype)
-        return where(last.reshape(*last.shape, *(1,) * (t.ndim - 2)) > 0, t, 0.0).sum(1)
+        return t[:, -1] if valid is None else edge(t, valid, first=False)
 
     def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
         return as_tensor(x), None

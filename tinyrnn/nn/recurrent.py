@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from ..cells import Cell, get
 from ..errors import ArgumentError, ShapeError
-from ..functional import parameter, stack
+from ..functional import arange, one_hot, parameter, stack, where
+from ..functional import max as largest
 from ..ir.node import Node
 from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to, transpose
@@ -87,6 +88,15 @@ class Recurrent(Module):
             mask=time_mask(steps, batch, lengths, mask, self.time_major), reverse=self.reverse, steps=steps)
         outputs = {n: Tensor(y if self.time_major else swap(y)) for n, y in traces.items()}
         return self._one(outputs), self._state(finals)
+
+    @property
+    def reads_back(self) -> bool:
+        return self.reverse
+
+    def ended(self, x: Any, state: State = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Tensor, ...]]:
+        """The output at the last step that is read, as a sequence of one step, and the state."""
+        y, after = self(x, state, lengths, mask)
+        return map_tree(lambda t: end_of(t, lengths, mask, self.reverse), y), after
 
     def step(self, x: Any, state: State = None) -> tuple[Any, tuple[Tensor, ...]]:
         """One time step, for streams: x [B, X].  In evaluation mode (`layer.eval()`) output and state are values without
@@ -210,6 +220,24 @@ def single_rows(lengths: Any, mask: Any, axis: int) -> tuple[Any, Any]:
     """The length (a number) or mask [T] of one sequence, for a batch of one."""
     return (None if lengths is None else np.reshape(lengths, 1) if not isinstance(lengths, Tensor) else lengths.reshape(1),
             None if mask is None else one_row(mask if isinstance(mask, Tensor) else np.asarray(mask), axis))
+
+
+def end_of(y: Tensor, lengths: Any, mask: Any, reverse: bool) -> Tensor:
+    """The last valid step of a sequence, or the first where it was read from its end: [B, T, H] as [B, 1, H]."""
+    if y.ndim == 2:
+        return only_row(end_of(one_row(y, 0), *single_rows(lengths, mask, 0), reverse), 0)
+    found = y[:, 0 if reverse else -1] if y.shape[1] else y.sum(1)
+    valid = valid_steps(y.shape[0], y.shape[1], lengths, mask)
+    found = found if valid is None or not y.shape[1] else edge(y, valid, reverse)
+    return found.reshape(found.shape[0], 1, *found.shape[1:])
+
+
+def edge(y: Tensor, valid: Tensor, first: bool) -> Tensor:
+    """Each row at its first or last valid step, [B, T, ...] as [B, ...]; zero for a row without any."""
+    steps, n = arange(y.shape[1]), y.shape[1]
+    at = -largest(where(valid, -steps, -n), 1) if first else largest(where(valid, steps, -1), 1)
+    chosen = one_hot(at, n, y.dtype)
+    return where(chosen.reshape(*chosen.shape, *(1,) * (y.ndim - 2)) > 0, y, 0.0).sum(1)
 
 
 def swap(n: Node) -> Node:

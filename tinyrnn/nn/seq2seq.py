@@ -204,7 +204,7 @@ class EncoderDecoder(Module):
         """Loss and metrics when the decoder reads the targets."""
         return super().evaluate(x if isinstance(x, tuple) else (x, y), y, **options)
 
-    def predict(self, x: Any, **options: Any) -> Array:
+    def predict(self, x: Any, **options: Any) -> Array | list[Array]:
         """Logits when the decoder reads the targets: x is a pair (source, target).  `generate` reads its own tokens."""
         if not isinstance(x, tuple):
             raise ArgumentError("EncoderDecoder.predict takes (source, target); what it says by itself comes from generate")

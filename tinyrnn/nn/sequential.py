@@ -12,7 +12,9 @@ from ..padding import blank_padding, marks_for, takes
 from ..shapes import show
 from ..tensor import Tensor, as_tensor
 from ..trees import map_tree
+from .layers import Dropout
 from .module import Module, config_of, describe
+from .pooling import Last
 from .recurrent import one_row, only_row, single_rows
 
 
@@ -48,19 +50,33 @@ class Sequential(Module):
         if not whole and not self.reads_time_first():
             arrays = x if hasattr(x, "dtype") or isinstance(x, (dict, tuple)) else np.asarray(x)
             x = map_tree(lambda t: _blanked(t, lengths, mask), arrays)
-        after, time_first = [], False
-        for layer, own in zip(self.layers, self._states(state), strict=True):
+        after, time_first, back = [], False, None
+        for i, (layer, own) in enumerate(zip(self.layers, self._states(state), strict=True)):
             marks, before = {} if whole else marks_for(layer, lengths, mask, x), x
-            x, new = self._through(layer, x, own, marks, time_first)
+            ended = layer.reads_back and self._ends(i)
+            if back is not None and isinstance(layer, Last):
+                raise ArgumentError(f"Last takes the last step, at which {type(back).__name__} has read that step alone from "
+                                    "the end: put Last right after it, where each direction gives its own last step")
+            back = None if ended or layer.reads_time else back
+            back = layer if layer.reads_back and not ended else back
+            x, new = self._through(layer, x, own, marks, time_first, ended)
             after.append(new)
-            if not whole and not marks and np.shape(x)[:2] != np.shape(before)[:2]:
+            if ended:
+                whole = True
+            elif not whole and not marks and np.shape(x)[:2] != np.shape(before)[:2]:
                 raise ArgumentError(f"{type(layer).__name__} made {show(np.shape(x))} of {show(np.shape(before))} and knows no "
                                     "lengths, so it would read the padding: pool with Last or Pool, or write a Module that "
                                     "takes lengths=")
             whole, time_first = whole or layer.ends_time, time_first or layer.reads_time_first()
         return (x, after) if return_state or state is not None else x
 
-    def _through(self, layer: Module, x: Any, state: Any, marks: Mapping[str, Any], time_first: bool) -> tuple[Any, Any]:
+    def _ends(self, i: int) -> bool:
+        """Whether Last comes next, but for Dropout: then a layer hands out one step."""
+        following = (m for m in self.layers[i + 1 :] if not isinstance(m, Dropout))
+        return isinstance(next(following, None), Last)
+
+    def _through(self, layer: Module, x: Any, state: Any, marks: Mapping[str, Any], time_first: bool,
+                 ended: bool = False) -> tuple[Any, Any]:
         """The output of one layer, and its new state."""
         if layer.ends_time and time_first:
             raise ArgumentError(f"{type(layer).__name__} pools [B, T, ...], but a layer before it has batch_first=False or "
@@ -70,7 +86,8 @@ class Sequential(Module):
             raise ArgumentError(f"{type(layer).__name__} takes one tensor and got {len(x)}{which}; merge them, or choose one "
                                 "by a Lambda between the layers")
         known = takes(layer)
-        y = layer(x, **marks, **{k: v for k, v in (("state", state), ("return_state", True)) if k in known})
+        run: Any = layer.ended if ended else layer
+        y = run(x, **marks, **{k: v for k, v in (("state", state), ("return_state", True)) if k in known})
         return y if isinstance(y, tuple) else (y, None)
 
     def _states(self, state: Sequence[Any] | None) -> Sequence[Any]:

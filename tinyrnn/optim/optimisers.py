@@ -130,7 +130,7 @@ class Optimiser:
         params, grads = {k: p.numpy() for k, p in boxes.items()}, {k: p.grad for k, p in boxes.items()}
         new, self.state = self.update(params, grads, self.state)
         for k, p in boxes.items():
-            p.assign(new[k])
+            p.assign(with_still_row(p, new[k]))
             p.zero_grad()
 
     def state_dict(self) -> State:
@@ -160,13 +160,22 @@ def slot_dtype(dtype: Any) -> np.dtype[Any]:
     return np.dtype(np.float32) if dtype == np.float16 else np.dtype(dtype)
 
 
+def with_still_row(p: Tensor, new: Any) -> Any:
+    """The new data of a parameter with its still row (an embedding's padding) as it was: an array or a tensor."""
+    row = p.node.at[0].still
+    if row is None:
+        return new
+    own = (np.arange(p.shape[0]) == row).reshape(-1, *(1,) * (p.ndim - 1))
+    return where(own, p, new) if isinstance(new, Tensor) else np.where(own, p.numpy(), new)
+
+
 def _check_finite(grads: Mapping[str, Any]) -> None:
     for name, g in grads.items():
         bad = ~np.isfinite(g)
         if bad.any():
             seen = f"{np.asarray(g)[bad][0]} in {int(bad.sum())} of {g.size} entries"
-            raise NonFiniteError(f"the gradient of {name} is not finite ({seen}); the weights are as they were. Look for a slope that is infinite (sqrt or log at 0) "
-                                 "and for NaN in the data")
+            raise NonFiniteError(f"the gradient of {name} is not finite ({seen}); the weights are as they were. Look for a "
+                                 "slope that is infinite (sqrt or log at 0) and for NaN in the data")
 
 
 def _at_least_zero(x: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import cos, inf, pi
+from math import cos, inf, isfinite, pi
 from typing import Any
 
 import numpy as np
@@ -93,23 +93,39 @@ class WarmUp:
             self.then.load_state_dict(state)
 
 
+DIRECTIONS = {**dict.fromkeys("loss mse bce bce_with_logits cross_entropy nll perplexity seconds".split(), "min"),
+              **dict.fromkeys("accuracy binary_accuracy f1".split(), "max")}
+"""Which way the figures that have a name of their own get better."""
+
+
+def mode_of(who: str, monitor: str, mode: str | None) -> str:
+    """`mode`, or the direction of a figure that is known by its name (`val_` before it or not)."""
+    if mode not in ("min", "max", None):
+        raise ArgumentError(f"{who}(mode={mode!r}): expected 'min', 'max', or None for what the name of the figure says")
+    found = mode or DIRECTIONS.get(monitor.removeprefix("val_"))
+    if found is None:
+        raise ArgumentError(f"{who}: nobody knows whether {monitor!r} is to fall or to rise; give mode='min' or mode='max'")
+    return found
+
+
 @dataclass
 class Plateau:
-    """`factor` once more whenever `monitor` got no smaller (`mode="max"`: no larger) for more than `patience` epochs.
+    """`factor` once more whenever `monitor` got no better for more than `patience` epochs.
 
-    "Smaller" means by more than the share `threshold`.
+    "Better" is smaller or larger as the figure's name says (loss falls, accuracy rises) or `mode` ("min", "max"), by more than
+    the share `threshold` of the size of the best so far.
     """
 
     factor: float = 0.1
     patience: int = 10
     monitor: str = "val_loss"
-    mode: str = "min"
+    mode: str | None = None
     threshold: float = 1e-4
 
     def __post_init__(self) -> None:
-        if not 0 < self.factor < 1 or self.mode not in ("min", "max"):
-            raise ArgumentError(f"Plateau(factor={self.factor!r}, mode={self.mode!r}): expected 0 < factor < 1 and mode 'min' "
-                                "or 'max'")
+        if not 0 < self.factor < 1:
+            raise ArgumentError(f"Plateau(factor={self.factor!r}): expected 0 < factor < 1")
+        self.mode = mode_of("Plateau", self.monitor, self.mode)
         self._scale, self._best, self._waited = 1.0, inf if self.mode == "min" else -inf, 0
 
     def __call__(self, step: int) -> float:
@@ -121,8 +137,8 @@ class Plateau:
             raise ArgumentError(f"Plateau monitors {self.monitor!r}, but the epoch gave {', '.join(numbers)}; "
                                 "give validation= or another monitor")
         value = numbers[self.monitor]
-        sign = 1 if self.mode == "min" else -1
-        better = sign * value < sign * self._best * (1 - sign * self.threshold)
+        sign, least = 1 if self.mode == "min" else -1, self.threshold * abs(self._best) if isfinite(self._best) else 0.0
+        better = sign * value < sign * self._best - least
         self._best, self._waited = (value, 0) if better else (self._best, self._waited + 1)
         if self._waited > self.patience:
             self._scale, self._waited = self._scale * self.factor, 0

@@ -294,7 +294,7 @@ class Derivation:
 
     def save(self, file: PathLike) -> None:
         """Write `.md`, `.tex`, `.html` or `.ipynb`, by the ending of the name."""
-        path = Path(file)
+        path = Path(file).expanduser()
         forms: Mapping[str, Callable[[], str]] = {".md": self.markdown, ".tex": self.latex, ".html": self.mathml,
                                                   ".ipynb": self.notebook}
         if path.suffix not in forms:

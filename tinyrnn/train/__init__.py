@@ -5,7 +5,7 @@ from .data import pad_rows
 from .generate import generate
 from .history import History
 from .loop import evaluate, fit, predict
-from .metrics import Metric, f1
+from .metrics import Metric, binary_accuracy, f1
 
-__all__ = ["BestWeights", "Callback", "EarlyStopping", "History", "Log", "Metric", "StopTraining", "evaluate", "f1", "fit",
-           "generate", "pad_rows", "predict"]
+__all__ = ["BestWeights", "Callback", "EarlyStopping", "History", "Log", "Metric", "StopTraining", "binary_accuracy",
+           "evaluate", "f1", "fit", "generate", "pad_rows", "predict"]

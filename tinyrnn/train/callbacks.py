@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..files import PathLike, atomic_write
+from ..optim.schedules import mode_of
 from .checkpoint import check_arrays
 
 
@@ -44,12 +45,14 @@ class Callback:
 
 
 class BestWeights(Callback):
-    """Gives the model the weights of its best epoch at the end, by `monitor` (smaller is better unless `mode="max"`)."""
+    """Gives the model the weights of its best epoch at the end, by `monitor`.
 
-    def __init__(self, monitor: str = "val_loss", mode: str = "min") -> None:
-        if mode not in ("min", "max"):
-            raise ArgumentError(f"mode={mode!r}: expected 'min' or 'max'")
-        self.monitor, self.mode = monitor, mode
+    Losses are best where they are smallest, accuracy and F1 where they are largest; of other figures `mode` says it, "min" or
+    "max".
+    """
+
+    def __init__(self, monitor: str = "val_loss", mode: str | None = None) -> None:
+        self.monitor, self.mode = monitor, mode_of(type(self).__name__, monitor, mode)
         self.weights: dict[str, Any] = {}
 
     def begin(self, model: Any) -> None:
@@ -88,7 +91,7 @@ class BestWeights(Callback):
 class EarlyStopping(BestWeights):
     """Stops when `monitor` did not improve by more than `least` for `patience` epochs; leaves the best weights."""
 
-    def __init__(self, monitor: str = "val_loss", patience: int = 5, mode: str = "min", least: float = 0.0) -> None:
+    def __init__(self, monitor: str = "val_loss", patience: int = 5, mode: str | None = None, least: float = 0.0) -> None:
         super().__init__(monitor, mode)
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
             raise ArgumentError(f"patience={patience!r}: expected a whole number from 1")
@@ -116,7 +119,7 @@ class Log(Callback):
     """Writes every epoch's numbers to a file, whole and atomically: `.csv` one row an epoch, `.json` a list of objects."""
 
     def __init__(self, path: PathLike) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         if self.path.suffix not in (".csv", ".json"):
             raise ArgumentError(f"Log writes .csv or .json, got {self.path.name!r}")
         if not self.path.parent.is_dir():

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import on_host
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..padding import check_lengths
 from ..shapes import show
+from .reading import full_array, rows_or_array
 
 Array = npt.NDArray[Any]
 Batch = dict[str, Any]
@@ -80,17 +80,6 @@ def is_ragged(data: Any) -> bool:
     return isinstance(data, list) and len({len(r) if hasattr(r, "__len__") else -1 for r in data}) > 1
 
 
-def full_array(data: Any, name: str) -> Array:
-    """Data as an array of numbers, refused by name where they are none; float16 becomes float32."""
-    try:
-        array = on_host(data)
-    except ValueError:
-        raise ShapeError(f"the rows of {name} differ in length; pad them and give lengths=, or give a list of rows") from None
-    if array.dtype.kind not in "fiub":
-        raise DTypeError(f"{name} is {array.dtype}: expected numbers; encode text first (tinyrnn.datasets.Vocabulary)")
-    return array.astype(np.float32) if array.dtype == np.float16 else array  # kernels compute in float32 and float64
-
-
 class Data:
     """Inputs, targets and what marks their padding, with equally many rows.
 
@@ -106,6 +95,7 @@ class Data:
             raise ArgumentError("x holds no input")
         keys = self.names or list(map(str, range(len(parts))))
         titles = [f"x[{k}]" for k in keys] if self.names or self.several else ["x"]
+        parts = [rows_or_array(p, t) for p, t in zip(parts, titles, strict=True)]
         self.parts = [Ragged(p, t) if is_ragged(p) else full_array(p, t) for p, t in zip(parts, titles, strict=True)]
         self._check_rows(titles)
         self.mask = None if mask is None else np.asarray(mask)
@@ -150,6 +140,7 @@ class Data:
         return [lengths if t else np.zeros(len(self), np.int64) for t in timed]
 
     def _targets(self, y: Any) -> Any:
+        y = rows_or_array(y, "y")
         if not is_ragged(y):
             array = full_array(y, "y")
             if array.ndim < 1 or len(array) != len(self):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..compile import Program
-from ..errors import ArgumentError
+from ..errors import ArgumentError, NonFiniteError
 from ..tensor import Tensor
 from ..trees import flatten
 from .data import is_ragged
@@ -79,11 +79,18 @@ class _Stepper:
 
 
 def draw(logits: Array, temperature: float, top_k: int | None, rng: np.random.Generator) -> Array:
+    """A token for each row: the first largest at temperature 0, else one of the `top_k` likeliest (the first of equal ones)."""
+    logits = logits.astype(np.float64)
+    top = logits.max(-1, keepdims=True)
+    if not np.isfinite(top).all():
+        raise NonFiniteError(f"the model's scores for the next token are {top[~np.isfinite(top)][0]}, so that none can be "
+                             "drawn; look for NaN and infinity in its weights")
     if temperature == 0:
         return np.asarray(np.argmax(logits, -1))
-    scaled = logits.astype(np.float64) / temperature
+    with np.errstate(over="ignore"):  # far below the largest, at a low temperature
+        scaled = np.where(logits == -np.inf, -np.inf, (logits - top) / temperature)
     if top_k is not None and top_k < scaled.shape[-1]:
-        least = np.partition(scaled, -top_k, -1)[:, [-top_k]]
-        scaled = np.where(scaled < least, -np.inf, scaled)
+        beyond = np.argsort(-logits, -1, kind="stable")[:, top_k:]
+        np.put_along_axis(scaled, beyond, -np.inf, -1)
     drawn: Array = np.argmax(scaled + rng.gumbel(size=scaled.shape), -1)
     return drawn

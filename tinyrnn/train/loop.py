@@ -14,11 +14,11 @@ from ..compile import Program
 from ..errors import ArgumentError
 from ..files import PathLike
 from ..optim import Optimiser
-from .data import Batch, Batches, Data, Piece
+from .data import Batch, Batches, Data, Piece, Ragged
 from .history import History
 from .metrics import Loss, Metric
 from .run import Run, score
-from .task import Task, call
+from .task import Task, call, output_grows
 
 Array = npt.NDArray[Any]
 Fitted = tuple[str | Loss | None, Sequence[str | Loss | Metric], int | None]
@@ -61,7 +61,7 @@ def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optim
     held = None if validation is None else Batches(_held(model, validation), batch_size, task.timed_of, tbptt=tbptt,
                                                         ignore_index=ignore_index)
     run = Run(task, batches, optimizer, rng, tbptt is None if shuffle is None else shuffle, accumulate, callbacks, held,
-              None if resume is None else Path(resume), save_every)
+              None if resume is None else Path(resume).expanduser(), save_every)
     try:
         if resume is not None:
             run.resume()
@@ -101,15 +101,29 @@ def evaluate(model: Any, x: Any, y: Any, *, loss: str | Loss | None = None, metr
                                    ignore_index=ignore_index))
 
 
-def predict(model: Any, x: Any, *, lengths: Any = None, mask: Any = None, batch_size: int = 256, backend: str = "cpu") -> Array:
-    """The model's output for every row, with dropout off."""
+def predict(model: Any, x: Any, *, lengths: Any = None, mask: Any = None, batch_size: int = 256,
+            backend: str = "cpu") -> Array | list[Array]:
+    """The model's output for every row, with dropout off: an array, or for a list of rows of different lengths, where there is
+    an output for every step, a list of arrays [T, ...] of these lengths."""
     def output(x: Any, lengths: Any = None, mask: Any = None) -> dict[str, Any]:
         return {"y": call(model, x, lengths, mask, None, False)[0]}
 
     program, data = Program(output, backend), data_for(model, x, None, lengths, mask)
     batches = Batches(data, batch_size)
     with evaluating(model):
-        return np.concatenate([program(**whole_rows(data, piece))["y"] for piece in batches.pieces()])
+        y = np.concatenate([program(**whole_rows(data, piece))["y"] for piece in batches.pieces()])
+        own = _lengths_out(model, data, y)
+    return y if own is None else [row[:n].copy() for row, n in zip(y, own, strict=True)]
+
+
+def _lengths_out(model: Any, data: Data, y: Array) -> Array | None:
+    """The lengths of the output's rows, where it has those of an input that came as rows of different lengths."""
+    for i in reversed(range(len(data.parts))):
+        part = data.parts[i]
+        if isinstance(part, Ragged) and y.ndim > 1 and y.shape[1] == part.shape[1] and output_grows(
+                model, data.tree(data.parts), i):
+            return part.lengths
+    return None
 
 
 def whole_rows(data: Data, piece: Piece) -> Batch:

@@ -44,10 +44,35 @@ def accuracy(output: Tensor, target: Tensor, *, mask: Tensor | None = None) -> T
     return reduce(astype(_classes("accuracy", output, target) == target, output.dtype), mask, "mean")
 
 
-def binary_accuracy(output: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """The share of logits on the side of 0 that their targets, 0 or 1, are on."""
-    z, t, keep = paired("binary_accuracy", output, target, mask)
-    return reduce(astype((z > 0) == (t > 0.5), z.dtype), keep, "mean")
+def binary_accuracy(threshold: float) -> Metric:
+    """The share of outputs on the side of a threshold that their targets, 0 or 1, are on.
+
+    The threshold is 0 for logits and 0.5 for probabilities.  By its name alone, "binary_accuracy", the metric follows the loss:
+    logits with `bce_with_logits`, probabilities with `bce` and `mse`.
+
+    >>> import tinyrnn as tr
+    >>> metric = tr.train.binary_accuracy(0.5)
+    >>> metric.finish(metric.measure(tr.tensor([0.2, 0.9]), tr.tensor([0.0, 0.0])).numpy())
+    0.5
+    """
+    def measure(output: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        y, t, keep = paired("binary_accuracy", output, target, mask)
+        return reduce(astype((y > threshold) == (t > 0.5), y.dtype), keep, "mean")
+
+    return Metric("binary_accuracy", measure)
+
+
+THRESHOLDS: dict[Loss, float] = {bce_with_logits: 0.0, bce: 0.5, mse: 0.5}
+
+
+def _following(loss: Loss) -> Metric:
+    """Binary accuracy for what a loss takes."""
+    base = loss.func if isinstance(loss, functools.partial) else loss
+    if base not in THRESHOLDS:
+        raise ArgumentError(f"binary_accuracy follows the loss, and of {getattr(base, '__name__', base)} nobody knows whether "
+                            "it takes logits or probabilities: metrics=(tr.train.binary_accuracy(0.0),) counts logits from 0, "
+                            "binary_accuracy(0.5) probabilities from a half")
+    return binary_accuracy(THRESHOLDS[base])
 
 
 def f1(outside: int | Sequence[int] = 0, name: str = "f1") -> Metric:
@@ -79,7 +104,7 @@ def _none_of(t: Tensor, values: Sequence[int]) -> Tensor:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("accuracy", accuracy), "binary_accuracy": Metric("binary_accuracy", binary_accuracy), "f1": f1(),
+    "accuracy": Metric("accuracy", accuracy), "f1": f1(),
     "perplexity": Metric("perplexity", cross_entropy, lambda mean: float(np.exp(np.minimum(mean, 709.0))))}
 
 
@@ -88,14 +113,17 @@ def loss_named(what: str | Loss) -> Loss:
     return what if callable(what) else _known(what, LOSSES, "loss")
 
 
-def metric_named(what: str | Loss | Metric) -> Metric:
-    """A metric by its name, as it is, or from a function of (output, target, mask=)."""
+def metric_named(what: str | Loss | Metric, loss: Loss) -> Metric:
+    """A metric by its name, as it is, or from a function of (output, target, mask=); one follows the loss."""
     if isinstance(what, Metric):
         return what
+    if what == "binary_accuracy":
+        return _following(loss)
     return Metric(getattr(what, "__name__", "metric"), what) if callable(what) else _known(what, METRICS, "metric")
 
 
 def _known(name: str, table: dict[str, Any], kind: str) -> Any:
     if name not in table:
-        raise ArgumentError(f"there is no {kind} {name!r}; known are {', '.join(table)}, or give a function")
+        also = ", binary_accuracy" if kind == "metric" else ""
+        raise ArgumentError(f"there is no {kind} {name!r}; known are {', '.join(table)}{also}, or give a function")
     return table[name]

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from ..compile import Program
 from ..errors import ArgumentError, TinyRNNError
 from ..functional import grad, where
+from ..ir.node import walk
 from ..ir.ops.leaves import full, input_node
 from ..optim import Optimiser
-from ..optim.optimisers import slot_dtype
+from ..optim.optimisers import slot_dtype, with_still_row
 from ..padding import blank_padding, marks_for, only_rows, row_mask, takes
 from ..randomness import randomness
 from ..tensor import Tensor, as_tensor
@@ -37,7 +38,7 @@ class Task:
         self.model, self.loss, self.streams, self.ignore_index = model, loss_named(loss), streams, ignore_index
         _check_partial(loss)
         self.loss_name = loss if isinstance(loss, str) else getattr(loss, "__name__", "loss")
-        self.metrics = _by_name([metric_named(m) for m in ((metrics,) if isinstance(metrics, str) else metrics)])
+        self.metrics = _by_name([metric_named(m, self.loss) for m in ((metrics,) if isinstance(metrics, str) else metrics)])
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
         self._grows: dict[Any, int | None] = {}
         self.optimizer = optimizer
@@ -94,6 +95,9 @@ class Task:
                                 "loss(output, target, mask=None)")
         scores: dict[str, Any] = {"loss": self.loss(output, y, **keywords)}
         scores |= {name: m.measure(output, y, **keywords) for name, m in self.metrics.items()}
+        if keep is not None:
+            _check_masked({f"the loss {self.loss_name}": scores["loss"],
+                           **{f"the metric {k}": scores[k] for k in self.metrics}}, keep)
         return {**scores, "state": after} if self.streams else scores
 
     def _counted(self, x: Any, y: Tensor, lengths: Any, mask: Tensor | None) -> Tensor | None:
@@ -122,7 +126,7 @@ class Task:
             p, slots = self.parameters[name], self.slots[name]
             own = {k: v.astype(slot_dtype(p.dtype)) for k, v in numbers.items()}
             new, after = self.optimizer.updated(p, g, slots, own)
-            p.assign(where(good, new, p))
+            p.assign(with_still_row(p, where(good, new, p)))
             for k, v in after.items():
                 slots[k].assign(where(good, v, slots[k]))
 
@@ -172,23 +176,37 @@ class Task:
         return self._grows[kind]
 
     def _output_grows(self, x: Any, grown: int) -> bool:
-        try:
-            return self._steps_out(x, None) != self._steps_out(x, grown)
-        except TinyRNNError:  # the model takes this one length only, so its targets are as long as they look
-            return True
+        return output_grows(self.model, x, grown)
 
-    def _steps_out(self, x: Any, grown: int | None) -> int | None:
-        """The steps of the model's output for one row, with one step more in the part `grown` (in all parts of a dict)."""
-        def stand_in(i: int, p: Any) -> Tensor:
-            more = grown is not None and (i == grown or isinstance(x, Mapping))
-            shape = (1, p.shape[1] + more, *p.shape[2:]) if p.ndim > 1 else (1,)
-            return Tensor(input_node(f"x{i}", shape, p.dtype))
 
-        parts = [stand_in(i, p) for i, p in enumerate(parts_of(x))]
-        several = tuple(parts) if isinstance(x, tuple) else parts[0]
-        given = dict(zip(x, parts, strict=True)) if isinstance(x, Mapping) else several
-        y, _ = call(self.model, given, None, None, None, False, checked=False)
-        return y.shape[1] if y.ndim > 1 else None
+def output_grows(model: Any, x: Any, grown: int) -> bool:
+    """Whether the model's output has one step more where a part of x has."""
+    try:
+        return _steps_out(model, x, None) != _steps_out(model, x, grown)
+    except TinyRNNError:  # the model takes this one length only, so its targets are as long as they look
+        return True
+
+
+def _steps_out(model: Any, x: Any, grown: int | None) -> int | None:
+    """The steps of the model's output for one row, with one step more in the part `grown` (in all parts of a dict)."""
+    def stand_in(i: int, p: Any) -> Tensor:
+        more = grown is not None and (i == grown or isinstance(x, Mapping))
+        shape = (1, p.shape[1] + more, *p.shape[2:]) if p.ndim > 1 else (1,)
+        return Tensor(input_node(f"x{i}", shape, p.dtype))
+
+    parts = [stand_in(i, p) for i, p in enumerate(parts_of(x))]
+    several = tuple(parts) if isinstance(x, tuple) else parts[0]
+    given = dict(zip(x, parts, strict=True)) if isinstance(x, Mapping) else several
+    y, _ = call(model, given, None, None, None, False, checked=False)
+    return y.shape[1] if y.ndim > 1 else None
+
+
+def _check_masked(scores: Mapping[str, Tensor], keep: Tensor) -> None:
+    """What takes a mask must use it: padding would be averaged in."""
+    for what, score in scores.items():
+        if keep.source() not in walk([score.source()]):
+            raise ArgumentError(f"{what} takes mask= but does not use it, so that padding and targets that do not count would "
+                                "be averaged in: leave out the entries where mask is False, and divide by their number")
 
 
 def _finite(x: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class Drawing:
         """Write the picture; the ending of the name says how: .svg, .png, .dot, .html, .txt."""
         if not isinstance(file, (str, os.PathLike)):
             raise ArgumentError(f"the name of a file is text, such as 'picture.svg'; got {type(file).__name__}")
-        path = Path(file)
+        path = Path(file).expanduser()
         match path.suffix.lower():
             case ".svg":
                 data = self.svg.encode()

@@ -42,7 +42,7 @@ class Page:
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the page."""
-        path = Path(file)
+        path = Path(file).expanduser()
         if path.suffix.lower() not in (".html", ".htm"):
             raise ArgumentError(f"a page is saved as .html, got {path.name!r}")
         atomic_write(path, self.html.encode())

@@ -68,23 +68,31 @@ def emit_gather(module: Any, name: str, target: Target, itemsize: int, index: DT
     e.b.ret_void()
 
 
-def emit_scatter(module: Any, name: str, target: Target, dtype: DType, index: DType, to: DType) -> None:
-    """`y[index[i]] += x[i]`, in the order of i."""
-    e, (x, at, y), (width, size, count), _ = _start(module, name, 3, 3)
-    m, kind, total = Machine(e.b, max(2, min(target.vector_bytes // dtype.itemsize, 16))), memory_type(dtype), memory_type(to)
+def emit_scatter(module: Any, name: str, target: Target, dtype: DType, index: DType, to: DType,
+                 wide: DType | None = None) -> None:
+    """`y[index[i]] += x[i]`, in the order of i; where there is room for wide sums, those are made and rounded at the end."""
+    e, (x, at, y, *room), (width, size, count), _ = _start(module, name, 3 + (wide is not None), 3)
+    kinds = {k: memory_type(k) for k in (dtype, to, wide or to)}
+    m, total, sums = Machine(e.b, max(2, min(target.vector_bytes // dtype.itemsize, 16))), wide or to, [*room, y][0]
 
     def row(i: Any) -> None:
-        source = e.at(x, e.mul(i, width), kind)
-        sums = e.at(y, e.mul(_inside(e, _index(e, at, i, index), size), width), total)
+        source = e.at(x, e.mul(i, width), kinds[dtype])
+        own = e.at(sums, e.mul(_inside(e, _index(e, at, i, index), size), width), kinds[total])
 
         def vector(j: Any) -> None:
             mask = e.mask(m, e.sub(width, j))
-            more = m.cast(e.load(m, e.at(source, j, kind), dtype, mask), to)
-            e.store(m, e.load(m, e.at(sums, j, total), to, mask) + more, e.at(sums, j, total), mask)
+            more = m.cast(e.load(m, e.at(source, j, kinds[dtype]), dtype, mask), total)
+            e.store(m, e.load(m, e.at(own, j, kinds[total]), total, mask) + more, e.at(own, j, kinds[total]), mask)
 
         e.loop(0, width, m.lanes, vector)
 
+    def rounded(j: Any) -> None:
+        mask = e.mask(m, e.sub(e.mul(width, size), j))
+        e.store(m, m.cast(e.load(m, e.at(sums, j, kinds[total]), total, mask), to), e.at(y, j, kinds[to]), mask)
+
     e.loop(0, count, 1, row)
+    if wide is not None:
+        e.loop(0, e.mul(width, size), m.lanes, rounded)
     e.b.ret_void()
 
 

@@ -70,12 +70,13 @@ for (tr_i64 i = TR_LINE; i < n; i += TR_DOWN) {{
 }}""")
 
 
-def _scatter(name: str, dtype: DType, index: DType, to: DType) -> str:
+def _scatter(name: str, dtype: DType, index: DType, to: DType, wide: DType | None = None) -> str:
     """`y[index[i]] += x[i]`, in the order of i: a stable sort by counting what comes before, then a sum for every run.
 
     Counting takes count² / TILE steps of a block; up to a hundred thousand indices that is less than a millisecond.
     """
-    order = _Kernel({"x": c_memory(dtype), "at": c_memory(index), "y": c_memory(to)}, "width size count").write(
+    operands = {"x": c_memory(dtype), "at": c_memory(index), "y": c_memory(to), **({"room": c_memory(wide)} if wide else {})}
+    order = _Kernel(operands, "width size count").write(
         f"{name}_order", TILE, f"""
 TR_SHARED(tr_i64, others, {TILE});
 for (tr_i64 first = (tr_i64)blockIdx.x * blockDim.x; first < count; first += TR_ACROSS) {{
@@ -91,15 +92,15 @@ for (tr_i64 first = (tr_i64)blockIdx.x * blockDim.x; first < count; first += TR_
     }}
     if (i < count) scratch[place] = (int)i;
 }}""")
-    add = _Kernel({"x": c_memory(dtype), "at": c_memory(index), "y": c_memory(to)}, "width size count").write(
+    add = _Kernel(operands, "width size count").write(
         f"{name}_add", THREADS, f"""
 for (tr_i64 p = TR_LINE; p < count; p += TR_DOWN) {{
     const tr_i64 row = tr_within((tr_i64)at[scratch[p]], size);
     if (p > 0 && tr_within((tr_i64)at[scratch[p - 1]], size) == row) continue;
     {_for('width', 'j')} {{
-        {c_type(to)} total = y[row * width + j];
+        {c_type(summed_in(to))} total = y[row * width + j];
         for (tr_i64 q = p; q < count && tr_within((tr_i64)at[scratch[q]], size) == row; q++) total += x[scratch[q] * width + j];
-        y[row * width + j] = total;
+        y[row * width + j] = ({c_type(to)})total;
     }}
 }}""")
     return order + add

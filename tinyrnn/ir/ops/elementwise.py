@@ -101,9 +101,17 @@ def binary(name: str, formula: Any, vjp: Vjp | None, *, label: str = "", flops: 
     op = _declare(name, formula, vjp, infer, label or name, flops, simplify, kind)
 
     def build(a: Any, b: Any) -> Node:
-        return apply(op, pair(a, b))
+        return apply(op, pair(_roomy(a, b), _roomy(b, a)) if kind == "constant" else pair(a, b))
     OPERATORS[name] = build
     return build
+
+
+def _roomy(x: Any, other: Any) -> Any:
+    """Whole numbers in a wider type where they are compared with a Python number that their own cannot hold."""
+    if not isinstance(x, Node) or x.dtype.kind not in "iu" or type(other) is not int:
+        return x
+    info = np.iinfo(x.dtype)
+    return x if info.min <= other <= info.max else astype(x, np.float64 if x.dtype.itemsize == 8 else np.int64)
 
 
 # ---- simplifications that are exact in every domain

@@ -53,9 +53,9 @@ class Verdict:
 def check_file(file: str | Path, seed: int | None = None) -> list[Verdict]:
     """Verify a certificate; raises `ProofError` where a claim is false and `LoadError` where the file is none."""
     try:
-        if Path(file).stat().st_size > LONGEST_FILE:
+        if Path(file).expanduser().stat().st_size > LONGEST_FILE:
             raise LoadError(f"{file} is longer than {LONGEST_FILE:,} bytes")
-        found = json.loads(Path(file).read_text(encoding="utf-8"))
+        found = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
     except OSError as error:
         raise LoadError(f"{file} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
