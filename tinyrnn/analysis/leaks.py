@@ -11,7 +11,7 @@ import numpy as np
 
 from ..domains import Mark, Padding
 from ..domains.padding import CLEAN, PADDED
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ShapeError
 from ..functional import grad, where
 from ..functional import sum as total
 from ..ir.graph import LENSES, Graph
@@ -246,7 +246,7 @@ class _Case:
         longer = [np.concatenate([p, np.take(p, [0], self.axis)], self.axis) for p in parts]
         try:
             again = _named(self._result(self._inputs(longer)), isinstance(self.what, Module))
-        except Exception:  # a function for one length only: its shapes have to do
+        except ShapeError:  # a function for one length only: its shapes have to do
             features = {n for p in parts for n in p.shape[2:]}
             if parts[-1].shape[self.axis] in features:
                 raise ArgumentError("it is not clear which axis of the output is time: the function takes one length only, and "

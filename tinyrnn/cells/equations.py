@@ -485,6 +485,9 @@ def _described(node: ast.expr) -> str:
 _LEVEL = {"<": 0, "<=": 0, ">": 0, ">=": 0, "+": 1, "-": 1, "*": 2, "/": 2, "@": 2, "**": 4}
 
 
+LOGIC = {"and": " & ", "or": " | ", "not": "~"}
+
+
 def when(lag: int) -> str:
     """The time index `t-1`, `t`, `t+1` of a lag."""
     return "t" if not lag else f"t-{lag}" if lag > 0 else f"t+{-lag}"
@@ -509,6 +512,9 @@ def show(term: Term, level: int = 0) -> str:
             return f"{term.value}.T" if not term.args else f"{show(term.args[0], 5)}.T"
         case "size":
             return f"size({term.value}[t])" if not term.value.endswith(("_rows", "_cols")) else str(term.value)
+        case "call" if term.value in LOGIC:  # in derivations; as Python reads conditions of arrays
+            parts = [f"({show(a)})" for a in term.args]
+            text, own = LOGIC[term.value].join(parts) if len(parts) > 1 else f"~{parts[0]}", 1
         case "call":
             return f"{term.value}({', '.join(map(show, term.args))})"
         case "join":

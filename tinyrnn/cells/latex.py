@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from .equations import System, Term, show, when
+from .equations import LOGIC, System, Term, show, when
 
 _FUNCTIONS = {"sigmoid": r"\sigma", "tanh": r"\tanh", "exp": r"\exp", "log": r"\log", "sin": r"\sin", "cos": r"\cos"}
 _OPERATORS = {"+": "+", "-": "-", "*": r"\odot", "@": r"\,", "<": "<", "<=": r"\le", ">": ">", ">=": r"\ge"}
@@ -12,6 +12,7 @@ _LEVEL = {"+": 1, "-": 1, "*": 2, "@": 2, "<": 0, "<=": 0, ">": 0, ">=": 0}
 
 _COMMANDS = set("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma varsigma tau upsilon "
                 "phi chi psi omega digamma Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split())
+_LOGIC = {"and": r"\land", "or": r"\lor"}
 _ALIKE = dict(zip("ΑΕΗΙΟΥο", "AEHIOYo", strict=True))   # without an accent these are not taken as names
 _ACCENTS = {"\u0301": r"\acute", "\u0308": r"\ddot"}
 
@@ -64,7 +65,7 @@ def term(t: Term, level: int = 0) -> str:
         case "number":
             return _number(show(t))
         case "variable":
-            return str(t.value)
+            return name(t.value) if str(t.value).isidentifier() else str(t.value)
         case "signal":
             who, lag = t.value
             return name(who, when(lag))
@@ -101,6 +102,9 @@ def _call(t: Term) -> str:
         return rf"\sqrt{{{term(t.args[0])}}}"
     if t.value == "abs":
         return rf"\left|{term(t.args[0])}\right|"
+    if t.value in LOGIC:
+        parts = [_bracket(term(a), True) for a in t.args]
+        return rf" {_LOGIC[t.value]} ".join(parts) if len(parts) > 1 else rf"\lnot {parts[0]}"
     if t.value == "outer":
         return f"{term(t.args[0], 3)} \\otimes {term(t.args[1], 3)}"
     function: str = _FUNCTIONS.get(t.value, r"\operatorname{" + t.value.replace("_", r"\_") + "}")

@@ -112,7 +112,7 @@ class Ranks:
                 if term.value not in self.fixed:
                     self._raise(("parameter", term.value), want)
             case "signal":
-                if term.value[0] in self.constant:
+                if term.value[0] in self.constant and self.up(term) is None:
                     self._raise(("signal", term.value[0]), want)
             case "transpose":
                 self._raise(("parameter", term.value), 2)

@@ -151,6 +151,8 @@ class Field:
         if a.shape[-1] > _LONGEST:
             return self.add(self.matmul(a[..., :_LONGEST], b[..., :_LONGEST, :]),
                             self.matmul(a[..., _LONGEST:], b[..., _LONGEST:, :]))
+        rank = max(a.ndim, b.ndim)
+        a, b = (x.reshape((1,) * (rank - x.ndim) + x.shape) for x in (a, b))
         part = np.matmul(_limbs(a)[:, None], _limbs(b)[None])
         digits = np.stack([part[0, 0], part[0, 1] + part[1, 0], part[0, 2] + part[1, 1] + part[2, 0],
                            part[1, 2] + part[2, 1], part[2, 2]])

@@ -141,7 +141,12 @@ class Graph:
         return _fingerprint(self.nodes, self.outputs.items())
 
     def to_networkx(self) -> networkx.MultiDiGraph[int]:
-        """The graph for networkx: nodes are numbered in topological order, edges carry the operand's position."""
+        """The graph for networkx: nodes are numbered in topological order, edges carry the operand's position.
+
+        Attributes are numbers and texts, so that every writer of networkx takes them (GraphML, GML, GEXF, JSON): op, label,
+        shape ("[2,3]"), dtype, flops, bytes; name, cell and output (the names of the outputs that the node is), "" for none;
+        and step, where the node belongs to one.
+        """
         import networkx as nx
 
         g: networkx.MultiDiGraph[int] = nx.MultiDiGraph()
@@ -150,11 +155,12 @@ class Graph:
             labels = self.names.get(n, ())
             label = labels[0] if labels else Label(n.at[0] if n.op is INPUT else _leaf_name(n))
             step = label.step if label.step is not None else self.steps.get(n)
-            g.add_node(i, op=n.op.name, label=n.op.label, shape=n.shape, dtype=str(n.dtype), name=label.name, step=step,
-                       cell=label.cell, flops=n.op.flops(n), bytes=prod(n.shape) * n.dtype.itemsize)
+            g.add_node(i, op=n.op.name, label=n.op.label, shape=show(n.shape), dtype=str(n.dtype), name=label.name or "",
+                       cell=label.cell or "", output=", ".join(k for k, o in self.outputs.items() if o is n),
+                       flops=int(n.op.flops(n)), bytes=prod(n.shape) * n.dtype.itemsize,
+                       **({} if step is None else {"step": step if isinstance(step, int) else ",".join(map(str, step))}))
             for position, s in enumerate(n.src):
                 g.add_edge(number[s], i, operand=position)
-        g.graph["outputs"] = {name: number[n] for name, n in self.outputs.items()}
         return g
 
     def draw(self, file: str | None = None, **options: Any) -> Any:

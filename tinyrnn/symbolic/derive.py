@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cells.cell import Cell
-from ..cells.equations import Equation, Term, show
+from ..cells.equations import Equation, Term, fresh, show
 from ..cells.lower import Step
 from ..errors import ArgumentError
 from ..files import PathLike, atomic_write
@@ -258,11 +258,11 @@ class Derivation:
         try:
             found = () if moved == Term("number", 0.0) else tuple(chains(moved, self._variable))
         except NotLinearError:
-            return JacobianBlock(state, by, lag, None, moved)
+            return JacobianBlock(state, by, lag, None, moved, self._variable)
         ranks = [len(self.cell.signals[n]) for n in (state, by)]
         only_diagonals = all(f.diagonal for c in found for f in c.factors)
         alike = ranks == [1, 1] or (ranks[0] == ranks[1] and only_diagonals)
-        return JacobianBlock(state, by, lag, found if alike or not found else None, moved)
+        return JacobianBlock(state, by, lag, found if alike or not found else None, moved, self._variable)
 
     @cached_property
     def functions(self) -> dict[str, str]:
@@ -329,9 +329,7 @@ def derive(cell: Cell) -> Derivation:
 
 def _fresh(name: str, cell: Cell) -> str:
     """A name that the cell does not use."""
-    while name in cell.signals or name in cell.parameters:
-        name += "_"
-    return name
+    return fresh(name, {*cell.system.names, *cell.parameters})
 
 
 def _with_names(t: Term, new: Mapping[str, str]) -> Term:

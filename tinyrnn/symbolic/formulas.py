@@ -53,18 +53,19 @@ class JacobianBlock:
     by: str
     lag: int
     chains: tuple[Chain, ...] | None
-    applied: Term                   # the product of the block with a vector v
+    applied: Term                   # the product of the block with a vector,
+    variable: Term                  # which is called v unless the cell has a v
 
     @property
     def text(self) -> str:
         if self.chains is None:
-            return f"v -> {show(self.applied)}"
+            return f"{show(self.variable)} -> {show(self.applied)}"
         return show(total([c.term() for c in self.chains])) if self.chains else "0"
 
     @property
     def latex(self) -> str:
         if self.chains is None:
-            return rf"v \mapsto {latex.term(self.applied)}"
+            return rf"{latex.term(self.variable)} \mapsto {latex.term(self.applied)}"
         return latex.term(total([c.term() for c in self.chains])) if self.chains else "0"
 
     def __str__(self) -> str:

@@ -72,8 +72,11 @@ def _shapes(d: Derivation) -> Section:
 
 
 def _forward(d: Derivation) -> Section:
-    lines = [(f"{e.name}[t] = {show(e.term)}", f"{latex.name(e.name, 't')} = {latex.term(e.term)}")
-             for e in d.cell.system.equations]
+    numbers = [(n, Term("number", abs(v)) if v >= 0 else Term("negate", None, (Term("number", -v),)))
+               for n, v in d.cell.system.constants]
+    lines = [(f"{n} = {show(v)}", f"{latex.name(n)} = {latex.term(v)}") for n, v in numbers]
+    lines += [(f"{e.name}[t] = {show(e.term)}", f"{latex.name(e.name, 't')} = {latex.term(e.term)}")
+              for e in d.cell.system.equations]
     return Section("Forward", "The equations of one step; ⊙ is the product entry by entry.", formulas=tuple(lines))
 
 

@@ -108,7 +108,8 @@ class Reader:
         x, (axes, _) = n.src[0], n.at
         if x.op.name == "mul" and x not in self.names and x.ndim == 3 and batched(x) and axes in ((1,), (2,)):
             for m, v in (x.src, x.src[::-1]):
-                if m.shape == x.shape and v.shape[axes[0]] == x.shape[axes[0]] and v.shape[3 - axes[0]] == 1:
+                along = (1,) * (x.ndim - v.ndim) + v.shape
+                if m.shape == x.shape and along[axes[0]] == x.shape[axes[0]] and along[3 - axes[0]] == 1:
                     matrix = self.term(m)
                     return Term("binary", "@", (matrix if axes[0] == 2 else turned(matrix), self.term(v)))
         rest = [i for i in axes if not (i == 0 and batched(x)) and x.shape[i] != 1]

@@ -19,6 +19,7 @@ from .steps import MARGIN
 _FILLS = {"leaf": "input", "linear": "gate", "multilinear": "gate", "control": "panel", "constant": "op", "selection": "op"}
 _MARKS = {"gone": "✕ ", "new": "+ "}
 LARGE = 60  # nodes above which a comparison shows only what changed, and its neighbours
+MANY = 300  # nodes above which the layout is always our own: Graphviz's time grows with the square of their number
 Size = tuple[float, float]
 
 
@@ -108,7 +109,7 @@ def _place(scene: Scene, p: Pieces, corner: Point, kept: Mapping[str, str]) -> S
     shown = {k: [_MARKS.get(kept.get(k, ""), "") + x.lines[0], *x.lines[1:]] for k, x in p.found.items()}
     size = {k: (max(30.0, max(text_width(line, 11 if i == 0 else 9.5) for i, line in enumerate(lines)) + 12),
                 LINE * len(lines) + 9) for k, lines in shown.items()}
-    program = graphviz.find()
+    program = graphviz.find() if len(p.found) <= MANY else None
     at, ways, frames, whole = _by_graphviz(p, size, program) if program else _built_in(p, size)
     dx, dy = corner
     for g, (x, y, w, h) in frames.items():
@@ -143,7 +144,7 @@ def _built_in(p: Pieces, size: Mapping[str, Size]) -> Places:
     for k, x in p.found.items():
         mine = home.get(k, k)
         reads[mine] += [home.get(r, r) for r in x.reads if home.get(r, r) != mine]
-    outer = lay_out(Plan(outer_size, reads))
+    outer = lay_out(Plan(outer_size, reads, late=True))
     at, frames = dict(outer.at), {}
     for g, layout in inner.items():
         w, h = outer_size[g]

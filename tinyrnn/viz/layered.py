@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+SWEEPS, FEW_SWEEPS = 8, 3   # over the layers, to and fro; few of them for many items
+LARGE = 20_000
+
 Point = tuple[float, float]
 Edge = tuple[str, str]
 
@@ -27,6 +30,7 @@ class Plan:
     rank: dict[str, float] = field(default_factory=dict)     # wished order from top to bottom within a layer
     ordered: set[str] = field(default_factory=set)           # items whose operands enter in order, the first on top
     gap: tuple[float, float] = (34.0, 12.0)
+    late: bool = False                                       # items that read nothing stand just before their first reader
 
 
 @dataclass
@@ -122,7 +126,7 @@ class _Placing:
             ranked = sorted((k for k in column if k in wish), key=lambda k: wish[k])
             for i, k in enumerate(ranked):
                 y[k] = low + (high - low) * (i + 0.5) / len(ranked)
-        for sweep in range(8):
+        for sweep in range(SWEEPS if len(self.size) < LARGE else FEW_SWEEPS):
             order = list(enumerate(free))
             for _, column in order if sweep % 2 == 0 else reversed(order):
                 near = {k: self._wished(k, y, sweep) for k in column}
@@ -175,9 +179,12 @@ class _Placing:
         """From the right edge of the source, level through the layers in between, to the left edge of the reader."""
         first, *inner, end = chain
         way = [(x[self.layer[first]] + self.size[first][0] / 2, y[first])]
-        for k in inner:
+        for i, k in enumerate(inner):
             half = self.wide[self.layer[k]] / 2
-            way += [(x[self.layer[k]] - half, y[k]), (x[self.layer[k]] + half, y[k])]
+            if not i or y[k] != y[inner[i - 1]]:  # level from where it was bent last
+                way.append((x[self.layer[k]] - half, y[k]))
+            if i + 1 == len(inner) or y[k] != y[inner[i + 1]]:
+                way.append((x[self.layer[k]] + half, y[k]))
         return [*way, self._port(chain[-2], end, x, y)]
 
     def _port(self, source: str, reader: str, x: Sequence[float], y: Mapping[str, float]) -> Point:
@@ -202,8 +209,21 @@ def _layers(plan: Plan) -> dict[str, int]:
             layer.setdefault(k, max((layer[s] + 1 for s in plan.reads.get(k, ())), default=0))
         else:
             stack.extend(missing)
+    if plan.late:
+        _delayed(plan, layer)
     deepest = max((v + (k in plan.last and any(k in r for r in plan.reads.values())) for k, v in layer.items()), default=0)
     rest = max((v for k, v in layer.items() if k not in plan.last), default=-1)
     for k in plan.last:
         layer[k] = max(deepest, rest + 1)
     return layer
+
+
+def _delayed(plan: Plan, layer: dict[str, int]) -> None:
+    """What reads nothing moves to the layer before its first reader, so that edges are short."""
+    first: dict[str, int] = {}
+    for k, sources in plan.reads.items():
+        for s in sources:
+            first[s] = min(first.get(s, layer[k]), layer[k])
+    for k, i in first.items():
+        if not plan.reads.get(k):
+            layer[k] = i - 1
