@@ -13,6 +13,7 @@ from .functional import (
     exp,
     gather,
     log,
+    log1p,
     log_softmax,
     mean,
     pick,
@@ -168,13 +169,14 @@ def bce(output: Any, target: Any, *, mask: Any = None, reduction: str = "mean") 
     """
     p, t, keep = paired("bce", output, target, mask)
     p = p if keep is None else where(keep, p, 0.5)
-    return reduce(-(t * _bounded_log(p) + (1 - t) * _bounded_log(1 - p)), keep, reduction)
+    return reduce(-(t * _bounded_log(p) + (1 - t) * _bounded_log(1 - p, of_rest=p)), keep, reduction)
 
 
-def _bounded_log(p: Tensor) -> Tensor:
-    """`max(log p, -100)`, with the slope 1e12 below; NaN stays NaN."""
+def _bounded_log(p: Tensor, of_rest: Tensor | None = None) -> Tensor:
+    """`max(log p, -100)`, with the slope 1e12 below; NaN stays NaN.  Of p = 1 - q with a small q, `log1p(-q)`."""
     small = (p < exp(as_tensor(-100.0, p.dtype))) & (p >= 0)
-    return where(small, -100.0 + STEEP * (p - stop_gradient(p)), log(where(small, 1.0, p)))
+    plain = log(where(small, 1.0, p)) if of_rest is None else log1p(-where(small, 0.0, of_rest))
+    return where(small, -100.0 + STEEP * (p - stop_gradient(p)), plain)
 
 
 def bce_with_logits(logits: Any, target: Any, *, pos_weight: float | None = None, mask: Any = None,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .backends import evaluate, is_device, mirror, on_gpu, on_host, taken, unmasked
+from .cells.trace import Symbol
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError, SymbolicError
 from .ir.graph import LENSES
 from .ir.node import Node, walk
@@ -421,6 +422,8 @@ def detached(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def binary(build: Any, a: Any, b: Any) -> Tensor:
     """A function of two operands; Python numbers stay numbers, so that they take the other's dtype."""
+    if isinstance(b, Symbol):
+        return NotImplemented  # a cell is traced: the symbol takes the number
     return Tensor(build(operand(a), operand(b)))
 
 

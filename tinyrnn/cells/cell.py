@@ -23,11 +23,12 @@ from ..passes.derivatives import grad
 from ..passes.unroll import unroll
 from ..shapes import show
 from . import latex
-from .equations import System, parse, show_system
+from .equations import System, Term, parse, show_system
 from .initial import constant, orthogonal, uniform, xavier
 from .lower import Step
+from .ranks import Ranks, likely_gains
 from .roles import Roles, find_roles
-from .sizes import Ranks, Sizes, concrete, likely_gains
+from .sizes import Sizes, concrete
 from .trace import equations_of
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -55,7 +56,7 @@ class Cell:
         r = self.roles
         self._sizes = Sizes(self.system, ranks, (*r.states, *r.inputs, *r.outputs, *r.gates))
         self.ranks = ranks.table
-        for p in likely_gains(self.system, self.ranks):
+        for p in likely_gains(self.system, ranks):
             size = ", ".join(self._sizes.symbolic(("parameter", p)))
             warnings.warn(f"cell {name}: {p} is read as a matrix, since it stands to the left of @; declare '{p}: scalar' if "
                           f"it is a gain, or '{p}: ({size})' if it is a matrix", stacklevel=2)
@@ -202,8 +203,9 @@ class Cell:
         return np.concatenate(parts, 1)
 
     def _vector(self, p: str, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
+        own = Term("parameter", p)
         factors = [t for e in self.system.equations for t in e.term.walk()
-                   if t.value in ("*", "/") and any(a.kind == "parameter" and a.value == p for a in t.args)]
+                   if t.value in ("*", "/") and any(a == own or (a.kind == "negate" and a.args[0] == own) for a in t.args)]
         if not factors:
             return constant(shape, 0.0)
         beside_norm = any(a.kind == "call" and a.value in ("layer_norm", "rms_norm") for t in factors for a in t.args)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import EquationError
-from .mistakes import nearest, what_is_wrong, word_of_python
+from .mistakes import instead_of, nearest, what_is_wrong, word_of_python
 
 MAX_TEXT = 65_536
 MAX_LINES = 512
@@ -345,10 +345,12 @@ class _Line:
                 warnings.simplefilter("error")
                 tree = ast.parse(self.text)
         except SyntaxError as error:
-            column, message = what_is_wrong(self.text, (error.offset or 1) - 1, error.msg)
+            column, message = what_is_wrong(self.text, (error.offset or 1) - 1, error.msg, FUNCTIONS)
             raise self.at(column).error(message) from None
         except (RecursionError, MemoryError, ValueError, OverflowError) as error:
-            raise self.at(0).error(f"the equation is too deep or too large ({type(error).__name__})") from None
+            column, message = what_is_wrong(self.text, 0, f"it is too deep or too large ({type(error).__name__})",
+                                            FUNCTIONS)
+            raise self.at(column).error(message) from None
         statement = tree.body[0]
         if len(tree.body) != 1 or not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
             raise self.error("expected one equation a line: name[t] = expression (inside brackets it may go on in the "
@@ -390,7 +392,7 @@ class _Line:
             case ast.Name(id="inf" | "nan" as name):
                 return Term("number", math.inf if name == "inf" else math.nan, (), place)
             case ast.BinOp(op=ast.BitXor()):
-                raise self.at(self.text.index("^")).error("^ is no operator here: a power is written a ** b")
+                raise self.at(self.text.index("^")).error("^ is no operator here: a power is written a ** b, a transpose W.T")
             case ast.Name(id=name):
                 return self._name(name, node, place)
             case ast.Subscript(value=ast.Name()):
@@ -398,8 +400,8 @@ class _Line:
             case ast.Attribute(value=ast.Name(id=name), attr="T"):
                 _check_name(name, place)
                 return Term("transpose", name, (), place)
-            case ast.BinOp(op=ast.MatMult(), left=ast.UnaryOp(op=ast.USub(), operand=a), right=b):  # -W @ v is -(W @ v)
-                return Term("negate", None, (Term("binary", "@", (self.term(a), self.term(b)), place),), place)
+            case ast.BinOp(op=ast.MatMult(), left=a, right=b):
+                return _multiplied(self.term(a), self.term(b), place)
             case ast.BinOp(op=op, left=a, right=b) if type(op) in _BINARY:
                 return self._folded(Term("binary", _BINARY[type(op)], (self.term(a), self.term(b)), place), node)
             case ast.UnaryOp(op=ast.USub(), operand=a):
@@ -444,7 +446,7 @@ class _Line:
     def _call(self, name: str, args: list[ast.expr], node: ast.Call, place: Place) -> Term:
         if name not in FUNCTIONS:
             raise self.error(f"there is no function {name!r}; the functions are {', '.join(FUNCTIONS)}"
-                             + nearest(name, FUNCTIONS), node)
+                             + (instead_of(name) or nearest(name, FUNCTIONS)), node)
         if len(args) != FUNCTIONS[name]:
             raise self.error(f"{name} takes {FUNCTIONS[name]} argument{'s' * (FUNCTIONS[name] > 1)}, got {len(args)}", node)
         if name == "where":
@@ -464,6 +466,13 @@ class _Line:
             return Term("compare", _COMPARE[type(node.ops[0])], (self.term(node.left), self.term(node.comparators[0])),
                         self.place(node))
         raise self.error("where needs one comparison: where(a[t] < b[t], then, otherwise)", node)
+
+
+def _multiplied(left: Term, right: Term, place: Place) -> Term:
+    """`-W @ v` is `-(W @ v)`."""
+    if left.kind == "negate":
+        return Term("negate", None, (_multiplied(left.args[0], right, place),), place)
+    return Term("binary", "@", (left, right), place)
 
 
 def _is_number(term: Term) -> bool:
@@ -497,7 +506,7 @@ def show(term: Term, level: int = 0) -> str:
     """A term as text that parses to the same term."""
     match term.kind:
         case "number" if not math.isfinite(term.value):
-            return "nan" if math.isnan(term.value) else "inf"
+            return "nan" if math.isnan(term.value) else "inf" if term.value > 0 else "-inf"
         case "number":
             return repr(int(term.value)) if term.value.is_integer() and abs(term.value) < 1e15 else repr(term.value)
         case "signal":
@@ -533,7 +542,7 @@ def show_system(system: System) -> str:
     lines = [f"# {line}" for line in system.header]
     lines += [f"{name} = {show(Term('number', value))}" for name, value in system.constants]
     for d in system.declarations:
-        sizes = "scalar" if d.sizes == () else f"({', '.join(d.sizes)})" if d.sizes else ""
+        sizes = "scalar" if d.sizes == () and not d.fixed else "" if d.sizes is None else f"({', '.join(d.sizes)})"
         lines.append(f"{d.name}: {sizes}{' ' * bool(sizes) if d.fixed else ''}{'fixed' if d.fixed else ''}")
     lines += [f"{name}[{step}]: learned" for name, step in system.learned]
     lines += [f"{what}: {', '.join(getattr(system, what))}" for what in LISTS if getattr(system, what)]

@@ -24,7 +24,7 @@ def name(text: str, step: str = "") -> str:
     lead = len(plain) - len(plain.lstrip("_"))
     stem, _, rest = plain[lead:].partition("_")
     body = r"\_" * lead + (_letters(stem) if stem else "")
-    below = _letters(rest.replace("_", ",")) if rest else ""
+    below = r"\mathrm{t}" if rest == "t" else _letters(rest.replace("_", ",")) if rest else ""  # h_t is not h[t]
     if not step:
         return body + (f"_{{{below}}}" if below else "") + (f"^{{{primes}}}" if primes else "")
     above = (f"({below})" if below else "") + primes
@@ -90,7 +90,9 @@ def term(t: Term, level: int = 0) -> str:
         base, plain = term(t.args[0]), not t.args[0].args or (t.args[0].kind == "call" and t.args[0].value != "outer")
         return f"{{{base}}}^{{{term(t.args[1])}}}" if plain else rf"{_bracket(base, True)}^{{{term(t.args[1])}}}"
     own = _LEVEL[t.value]
-    left, right = term(t.args[0], own), term(t.args[1], own + 1)
+    first = t.args[0]
+    apart = t.value == "@" and first.value in ("*",) and first.args[0].kind != "number"   # (M ⊙ W) x is not M ⊙ (W x)
+    left, right = _bracket(term(first, own), apart), term(t.args[1], own + 1)
     operator = _OPERATORS[t.value]
     if t.value == "*" and (t.args[0].kind == "number" or t.args[1].kind == "number"):
         operator = r"\cdot" if t.args[1].kind == "number" else r"\,"

@@ -30,10 +30,24 @@ def word_of_python(text: str) -> tuple[int, str] | None:
     return None
 
 
-def what_is_wrong(text: str, column: int, message: str) -> tuple[int, str]:
+_OTHERS = {"max": "maximum", "min": "minimum", "swish": "silu", "logistic": "sigmoid", "square": "a ** 2", "pow": "a ** b",
+           "power": "a ** b", "dot": "a @ b", "matmul": "A @ b", "mul": "a * b", "concat": "[a, b]", "cat": "[a, b]",
+           "transpose": "W.T", "identity": "nothing around it", "linear": "W @ x[t] + b", "if_else": "where(a[t] < b[t], c, d)"}
+
+
+def instead_of(name: str) -> str:
+    """`; write maximum`, the end of a sentence, where a function has another name here, or a product was meant."""
+    if name.lower() in _OTHERS:
+        return f"; write {_OTHERS[name.lower()]}"
+    return f"; a product is written {name} @ ..." if name[0].isupper() and (len(name) == 1 or "_" in name) else ""
+
+
+def what_is_wrong(text: str, column: int, message: str, functions: Iterable[str] = ()) -> tuple[int, str]:
     """Column and words for a syntax error; Python's own message where nothing better is known."""
     tokens = [(m.start(), m[0]) for m in _TOKEN.finditer(text) if not m[0].isspace()]
     for (_, left), (at, right) in pairwise(tokens):
+        if left in functions and _begins(right):
+            return at, f"brackets are missing: {left}({right} ...)"
         if (_ends(left) and _begins(right)) or (_is_operand(left) and right == "(" and left[0].isdigit()):
             return at, (f"an operator is missing between {left} and {right}: @ multiplies a matrix and a vector, "
                         "* multiplies entry by entry")

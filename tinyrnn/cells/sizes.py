@@ -1,145 +1,21 @@
-"""Ranks and sizes of every quantity of a cell, inferred from its equations.
+"""Sizes of every quantity of a cell, inferred from its equations.
 
-A rank is 0 (one number), 1 (vector) or 2 (matrix), for one example.  Ranks come from a fixpoint from below: what stands
-to the left of `@` without anything known to be a vector is a matrix, with all its undeclared parameters; elsewhere a
-parameter without evidence is a vector.  A size is a sum of unknown sizes and a whole number, solved by unification:
+A size is a sum of unknown sizes and a whole number, solved by unification:
 `W @ v` makes W a matrix [out, in]; elementwise operands share a size; concatenation adds sizes.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from ..errors import EquationError
 from .equations import REDUCTIONS, ROWS, Equation, System, Term, show
+from .ranks import Key, Ranks, factors, reads_signals
 
 MAX_TERMS = 64  # sizes in one sum, such as h+x+y
 
-Key = tuple[str, str]  # ("signal" or "parameter", name)
-
-
-# ---- ranks
-
-class Ranks:
-    """The fixpoint: bottom-up what is known, top-down what a parameter must then be."""
-
-    def __init__(self, system: System, inputs: Iterable[str], order: Iterable[Equation]) -> None:
-        self.table: dict[Key, int] = {("signal", x): 1 for x in inputs}
-        self.declared = {d.name: len(d.sizes) for d in system.declarations if d.sizes is not None}
-        self.table.update({("parameter", p): r for p, r in self.declared.items()})
-        self.table.update({("parameter", c): 0 for c, _ in system.constants})
-        self.fixed = {*self.declared, *(c for c, _ in system.constants)}
-        self.equations = tuple(order)  # sources before users: few rounds settle everything
-        self.constant = {e.name for e in self.equations if not _signals(e.term)}  # functions of parameters alone
-        self._settle()
-        for e in self.equations:
-            self.table.setdefault(("signal", e.name), 1)
-        self._settle()
-        for e in self.equations:
-            for term in e.term.walk():
-                if term.kind == "parameter":
-                    self.table.setdefault(("parameter", term.value), 1)
-        self._settle()
-
-    def _settle(self) -> None:
-        for _ in range(3 * len(self.equations) + 3):
-            before = dict(self.table)
-            for e in self.equations:
-                self._raise(("signal", e.name), self.up(e.term))
-                self._down(e.term, self.table.get(("signal", e.name)))
-            if before == self.table:
-                return
-
-    def _raise(self, key: Key, rank: int | None) -> None:
-        if rank is not None:
-            self.table[key] = max(rank, self.table.get(key, 0))
-
-    def up(self, term: Term) -> int | None:
-        """The rank of a term as far as it is known."""
-        match term.kind:
-            case "number" | "size":
-                return 0
-            case "signal":
-                return self.table.get(("signal", term.value[0]))
-            case "parameter":
-                return self.table.get(("parameter", term.value))
-            case "transpose":
-                return 2
-            case "join":
-                return 1
-            case "binary" if term.value == "@":
-                a, b = (self.up(x) for x in term.args)
-                if self.is_vector(term.args[0]) is None:
-                    return None  # a vector or a matrix: what is known later decides
-                return {(2, 2): 2, (1, 1): 0, (1, 2): 1}.get((2 if a is None else a, 1 if b is None else b), 1)
-            case "call" if term.value in REDUCTIONS:
-                return 0
-            case "call" if term.value == "outer":
-                return 2
-            case "call" if term.value in ROWS:
-                found = self.up(term.args[0])
-                return None if found is None else max(found, 1)
-        known = [r for r in map(self.up, term.args) if r is not None]
-        if known and max(known) == 0 and len(known) < len(term.args):
-            return None if any(a.kind == "number" for a in term.args) else 0
-        return max(known, default=None)
-
-    def is_vector(self, term: Term) -> bool | None:
-        """Whether something in a term, other than a parameter of unknown rank, makes it a vector; None while that is open."""
-        match term.kind:
-            case "signal":
-                rank = self.table.get(("signal", term.value[0]))
-                return False if term.value[0] in self.constant else None if rank is None else rank == 1
-            case "parameter":
-                return self.declared.get(term.value) == 1
-            case "join":
-                return True
-            case "number" | "size" | "transpose":
-                return False
-            case "call" if term.value in REDUCTIONS or term.value == "outer":
-                return False
-            case "binary" if term.value == "@":
-                left, right = map(self.is_vector, term.args)
-                return None if left is None or right is None else left != right
-        found = [self.is_vector(a) for a in term.args]
-        return True if True in found else None if None in found else False
-
-    def _down(self, term: Term, want: int | None) -> None:
-        match term.kind:
-            case "parameter":
-                if term.value not in self.fixed:
-                    self._raise(("parameter", term.value), want)
-            case "signal":
-                if term.value[0] in self.constant and self.up(term) is None:
-                    self._raise(("signal", term.value[0]), want)
-            case "transpose":
-                self._raise(("parameter", term.value), 2)
-            case "join":
-                self._each(term, None)
-            case "binary" if term.value == "@":
-                left, right = term.args
-                self._down(left, 2 if left.kind == "parameter" or self.is_vector(left) is False else None)
-                open_ = self.up(right) is None and self.is_vector(right) is not None
-                self._down(right, None if not open_ else 2 if want == 2 else 1)
-            case "call" if term.value in REDUCTIONS:
-                self._each(term, self.up(term.args[0]))
-            case "call" if term.value == "outer":
-                self._each(term, 1)
-            case "call" if term.value in ROWS:
-                known = self.up(term)
-                self._each(term, want if known is None else known)
-            case _:
-                known = self.up(term)
-                self._each(term, known if want is None else want if known is None else max(known, want))
-
-    def _each(self, term: Term, want: int | None) -> None:
-        for a in term.args:
-            self._down(a, want)
-
-
-# ---- sizes
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -215,6 +91,7 @@ class Sizes:
         self.later: list[tuple[Size, Size, Term, Equation]] = []
         self.naming = list(naming)
         self.names: dict[int, str] | None = None
+        self.equations = system.equations
         self.equation = system.equations[0]
         for equation in system.equations:
             self.equation = equation
@@ -300,7 +177,7 @@ class Sizes:
         a, b = self._of(left), self._of(right)
         if not a or not b:
             raise term.place.error("@ needs a matrix or a vector on both sides, one side is a number; use *")
-        if len(a) == 1 and not _signals(right) and (right.kind == "parameter" or self.undeclared(right)):
+        if len(a) == 1 and not reads_signals(right) and (right.kind == "parameter" or self.undeclared(right)):
             raise term.place.error(f"a vector stands before a parameter: write {show(right, 3)} @ {show(left, 3)}")
         if len(a) == 1:
             self._check_left(term)
@@ -314,26 +191,46 @@ class Sizes:
     def _check_left(self, term: Term) -> None:
         """A parameter that makes a vector to the left of @ where a matrix may be meant."""
         left, right = term.args
-        parts = left.args if left.kind == "join" else _factors(left) if left.value in ("*", "/") else ()
-        bare = [p for p in parts if not _signals(p) and self.undeclared(p)]
+        product = left if left.kind == "join" else next((t for t in _entrywise(left) if self._bare(t)), left)
+        bare = self._bare(product)
         if not bare:
             return
-        name, others = self.undeclared(bare[0])[0], [p for p in parts if p is not bare[0]]
+        name, others = self.undeclared(bare[0])[0], [show(p, 3) for p in _parts(product) if p is not bare[0]]
         if left.kind == "join":
             meant = f"a matrix over joined vectors is one parameter, W @ {show(right, 3)}"
+        elif product is left:
+            before = f" {left.value} ".join(others)
+            meant = f"write {before} {left.value} ({show(bare[0], 3)} @ {show(right, 3)}) to scale a product"
         else:
-            other = show(others[0], 3) if others else "..."
-            meant = f"write {other} {left.value} ({show(bare[0], 3)} @ {show(right, 3)}) to scale a product"
+            meant = f"products of matrices and vectors are written {show(bare[0], 3)} @ ..."
         size = self._text(self._of(right)[0])
         raise term.place.error(f"{name} stands to the left of @ in {_cut(show(left))}, which is a vector: {meant}, or declare "
                                f"'{name}: ({size},)' for the product of two vectors, which is a number")
+
+    def _bare(self, product: Term) -> list[Term]:
+        """The parts of a product that are functions of undeclared parameters alone."""
+        return [p for p in _parts(product) if not reads_signals(p) and self.undeclared(p)]
+
+    def _made_matrix(self, term: Term) -> str:
+        """A word for a parameter that is a matrix because of what stands elsewhere."""
+        for e in self.equations:
+            for t in e.term.walk():
+                if t.kind == "binary" and t.value == "@" and len(parts := factors(t.args[0])) > 1:
+                    for p in parts:
+                        if p.kind == "parameter" and p.value[0].islower() and p.value in self.undeclared(term):
+                            rest = replace(t, args=(_without(t.args[0], p), t.args[1]))
+                            return (f"; {p.value} is a matrix, since it stands to the left of @ in {_cut(show(t))}: declare "
+                                    f"'{p.value}: scalar' if it is a number, or write {p.value} * ({_cut(show(rest))})")
+        scaled = term.value in ("*", "/")
+        return f"; to scale a product write {_cut(show(term.args[0], 3))} {term.value} (... @ ...)" if scaled else ""
 
     def _elementwise(self, term: Term) -> tuple[Size, ...]:
         found = [self._of(a) for a in term.args]
         top = max(found, key=len)
         for a, size in zip(term.args, found, strict=True):
             if size and len(size) != len(top):
-                raise a.place.error(f"{show(term)} mixes a vector with a matrix; use a number, outer(...) or @")
+                raise a.place.error(f"{_cut(show(term))} mixes a vector with a matrix; use a number, outer(...) or @"
+                                    + self._made_matrix(term))
             for p, q in zip(top, size, strict=False):
                 self._equal(p, q, term)
         return top
@@ -392,29 +289,27 @@ class Sizes:
         return tuple(map(self._text, self.size[key]))
 
 
-def _signals(term: Term) -> bool:
-    return any(t.kind == "signal" for t in term.walk())
+def _parts(term: Term) -> list[Term]:
+    return list(term.args) if term.kind == "join" else factors(term) if term.value in ("*", "/") else []
 
 
-def _factors(term: Term) -> list[Term]:
-    """The factors of a product: a, b, c of `a * b / c`."""
-    return [f for a in term.args for f in _factors(a)] if term.value in ("*", "/") else [term]
+def _entrywise(term: Term) -> Iterator[Term]:
+    """A term and what it is made of entry by entry: nothing inside another product with @, a sum or a join."""
+    yield term
+    if term.value not in ("@", "outer", *REDUCTIONS) and term.kind != "join":
+        for a in term.args:
+            yield from _entrywise(a)
 
 
-def likely_gains(system: System, ranks: Mapping[Key, int]) -> list[str]:
-    """Parameters that became matrices only as factors to the left of `@`, although numbers are as likely by their names."""
-    terms = [t for e in system.equations for t in e.term.walk()]
-    declared = {d.name for d in system.declarations if d.sizes is not None}
-    products = [p for t in terms if t.value == "@" for p in t.args[0].walk() if p.value in ("*", "/")]
-    bare = Counter(f.value for p in products for f in p.args if f.kind == "parameter" and _beside_a_matrix(f, p))
-    uses = Counter(t.value for t in terms if t.kind in ("parameter", "transpose"))
-    return [p for p, n in bare.items()
-            if p[0].islower() and ranks["parameter", p] == 2 and p not in declared and uses[p] == n]
-
-
-def _beside_a_matrix(factor: Term, product: Term) -> bool:
-    """Whether something else than the factor itself and numbers stands in a product."""
-    return any(t.kind in ("parameter", "transpose", "signal") and t.value != factor.value for t in product.walk())
+def _without(product: Term, factor: Term) -> Term:
+    """A product without one of its factors."""
+    if product is factor:
+        return Term("number", 1.0)
+    if product.value not in ("*", "/"):
+        return product
+    a, b = (_without(x, factor) for x in product.args)
+    return b if a == Term("number", 1.0) and product.value == "*" else a if b == Term("number", 1.0) else replace(
+        product, args=(a, b))
 
 
 def _rank(n: int) -> str:

@@ -103,6 +103,12 @@ class Symbol:
     def __ge__(self, other: Any) -> Symbol:
         return self._binary(">=", self, other)
 
+    def __pos__(self) -> Symbol:
+        return self
+
+    def __getitem__(self, key: Any) -> Symbol:
+        raise EquationError("parts of a quantity, such as y[0], are not part of the equation language")
+
     def __neg__(self) -> Symbol:
         return Symbol(Term("negate", None, (self.term,)))
 
@@ -110,10 +116,26 @@ class Symbol:
         raise EquationError("a quantity of a cell has no truth value while the cell is traced; use tr.where")
 
 
+class Constant(float):
+    """A number with a name: the default of an argument, a plain number wherever Python needs one."""
+
+    name: str
+
+    @classmethod
+    def called(cls, name: str, value: float) -> Constant:
+        made = cls(value)
+        made.name = name
+        return made
+
+
 def as_term(value: Any) -> Term:
-    """A symbol's term, or a Python number."""
+    """A symbol's term, a constant by its name, or a Python number."""
     if isinstance(value, Symbol):
         return value.term
+    if isinstance(value, Constant):
+        return Term("parameter", value.name)
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item") and not getattr(value, "trainable", False):
+        value = value.item()  # what a function of tensors makes of a number
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         number = float(value)
         if math.isnan(number):
@@ -128,12 +150,13 @@ def equations_of(function: Callable[..., Mapping[str, Any]], inputs: Sequence[st
     Arguments named in `inputs` are inputs; arguments whose name is a key of the returned dict are states; those with a
     default are constants; all others are parameters.
     """
+    inputs, outputs = ((x,) if isinstance(x, str) else x for x in (inputs, outputs))
     defaults = _arguments(function)
     names = list(defaults)
     missing = [n for n in inputs if n not in names]
     if missing:
         raise EquationError(f"the function has no argument {missing[0]!r}; its arguments are {', '.join(names)}")
-    given = {n: Symbol(Term("parameter", n)) if type(v) is float and math.isfinite(v) else v
+    given = {n: Constant.called(n, v) if type(v) is float else v
              for n, v in defaults.items() if v is not inspect.Parameter.empty and n not in inputs}
     free = [n for n in names if n not in given]
     first = _run(function, {n: Symbol(Term("unknown", n)) for n in free} | given)
@@ -143,7 +166,7 @@ def equations_of(function: Callable[..., Mapping[str, Any]], inputs: Sequence[st
     terms = {n: as_term(v) for n, v in result.items()}
     used = {t.value[0] if t.kind == "signal" else t.value for r in terms.values() for t in _each(r)}
     _check_result(terms, free, used, inputs, outputs)
-    constants = tuple((n, defaults[n]) for n, v in given.items() if isinstance(v, Symbol) and n in used)
+    constants = tuple((n, float(v)) for n, v in given.items() if isinstance(v, Constant) and n in used)
     declared = tuple(inputs) if any(("signal", (n, 0)) not in {(t.kind, t.value) for r in terms.values() for t in _each(r)}
                                     for n in inputs) else ()
     equations = Sharing(terms, set(names)).equations
@@ -177,7 +200,13 @@ def _check_result(results: Mapping[str, Term], free: Sequence[str], used: set[An
 
 
 def _run(function: Callable[..., Mapping[str, Any]], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    result = function(**arguments)
+    try:
+        result = function(**arguments)
+    except TypeError as error:
+        if "Symbol" not in str(error):
+            raise
+        raise EquationError(f"the function does with a quantity of the cell what only numbers and arrays can ({error}); use "
+                            "operators and the functions of tinyrnn") from None
     if not isinstance(result, Mapping) or not result:
         raise EquationError('a cell\'s function returns a dict of what it computes: {"h": ...}, '
                             f"got {type(result).__name__}")
@@ -196,20 +225,22 @@ def _each(root: Term) -> Iterator[Term]:
             stack.extend(t.args)
 
 
+Part = tuple[Term, int, int]
+"""A term, its depth and its length."""
+
 DEEPEST, LONGEST = MAX_NESTING // 2, MAX_OPERATORS // 2
 
 
 class Sharing:
     """Equations in which an expression has a name of its own where it is used more than once, or where the equation
-    would be deeper or longer than one may be.  What depends on parameters alone is written out wherever it is used: there
-    it shows whether it is a matrix."""
+    would be deeper or longer than one may be."""
 
     def __init__(self, results: Mapping[str, Term], taken: set[str]) -> None:
         self.results, self.taken = results, taken | set(results)
         self.named = {id(t): n for n, t in reversed(list(results.items())) if t.args}
         self.uses = _uses(results.values())
         self.equations: list[Equation] = []
-        self.done: dict[int, tuple[Term, int, int, bool]] = {}   # term, its depth, its length, whether it reads a signal
+        self.done: dict[int, Part] = {}
         for name, term in results.items():
             self._visit(term)
             if self.named.get(id(term)) != name:
@@ -226,28 +257,28 @@ class Sharing:
             else:
                 stack += [(t, True), *((a, False) for a in reversed(t.args))]
 
-    def _built(self, t: Term) -> tuple[Term, int, int, bool]:
+    def _built(self, t: Term) -> Part:
         if not t.args:
-            return t, int(t.kind == "signal"), 2 * (t.kind == "signal"), t.kind == "signal"
+            return t, int(t.kind == "signal"), 2 * (t.kind == "signal")
         parts = [self.done[id(a)] for a in t.args]
         while sum(p[2] for p in parts) > LONGEST and any(p[2] > 2 and self._nameable(p) for p in parts):
             k = max((k for k, p in enumerate(parts) if self._nameable(p)), key=lambda k: parts[k][2])
             parts[k] = self.done[id(t.args[k])] = self._name(None, parts[k][0])
         inner = replace(t, args=tuple(p[0] for p in parts))
-        found = (inner, 1 + max(p[1] for p in parts), 3 + len(parts) + sum(p[2] for p in parts), any(p[3] for p in parts))
+        found = inner, 1 + max(p[1] for p in parts), 3 + len(parts) + sum(p[2] for p in parts)
         name = self.named.get(id(t))
         shared = self.uses[id(t)] > 1 and t.kind != "negate"
         return self._name(name, inner) if name or (self._nameable(found) and (shared or found[1] > DEEPEST)) else found
 
-    def _nameable(self, part: tuple[Term, int, int, bool]) -> bool:
-        return part[3] and part[0].kind not in ("compare", "join")
+    def _nameable(self, part: Part) -> bool:
+        return bool(part[0].args) and part[0].kind not in ("compare", "join")
 
-    def _name(self, name: str | None, term: Term) -> tuple[Term, int, int, bool]:
+    def _name(self, name: str | None, term: Term) -> Part:
         if name is None:
             name = next(f"v{i}" for i in range(1, len(self.taken) + 2) if f"v{i}" not in self.taken)
             self.taken.add(name)
         self.equations.append(Equation(name, term))
-        return Term("signal", (name, 0)), 1, 2, True
+        return Term("signal", (name, 0)), 1, 2
 
 
 def _uses(roots: Iterable[Term]) -> Counter[int]:

@@ -82,7 +82,7 @@ def noisy(cell: Cell, zoneout: Iterable[str] = (), dropout: Iterable[str] = ()) 
     new_h[t] = tanh(W @ x[t] + U @ (mask_h[t] * h[t-1]))
     h[t] = keep_h[t] * h[t-1] + (1 - keep_h[t]) * new_h[t]
     """
-    taken = set(cell.system.names)
+    taken, dropout = set(cell.system.names), [s for s in in_products(cell) if s in set(dropout)]
     new, kept, masked = (_names(what, states, taken)
                          for what, states in (("new", zoneout), ("keep", zoneout), ("mask", dropout)))
     edits = [Equation(new.get(e.name, e.name), _rename(_masked(e.term, masked, False), new)) for e in cell.system.equations]

@@ -86,7 +86,7 @@ class Domain:
             y = self._repeated_product(x, abs(int(k)))
             return y if k > 0 else 1 / y
         if (2 * k).is_integer() and abs(k) <= 32:
-            return self.powk(self.sqrt(x), float(2 * k))
+            return self.powk(self.sqrt(x + 0.0), float(2 * k))  # -0.0 becomes 0.0, whose reciprocal is not -inf
         return self.power(x, float(k))
 
     def _repeated_product(self, x: Any, n: int) -> Any:

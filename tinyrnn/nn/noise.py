@@ -34,7 +34,11 @@ class Noise:
         for what, p in (*(("zoneout of " + s, p) for s, p in rates.items()), ("recurrent_dropout", dropout)):
             if not 0 <= p < 1:
                 raise ArgumentError(f"{what} is {p!r}: expected 0 <= rate < 1")
-        masked = in_products(cell) if dropout else ()
+        flat = [s for s in cell.states if len(cell.signals[s]) == 1]
+        if matrices := [s for s, p in rates.items() if p and s not in flat]:
+            raise ArgumentError(f"zoneout keeps entries of vectors, and the state {matrices[0]} of cell {cell.name} is none; "
+                                f"give a rate by name: zoneout={{{', '.join(f'{s!r}: ...' for s in flat)}}}")
+        masked = tuple(s for s in in_products(cell) if s in flat) if dropout else ()
         if dropout and not masked:
             raise ArgumentError(f"recurrent_dropout: no state of cell {cell.name} enters a product with a matrix")
         self.plain, self.dropout = cell, dropout

@@ -129,7 +129,9 @@ class Recurrent(Module):
         if len(names) < 2:
             return dict.fromkeys(names, x)
         if not isinstance(x, tuple) or len(x) != len(names):
-            got = f"a tuple of {len(x)}" if isinstance(x, tuple) else f"one array of shape {show(np.shape(x))}"
+            listed = isinstance(x, tuple) or (isinstance(x, list) and len(x) <= len(names))
+            got = (f"a {type(x).__name__} of {len(x)}" if listed else
+                   f"one array of shape {show(np.shape(x))}")
             raise ArgumentError(f"cell {self.cell.name} has the inputs {', '.join(names)}: give a dict, "
                                 f"{{{', '.join(f'{n!r}: ...' for n in names)}}}, or a tuple in this order; got {got}")
         return dict(zip(names, x, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from ..cells.lower import Step
 from ..errors import ArgumentError
 from ..files import PathLike, atomic_write
 from ..ir.graph import Graph
-from ..ir.node import Node, apply
+from ..ir.node import Node, apply, walk
 from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import input_node
 from ..passes.adjoint import backward
@@ -28,6 +28,9 @@ from .reading import BATCH, Reader, block_name, shifted, total
 
 SHARED = 6
 """An expression of at least so many operations gets a name when it is used twice."""
+
+LONGEST = 3000
+"""A formula of more operations is not printed: nobody could read it, and the next size may not fit in memory."""
 
 GATES = ("tanh", "sigmoid", "relu", "softplus", "sin", "cos", "exp")
 
@@ -246,12 +249,19 @@ class Derivation:
                 for state in self.cell.states:
                     moved = forward([signals[state]], {slot: v})[0]
                     key = (state, by if lag == 1 else f"{by}[t-{lag}]")
-                    found[key] = self._block(state, by, lag, reader.term(moved))
+                    length = written(moved, {*names, v})
+                    found[key] = (self._block(state, by, lag, reader.term(moved)) if length <= LONGEST else
+                                  self._too_long(state, by, lag, length))
         return found
 
     @cached_property
     def _variable(self) -> Term:
         return Term("variable", _fresh("v", self.cell))
+
+    def _too_long(self, state: str, by: str, lag: int, length: int) -> JacobianBlock:
+        """Quantities between two states that are read more than once multiply the ways between them."""
+        words = f"written out, {length:.3g} operations, too many to print: the equations between have to be followed one by one"
+        return JacobianBlock(state, by, lag, None, Term("number", 0.0), self._variable, words)
 
     def _block(self, state: str, by: str, lag: int, moved: Term) -> JacobianBlock:
         """A sum of chains, where state and earlier state are alike enough for diagonals and matrices to say it."""
@@ -325,6 +335,14 @@ def derive(cell: Cell) -> Derivation:
     if not isinstance(cell, Cell):
         raise ArgumentError(f"derive takes a cell, got {type(cell).__name__}; a layer's equations are layer.cell")
     return Derivation(cell)
+
+
+def written(n: Node, known: Container[Node]) -> int:
+    """How many operations a node is when it is written out as one formula, down to what is known by name."""
+    count: dict[Node, int] = {}
+    for m in walk([n]):
+        count[m] = 1 if m in known else 1 + sum(count[s] for s in m.src)
+    return count[n]
 
 
 def _fresh(name: str, cell: Cell) -> str:

@@ -55,15 +55,20 @@ class JacobianBlock:
     chains: tuple[Chain, ...] | None
     applied: Term                   # the product of the block with a vector,
     variable: Term                  # which is called v unless the cell has a v
+    words: str = ""                 # what is said in the place of a formula that is too long to be read
 
     @property
     def text(self) -> str:
+        if self.words:
+            return self.words
         if self.chains is None:
             return f"{show(self.variable)} -> {show(self.applied)}"
         return show(total([c.term() for c in self.chains])) if self.chains else "0"
 
     @property
     def latex(self) -> str:
+        if self.words:
+            return rf"\text{{{self.words}}}"
         if self.chains is None:
             return rf"{latex.term(self.variable)} \mapsto {latex.term(self.applied)}"
         return latex.term(total([c.term() for c in self.chains])) if self.chains else "0"

@@ -143,10 +143,12 @@ def prove(subject: Cell | Graph | Pass, /, sizes: Mapping[str, int] | None = Non
     for name, value in (("steps", steps), ("batch", batch)):
         if value is not None:
             checked_count(name, value)
-    if isinstance(subject, Cell):
+    if isinstance(subject, Cell) and not isinstance(sizes, Cell):
         cases, notes, programs = _prove_cell(subject, sizes, steps, batch, max_terms, seed, named)
         return Proof(subject.name, CELL_CLAIM, cases, axioms(),
                      time.perf_counter() - began, seed, subject.canonical_text(), notes, programs)
+    if isinstance(sizes, Cell):
+        raise ArgumentError("prove takes one cell; whether two are the same function says tr.equivalent(a, b)")
     if sizes or steps or batch or named:
         raise ArgumentError("sizes, steps and batch are asked for with a cell; a graph has its own")
     if isinstance(subject, Graph):

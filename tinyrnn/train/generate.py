@@ -87,7 +87,7 @@ def draw(logits: Array, temperature: float, top_k: int | None, rng: np.random.Ge
                              "drawn; look for NaN and infinity in its weights")
     if temperature == 0:
         return np.asarray(np.argmax(logits, -1))
-    with np.errstate(over="ignore"):  # far below the largest, at a low temperature
+    with np.errstate(over="ignore", invalid="ignore"):  # far below the largest, or -inf
         scaled = np.where(logits == -np.inf, -np.inf, (logits - top) / temperature)
     if top_k is not None and top_k < scaled.shape[-1]:
         beyond = np.argsort(-logits, -1, kind="stable")[:, top_k:]

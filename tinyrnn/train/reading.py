@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import on_host, speaks_dlpack
+from ..backends import on_host, speaks_dlpack, unmasked
 from ..errors import DTypeError, ShapeError
 
 Array = npt.NDArray[Any]
@@ -31,6 +31,7 @@ def rows_or_array(data: Any, name: str) -> Any:
 
 def full_array(data: Any, name: str) -> Array:
     """Data as an array of numbers, refused by name where they are none; float16 becomes float32."""
+    unmasked(data)
     try:
         array = on_host(data)
     except ValueError:
@@ -53,7 +54,8 @@ def _of_objects(data: Any, array: Array, name: str) -> Array:
         if value is None or type(value).__name__ in ("NAType", "NaTType"):
             raise DTypeError(f"{name} has missing values ({value}): fill or drop them, or mark the steps that count by mask=")
         if isinstance(value, (str, bytes)):
-            column = f" (column {_text_column(data)!r})" if hasattr(data, "columns") else ""
+            frame = next((d for d in (data, *data) if hasattr(d, "columns")), None) if np.size(data) else None
+            column = "" if frame is None else f" (column {_text_column(frame)!r})"
             raise DTypeError(f"{name} holds text{column}: expected numbers; encode text first (tinyrnn.datasets.Vocabulary)")
         if not isinstance(value, (bool, int, float, np.bool_, np.number)):
             raise DTypeError(f"{name} holds a {type(value).__name__}: expected numbers; rows of different lengths are a list "

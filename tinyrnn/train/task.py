@@ -15,6 +15,7 @@ from ..compile import Program
 from ..errors import ArgumentError, TinyRNNError
 from ..functional import grad, where
 from ..ir.node import walk
+from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full, input_node
 from ..optim import Optimiser
 from ..optim.optimisers import slot_dtype, with_still_row
@@ -89,6 +90,7 @@ class Task:
     def _scores(self, x: Any, y: Tensor, lengths: Any, mask: Tensor | None, state: Any) -> dict[str, Any]:
         output, after = call(self.model, x, lengths, mask, state, self.streams)
         keep = self._counted(x, y, lengths, mask)
+        keep = None if keep is None else Tensor(tag(keep.source(), "mask"))  # a node of its own, so that its use can be seen
         keywords = {} if keep is None else {"mask": keep}
         if keywords and not takes_mask(self.loss):
             raise ArgumentError(f"the loss {self.loss_name} takes no mask=, so that padding would count: write it as "

@@ -30,7 +30,7 @@ class Plan:
     rank: dict[str, float] = field(default_factory=dict)     # wished order from top to bottom within a layer
     ordered: set[str] = field(default_factory=set)           # items whose operands enter in order, the first on top
     gap: tuple[float, float] = (34.0, 12.0)
-    late: bool = False                                       # items that read nothing stand just before their first reader
+    late: bool = False                                       # items stand as near as can be to their first reader
 
 
 @dataclass
@@ -219,11 +219,11 @@ def _layers(plan: Plan) -> dict[str, int]:
 
 
 def _delayed(plan: Plan, layer: dict[str, int]) -> None:
-    """What reads nothing moves to the layer before its first reader, so that edges are short."""
-    first: dict[str, int] = {}
+    """Everything moves to the layer before its first reader, last layers first, so that edges are short."""
+    readers: dict[str, list[str]] = defaultdict(list)
     for k, sources in plan.reads.items():
         for s in sources:
-            first[s] = min(first.get(s, layer[k]), layer[k])
-    for k, i in first.items():
-        if not plan.reads.get(k):
-            layer[k] = i - 1
+            readers[s].append(k)
+    for k in sorted(layer, key=lambda k: -layer[k]):
+        if readers[k]:
+            layer[k] = min(layer[r] for r in readers[k]) - 1

@@ -1,7 +1,7 @@
 """Elementwise ops: each one formula over a domain, and its gradient as one line.
 
 Kinks follow the usual conventions: relu'(0) = 0, |x|'(0) = 0, a tie of maximum or minimum gives its slope to the
-second operand, and clip passes the gradient on its closed interval.  At a = 0 the slope of a ** b along b is 0, and
+second operand, and clip passes the gradient on its closed interval.  At a = 0 the slope of a ** b along b >= 0 is 0, and
 that of a ** 0 along a.
 """
 
@@ -177,7 +177,7 @@ OPERATORS["pow"] = power
 
 # ---- functions of one number
 exp   = unary("exp",   PRIMITIVE, lambda g, y, x: scale(g, y),           flops=10)
-expm1 = unary("expm1", PRIMITIVE, lambda g, y, x: scale(g, y + 1),       flops=10)
+expm1 = unary("expm1", PRIMITIVE, lambda g, y, x: scale(g, exp(x)),      flops=10)
 log: Builder = unary("log", PRIMITIVE, lambda g, y, x: scale(g, 1 / x),  flops=10)
 log_or_zero: Builder = unary("log_or_zero", lambda m, x: m.log(m.where(m.equal(x, 0), 1, x)),
                     lambda g, y, x: scale(g, 1 / x), flops=11, label="log")  # for 0 ** b, whose slope along b is 0

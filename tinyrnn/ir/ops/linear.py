@@ -141,6 +141,8 @@ def matmul(a: Any, b: Any) -> Node:
         raise ShapeError(f"@ needs vectors or matrices, got {shapes.show(a.shape)} @ {shapes.show(b.shape)}; use *")
     if a.dtype.kind == "b" or b.dtype.kind == "b":
         raise DTypeError(f"@ needs numbers, got {a.dtype} @ {b.dtype}")
+    if a.ndim == b.ndim == 1 and a.floating and a.shape == b.shape:
+        return sum_(a * b)  # a number; sums are rounded once
     if a.ndim == 1:
         y = matmul(reshape(a, (1, -1)), b)
         return reshape(y, y.shape[:-2] + y.shape[-1:] if b.ndim > 1 else ())

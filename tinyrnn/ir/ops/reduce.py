@@ -87,10 +87,15 @@ def logsumexp(x: Node, axis: int | Iterable[int] | None = -1, keepdims: bool = F
     """`log Σ exp x` without overflow."""
     if not all(x.shape[i] for i in shapes.axes(axis, x.ndim)):
         return log(sum_(x, axis, keepdims))
-    top = stop_gradient(amax(x, axis, keepdims=True))
-    top = where(e.less(e.abs_(top), float("inf")), top, full(0, (), top.dtype))
+    top = _finite_top(x, axis)
     total = log(sum_(exp(x - top), axis, keepdims=True)) + top
     return total if keepdims else sum_(total, axis)
+
+
+def _finite_top(x: Node, axis: int | Iterable[int] | None) -> Node:
+    """The largest entry as a constant, 0 where it is infinite."""
+    top = stop_gradient(amax(x, axis, keepdims=True))
+    return where(e.less(e.abs_(top), float("inf")), top, full(0, (), top.dtype))
 
 
 def softmax(x: Node, axis: int = -1) -> Node:
@@ -102,25 +107,29 @@ def softmax(x: Node, axis: int = -1) -> Node:
 
 
 def log_softmax(x: Node, axis: int = -1) -> Node:
-    """`x - log Σ exp x` along one axis."""
-    return x - logsumexp(x, axis, keepdims=True)
+    """`x - log Σ exp x` along one axis; the largest entry is taken off first, so that its size costs no digits."""
+    if not prod(x.shape):
+        return x
+    d = x - _finite_top(x, axis)
+    return d - log(sum_(exp(d), axis, keepdims=True))
 
 
 def layer_norm(x: Node, eps: float = 1e-5, axis: int = -1) -> Node:
-    """`(x - mean) / sqrt(var + eps)` along one axis."""
-    d = x - mean(x, axis, keepdims=True)
-    return d / _root_mean_square(d, eps, axis)
+    """`(x - mean) / sqrt(var + eps)` along one axis, computed in a dtype that holds the squares."""
+    wide = wider(x)
+    d = wide - mean(wide, axis, keepdims=True)
+    return _over_root_mean_square(d, eps, axis, x.dtype)
 
 
 def rms_norm(x: Node, eps: float = 1e-5, axis: int = -1) -> Node:
     """`x / sqrt(mean x² + eps)` along one axis."""
-    return x / _root_mean_square(x, eps, axis)
+    return _over_root_mean_square(wider(x), eps, axis, x.dtype)
 
 
-def _root_mean_square(x: Node, eps: float, axis: int) -> Node:
-    """`sqrt(mean x² + eps)`, whose squares may be as large as float64 has them."""
-    wide = wider(x)
-    return astype(e.sqrt(mean(wide * wide, axis, keepdims=True) + eps), x.dtype)
+def _over_root_mean_square(d: Node, eps: float, axis: int, dtype: DType) -> Node:
+    """`d / sqrt(mean d² + eps)`; the quotients are those of the narrow dtype."""
+    root = e.sqrt(mean(d * d, axis, keepdims=True) + eps)
+    return astype(d, dtype) / astype(root, dtype)
 
 
 def silu(x: Node) -> Node:
@@ -131,7 +140,7 @@ def silu(x: Node) -> Node:
 def gelu(x: Node) -> Node:
     """`x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the tanh form; far out its slope is 0 or 1, whatever x³ is."""
     cube = e.scale(e.scale(x, x), x)
-    return e.scale(1 + e.tanh(sqrt(2 / pi) * (x + 0.044715 * cube)), 0.5 * x)
+    return e.scale(e.sigmoid(2 * sqrt(2 / pi) * (x + 0.044715 * cube)), x)  # (1 + tanh u) / 2 without its cancellation
 
 
 def elu(x: Node) -> Node:
