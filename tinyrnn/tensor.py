@@ -423,7 +423,7 @@ def detached(tensors: Sequence[Tensor]) -> list[Tensor]:
 def binary(build: Any, a: Any, b: Any) -> Tensor:
     """A function of two operands; Python numbers stay numbers, so that they take the other's dtype."""
     if isinstance(b, Symbol):
-        return NotImplemented  # a cell is traced: the symbol takes the number
+        return NotImplemented  # type: ignore[no-any-return]  # a cell is traced: the symbol takes the number
     return Tensor(build(operand(a), operand(b)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import isfinite, isnan
 from typing import Any
 
 from ..cells.equations import Term, show
@@ -17,7 +18,7 @@ def scalar(t: Term) -> Any:
     args = [scalar(a) for a in t.args]
     match t.kind:
         case "number":
-            return sympy.Rational(repr(t.value)) if not t.value.is_integer() else sympy.Integer(int(t.value))
+            return number(t.value)
         case "signal" | "adjoint" | "parameter" | "size" | "variable":
             return sympy.Symbol(show(t), real=True)
         case "negate":
@@ -29,6 +30,15 @@ def scalar(t: Term) -> Any:
                     "!=": sympy.Ne}[t.value](*args)
     a, b = args
     return {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "/": lambda: a / b, "**": lambda: a**b}[t.value]()
+
+
+def number(value: float) -> Any:
+    """A number as it was written: a whole one, a decimal as a fraction, or an infinite one."""
+    import sympy
+
+    if not isfinite(value):
+        return sympy.nan if isnan(value) else sympy.oo if value > 0 else -sympy.oo
+    return sympy.Integer(int(value)) if value.is_integer() else sympy.Rational(repr(value))
 
 
 def _function(name: str) -> Callable[..., Any]:
@@ -63,7 +73,7 @@ class _Matrices:
         args = [self.of(a) for a in t.args]
         match t.kind:
             case "number":
-                return sympy.Rational(repr(t.value)) if not t.value.is_integer() else sympy.Integer(int(t.value))
+                return number(t.value)
             case "signal" | "adjoint":
                 return self._symbol(show(t), self.shapes.get(t.value[0].removeprefix("loss "), ()))
             case "parameter" | "variable":
