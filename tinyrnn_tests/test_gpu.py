@@ -607,6 +607,16 @@ def test_embeddings_add_up_in_order(gpu):
         np.testing.assert_allclose(first["d"], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((200_000,), None), ((100_000, 2), 0), ((2, 100_000), 1), ((40_000, 5), (0, 1))])
+def test_sums_of_many_numbers(gpu, shape, axis):
+    """In one kernel and in two, along rows and down columns: float32 numbers are added in float64."""
+    x = np.full(shape, np.float32(0.1))
+    found = tr.compile(lambda x: (tr.sum(x, axis), tr.mean(x, axis), tr.cumsum(tr.reshape(x, (-1,)))[-1]), backend="cuda")(x)
+    count = x.size if axis is None else np.prod([shape[i] for i in np.atleast_1d(axis)])
+    for value, right in zip(found, (count * float(x.flat[0]), float(x.flat[0]), x.size * float(x.flat[0])), strict=True):
+        np.testing.assert_allclose(np.asarray(value), right, rtol=2e-7)
+
+
 def test_grids_stay_within_what_hardware_takes():
     class Program:
         rank, columns, reduces, loads, steps, stores, stages, stored = 1, False, False, (), (), (), [], []

@@ -154,6 +154,19 @@ def test_another_form_is_refused_with_both_shown(start, after):
         tr.scan(lambda s, x: (after(s), x), made, np.arange(3.0))
 
 
+def test_states_of_a_layer_and_gradients_go_by_name():
+    layer = tr.nn.Recurrent(tr.cells.LSTM, x=2, h=3, rng=0)
+    x = np.ones((1, 4, 2), "f")
+    h, c = layer(x)[1]
+    np.testing.assert_array_equal(layer(x, {"c": c, "h": h})[0].numpy(), layer(x, (h, c))[0].numpy())
+    np.testing.assert_array_equal(layer.step(x[:, 0], {"c": c, "h": h})[0].numpy(), layer.step(x[:, 0], (h, c))[0].numpy())
+    for wrong in ({"h": h}, {"h": h, "C": c}):
+        with pytest.raises(tr.TinyRNNError, match=r"the state of cell lstm is \(h, c\), got h"):
+            layer(x, wrong)
+    with pytest.raises(tr.TinyRNNError, match="a gradient of 'b', which is no parameter; they are a"):
+        tr.optim.SGD(0.1).update({"a": np.ones(2)}, {"b": np.ones(2)}, {})
+
+
 # ---- NumPy's rules
 
 def test_products_of_vectors_are_numbers():

@@ -30,8 +30,8 @@ State = Any
 class Recurrent(Module):
     """Any cell over a sequence: `y, state = layer(x)`, x [B, T, X], y [B, T, H].
 
-    `state` is a tuple in the order of `cell.states` (then delayed inputs); a state read k steps back is [B, k, ...],
-    newest first.  Beyond a row's length y is zero and the state is that of its last valid step.  A cell with several
+    `state` is a tuple in the order of `cell.states` (then delayed inputs), or a dict by name; a state read k steps
+    back is [B, k, ...], newest first.  Beyond a row's length y is zero and the state is that of its last valid step.  A cell with several
     inputs takes a dict by name or a tuple in the order of `cell.inputs`, one with several outputs returns a dict.
 
     >>> import tinyrnn as tr
@@ -175,6 +175,11 @@ class Recurrent(Module):
         names = self._names()
         if state is None:
             return [self._start(n, k, batch) for n, k in self.cell.slots]
+        if isinstance(state, Mapping):
+            if set(state) != set(names):
+                raise ArgumentError(f"the state of cell {self.cell.name} is ({', '.join(names)}), got "
+                                    + ", ".join(map(str, state)))
+            state = [state[n] for n in names]
         given = tuple(state) if isinstance(state, (tuple, list)) else (state,)
         if len(given) != len(names):
             raise ShapeError(f"the state of cell {self.cell.name} is ({', '.join(names)}), got {len(given)} tensors")

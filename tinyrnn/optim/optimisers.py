@@ -73,6 +73,9 @@ class Optimiser:
         """New parameters and new state; nothing is changed in place.  The first state is `{}`."""
         step = state.get("step", 0) + 1
         before = state.get("of", {})
+        unknown = [k for k in grads if k not in params]
+        if unknown:
+            raise ArgumentError(f"there is a gradient of {unknown[0]!r}, which is no parameter; they are {', '.join(params)}")
         numbers = self.numbers(step)
         new_params: Values = {}
         after: State = {}
