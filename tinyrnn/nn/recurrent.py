@@ -31,8 +31,9 @@ class Recurrent(Module):
     """Any cell over a sequence: `y, state = layer(x)`, x [B, T, X], y [B, T, H].
 
     `state` is a tuple in the order of `cell.states` (then delayed inputs), or a dict by name; a state read k steps
-    back is [B, k, ...], newest first.  Beyond a row's length y is zero and the state is that of its last valid step.  A cell with several
-    inputs takes a dict by name or a tuple in the order of `cell.inputs`, one with several outputs returns a dict.
+    back is [B, k, ...], newest first.  Beyond a row's length y is zero and the state is that of its last valid step.
+    A cell with several inputs takes a dict by name or a tuple in the order of `cell.inputs`, one with several outputs
+    returns a dict.
 
     >>> import tinyrnn as tr
     >>> layer = tr.nn.Recurrent(tr.cells["mgu"], x=3, h=4, rng=0)
