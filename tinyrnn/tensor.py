@@ -83,11 +83,19 @@ class Tensor:
 
     @property
     def trainable(self) -> bool:
-        """Whether training changes this leaf; setting it to False freezes a parameter."""
-        return self.is_leaf and self._box.trainable
+        """Whether training changes this leaf; setting it to False freezes a parameter.  A compiled function that looks is
+        traced anew when it changes."""
+        if not self.is_leaf:
+            return False
+        trace = current()
+        if trace is not None:
+            trace.guards.append((self._box, "trainable", self._box.trainable))
+        return self._box.trainable
 
     @trainable.setter
     def trainable(self, wanted: bool) -> None:
+        if not isinstance(wanted, (bool, np.bool_)):
+            raise ArgumentError(f"trainable={wanted!r}: expected True or False")
         box = self._box
         box.trainable, box.parameter = bool(wanted), box.parameter or bool(wanted)
 
@@ -289,7 +297,7 @@ class Tensor:
         if isinstance(key, Tensor):
             key = key.source()
         elif isinstance(key, (np.ndarray, list)):
-            key = as_tensor(np.asarray(key)).node
+            key = as_tensor(np.asarray(unmasked(key))).node
         return Tensor(getitem(self.source(), key))
 
     def __add__(self, other: Any) -> Tensor:
@@ -446,8 +454,10 @@ def as_tensor(value: Any, dtype: npt.DTypeLike | None = None, name: str | None =
     value = on_host(value) if is_device(value) else value
     unmasked(value)
     try:
-        array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    except ValueError:
+        array = value if isinstance(value, np.ndarray) else on_host(value)
+    except ValueError as error:
+        if isinstance(error, ArgumentError):
+            raise
         raise DTypeError("a tensor is a full array of numbers; rows of different lengths need padding and lengths=") from None
     if array.dtype.kind == "O" or array.dtype.kind not in "fcbiu":
         raise DTypeError(f"a tensor holds numbers, got {type(value).__name__} of {array.dtype}; "

@@ -39,7 +39,9 @@ def leaves_like(tree: Any, like: Any, what: str) -> list[Any]:
         raise ArgumentError(f"{what} is {described(tree)}, expected {described(like)} as before")
     if isinstance(like, Mapping):
         return [leaf for k in like for leaf in leaves_like(tree[k], like[k], f"{what}[{k!r}]")]
-    if _kind(like) is not None:
+    if hasattr(like, "_fields"):
+        return [leaf for k in like._fields for leaf in leaves_like(getattr(tree, k), getattr(like, k), f"{what}.{k}")]
+    if _kind(like) not in (None, ()):
         pairs = enumerate(zip(tree, like, strict=True))
         return [leaf for i, (t, part) in pairs for leaf in leaves_like(t, part, f"{what}[{i}]")]
     return [tree] if like is not None else []
@@ -49,6 +51,8 @@ def _kind(tree: Any) -> Any:
     """What two structures must share: the keys of a dict, the length of a list or tuple; None for a leaf."""
     if isinstance(tree, Mapping):
         return frozenset(tree)
+    if hasattr(tree, "_fields"):
+        return "fields", frozenset(tree._fields)
     if isinstance(tree, (tuple, list)) and not (isinstance(tree, list) and is_array(tree)):
         return isinstance(tree, tuple), len(tree)
     return () if tree is None else None
@@ -58,6 +62,8 @@ def described(tree: Any) -> str:
     """A structure without its leaves: `{'h': ., 'c': (., .)}`."""
     if isinstance(tree, Mapping):
         return "{" + ", ".join(f"{k!r}: {described(v)}" for k, v in tree.items()) + "}"
+    if hasattr(tree, "_fields"):
+        return f"{type(tree).__name__}({', '.join(f'{k}={described(getattr(tree, k))}' for k in tree._fields)})"
     if _kind(tree) in (None, ()):
         return "None" if tree is None else "."
     parts = ", ".join(map(described, tree))

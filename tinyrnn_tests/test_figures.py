@@ -156,6 +156,21 @@ def test_merged_directions_give_their_own_last_steps(merge):
     np.testing.assert_allclose(tr.nn.Sequential(layer, tr.nn.Last())(PADDED).numpy(), right, rtol=1e-5)
 
 
+def test_last_in_a_sequential_of_its_own():
+    both = tr.nn.GRU(3, 4, bidirectional=True, rng=0)
+    S, last = tr.nn.Sequential, tr.nn.Last()
+    right = S(both, last)(PADDED, lengths=LENGTHS).numpy()
+    for model in (S(S(both), last), S(both, S(last)), S(S(S(both), tr.nn.Dropout(0.0)), S(S(last)))):
+        np.testing.assert_array_equal(model(PADDED, lengths=LENGTHS).numpy(), right)
+    y, after = S(S(both), last)(PADDED, return_state=True)
+    assert y.shape == (5, 8)
+    assert after[0][0].shape == (2, 5, 4)
+    norm = tr.nn.LayerNorm(8)
+    for model in (S(S(both, norm), last), S(S(both), S(norm, last)), S(both, norm, S(last)), S(S(both, norm), S(S(last)))):
+        with pytest.raises(tr.TinyRNNError, match="at which GRU has read that step alone"):
+            model(PADDED)
+
+
 def test_what_stands_between_a_backward_reader_and_last():
     both = tr.nn.LSTM(3, 4, bidirectional=True, rng=0)
     with pytest.raises(tr.TinyRNNError, match=r"at which LSTM has read that step alone.*put Last right after it"):
@@ -191,6 +206,14 @@ def ignoring(output, target, mask=None):
     return ((output - target) ** 2).mean()
 
 
+def halving(output, target, mask=None):
+    return ((output - target) ** 2).sum() / mask.astype("float32").sum()
+
+
+def touching(output, target, mask=None):
+    return ((output - target) ** 2).mean() + 0 * mask.astype("float32").sum()
+
+
 def unmasked(output, target):
     return ((output - target) ** 2).mean()
 
@@ -211,12 +234,16 @@ def test_losses_cannot_average_padding_in():
         return model.fit(ROWS, y, loss=loss, metrics=metrics, optimizer=tr.optim.SGD(0.1), rng=0)["loss"]
 
     assert fit(using) == fit("mse")
-    for loss, message in ((ignoring, "the loss ignoring takes mask= but does not use it"), (swallowing, "the loss swallowing takes mask="),
-                          (unmasked, "the loss unmasked takes no mask=")):
+    for loss, message in ((ignoring, "the loss ignoring takes mask= and lets entries count where it is False"),
+                          (swallowing, "the loss swallowing takes mask="), (halving, "the loss halving takes mask= and lets"),
+                          (touching, "the loss touching takes mask= and lets"), (unmasked, "the loss unmasked takes no mask="),
+                          (lambda o, t, mask=None: 1.0, "gives float; fit and evaluate need a tensor"),
+                          (lambda o, t, mask=None: tr.nn.mse(o, t, mask=mask, reduction="none"), r"one of shape \[4,\d,1\].*take .mean")):
         with pytest.raises(tr.TinyRNNError, match=message):
             fit(loss)
-    with pytest.raises(tr.TinyRNNError, match="the metric ignoring takes mask= but does not use it"):
-        fit("mse", (ignoring,))
+    for metric, message in ((ignoring, "the metric ignoring takes mask= and lets"), (unmasked, "the metric unmasked takes no mask=")):
+        with pytest.raises(tr.TinyRNNError, match=message):
+            fit("mse", (metric,))
     whole = tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Linear(4, 1, rng=1))
     assert whole.fit(X, X[..., :1], loss=ignoring, optimizer=tr.optim.SGD(0.1), rng=0)["loss"]
 

@@ -70,6 +70,8 @@ class Loader:
     (lambda: np.array(["a", "b"]), "[xy] is <U1: expected numbers; encode text"),
     (lambda: objects([{}, {}]), "[xy] holds a dict"),
     (lambda: np.array(["2020-01-01"], "datetime64[D]"), r"[xy] is datetime64\[D\].*turn times into numbers"),
+    (lambda: torch.ones(6, 4, 3, requires_grad=True), "cannot be read: .*requires"),
+    (lambda: torch.ones(6, 4, 3, dtype=torch.bfloat16), "array of torch.bfloat16 cannot be read"),
     (lambda: X.astype(complex), "[xy] is complex128: expected real numbers")])
 def test_what_cannot_be_read_is_refused_by_its_kind(data, message):
     with pytest.raises(tr.TinyRNNError, match=message):
@@ -85,6 +87,16 @@ def test_masked_arrays_nowhere_lose_their_mask():
         with pytest.raises(tr.TinyRNNError, match="1 masked entries"):
             use(hidden)
         use(open_)
+    hidden, rows = np.ma.array([3, 1], mask=[0, 1]), np.zeros((2, 4, 3))
+    gru, cell = tr.nn.GRU(3, 2, rng=0), tr.Cell("A: (h, h) fixed\nh[t] = tanh(A @ h[t-1] + W @ x[t])")
+    text = tr.nn.Sequential(tr.nn.Embedding(5, 4, rng=0), tr.nn.GRU(4, 6, rng=1), tr.nn.Linear(6, 5, rng=2))
+    for use in (lambda: gru(rows, lengths=hidden), lambda: gru(rows, mask=np.ma.array(np.ones((2, 4), bool), mask=True)),
+                lambda: gru.predict(rows, lengths=hidden), lambda: tr.tensor([1.0, 2.0])[hidden], lambda: text.generate(hidden, 2),
+                lambda: tr.nn.Recurrent(cell, x=3, h=2, fixed={"A": np.ma.array(np.eye(2), mask=np.eye(2))}),
+                lambda: tr.nn.Embedding.pretrained(np.ma.array(np.eye(2), mask=np.eye(2))),
+                lambda: tr.scan(lambda s, x: (s + x, s), np.zeros(2), np.zeros((3, 2)), lengths=hidden)):
+        with pytest.raises(tr.TinyRNNError, match="masked entries"):
+            use()
     layer = tr.nn.Linear(2, 1, rng=0)
     with pytest.raises(tr.TinyRNNError, match="weight: a masked array"):
         layer.load_state_dict({"weight": hidden[None], "bias": np.zeros(1)})
@@ -182,6 +194,34 @@ def test_frozen_weights_stay_as_they_are(how, tmp_path):
         assert {n for n, t in m._leaves() if not t.trainable} == fixed
     m.trainable = True
     assert len(m.parameters()) == 6
+
+
+def test_compiled_steps_see_what_is_frozen():
+    m = model()
+
+    @tr.compile
+    def step(x, y):
+        ps = dict(m.named_parameters())
+        loss = tr.nn.cross_entropy(m(x), y)
+        for k, g in tr.grad(loss, ps).items():
+            ps[k].assign(ps[k] - 0.1 * g)
+        return loss
+
+    step(X, Y)
+    m.layers[0].trainable = False
+    before = m.state_dict()
+    step(X, Y)
+    assert moved(before, m.state_dict()) == {"layers.2.weight", "layers.2.bias"}
+    with pytest.raises(tr.TinyRNNError, match="frozen, unfrozen or replaced while fit was running"):
+        m.fit(X, Y, optimizer=tr.optim.SGD(0.1), epochs=2, callbacks=[lambda e, n: setattr(m, "trainable", True)])
+    for what in (m, m.layers[0].weight_hh_l0):
+        with pytest.raises(tr.TinyRNNError, match="expected True or False"):
+            what.trainable = "no"
+
+
+def test_fixed_arrays_are_those_that_the_cell_declares():
+    with pytest.raises(tr.TinyRNNError, match=r"fixed= gives 'W', which cell c does not declare as fixed: write a line 'W: fixed'"):
+        tr.nn.Recurrent(tr.Cell("h[t] = tanh(U @ x[t] + W @ h[t-1])", "c"), x=2, h=2, fixed={"W": np.eye(2)})
 
 
 def test_constants_of_a_cell_are_never_trained():

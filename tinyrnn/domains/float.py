@@ -93,7 +93,8 @@ class Float(Domain):
             np.sum(x, axis=axes, keepdims=keepdims, dtype=wide), x.dtype)
 
     def einsum(self, *x: Any) -> Any:
-        return np.einsum(x[-1], *x[:-1])
+        wide = WIDE_SUMS.get(x[0].dtype)
+        return np.einsum(x[-1], *x[:-1]) if wide is None else np.einsum(x[-1], *x[:-1], dtype=wide).astype(x[0].dtype)
 
     def amax(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
         return np.max(x, axis=axes, keepdims=keepdims)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..backends import unmasked
 from ..cells.initial import constant, normal, uniform
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..functional import broadcast_to, gather, layer_norm, parameter, stop_gradient, where
@@ -69,7 +70,8 @@ class Embedding(Module):
                  dtype: npt.DTypeLike = "float32", rng: Any = None) -> None:
         self.num_embeddings, self.embedding_dim = checked_count("num_embeddings", num_embeddings), checked_count(
             "embedding_dim", embedding_dim)
-        if padding_idx is not None and not 0 <= padding_idx < num_embeddings:
+        whole = isinstance(padding_idx, (int, np.integer)) and not isinstance(padding_idx, bool)
+        if padding_idx is not None and not (whole and 0 <= padding_idx < num_embeddings):
             raise ArgumentError(f"padding_idx={padding_idx!r}: expected a row from 0 to {num_embeddings - 1}")
         self.padding_idx = padding_idx
         table = normal((num_embeddings, embedding_dim), rng)
@@ -82,7 +84,7 @@ class Embedding(Module):
     @classmethod
     def pretrained(cls, table: npt.ArrayLike, *, trainable: bool = False, padding_idx: int | None = None) -> Embedding:
         """A layer with a given table [rows, dim], fixed unless `trainable`."""
-        rows = np.asarray(table)
+        rows = np.asarray(unmasked(table))
         if rows.ndim != 2 or rows.dtype.kind != "f":
             raise ShapeError(f"a pretrained table is float [rows, dim], got {rows.dtype}{show(rows.shape)}")
         layer = cls(*rows.shape, padding_idx=padding_idx, trainable=trainable, dtype=rows.dtype)

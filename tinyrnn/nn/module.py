@@ -82,6 +82,8 @@ class Module:
 
     @trainable.setter
     def trainable(self, wanted: bool) -> None:
+        if not isinstance(wanted, (bool, np.bool_)):
+            raise ArgumentError(f"trainable={wanted!r}: expected True or False")
         for _, t in self._leaves():
             if t.parameter:
                 t.trainable = wanted

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..backends import unmasked
 from ..cells import Cell, get
 from ..errors import ArgumentError, ShapeError
 from ..functional import arange, one_hot, parameter, stack, where
@@ -56,7 +57,11 @@ class Recurrent(Module):
         self.rng = np.random.default_rng(rng)
         self.sizes = {k: int(n) for k, n in cell.checked_sizes(sizes, named).items()}
         self.dtype = np.dtype(dtype)
-        arrays = cell.init(self.sizes, rng=self.rng, dtype=dtype, fixed=fixed)
+        unknown = [p for p in fixed or () if p not in cell.fixed]
+        if unknown:
+            raise ArgumentError(f"fixed= gives {unknown[0]!r}, which cell {cell.name} does not declare as fixed: write a line "
+                                f"'{unknown[0]}: fixed' into its equations (fixed are {', '.join(cell.fixed) or 'none'})")
+        arrays = cell.init(self.sizes, rng=self.rng, dtype=dtype, fixed={p: unmasked(a) for p, a in (fixed or {}).items()})
         self.weights = {p: parameter(a, p) if p not in cell.fixed else as_tensor(a, name=p) for p, a in arrays.items()}
 
     def config(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,17 @@ class Sequential(Module):
     def joint_inputs(self) -> tuple[str, ...]:
         return self.layers[0].joint_inputs
 
+    @property
+    def reads_back(self) -> bool:
+        back = False
+        for layer in self.layers:
+            back = layer.reads_back or (back and not layer.reads_time)
+        return back
+
+    def ended(self, x: Any, state: Any = None, lengths: Any = None, mask: Any = None, return_state: bool = False) -> Any:
+        """The output at the last step that is read, as a sequence of one step, and the states."""
+        return self._run(x, lengths, mask, state, last=True)
+
     def config(self) -> dict[str, Any] | None:
         if any(config_of(layer) is None for layer in self.layers):
             return None
@@ -46,19 +57,20 @@ class Sequential(Module):
 
     def __call__(self, x: Any, lengths: Any = None, mask: Any = None, state: Sequence[Any] | None = None,
                  return_state: bool = False) -> Any:
+        y, after = self._run(x, lengths, mask, state)
+        return (y, after) if return_state or state is not None else y
+
+    def _run(self, x: Any, lengths: Any, mask: Any, state: Sequence[Any] | None, last: bool = False) -> tuple[Any, list[Any]]:
+        """The output and the states of all layers; `last` says that Last comes next."""
         whole = lengths is None and mask is None
         if not whole and not self.reads_time_first():
             arrays = x if hasattr(x, "dtype") or isinstance(x, (dict, tuple)) else np.asarray(x)
             x = map_tree(lambda t: _blanked(t, lengths, mask), arrays)
-        after, time_first, back = [], False, None
+        self._check_last()
+        after, time_first = [], False
         for i, (layer, own) in enumerate(zip(self.layers, self._states(state), strict=True)):
             marks, before = {} if whole else marks_for(layer, lengths, mask, x), x
-            ended = layer.reads_back and self._ends(i)
-            if back is not None and isinstance(layer, Last):
-                raise ArgumentError(f"Last takes the last step, at which {type(back).__name__} has read that step alone from "
-                                    "the end: put Last right after it, where each direction gives its own last step")
-            back = None if ended or layer.reads_time else back
-            back = layer if layer.reads_back and not ended else back
+            ended = layer.reads_back and self._ends(i, last)
             x, new = self._through(layer, x, own, marks, time_first, ended)
             after.append(new)
             if ended:
@@ -68,12 +80,24 @@ class Sequential(Module):
                                     "lengths, so it would read the padding: pool with Last or Pool, or write a Module that "
                                     "takes lengths=")
             whole, time_first = whole or layer.ends_time, time_first or layer.reads_time_first()
-        return (x, after) if return_state or state is not None else x
+        return x, after
 
-    def _ends(self, i: int) -> bool:
+    def _check_last(self) -> None:
+        """Between a layer that reads from the end and Last stands nothing that would take its last step for the whole."""
+        back, apart = None, False
+        for layer in _single(self):
+            if isinstance(layer, Last) and back is not None and apart:
+                raise ArgumentError(f"Last takes the last step, at which {type(back).__name__} has read that step alone from "
+                                    "the end: put Last right after it, where each direction gives its own last step")
+            if layer.reads_back or layer.reads_time:
+                back, apart = layer if layer.reads_back else None, False
+            apart = apart or not (layer.reads_back or isinstance(layer, Dropout))
+
+    def _ends(self, i: int, last: bool) -> bool:
         """Whether Last comes next, but for Dropout: then a layer hands out one step."""
-        following = (m for m in self.layers[i + 1 :] if not isinstance(m, Dropout))
-        return isinstance(next(following, None), Last)
+        following = (m for layer in self.layers[i + 1 :] for m in _single(layer) if not isinstance(m, Dropout))
+        found = next(following, None)
+        return last if found is None else isinstance(found, Last)
 
     def _through(self, layer: Module, x: Any, state: Any, marks: Mapping[str, Any], time_first: bool,
                  ended: bool = False) -> tuple[Any, Any]:
@@ -104,6 +128,15 @@ class Sequential(Module):
             x, after = layer.step(x, own)
             new.append(after)
         return x, new
+
+
+def _single(layer: Module) -> Iterator[Module]:
+    """The layers of a Sequential one by one."""
+    if isinstance(layer, Sequential):
+        for inner in layer.layers:
+            yield from _single(inner)
+    else:
+        yield layer
 
 
 def _blanked(x: Any, lengths: Any, mask: Any) -> Tensor:

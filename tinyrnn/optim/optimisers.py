@@ -50,7 +50,8 @@ class Optimiser:
         nodes = [p.node for p in parameters]
         if self.state and self._claimed and (len(nodes) != len(self._claimed) or any(
                 a is not b for a, b in zip(nodes, self._claimed, strict=True))):
-            raise ArgumentError(f"{self!r} remembers the steps of other parameters; take a new optimiser for each model")
+            raise ArgumentError(f"{self!r} remembers the steps of other parameters; take a new optimiser for each model, "
+                                "and where parameters were frozen or unfrozen in between")
         self._claimed = nodes
 
     def remembered(self, kept: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..backends import unmasked
 from ..compile import Program
 from ..errors import ArgumentError, NonFiniteError
 from ..tensor import Tensor
@@ -26,7 +27,7 @@ def generate(model: Any, prompt: Any, steps: int, *, temperature: float = 1.0, t
     """
     if is_ragged(prompt):
         raise ArgumentError("generate: prompts of one call have one length; call it once for each length")
-    tokens = np.atleast_2d(np.asarray(prompt))
+    tokens = np.atleast_2d(np.asarray(unmasked(prompt)))
     if tokens.dtype.kind not in "iu" or tokens.shape[1] < 1:
         raise ArgumentError("generate: the prompt holds at least one whole number (token) per row")
     check_sampling(temperature, steps, top_k)
@@ -48,7 +49,8 @@ def generate(model: Any, prompt: Any, steps: int, *, temperature: float = 1.0, t
 def check_sampling(temperature: float, steps: int, top_k: int | None) -> None:
     """Refuse what cannot be sampled with."""
     whole = [n for n in (steps, top_k) if n is not None]
-    if not temperature >= 0 or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) for n in whole) or (
+    real = isinstance(temperature, (int, float, np.number)) and not isinstance(temperature, bool)
+    if not real or not temperature >= 0 or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) for n in whole) or (
             steps < 0 or (top_k is not None and top_k < 1)):
         raise ArgumentError(f"generate: expected temperature >= 0, steps >= 0 and top_k >= 1, the last two whole numbers; got "
                             f"temperature={temperature!r}, steps={steps!r}, top_k={top_k!r}")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import on_host, speaks_dlpack, unmasked
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError, TinyRNNError
 
 Array = npt.NDArray[Any]
 
@@ -34,7 +34,9 @@ def full_array(data: Any, name: str) -> Array:
     unmasked(data)
     try:
         array = on_host(data)
-    except ValueError:
+    except ValueError as error:
+        if isinstance(error, TinyRNNError):
+            raise
         raise ShapeError(f"the rows of {name} differ in length; pad them and give lengths=, or give a list of rows") from None
     if array.dtype.kind == "O":
         array = _of_objects(data, array, name)
@@ -60,7 +62,8 @@ def _of_objects(data: Any, array: Array, name: str) -> Array:
         if not isinstance(value, (bool, int, float, np.bool_, np.number)):
             raise DTypeError(f"{name} holds a {type(value).__name__}: expected numbers; rows of different lengths are a list "
                              "of arrays, each [T, ...]")
-    return array.astype(np.float64)
+    whole = all(isinstance(v, (bool, int, np.bool_, np.integer)) for v in array.ravel())
+    return array.astype(np.int64 if whole else np.float64)
 
 
 def _text_column(frame: Any) -> Any:

@@ -105,6 +105,7 @@ class Run:
         """A batch: scores, gradients and (every `accumulate` batches) an update."""
         batch = self.batches.batch(piece)
         weight = self.batches.weight(batch)
+        self.task.check_masks(batch)
         given: dict[str, Any] = {**batch, "key": new_key(self.rng)}
         if self.task.streams:
             given["state"] = None if piece.fresh else self.carried
@@ -184,6 +185,9 @@ class Run:
 
     def _one_epoch(self, epochs: int, progress: bool | None) -> None:
         model, began = self.task.model, time.perf_counter()
+        if {k for k, _ in model.named_parameters()} != set(self.task.parameters):
+            raise ArgumentError("parameters were frozen, unfrozen or replaced while fit was running: do it between two calls "
+                                "of fit")
         model.train()
         numbers = self.train_epoch(f"epoch {self.epoch + 1}/{epochs}", progress)
         self._check_weights()
@@ -367,6 +371,7 @@ def score(task: Task, batches: Batches) -> dict[str, float]:
     """Loss and metrics over all batches."""
     mean, state = Mean(), None
     for piece, batch in batches:
+        task.check_masks(batch)
         results = task.scoring(**batch, **({"state": None if piece.fresh else state} if task.streams else {}))
         state = results.pop("state", None)
         mean.add(results, batches.weight(batch))

@@ -21,10 +21,11 @@ from ..optim import Optimiser
 from ..optim.optimisers import slot_dtype, with_still_row
 from ..padding import blank_padding, marks_for, only_rows, row_mask, takes
 from ..randomness import randomness
+from ..shapes import show
 from ..tensor import Tensor, as_tensor
 from ..trees import map_tree
 from .data import Data, parts_of
-from .metrics import Loss, Metric, loss_named, metric_named
+from .metrics import LOSSES, Loss, Metric, loss_named, metric_named
 
 Array = npt.NDArray[Any]
 FINITE = "finite: "
@@ -41,6 +42,7 @@ class Task:
         self.loss_name = loss if isinstance(loss, str) else getattr(loss, "__name__", "loss")
         self.metrics = _by_name([metric_named(m, self.loss) for m in ((metrics,) if isinstance(metrics, str) else metrics)])
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
+        self._tried = False
         self._grows: dict[Any, int | None] = {}
         self.optimizer = optimizer
         self.slots = {} if optimizer is None else self._slots(optimizer)
@@ -95,8 +97,18 @@ class Task:
         if keywords and not takes_mask(self.loss):
             raise ArgumentError(f"the loss {self.loss_name} takes no mask=, so that padding would count: write it as "
                                 "loss(output, target, mask=None)")
+        deaf = [k for k, m in self.metrics.items() if keywords and not takes_mask(m.measure)]
+        if deaf:
+            raise ArgumentError(f"the metric {deaf[0]} takes no mask=, so that padding would count: write it as "
+                                "metric(output, target, mask=None)")
         scores: dict[str, Any] = {"loss": self.loss(output, y, **keywords)}
         scores |= {name: m.measure(output, y, **keywords) for name, m in self.metrics.items()}
+        for what, score in scores.items():
+            if not isinstance(score, Tensor) or (what == "loss" and score.shape):
+                got = f"one of shape {show(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
+                who = f"the loss {self.loss_name}" if what == "loss" else f"the metric {what}"
+                raise ArgumentError(f"{who} gives {got}; fit and evaluate need a tensor, which for a loss is one number: take "
+                                    ".mean()")
         if keep is not None:
             _check_masked({f"the loss {self.loss_name}": scores["loss"],
                            **{f"the metric {k}": scores[k] for k in self.metrics}}, keep)
@@ -110,6 +122,31 @@ class Task:
             valid = row_mask(y.shape[1], lengths[timed] if isinstance(lengths, tuple) else lengths) if mask is None else mask
             keep = valid if keep is None else keep & valid
         return keep
+
+    def check_masks(self, batch: Mapping[str, Any]) -> None:
+        """What a person wrote must leave out what the mask leaves out: tried once, on made-up outputs that differ there."""
+        own = {f"the loss {self.loss_name}": self.loss} if _base(self.loss) not in LOSSES.values() else {}
+        own |= {f"the metric {k}": m.measure for k, m in self.metrics.items()
+                if not getattr(m.measure, "__module__", "").startswith(_OURS)}
+        own = {k: f for k, f in own.items() if takes_mask(f)}
+        if self._tried or not own or not (self.ignore_index is not None or {"lengths", "mask"} & set(batch)):
+            return
+        self._tried, y, rng = True, batch["y"], np.random.default_rng(0)
+        parts = [Tensor(input_node(f"x{i}", p.shape, p.dtype)) for i, p in enumerate(parts_of(batch["x"]))]
+        x = dict(zip(batch["x"], parts, strict=True)) if isinstance(batch["x"], Mapping) else (
+            tuple(parts) if isinstance(batch["x"], tuple) else parts[0])
+        shape = call(self.model, x, None, None, None, False, checked=False)[0].shape
+        keep = rng.random(y.shape[:2] if self.ignore_index is None else y.shape) < 0.5
+        if shape[: keep.ndim] != keep.shape or not keep.any() or keep.all():
+            return
+        output = rng.uniform(0.2, 0.8, shape)
+        other = np.where(keep.reshape(*keep.shape, *(1,) * (len(shape) - keep.ndim)), output, 1 - output)
+        with np.errstate(all="ignore"):
+            for what, score in own.items():
+                a, b = (score(as_tensor(o), as_tensor(y), mask=as_tensor(keep)) for o in (output, other))
+                if isinstance(a, Tensor) and not np.allclose(a.numpy(), b.numpy(), rtol=1e-6, equal_nan=True):
+                    raise ArgumentError(f"{what} takes mask= and lets entries count where it is False: leave them out of the "
+                                        "sum as well as of the number that it is divided by (tr.where(mask, each, 0.0))")
 
     def _gradients(self, x: Any, y: Tensor, key: Tensor, lengths: Any, mask: Tensor | None,
                    state: Any) -> tuple[dict[str, Any], dict[str, Tensor], Tensor]:
@@ -201,6 +238,13 @@ def _steps_out(model: Any, x: Any, grown: int | None) -> int | None:
     given = dict(zip(x, parts, strict=True)) if isinstance(x, Mapping) else several
     y, _ = call(model, given, None, None, None, False, checked=False)
     return y.shape[1] if y.ndim > 1 else None
+
+
+def _base(loss: Loss) -> Loss:
+    return loss.func if isinstance(loss, functools.partial) else loss
+
+
+_OURS = __name__.partition(".")[0] + "."
 
 
 def _check_masked(scores: Mapping[str, Tensor], keep: Tensor) -> None:

@@ -81,8 +81,9 @@ def _range(value: Any) -> tuple[float, float]:
 
 
 def _edge(tile: Tile, m: Moment, reader: str, source: str, canonical: Mapping[Any, str]) -> float | None:
-    """What an edge carries: all of the gradient where both ends are one value, else what the reader sends."""
+    """What an edge carries: all of the gradient where both ends are one value, else what the reader sends; None for what has
+    no gradient, such as a state that is a number."""
     a, b = tile.items[reader].node, tile.items[source].node
     if a is b:
-        return None if tile.items[reader].kind == "exit" else _norm(m.gradients[canonical[a]])
-    return _norm(m.sent.get((canonical[a], canonical[b])))
+        return None if tile.items[reader].kind == "exit" else _norm(m.gradients.get(canonical.get(a, "")))
+    return _norm(m.sent.get((canonical.get(a, ""), canonical.get(b, ""))))

@@ -110,7 +110,7 @@ def _place(scene: Scene, p: Pieces, corner: Point, kept: Mapping[str, str]) -> S
     size = {k: (max(30.0, max(text_width(line, 11 if i == 0 else 9.5) for i, line in enumerate(lines)) + 12),
                 LINE * len(lines) + 9) for k, lines in shown.items()}
     program = graphviz.find() if len(p.found) <= MANY else None
-    at, ways, frames, whole = _by_graphviz(p, size, program) if program else _built_in(p, size)
+    at, ways, frames, whole = (_by_graphviz(p, size, program) if program else None) or _built_in(p, size)
     dx, dy = corner
     for g, (x, y, w, h) in frames.items():
         scene.add(Frame(g, (x + dx, y + dy), (w, h), p.groups[g]),
@@ -169,8 +169,8 @@ def _ways(p: Pieces, size: Mapping[str, Size], at: Mapping[str, Point], home: Ma
     return ways
 
 
-def _by_graphviz(p: Pieces, size: Mapping[str, Size], program: str) -> Places:
-    """Places by dot, with a cluster for each group."""
+def _by_graphviz(p: Pieces, size: Mapping[str, Size], program: str) -> Places | None:
+    """Places by dot, with a cluster for each group; None where dot takes too long."""
     import graphviz as source
 
     dot = source.Digraph()
@@ -188,7 +188,8 @@ def _by_graphviz(p: Pieces, size: Mapping[str, Size], program: str) -> Places:
     for k, x in p.found.items():
         for r in x.reads:
             dot.edge(r, k)
-    return _read(graphviz.lay_out(str(dot.source), program), p)
+    found = graphviz.lay_out(str(dot.source), program)
+    return None if found is None else _read(found, p)
 
 
 def _read(layout: Mapping[str, Any], p: Pieces) -> Places:

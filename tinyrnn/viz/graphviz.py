@@ -32,11 +32,16 @@ def find() -> str | None:
     return None
 
 
-def lay_out(source: str, program: str) -> dict[str, Any]:
-    """DOT source with places, as Graphviz's JSON."""
+SECONDS = 20
+
+
+def lay_out(source: str, program: str) -> dict[str, Any] | None:
+    """DOT source with places, as Graphviz's JSON; None where it takes longer than anybody waits."""
     try:
-        done = subprocess.run([program, "-Tjson"], input=source.encode(), capture_output=True, timeout=120, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        done = subprocess.run([program, "-Tjson"], input=source.encode(), capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    except OSError as error:
         raise DrawError(f"{program} could not draw: {error}; TINYRNN_DOT=none takes the built-in layout") from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]

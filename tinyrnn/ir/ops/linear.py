@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -202,7 +203,15 @@ def einsum(spec: str, *x: Node) -> Node:
     sizes = shapes.einsum_sizes(spec, letters, [n.shape for n in x], stretched)
     dtype = promote(*(n.dtype for n in x))
     parts = [_one_of_each(part, astype(n, dtype), sizes) for part, n in zip(letters, x, strict=True)]
+    if dtype.kind == "f" and all(part == parts[0][0] for part, _ in parts):  # no contraction: a sum of products entry by entry
+        return _summed(parts[0][0], out, reduce(lambda a, b: a * b, [n for _, n in parts]))
     return apply(EINSUM, tuple(n for _, n in parts), (",".join(part for part, _ in parts) + f"->{out}",))
+
+
+def _summed(letters: str, out: str, x: Node) -> Node:
+    """The sum over the letters that are not in the output, the others in its order."""
+    kept = [c for c in letters if c in out]
+    return transpose(sum_(x, [i for i, c in enumerate(letters) if c not in out]), [kept.index(c) for c in out])
 
 
 def _letters(spec: str, x: Sequence[Node]) -> tuple[list[str], str, str]:
