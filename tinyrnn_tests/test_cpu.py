@@ -179,7 +179,8 @@ def test_two_threads_compile_and_run_at_once():
 
 
 LONG_RUN = """
-import sys, numpy as np, tinyrnn as tr
+import signal, sys, numpy as np, tinyrnn as tr
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background starts without it
 layer = tr.nn.LSTM(64, 256, rng=0)
 step = tr.compile(lambda x: layer(x)[0].sum(), threads=int(sys.argv[1]))
 step(np.ones((32, 2, 64), "f"))
@@ -198,10 +199,13 @@ except KeyboardInterrupt:
 def test_a_long_run_can_be_interrupted(threads):
     """Ctrl-C comes through within a second or two, also while helpers work, and the program can be used afterwards."""
     run = subprocess.Popen([sys.executable, "-c", LONG_RUN, str(threads)], stdout=subprocess.PIPE, text=True)
-    assert run.stdout.readline() == "ready\n"
-    threading.Event().wait(1.0)
-    run.send_signal(signal.SIGINT)
-    out, _ = run.communicate(timeout=30)
+    try:
+        assert run.stdout.readline() == "ready\n"
+        threading.Event().wait(1.0)
+        run.send_signal(signal.SIGINT)
+        out, _ = run.communicate(timeout=30)
+    finally:
+        run.kill()
     assert out == "interrupted ()\n"
     assert run.returncode == 0
 
