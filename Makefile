@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: tour test lesser fuzz prove-fuzz lint docs bench gpu gpu-wheels goldens pages pictures measure examples examples-torch clean
+.PHONY: tour test lesser fuzz prove-fuzz lint docs bench gpu gpu-probe gpu-kernels gpu-wheels goldens pages pictures measure examples examples-torch clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -84,15 +84,26 @@ bench: $(VENV)/.ready
 measure: $(VENV)/.ready
 	$(BIN)/python -m tinyrnn_tests.measure docs/benchmarks/engine.json
 
-# On a machine with a GPU: its tests, compute-sanitizer, and docs/benchmarks/gpu.json and gpu.md.  Under nine minutes; no network.
+# On a machine with a GPU, without a network: what the chip can do and one layer in all modes, in three minutes
+# (gpu-probe.json, .md); tests, benchmark and compute-sanitizer in eight (gpu.json, .md).  OUT=FOLDER takes the results.
+gpu-probe:
+	PYTHON=$(PYTHON) .ci/gpu probe $(OUT)
 gpu:
-	PYTHON=$(PYTHON) .ci/gpu $(ARGS)
+	PYTHON=$(PYTHON) .ci/gpu whole $(OUT)
+
+# The benchmark's kernels, compiled beforehand for the GPU and the NVRTC of another machine, into build/gpu-kernels.
+ARCH  ?= 90
+NVRTC ?= 13.0
+gpu-kernels: $(VENV)/.ready-gpu
+	rm -rf build/gpu-kernels build/nvrtc-$(NVRTC) && mkdir -p build && mkdir -m 700 build/gpu-kernels
+	$(BIN)/python -m pip install --quiet --no-deps --target build/nvrtc-$(NVRTC) "nvidia-cuda-nvrtc==$(NVRTC).*"
+	TINYRNN_CACHE=$(CURDIR)/build/gpu-kernels $(BIN)/python -m tinyrnn.bench.gpu_kernels --arch $(ARCH) --nvrtc build/nvrtc-$(NVRTC)
 
 # What `make gpu` needs beside cupy, torch, jax, numpy and llvmlite, as wheels for a machine without a network: of these it takes
 # what is missing there.  VERSION is that of its Python.
 VERSION ?= 3.12
-WHEELS  ?= sympy mpmath networkx safetensors tqdm threadpoolctl graphviz latex2mathml hypothesis sortedcontainers pytest pluggy \
-	iniconfig packaging pygments cuda-bindings cuda-pathfinder
+WHEELS  ?= sympy mpmath networkx safetensors tqdm threadpoolctl hypothesis sortedcontainers pytest pluggy iniconfig packaging \
+	pygments cuda-bindings cuda-pathfinder
 gpu-wheels:
 	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version $(VERSION) --implementation cp \
 		--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d wheels $(WHEELS)

@@ -115,7 +115,7 @@ def main() -> int:
     files = generated()
     folders = (FOLDER, compiler_pages.FOLDER, gallery_pages.FOLDER, gallery_pages.PAGES)
     known = {p for folder in folders for p in folder.rglob("*") if p.is_file()}
-    known.discard(compiler_pages.FOLDER / "template.md")
+    known -= {compiler_pages.FOLDER / name for name in ("template.md", "clusters_template.md")}
     differing = [p for p, content in files.items() if not p.exists() or p.read_bytes() != content] + sorted(known - set(files))
     if check:
         for p in differing:

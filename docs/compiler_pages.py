@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 
 import tinyrnn as tr
+from tinyrnn.backends.matmul import Library
+from tinyrnn.backends.plan import Call, Loop
+from tinyrnn.backends.schedule import plan_of
 from tinyrnn.compile import PIPELINE, Program
 
 FOLDER = Path(__file__).parent / "compiler"
@@ -136,5 +139,62 @@ def _inside(graph: tr.Graph) -> tuple[int, int]:
     return nodes, products
 
 
+UNLIKE = (11, 13, 17, 19)  # sizes whose sums and multiples tell which they are
+
+
+def clusters() -> dict[Path, bytes]:
+    """docs/compiler/clusters.md: what every cell does in a step, forward and backward."""
+    rows = ["| cell | forward | backward | exchanges a step |", "| --- | --- | --- | --- |"]
+    found = {name: _loops(name) for name in tr.cells.names()}
+    order = ("one", "the input first", "none", "two")
+    for name in sorted(found, key=lambda k: (order.index(_exchanges(k, found[k])), k)):
+        ways = ["; ".join(_said(name, c) for c in loop.calls) for loop in found[name]]
+        rows.append(f"| `{name}` | {ways[0]} | {ways[1]} | {_exchanges(name, found[name])} |")
+    text = (FOLDER / "clusters_template.md").read_text(encoding="utf-8")
+    return {FOLDER / "clusters.md": text.replace("@CELLS@", "\n".join(rows)).encode()}
+
+
+def _loops(name: str) -> list[Loop]:
+    """The loops over time in a training step of a layer."""
+    cell = tr.cells[name]
+    sizes = dict(zip(cell.sizes, UNLIKE, strict=False))
+    layer = tr.nn.Recurrent(cell, **sizes, rng=0)
+    parameters = dict(layer.named_parameters())
+
+    def train(x: tr.Tensor) -> tuple[tr.Tensor, dict[str, tr.Tensor]]:
+        y, _ = layer(x)
+        loss = (y * y).sum() if isinstance(y, tr.Tensor) else sum((v * v).sum() for v in y.values())
+        return loss, tr.grad(loss, {**parameters, "x": x})
+
+    program = tr.compile(train, backend="numpy").trace(np.ones((ROWS, STEPS, sizes["x"]), "f"))
+    return [item for item in plan_of(program.stages[-1][1], Library()).items if isinstance(item, Loop)]
+
+
+def _exchanges(name: str, loops: list[Loop]) -> str:
+    products = [[c for c in loop.calls if c.family == "gemm"] for loop in loops]
+    if any(len(p) > 1 for p in products):
+        return "two"
+    if not any(products):
+        return "none"
+    return "the input first" if any(" + " in _size(name, n) for p in products for c in p for n in c.sizes[1:]) else "one"
+
+
+def _said(name: str, call: Call) -> str:
+    """A product as terms → results; a row program as numbers read → operations → stored, a unit."""
+    if call.family == "gemm":
+        return " → ".join(f"{_size(name, n)}" for n in call.sizes[1:])
+    program = call.key[0]
+    assert not program.reduces
+    return f"`{len(program.loads)} → {len(program.steps)} → {len(program.stores)}`"
+
+
+def _size(name: str, n: int) -> str:
+    """A width in sizes of the cell: `4h`, `h + x`."""
+    sizes = dict(zip(tr.cells[name].sizes, UNLIKE, strict=False))
+    whole = [f"{n // s if n > s else ''}{k}" for k, s in sizes.items() if n % s == 0]
+    sums = [f"{a} + {b}" for a in sizes for b in sizes if a < b and sizes[a] + sizes[b] == n]
+    return (whole or sums)[0]
+
+
 def generated() -> dict[Path, bytes]:
-    return {**passes(), **walk_through()}
+    return {**passes(), **walk_through(), **clusters()}

@@ -16,7 +16,7 @@ version = release = __version__
 extensions = ["myst_parser"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["compiler/template.md"]
+exclude_patterns = ["compiler/template.md", "compiler/clusters_template.md"]
 html_theme = "furo"
 html_title = "tinyrnn"
 html_math_renderer = "mathml"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, tour
-from .backends import available
+from .backends import available, check_backend
 from .cells import Cell, get, names
 from .errors import ArgumentError, DrawError, ProofError, TinyRNNError, printable
 from .files import atomic_write
@@ -194,12 +194,21 @@ def _doctor(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     bench = import_module("tinyrnn.bench")  # it loads llvmlite and, where they are installed, PyTorch and JAX
     if args.gpu:
-        files = bench.write_gpu(bench.measure_gpu(budget=args.budget, short=args.short), Path(args.out))
-    else:
-        files = bench.write(bench.measure([p for p in args.against.split(",") if p], short=args.short), Path(args.out))
-    for file in files:
+        return _bench_gpu(args)
+    for file in bench.write(bench.measure([p for p in args.against.split(",") if p], short=args.short), Path(args.out)):
         print(file)
     return 0
+
+
+def _bench_gpu(args: argparse.Namespace) -> int:
+    visit, steps = import_module("tinyrnn.bench.gpu_visit"), import_module("tinyrnn.bench.steps")
+    check_backend("cuda")
+    name = "gpu-probe" if args.probe else "gpu"
+    record = steps.Record(Path(args.out) / f"{name}.json")
+    part = visit.by_module(record.file, args.short)
+    well = visit.visit(visit.probe(part) if args.probe else visit.whole(part), record, args.budget)
+    print(record.file, record.file.with_suffix(".md"), sep="\n")
+    return 0 if well else 1
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -242,7 +251,8 @@ def parser() -> argparse.ArgumentParser:
     b.add_argument("--against", default="torch,jax", metavar="PEERS", help="peers, separated by commas (default: torch,jax)")
     b.add_argument("--out", default="bench", metavar="FOLDER", help="where to write cpu.json, cpu.md, cpu.svg (default: bench)")
     b.add_argument("--gpu", action="store_true", help="measure the GPU instead: gpu.json, gpu.md")
-    b.add_argument("--budget", type=float, default=400.0, metavar="SECONDS", help="for the GPU's tables (default: 400)")
+    b.add_argument("--probe", action="store_true", help="with --gpu: what the chip can do, in three minutes")
+    b.add_argument("--budget", type=float, default=470.0, metavar="SECONDS", help="for all steps on the GPU (default: 470)")
     b.add_argument("--short", action="store_true", help="the smallest sizes only, in half a minute")
     command("doctor", _doctor, "say what is installed and what is missing")
     return p

@@ -63,7 +63,7 @@ def _leaf(data: Any, dtype: Any, name: str | None, trainable: bool, backend: str
         raise ArgumentError(f"backend={backend!r}: a tensor lives on 'numpy' or 'cuda'; how products are computed is said "
                             "where they are, as in tr.compile(f, backend='cuda:tf32')")
     home = "cuda" if backend == "cuda" else "numpy"
-    return as_tensor(data.held() if isinstance(data, Tensor) else data, dtype, name, trainable, home)
+    return as_tensor(data.detach().held() if isinstance(data, Tensor) else data, dtype, name, trainable, home)
 
 
 def input(name: str, shape: Sequence[int], dtype: npt.DTypeLike = np.float64) -> Tensor:

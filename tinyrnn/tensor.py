@@ -14,7 +14,7 @@ from typing import Any, Union
 import numpy as np
 import numpy.typing as npt
 
-from .backends import evaluate, is_device, mirror, on_gpu, on_host, taken, unmasked
+from .backends import copy_on_gpu, evaluate, is_device, made_on_gpu, mirror, on_gpu, on_host, taken, unmasked
 from .cells.trace import Symbol
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError, SymbolicError
 from .ir.graph import LENSES
@@ -52,7 +52,7 @@ class Tensor:
         self.node = node
         self._owner = owner  # of a leaf's data: what is assigned while a function is traced is read through it
         self._born = _now
-        self._value: npt.NDArray[Any] | None = None
+        self._value: Any = None
 
     # ---- what it is
 
@@ -124,8 +124,12 @@ class Tensor:
             return on_gpu(box) if box.home == "cuda" else box.data
         if self._value is None:
             self._require_value()
-            self._value = evaluate([self.node])[0]
-        return self._value
+            self._keep(evaluate([self.node])[0])
+        return self._value.here() if hasattr(self._value, "here") else self._value
+
+    def _keep(self, value: Any) -> None:
+        """What was computed: on a GPU with the moment, so that another stream waits for it."""
+        self._value = made_on_gpu(value) if is_device(value) else value
 
     @property
     def backend(self) -> str:
@@ -172,9 +176,14 @@ class Tensor:
         return value if dtype is None else value.astype(dtype)
 
     def __dlpack__(self, **options: Any) -> Any:
+        return self._own().__dlpack__(**options)
+
+    def _own(self) -> Any:
+        """The value as nobody else will change it: the data of leaves change under assign, and NumPy's are writable."""
+        if self.is_leaf:
+            return copy_on_gpu(self._box) if self._box.home == "cuda" else self._box.data.copy()
         value = self.held()
-        own = value.copy() if self.is_leaf or not is_device(value) else value  # the data of leaves change under assign
-        return own.__dlpack__(**options)
+        return value if is_device(value) else value.copy()
 
     def __dlpack_device__(self) -> Any:
         return self.held().__dlpack_device__()
@@ -216,7 +225,7 @@ class Tensor:
 
     def __repr__(self) -> str:
         what = (self.name or "data") if self.is_leaf else self.node.op.name
-        value = self._box.data if self.is_leaf else self._value
+        value = self._box.data if self.is_leaf else None if self._value is None else self.held()
         shown = "" if value is None else ", " + np.array2string(on_host(value), threshold=8, separator=", ")
         return f"Tensor({self.dtype}{show(self.shape)}, {what}{shown})"
 
@@ -260,15 +269,15 @@ class Tensor:
         leaves = [n for n in walk([self.node]) if n.op is LEAF and n.at[0].trainable]
         if not leaves:
             raise ArgumentError("backward: no parameter (tr.parameter) is part of this tensor")
-        self._value, *found = evaluate([self.node, *grad(self.node, leaves)])
+        value, *found = evaluate([self.node, *grad(self.node, leaves)])
+        self._keep(value)
         for n, g in zip(leaves, map(on_host, found), strict=True):
             box = n.at[0]
             box.grad = g if box.grad is None else box.grad + g
 
     def detach(self) -> Tensor:
         """The value as data of its own: no gradient and no history behind it."""
-        value = self.held()
-        return as_tensor(value.copy() if self.is_leaf else value, backend=self.backend)
+        return as_tensor(self._own() if self.is_leaf else self.held(), backend=self.backend)
 
     @property
     def symbolic(self) -> bool:

@@ -11,6 +11,16 @@ from tinyrnn.backends.cuda import device
 
 from .gpu import toolchain
 
+REQUIRED = os.environ.get("TINYRNN_GPU") == "required"  # on a machine that is there for its GPU
+
+
+def pytest_collection_modifyitems(config, items):
+    """Where a GPU is required, what only the stand-in can be asked is left out."""
+    aside = [item for item in items if REQUIRED and "no_gpu" in item.fixturenames]
+    if aside:
+        config.hook.pytest_deselected(aside)
+        items[:] = [item for item in items if item not in aside]
+
 
 @pytest.fixture(scope="session")
 def real_gpu():
@@ -34,4 +44,6 @@ def no_gpu(monkeypatch):
 @pytest.fixture
 def gpu(real_gpu, request):
     """The backend `cuda` works: on a GPU (None), or on the stand-in."""
+    if REQUIRED and not real_gpu:
+        pytest.fail(f"TINYRNN_GPU=required, and no GPU works here: {device.missing()}")
     return None if real_gpu else request.getfixturevalue("no_gpu")

@@ -4,7 +4,6 @@ All of it runs on a GPU where there is one, else on the stand-in for CuPy.
 """
 
 import gc
-import json
 import sys
 import threading
 from itertools import pairwise
@@ -15,8 +14,6 @@ import pytest
 import tinyrnn as tr
 from tinyrnn.backends.cuda import graphs, moves, rows
 from tinyrnn.backends.cuda.runtime import mode_of
-from tinyrnn.bench import gpu_report, measure_gpu
-from tinyrnn.cli import main
 from tinyrnn.ir import Graph
 
 from .graph_cases import LAYERS, runs_of, values_for
@@ -277,9 +274,10 @@ def test_results_belong_to_the_caller(cupy):
 
 @pytest.mark.parametrize(("mode", "low", "high"), [("cuda", 0, 1e-5), ("cuda:tf32", 1e-6, 2e-3), ("cuda:bf16", 1e-4, 2e-2),
                                                    ("cuda:eager,tf32", 1e-6, 2e-3)])
-def test_products_are_as_exact_as_was_asked(mode, low, high, gpu):
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(2, 40, 40)).astype("f")
+@pytest.mark.parametrize("sizes", [(40, 40, 40), (64, 512, 256)])  # the second is large enough for tensor cores
+def test_products_are_as_exact_as_was_asked(mode, low, high, sizes, gpu):
+    rng, (m, k, n) = np.random.default_rng(0), sizes
+    a, b = rng.normal(size=(m, k)).astype("f"), rng.normal(size=(k, n)).astype("f")
     product = tr.compile(lambda a, b: a @ b, backend=mode)
     true = a.astype("d") @ b.astype("d")
     for _ in range(2):
@@ -628,25 +626,3 @@ def test_grids_stay_within_what_hardware_takes():
             assert launch.grid[1] <= 65_535
             assert launch.block[0] * launch.block[1] <= 1024
     assert moves._spread("", 10**10)[0].grid[0] < 2**31
-
-
-# ---- the benchmark
-
-@pytest.mark.slow
-def test_the_benchmark_runs_and_writes_a_page(gpu, tmp_path, capsys):
-    """At tiny sizes: that every table is there, not what is in it."""
-    assert main(["bench", "--gpu", "--short", "--out", str(tmp_path)]) == 0
-    page, found = (tmp_path / "gpu.md").read_text(), json.loads((tmp_path / "gpu.json").read_text())
-    for heading in ("## The GPU itself", "## Precision", "## LSTM", "## GRU", "## RNN", "## Cells that no library has kernels for"):
-        assert heading in page
-    assert found["probes"]["barrier_us"] > 0
-    assert found["accuracy"]["G1 fp32"] < 1e-5
-    assert set(found["unusual"]) == {"peephole LSTM", "minimal gated unit", "IndRNN", "GRU, reset before", "layer-normalised unit"}
-    assert "| LSTM T=5 B=2 X=4 H=8, G0 fp32, projection inside, forward / training step |" in page
-
-
-@pytest.mark.slow
-def test_what_there_was_no_time_for_is_said(gpu, tmp_path):
-    found = measure_gpu(budget=0.0, short=True, say=lambda text: None)
-    assert "LSTM T=5 B=2 X=4 H=8, G1 fp32" in found["missed"]
-    assert "## Not measured, for want of time" in gpu_report.page(found)

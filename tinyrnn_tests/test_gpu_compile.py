@@ -9,7 +9,7 @@ import tinyrnn as tr
 from tinyrnn.backends.cuda import launch
 from tinyrnn.backends.matmul import Library
 from tinyrnn.backends.schedule import plan_of
-from tinyrnn.bench import gpu_machine
+from tinyrnn.bench import gpu_clusters, gpu_machine
 
 from .gpu.toolchain import kernels_in
 from .graph_cases import ODD, through_passes
@@ -79,6 +79,9 @@ def test_odd_cells_and_every_op_compile(name, architecture):
 def test_probes_of_the_gpu_compile(architecture):
     _, usage = nvrtc.compiled(gpu_machine.SOURCE, architecture)
     assert set(usage) == {"tr_barriers", "tr_nothing", "tr_broadcast"}
+    if int(architecture) >= 90:  # clusters
+        usage |= nvrtc.compiled(gpu_clusters.SOURCE, architecture)[1]
+        assert {"tr_ranks", "tr_relay"} <= set(usage)
     assert all(u.spills == 0 for u in usage.values())
 
 

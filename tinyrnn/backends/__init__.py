@@ -105,8 +105,18 @@ def evaluate(nodes: Sequence[Node]) -> list[Any]:
 
 
 def on_gpu(box: Box) -> Any:
-    """The data of a leaf on the GPU."""
-    return _cuda("mirrors").mirror_of(box, box.name or "a tensor").array
+    """The data of a leaf on the GPU, for the current stream to read."""
+    return _cuda("mirrors").here(box, box.name or "a tensor")
+
+
+def copy_on_gpu(box: Box) -> Any:
+    """A copy of the data of a leaf on the GPU."""
+    return _cuda("mirrors").copy_of(box, box.name or "a tensor")
+
+
+def made_on_gpu(array: Any) -> Any:
+    """A value that was just computed on the GPU; its `here()` is the array, for the current stream to read."""
+    return _cuda("mirrors").Made(array)
 
 
 def on_device(array: Any) -> Any:
@@ -133,5 +143,6 @@ def _run_cuda(graph: Graph, values: Mapping[str, Any], domain: Any = None, optio
 RUNNERS["cpu"] = _run_cpu
 RUNNERS["cuda"] = _run_cuda
 
-__all__ = ["UnsupportedError", "available", "check_backend", "checked_threads", "compiled", "default_threads", "evaluate",
-           "fetched", "is_device", "mirror", "on_device", "on_gpu", "on_host", "run", "speaks_dlpack", "taken", "unmasked"]
+__all__ = ["UnsupportedError", "available", "check_backend", "checked_threads", "compiled", "copy_on_gpu",
+           "default_threads", "evaluate", "fetched", "is_device", "made_on_gpu", "mirror", "on_device", "on_gpu", "on_host",
+           "run", "speaks_dlpack", "taken", "unmasked"]

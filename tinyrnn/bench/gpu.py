@@ -1,10 +1,18 @@
-"""The benchmark on a GPU: every table of `gpu.md`, the most telling ones first, within a budget of seconds."""
+"""The benchmark on a GPU, part by part: each part is a process of its own that writes its figures into one record.
+
+    python -m tinyrnn.bench.gpu FILE PART [--short]
+
+A part's name may have arguments behind colons, as in `rows:LSTM:G1 fp32`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,52 +20,92 @@ from .. import nn
 from ..backends.cuda.device import require
 from ..backends.cuda.graphs import CAPTURED
 from ..compile import compile
+from ..errors import BackendError
 from ..functional import grad
 from . import gpu_peers as peers
-from .cases import STOCK, Point, unusual
+from .cases import Point, Unusual, unusual
+from .gpu_clusters import Clusters, occupancy
 from .gpu_machine import Clock, Probes, described
-from .sides import layer_of
+from .sides import layer_of, stock
+from .steps import Record
 
-Say = Callable[[str], None]
 MODES = {"G0 fp32": "cuda:eager", "G1 fp32": "cuda", "G1 tf32": "cuda:tf32", "G1 bf16": "cuda:bf16"}
-ANCHOR = Point(1024, 16, 768, 768)
-WIDTHS, BATCHES = (128, 256, 512, 768, 1024, 2048), (1, 16, 64, 128)
-GRID = tuple(Point(1024, b, h, h) for h in WIDTHS for b in BATCHES)
+EAGER = "G0 fp32"     # measured at ANCHOR only: it is bound by Python wherever else one looks
+ANCHOR, TINY = Point(1024, 16, 768, 768), Point(5, 2, 4, 8)
+WIDTHS, BATCHES = (768, 256, 512, 1024, 128, 2048), (16, 1, 64, 128)
+GRID = tuple(Point(1024, b, h, h) for b in BATCHES for h in WIDTHS)
 TARGETS = {"G0 fp32": (25.0, 60.0), "G1 fp32": (10.0, 22.0), "G1 tf32": (8.0, 18.0)}  # ms: forward, training step, at ANCHOR
-SLOW = "G0 fp32"  # measured at ANCHOR and at one row only: it is bound by Python wherever else one looks
+ALLOWED = {"G0 fp32": 1e-5, "G1 fp32": 1e-5, "G1 tf32": 3e-3, "G1 bf16": 3e-2}  # largest relative error, norm-wise
+SMOKE = (Point(64, 16, 128, 128), Point(12, 64, 512, 512))  # the second is large enough for tensor cores
 
 
-class Budget:
-    """Seconds that are left, and what was not measured for want of them."""
+class Sheet(NamedTuple):
+    """Where figures go, and whether tiny sizes do, to see that all works."""
 
-    def __init__(self, seconds: float) -> None:
-        self.end = time.monotonic() + seconds
-        self.missed: list[str] = []
+    record: Record
+    short: bool
 
-    def has(self, what: str, seconds: float) -> bool:
-        there = self.end - time.monotonic() > seconds
-        if not there:
-            self.missed.append(what)
-        return there
+    def row(self, *path: str, make: Callable[[], Any]) -> None:
+        """A figure, or why there is none: the next one is measured all the same."""
+        try:
+            self.record.put(*path, value=make())
+        except Exception as error:  # whatever a peer or a driver raises costs this figure only
+            said = " ".join(str(error).split())
+            self.record.put("errors", ", ".join(path), value=f"{type(error).__name__}: {said}"[:600])
+        finally:
+            CAPTURED.clear()  # memory of graphs and pools goes back before the next one
+            require().get_default_memory_pool().free_all_blocks()
 
 
-def measure(*, budget: float = 400.0, short: bool = False, say: Say = print) -> dict[str, Any]:
-    """Everything that fits; `short` measures tiny sizes only, to see that it works."""
-    clock, left = Clock(), Budget(budget)
-    found: dict[str, Any] = {"machine": described(), "date": time.strftime("%Y-%m-%d")}
-    probes = Probes(clock)
-    found["probes"] = {"blocks": probes.blocks, "barrier_us": probes.barrier_us(20 if short else 2000),
-                       "node_us": probes.node_us(10 if short else 1000),
-                       "broadcast_gb_s": {str(size): probes.broadcast_gb_s(size, 2 if short else 200)
-                                          for size in ((4096,) if short else (16 << 10, 64 << 10, 256 << 10))}}
-    say(f"probes: {found['probes']}")
-    anchor = Point(5, 2, 4, 8) if short else ANCHOR
-    found["accuracy"] = _accuracy(anchor, say)
-    found["anchor"] = {kind: _row(kind, anchor, clock, left, say, list(MODES)) for kind in STOCK}
-    found["unusual"] = _unusual(anchor, clock, left, say)
-    found["grid"] = _grid((Point(5, 1, 4, 4),) if short else GRID, clock, left, say)
-    found["missed"], found["notes"] = left.missed, peers.missing()
-    return found
+# ---- the machine
+
+def machine(sheet: Sheet) -> None:
+    sheet.record.put("machine", value=described())
+    sheet.record.put("date", value=time.strftime("%Y-%m-%d"))
+
+
+def node(sheet: Sheet) -> None:
+    """Barriers, nodes of graphs, and reading by all blocks."""
+    probes = Probes(Clock())
+    sheet.record.put("probes", "blocks", value=probes.blocks)
+    sheet.row("probes", "barrier_us", make=partial(probes.barrier_us, 20 if sheet.short else 2000))
+    sheet.row("probes", "node_us", make=partial(probes.node_us, 10 if sheet.short else 1000))
+    for size in (4096,) if sheet.short else (16 << 10, 64 << 10, 256 << 10):
+        make = partial(probes.broadcast_gb_s, size, 2 if sheet.short else 200)
+        sheet.row("probes", "broadcast_gb_s", str(size), make=make)
+
+
+def products(sheet: Sheet) -> None:
+    """Graphs of 1,000 products of both shapes that a step of LSTM has: `h Uᵀ` forward, `da U` backward."""
+    probes, p = Probes(Clock()), TINY if sheet.short else ANCHOR
+    for name, sizes in (("forward", (p.batch, p.h, 4 * p.h)), ("backward", (p.batch, 4 * p.h, p.h))):
+        for precision in ("", "tf32", "bf16"):
+            make = partial(probes.product_us, sizes, precision, 10 if sheet.short else 1000)
+            sheet.row("products", name, precision or "fp32", make=make)
+
+
+def clusters(sheet: Sheet) -> None:
+    """How many clusters are on the chip at once."""
+    sheet.row("clusters", make=lambda: occupancy(Clusters()))
+
+
+def exchange(sheet: Sheet) -> None:
+    """What it takes to hand the state on among 12 or 16 blocks: 6 KB at H 768 and B 16, and a quarter of it."""
+    found, clock, turns = Clusters(), Clock(), 8 if sheet.short else 1000
+    for group in (2,) if sheet.short else (4, 8, 12, 16):
+        for packets in (2,) if sheet.short else (8, 32):
+            make = partial(found.exchange_us, clock, group, packets, turns)
+            sheet.row("exchange_us", f"{group} blocks, {packets * 16} bytes each", make=make)
+
+
+def launches(sheet: Sheet) -> None:
+    """Clusters, cooperative and not, captured and not: how many blocks ran together."""
+    found = Clusters()
+    for size in (2,) if sheet.short else (2, 4, 8, 16):
+        for cooperative in (False, True):
+            for capture in (False, True):
+                what = f"{size} blocks" + (", cooperative" if cooperative else "") + (", captured" if capture else "")
+                sheet.row("launches", what, make=partial(found.launched, size, cooperative, capture))
 
 
 # ---- ours
@@ -75,6 +123,12 @@ class Data:
 
 def ours(layer: Any, data: Data, mode: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """Forward, and a training step with all gradients; the projection of the input is inside of both."""
+    infer, step = programs(layer, mode)
+    return lambda: infer(data.x), lambda: step(data.x, data.g)
+
+
+def programs(layer: Any, mode: str) -> tuple[Any, Any]:
+    """Forward, and a training step, compiled."""
     parameters = dict(layer.named_parameters())
 
     def train(x: Any, g: Any) -> Any:
@@ -82,91 +136,169 @@ def ours(layer: Any, data: Data, mode: str) -> tuple[Callable[[], Any], Callable
         loss = (y * g).sum()
         return loss, grad(loss, {**parameters, "x": x})
 
-    infer, step = compile(lambda x: layer(x)[0], backend=mode), compile(train, backend=mode)
-    return lambda: infer(data.x), lambda: step(data.x, data.g)
+    return compile(lambda x: layer(x)[0], backend=mode), compile(train, backend=mode)
 
 
-def _row(kind: str, point: Point, clock: Clock, left: Budget, say: Say, modes: list[str]) -> dict[str, Any]:
-    """One stock layer at one size: forward and training step in milliseconds, by mode and by peer."""
-    data, layer = Data(point), getattr(nn, kind)(point.x, point.h, rng=0)
-    row: dict[str, Any] = {"point": str(point)}
-    for name in modes:
-        if left.has(f"{kind} {point}, {name}", 4.0):
-            row[name] = [clock.median(run) for run in ours(layer, data, MODES[name])]
-    if "torch" not in peers.missing():
-        for name in peers.PRECISIONS:
-            if left.has(f"{kind} {point}, torch {name}", 2.0):
-                row[f"torch {name}"] = [clock.median(run) for run in peers.torch_stock(kind, data, layer, name)]
-    _finished(f"{kind} {point}", row, say)
-    return row
+def _points(sheet: Sheet, whole: bool) -> tuple[Point, ...]:
+    return (TINY,) if sheet.short else GRID if whole else (ANCHOR,)
 
 
-def _finished(what: str, row: Mapping[str, Any], say: Say) -> None:
-    """A row is said; memory of graphs and pools goes back before the next one."""
-    say(f"{what}: " + ", ".join(f"{k} {v[0]:.2f} / {v[1]:.2f} ms" for k, v in row.items() if k != "point"))
-    CAPTURED.clear()
-    require().get_default_memory_pool().free_all_blocks()
+def rows(sheet: Sheet, kind: str, mode: str) -> None:
+    """One stock layer in one mode at ANCHOR."""
+    for point in _points(sheet, False):
+        _row_of_ours(sheet, kind, point, mode)
 
 
-def _accuracy(point: Point, say: Say) -> dict[str, float]:
-    """How far each mode's outputs and gradients are from those in float64, norm-wise."""
-    data, found = Data(point), {}
-    cupy = require()
-    exact = nn.LSTM(point.x, point.h, dtype="float64", rng=0)
-    like = nn.LSTM(point.x, point.h, rng=0)
+def grid(sheet: Sheet, kind: str) -> None:
+    """One stock layer at all sizes, as a graph."""
+    for point in _points(sheet, True):
+        for mode in MODES:
+            if mode != EAGER:
+                _row_of_ours(sheet, kind, point, mode)
+
+
+def _row_of_ours(sheet: Sheet, kind: str, point: Point, mode: str) -> None:
+    sheet.row("rows", kind, str(point), mode, make=lambda: timed(ours(stock(kind, point), Data(point), MODES[mode])))
+
+
+def timed(runs: Iterable[Callable[[], Any]]) -> list[float]:
+    """Milliseconds of forward and training step."""
+    clock = Clock()
+    return [clock.median(run) for run in runs]
+
+
+def _absent(sheet: Sheet, peer: str) -> bool:
+    """Whether a peer cannot use the GPU here, which the page says."""
+    reason = peers.missing().get(peer)
+    if reason:
+        sheet.record.put("notes", peer, value=reason)
+    return reason is not None
+
+
+def torch_rows(sheet: Sheet, kind: str, whole: str = "") -> None:
+    """PyTorch's own layer at every precision, at ANCHOR or at all sizes."""
+    if _absent(sheet, "torch"):
+        return
+
+    def row(point: Point, precision: str) -> list[float]:
+        return timed(peers.torch_stock(kind, Data(point), stock(kind, point), precision))
+
+    for point in _points(sheet, bool(whole)):
+        for precision in peers.PRECISIONS:
+            sheet.row("rows", kind, str(point), f"torch {precision}", make=partial(row, point, precision))
+
+
+def unusual_cells(sheet: Sheet) -> None:
+    """Cells that no library has kernels for."""
+    (point,) = _points(sheet, False)
+
+    def row(case: Unusual, mode: str) -> list[float]:
+        return timed(ours(layer_of(case, point), Data(point), MODES[mode]))
+
+    for name, case in unusual().items():
+        sheet.record.put("unusual", name, "point", value=str(point))
+        for mode in ("G1 fp32", "G1 tf32"):
+            sheet.row("unusual", name, mode, make=partial(row, case, mode))
+
+
+def unusual_torch(sheet: Sheet, only: str = "", compiled: str = "") -> None:
+    """The same cells in PyTorch as a loop, or with the step of one of them compiled."""
+    if _absent(sheet, "torch"):
+        return
+    (point,) = _points(sheet, False)
+
+    def row(case: Unusual) -> list[float]:
+        return timed(peers.torch_unusual(case, Data(point), layer_of(case, point).state_dict(), compiled=bool(compiled)))
+
+    for name, case in unusual().items():
+        if only in ("", name):
+            sheet.row("unusual", name, "torch compiled step" if compiled else "torch eager", make=partial(row, case))
+
+
+def unusual_jax(sheet: Sheet, only: str) -> None:
+    """One of these cells under `jax.lax.scan`."""
+    if _absent(sheet, "jax"):
+        return
+    (point,) = _points(sheet, False)
+    case = unusual()[only]
+    sheet.row("unusual", only, "JAX scan", make=lambda: [
+        peers.median_on_host(run) for run in peers.jax_on_gpu(case, Data(point), layer_of(case, point).state_dict())])
+
+
+# ---- whether the numbers are right
+
+def smoke(sheet: Sheet) -> None:
+    """Outputs and gradients, eager, at the capture and after it, in every mode, against float64 on the interpreter; raises
+    where they disagree."""
+    for point in (TINY,) if sheet.short else SMOKE:
+        _check(sheet, "smoke", point, "numpy")
+
+
+def accuracy(sheet: Sheet) -> None:
+    """The same at ANCHOR, against float64 on the GPU."""
+    for point in _points(sheet, False):
+        _check(sheet, "accuracy", point, "cuda")
+
+
+def _check(sheet: Sheet, what: str, point: Point, oracle: str) -> None:
+    """Largest relative errors by mode, norm-wise, written before they are judged; bits may differ, and that is said."""
+    exact, like = (nn.LSTM(point.x, point.h, dtype=d, rng=0) for d in ("float64", "float32"))
     like.load_state_dict({k: v.astype(np.float32) for k, v in exact.state_dict().items()})
     exact.load_state_dict({k: v.astype(np.float64) for k, v in like.state_dict().items()})
-
-    def all_of(layer: Any, mode: str, dtype: str) -> list[Any]:
-        x, g = (cupy.asnumpy(a).astype(dtype) for a in (data.x, data.g))
-        parameters = dict(layer.named_parameters())
-
-        def train(x: Any, g: Any) -> Any:
-            y, _ = layer(x)
-            return [y, *grad((y * g).sum(), [*parameters.values(), x])]
-
-        program = compile(train, backend=mode)
-        program(x, g)
-        return [np.asarray(v, np.float64) for v in program(x, g)]
-
-    true = all_of(exact, "cuda", "float64")
+    true = _everything(exact, point, oracle, np.float64, 1)[0]
+    wrong = []
     for name, mode in MODES.items():
-        off = [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(all_of(like, mode, "float32"), true, strict=True)]
-        found[name] = float(max(off))
-    say("largest relative error against float64: " + ", ".join(f"{k} {v:.1e}" for k, v in found.items()))
-    return found
+        runs = _everything(like, point, mode, np.float32, 3)
+        off = float(np.max([np.linalg.norm(a - b) / np.linalg.norm(b) for run in runs for a, b in zip(run, true, strict=True)]))
+        same = all(np.array_equal(a, b) for run in runs[1:] for a, b in zip(run, runs[0], strict=True))
+        sheet.record.put(what, str(point), name, value={"error": off, "same bits": same})
+        if not off <= ALLOWED[name]:  # NaN is no number that is small enough
+            wrong.append(f"{name} is off by {off:.1e} (allowed: {ALLOWED[name]:.0e})")
+    if wrong:
+        raise BackendError(f"LSTM {point}: " + "; ".join(wrong))
 
 
-def _unusual(point: Point, clock: Clock, left: Budget, say: Say) -> dict[str, Any]:
-    """Cells that no library has kernels for, against the same cells in PyTorch and JAX."""
-    found: dict[str, Any] = {}
-    absent = peers.missing()
-    for name, case in unusual().items():
-        if not left.has(name, 20.0):
-            continue
-        data, layer = Data(point), layer_of(case, point)
-        row: dict[str, Any] = {"point": str(point)}
-        for mode in ("G1 fp32", "G1 tf32"):
-            row[mode] = [clock.median(run) for run in ours(layer, data, MODES[mode])]
-        weights: Mapping[str, Any] = layer.state_dict()
-        if "torch" not in absent:
-            row["torch eager"] = [clock.median(run, most=5) for run in peers.torch_unusual(case, data, weights)]
-            if left.has(f"{name}, torch.compile", 60.0):
-                compiled = peers.torch_unusual(case, data, weights, compiled=True)
-                row["torch compiled step"] = [clock.median(run, most=5) for run in compiled]
-        if "jax" not in absent and left.has(f"{name}, JAX", 30.0):
-            row["JAX scan"] = [peers.median_on_host(run) for run in peers.jax_on_gpu(case, data, weights)]
-        found[name] = row
-        _finished(f"{name} {point}", row, say)
-    return found
+def _everything(layer: Any, point: Point, mode: str, dtype: Any, times: int) -> list[list[Any]]:
+    """Output and all gradients of several runs: the first is eager, the second captures, the third launches."""
+    rng = np.random.default_rng(0)
+    x, g = (rng.normal(size=(point.batch, point.steps, n)).astype(np.float32).astype(dtype) for n in (point.x, point.h))
+    program = compared(layer, mode)
+    return [[np.asarray(v, np.float64) for v in program(x, g)] for _ in range(times)]
 
 
-def _grid(grid: tuple[Point, ...], clock: Clock, left: Budget, say: Say) -> dict[str, Any]:
-    """Stock layers over all sizes."""
-    found: dict[str, Any] = {kind: [] for kind in STOCK}
-    for point in grid:
-        for kind in STOCK:
-            modes = [m for m in MODES if m != SLOW or point.batch == 1]
-            if point != ANCHOR and left.has(f"{kind} {point}", 12.0):
-                found[kind].append(_row(kind, point, clock, left, say, modes))
-    return found
+def compared(layer: Any, mode: str) -> Any:
+    """Output and all gradients, compiled."""
+    parameters = dict(layer.named_parameters())
+
+    def train(x: Any, g: Any) -> Any:
+        y, _ = layer(x)
+        return [y, *grad((y * g).sum(), [*parameters.values(), x])]
+
+    return compile(train, backend=mode)
+
+
+PARTS: Mapping[str, Callable[..., None]] = {
+    "machine": machine, "smoke": smoke, "clusters": clusters, "node": node, "products": products, "exchange": exchange,
+    "launches": launches, "rows": rows, "grid": grid, "torch": torch_rows, "accuracy": accuracy, "unusual": unusual_cells,
+    "unusual torch": unusual_torch, "unusual JAX": unusual_jax}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """One part; the exit status says whether all of its figures are there."""
+    p = argparse.ArgumentParser("tinyrnn.bench.gpu", description="Measure one part of the benchmark on a GPU.")
+    p.add_argument("file", help="the JSON file that figures are written to")
+    p.add_argument("part", help=", ".join(PARTS) + "; arguments follow behind colons")
+    p.add_argument("--short", action="store_true", help="tiny sizes, to see that it works")
+    args = p.parse_args(arguments)
+    name, *more = args.part.split(":")
+    record = Record(Path(args.file))
+    before = record.read().get("errors", {})
+    PARTS[name](Sheet(record, args.short), *more)
+    errors = {k: v for k, v in record.read().get("errors", {}).items() if before.get(k) != v}
+    for what, error in errors.items():
+        print(f"{what}: {error}")
+    return 1 if errors else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,7 +1,8 @@
-"""What a GPU costs before any network runs on it: three figures that decide how persistent kernels are cut.
+"""What a GPU costs before any network runs on it: figures that decide how persistent kernels are cut.
 
     a barrier of the whole grid      how long blocks wait for each other, once a step of a persistent kernel
     a node of a graph                what a kernel costs beyond its work, once or twice a step of a captured graph
+    a product in a graph             what cuBLAS needs for the thin products of a step, forward and backward
     reading one array by all blocks  bytes per second out of the second-level cache, once a step, by every block
 """
 
@@ -11,6 +12,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.cuda import nvrtc
+from ..backends.cuda.cublas import Cublas, matrix
 from ..backends.cuda.device import architecture, require
 from ..backends.cuda.source import PRELUDE
 
@@ -47,29 +50,34 @@ TR_KERNEL(tr_broadcast, 4, 1024) {
 
 
 class Clock:
-    """Times on the device: events around a call."""
+    """Times on the device: events around several calls that wait for one another there, not for Python."""
 
     def __init__(self) -> None:
         self.cupy = require()
 
-    def once(self, run: Callable[[], Any]) -> float:
-        """Milliseconds of one call."""
+    def several(self, run: Callable[[], Any], calls: int) -> float:
+        """Milliseconds of one of several calls.  The one before the first event keeps the device busy while Python gives it
+        the others."""
         cuda = self.cupy.cuda
         first, last = cuda.Event(), cuda.Event()
         stream = cuda.get_current_stream()
-        first.record(stream)
         run()
+        first.record(stream)
+        for _ in range(calls):
+            run()
         last.record(stream)
         last.synchronize()
-        return float(cuda.get_elapsed_time(first, last))
+        return float(cuda.get_elapsed_time(first, last)) / calls
 
-    def median(self, run: Callable[[], Any], limit: float = 0.4, most: int = 30) -> float:
-        """The median of as many calls as fit into `limit` seconds, three at least, after two that are not counted."""
+    def median(self, run: Callable[[], Any], limit: float = 0.25, most: int = 15) -> float:
+        """The median of as many such figures as fit into `limit` seconds, three at least, after two calls that are not
+        counted (the first compiles, the second captures)."""
         for _ in range(2):
             run()
+        calls = max(2, min(16, round(20.0 / max(self.several(run, 1), 1e-3))))  # some 20 ms a figure
         times, began = list[float](), time.perf_counter()
         while len(times) < most and (len(times) < 3 or time.perf_counter() - began < limit):
-            times.append(self.once(run))
+            times.append(self.several(run, calls))
         return statistics.median(times)
 
 
@@ -98,13 +106,24 @@ class Probes:
     def node_us(self, nodes: int = 1000) -> float:
         """Microseconds of a kernel that does next to nothing, within a graph."""
         place, kernel = self.cupy.zeros(1, np.float32), self.kernel("tr_nothing")
-        stream = self.cupy.cuda.Stream(non_blocking=True)
-        self.cupy.cuda.get_current_stream().synchronize()
-        with stream:
-            stream.begin_capture()
-            for _ in range(nodes):
-                kernel((1, 1), (32, 1), (words(place.data.ptr),))
-            graph = stream.end_capture()
+        graph = captured(lambda stream: kernel((1, 1), (32, 1), (words(place.data.ptr),)), nodes)
+        return 1e3 * self.clock.median(graph.launch) / nodes
+
+    def product_us(self, sizes: tuple[int, int, int], precision: str, nodes: int = 1000) -> float:
+        """Microseconds of a float32 product `[m, k] @ [k, n]` by cuBLAS, within a graph of nothing else."""
+        m, k, n = sizes
+        rng = np.random.default_rng(0)
+        a, b = (self.cupy.asarray(rng.normal(size=s).astype(np.float32)) for s in ((m, k), (n, k)))  # as layers keep weights
+        c, cublas = self.cupy.zeros((m, n), np.float32), Cublas()
+        room = cublas.workspace()
+        places = [(x.data.ptr, matrix(shape, strides)) for x, shape, strides in (
+            (a, (1, m, k), (0, k, 1)), (b, (1, k, n), (0, 1, k)), (c, (1, m, n), (0, n, 1)))]
+
+        def multiply(stream: Any) -> None:
+            cublas.use(stream.ptr, room)
+            cublas.gemm(np.dtype(np.float32), precision, sizes, 1, *places)
+
+        graph = captured(multiply, nodes)
         return 1e3 * self.clock.median(graph.launch) / nodes
 
     def broadcast_gb_s(self, size: int = 64 << 10, turns: int = 200) -> float:
@@ -115,6 +134,23 @@ class Probes:
         argument = words(x.data.ptr, size // 16, turns, out.data.ptr)
         ms = self.clock.median(lambda: kernel((1, self.blocks), (threads, 1), (argument,)))
         return size * turns * self.blocks / ms / 1e6
+
+
+def captured(call: Callable[[Any], Any], times: int) -> Any:
+    """A graph of so many calls, each of which gets the stream."""
+    cuda = require().cuda
+    stream = cuda.Stream(non_blocking=True)
+    cuda.get_current_stream().synchronize()
+    with stream:
+        stream.begin_capture()
+        try:
+            for _ in range(times):
+                call(stream)
+        except BaseException:
+            with suppress(Exception):  # the first error says what went wrong
+                stream.end_capture()
+            raise
+        return stream.end_capture()
 
 
 def words(*numbers: int) -> Any:

@@ -20,6 +20,7 @@ import numpy as np
 from . import toolchain
 
 COOPERATIVE_LIMIT = 132
+BLOCKS = 3  # multiprocessors, each of which holds one block
 
 
 class OutOfMemoryError(MemoryError):
@@ -27,18 +28,26 @@ class OutOfMemoryError(MemoryError):
 
 
 class CUDARuntimeError(RuntimeError):
-    pass
+    """By its number, as CuPy's."""
+
+    KNOWN = {2: "cudaErrorMemoryAllocation: out of memory",  # noqa: RUF012
+             700: "cudaErrorIllegalAddress: an illegal memory access was encountered",
+             900: "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing"}
+
+    def __init__(self, status):
+        self.status = status
+        super().__init__(self.KNOWN[status])
 
 
-class CUDADriverError(RuntimeError):
-    pass
+class CUDADriverError(CUDARuntimeError):
+    KNOWN = {1: "CUDA_ERROR_INVALID_VALUE: invalid argument", 2: "CUDA_ERROR_OUT_OF_MEMORY: out of memory"}  # noqa: RUF012
 
 
 def _library():
     lib = ctypes.CDLL(str(toolchain.runtime()), mode=ctypes.RTLD_GLOBAL)
     for name in ("fake_alloc",):
         getattr(lib, name).restype = ctypes.c_void_p
-    for name in ("fake_position", "fake_end", "fake_nodes", "fake_in_use", "fake_blocks"):
+    for name in ("fake_position", "fake_end", "fake_nodes", "fake_in_use", "fake_blocks", "fake_stream", "fake_number", "fake_handles"):
         getattr(lib, name).restype = ctypes.c_long
     lib.fake_trouble.restype = ctypes.c_char_p
     return lib
@@ -58,8 +67,7 @@ def check():
 def settle():
     """Everything that waits in a stream is done, and memory that nobody holds is back."""
     gc.collect()
-    for stream in (0, *range(101, Stream._next + 1)):
-        LIB.fake_flush(L(stream), L(-1))
+    LIB.fake_settle()
 
 
 def forgive():
@@ -89,7 +97,7 @@ class Event:
         self.stream = self.at = self.seen = None
 
     def record(self, stream):
-        self.stream, self.at = stream.ptr, LIB.fake_position(L(stream.ptr))
+        self.stream, self.at = LIB.fake_number(L(stream.ptr)), LIB.fake_position(L(stream.ptr))
 
     def synchronize(self):
         LIB.fake_flush(L(self.stream), L(self.at))
@@ -103,13 +111,13 @@ def get_elapsed_time(first, last):
 
 class Stream:
     null = None
-    _next = 100
 
     def __init__(self, null=False, non_blocking=False, ptds=False):
-        self.ptr = 0
-        if not null:
-            Stream._next += 1
-            self.ptr, self.is_non_blocking = Stream._next, non_blocking
+        self.ptr, self.is_non_blocking = 0 if null else LIB.fake_stream(int(not non_blocking)), non_blocking
+
+    def __del__(self):
+        if getattr(self, "ptr", 0):
+            LIB.fake_destroy(L(self.ptr))
 
     def __enter__(self):
         _stack().append(self)
@@ -123,8 +131,8 @@ class Stream:
 
     def synchronize(self):
         if self.is_capturing():
-            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
-        LIB.fake_flush(L(self.ptr), L(-1))
+            raise CUDARuntimeError(900)
+        LIB.fake_flush(L(LIB.fake_number(L(self.ptr))), L(-1))
 
     def record(self, event=None):
         event = event or Event()
@@ -183,9 +191,9 @@ def current():
     return _stack()[-1]
 
 
-def _refuse_while_capturing(what):
+def _refuse_while_capturing():
     if current().is_capturing():
-        raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} is not permitted when stream is capturing")
+        raise CUDARuntimeError(900)
 
 
 # ---- memory and arrays
@@ -194,11 +202,8 @@ class Memory:
     """Device memory, which goes back to the stream that it came from."""
 
     def __init__(self, size):
-        self.ptr, self.stream = LIB.fake_alloc(ctypes.c_size_t(size)) or 0, current().ptr
-        if not self.ptr and not current().is_capturing():  # as CuPy's pool: what is free but not yet back is waited for
-            for stream in (0, *range(101, Stream._next + 1)):
-                LIB.fake_flush(L(stream), L(-1))
-            self.ptr = LIB.fake_alloc(ctypes.c_size_t(size)) or 0
+        stream = current().ptr
+        self.ptr, self.stream = LIB.fake_alloc(ctypes.c_size_t(size), L(stream)) or 0, LIB.fake_number(L(stream))
         if not self.ptr:
             raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes")
 
@@ -224,7 +229,7 @@ class _Device:
     def __init__(self, number=0):
         self.id = 0 if number is None else number
 
-        self.attributes = {"MultiProcessorCount": 1}  # the stand-in runs one block after the other
+        self.attributes = {"MultiProcessorCount": BLOCKS}
 
     compute_capability = "90"
 
@@ -285,7 +290,7 @@ class ndarray:  # noqa: N801  (CuPy's name)
     # ---- what tinyrnn asks of it
 
     def get(self):
-        _refuse_while_capturing("a copy to the host")
+        _refuse_while_capturing()
         current().synchronize()
         return np.array(self._host(), order="C")
 
@@ -294,7 +299,7 @@ class ndarray:  # noqa: N801  (CuPy's name)
             raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
         if host.dtype != self.dtype or host.shape != self.shape or not self._whole():
             raise ValueError(f"{host.dtype}{host.shape} cannot be set to {self.dtype}{self.shape}")
-        _refuse_while_capturing("a copy from the host")
+        _refuse_while_capturing()
         host = np.ascontiguousarray(host)
         LIB.fake_copy(L(current().ptr), P(self.data.ptr), P(host.ctypes.data), ctypes.c_size_t(host.nbytes), 0)
 
@@ -416,9 +421,9 @@ class Function:
             else:
                 raise ValueError(f"The specified grid size ({grid}) exceeds the limit ({COOPERATIVE_LIMIT})")
         if math.prod(block) > self.threads:
-            raise CUDADriverError(f"CUDA_ERROR_INVALID_VALUE: {block} threads, the kernel was compiled for {self.threads}")
+            raise CUDADriverError(1)
         if not 0 < grid[0] < 2**31 or max(grid[1:]) > 65_535:
-            raise CUDADriverError(f"CUDA_ERROR_INVALID_VALUE: grid {grid}")
+            raise CUDADriverError(1)
         (words,) = args
         if not isinstance(words, np.ndarray):
             raise TypeError(f"Unsupported type {type(words)}")
@@ -427,8 +432,11 @@ class Function:
                             "numpy.ndarrays of size one can be passed by value.")
         if words.itemsize != 8 * self.words:
             raise AssertionError(f"{self.name} takes {self.words} words, got {words.itemsize / 8}")
+        self.launch(current().ptr, grid, block, words.ctypes.data)
+
+    def launch(self, stream, grid, block, words, cluster=1):
         numbers = (ctypes.c_uint * 2)(*grid[:2]), (ctypes.c_uint * 2)(*block[:2])
-        LIB.fake_launch(L(current().ptr), P(self.address), int(self.meets), *numbers, P(words.ctypes.data), L(self.words))
+        LIB.fake_launch(L(stream), P(self.address), self.meets, *numbers, P(words), L(self.words), ctypes.c_uint(cluster))
 
 
 class Module:
@@ -447,11 +455,68 @@ def _memcpy_async(to, source, size, kind, stream):
 
 
 class _Pinned(bytearray):
-    pass
+    """Memory of the host that goes away with whoever held it: what is read from it afterwards is nothing of theirs."""
+
+    gone = []  # noqa: RUF012
+
+    def __del__(self):
+        rest = bytearray(b"\xff") * len(self)
+        self[:] = rest
+        _Pinned.gone.append(self)
 
 
 def _alloc_pinned(size):
     return _Pinned(size)
+
+
+# ---- the driver's own functions, by the names of cuda-python
+
+class _Named(types.SimpleNamespace):
+    """A structure whose parts are there when they are asked for."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        part = _Named()
+        setattr(self, name, part)
+        return part
+
+
+def _module_of(image):
+    found = Module()
+    found.load(image)
+    return found
+
+
+def _shape_of(how):
+    """Blocks of the grid, threads of a block, blocks of a cluster."""
+    clusters = [a.value.clusterDim.x for a in how.attrs if a.id == "clusters"]
+    return how.gridDimX, how.blockDimX, clusters[0] if clusters else 1
+
+
+def _most_active(function, how):
+    return 0, BLOCKS // _shape_of(how)[2]
+
+
+def _launch_ex(how, function, places, extra):
+    blocks, threads, cluster = _shape_of(how)
+    together = any(a.id == "cooperative" for a in how.attrs)
+    if len(how.attrs) != how.numAttrs or blocks % cluster or threads > function.threads:
+        return (1,)
+    if together and blocks > max(BLOCKS, cluster):
+        return (720,)  # CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE
+    words = ctypes.cast(places, ctypes.POINTER(P))[0]
+    function.launch(how.hStream, (blocks, 1), (threads, 1), words, cluster)
+    return (0,)
+
+
+DRIVER = types.SimpleNamespace(
+    CUstream=int, CUlaunchConfig=_Named, CUlaunchAttribute=_Named,
+    CUlaunchAttributeID=types.SimpleNamespace(CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION="clusters", CU_LAUNCH_ATTRIBUTE_COOPERATIVE="cooperative"),
+    CUfunction_attribute=types.SimpleNamespace(CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED="any size"),
+    cuStreamGetId=lambda stream: (0, LIB.fake_number(L(stream))), cuModuleLoadData=lambda image: (0, _module_of(image)),
+    cuModuleGetFunction=lambda module, name: (0, module.get_function(name.decode())), cuFuncSetAttribute=lambda *a: (0,),
+    cuOccupancyMaxActiveClusters=_most_active, cuLaunchKernelEx=_launch_ex)
 
 
 def modules():
@@ -483,6 +548,7 @@ def install(monkeypatch):
     for name, module in modules().items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(device, "loaded", lambda name: str(toolchain.runtime()))
+    monkeypatch.setattr(device, "driver", lambda: DRIVER)
     monkeypatch.setattr(nvrtc, "cubin", lambda source, architecture: source.encode())
     monkeypatch.setattr(nvrtc, "version", lambda: (13, 0))
     monkeypatch.setattr(kernels, "load_object", lambda identity: None)
@@ -492,10 +558,11 @@ def install(monkeypatch):
 
 
 def forget():
-    """What tinyrnn remembers of a device."""
+    """What tinyrnn remembers of a device; memory that is free goes back."""
     from tinyrnn.backends.cuda import device, graphs, kernels, runtime
 
     for cached in (device.missing, device.architecture, kernels.library):
         cached.cache_clear()
     runtime._workspaces.clear()
     graphs.CAPTURED.clear()
+    settle()

@@ -9,7 +9,7 @@
 #include <vector>
 
 extern Kernel kernels[];
-extern const bool kernels_meet[];
+extern const int kernels_meet[];
 
 static FILE* in;
 static bool read(void* to, size_t bytes) { return std::fread(to, 1, bytes, in) == bytes; }

@@ -76,8 +76,8 @@ def product(job, t, number):
 
 
 def program(source, known, sanitizer):
-    table = "".join([source, '\n#include "blocks.h"\nKernel kernels[] = {', ", ".join([*known, "0"]), "};\nextern const bool kernels_meet[] = {",
-                     ", ".join([*(str(toolchain.meets(text)).lower() for _, _, text in known.values()), "false"]), "};\n"])
+    table = "".join([source, '\n#include "blocks.h"\nKernel kernels[] = {', ", ".join([*known, "0"]), "};\nextern const int kernels_meet[] = {",
+                     ", ".join([*(str(toolchain.meets(text)) for _, _, text in known.values()), "0"]), "};\n"])
     here = toolchain.HERE
     return toolchain.built([str(here / "blocks.cpp"), str(here / "replay.cpp")], ["-O1", "-g", *SANITIZERS[sanitizer]], table)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 COMPILER = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
 OPTIONS = ["-std=c++20", "-fPIC", "-DTR_CPU", f"-I{HERE}", "-pthread", "-ffp-contract=off", "-w"]
-KERNEL = re.compile(r"^TR_KERNEL\((\w+), (\d+), (\d+)\) \{$(.*?)^\}$", re.M | re.S)
+KERNEL = re.compile(r"^TR_(?:KERNEL|CLUSTERS)\((\w+), (\d+), (\d+)\) \{$(.*?)^\}$", re.M | re.S)
 
 
 @cache
@@ -59,5 +59,7 @@ def kernels_in(source):
 
 
 def meets(text):
-    """Whether a kernel's threads meet at barriers or shuffles."""
-    return any(word in text for word in ("TR_BARRIER", "tr_shuffle", "tr_meet"))
+    """Where a kernel's threads meet: 0 nowhere, 1 within a block, at barriers or shuffles, 2 in all of the grid."""
+    if any(word in text for word in ("tr_meet", "tr_load_acquire", "tr_peek")):
+        return 2
+    return int(any(word in text for word in ("TR_BARRIER", "tr_shuffle")))

@@ -14,7 +14,7 @@ from ..matmul import Library
 from ..numpy import admitted
 from ..schedule import plan_of
 from .device import require
-from .graphs import Executable
+from .graphs import Executable, with_room
 from .runtime import Mode, mode_of
 
 _executables: WeakKeyDictionary[Graph, dict[tuple[Mode, int], Executable]] = WeakKeyDictionary()
@@ -25,7 +25,8 @@ def executable(graph: Graph, options: str = "", fused: bool = False, updates: Ma
     key = mode_of(options), require().cuda.Device().id
     found = _executables.setdefault(graph, {})
     if key not in found:
-        found[key] = Executable(plan_of(graph if fused else fuse(simplify(graph)), Library()), key[0], updates)
+        plan = plan_of(graph if fused else fuse(simplify(graph)), Library())
+        found[key] = with_room(lambda: Executable(plan, key[0], updates), "loading a program")
     return found[key]
 
 

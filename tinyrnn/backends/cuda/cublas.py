@@ -9,6 +9,7 @@ import ctypes
 from collections.abc import Mapping
 from ctypes import byref, c_double, c_float, c_int, c_int64, c_void_p
 from typing import Any, NamedTuple
+from weakref import finalize
 
 import numpy as np
 
@@ -54,6 +55,7 @@ class Cublas:
         self.library.cublasSetStream_v2.argtypes = [c_void_p, c_void_p]
         self.handle = c_void_p()
         self._done(self.library.cublasCreate_v2(byref(self.handle)), "cublasCreate")
+        finalize(self, self.library.cublasDestroy_v2, self.handle)  # a thread's handle goes with the thread
         self._numbers = {"<f4": (c_float(1), c_float(0)), "<f8": (c_double(1), c_double(0))}
 
     def use(self, stream: int, workspace: Any) -> None:

@@ -70,9 +70,18 @@ def architecture(device: int) -> str:
     return found
 
 
+def driver() -> Any:
+    """The driver's own functions, for what CuPy does not offer."""
+    return import_module("cuda.bindings.driver")
+
+
 def identity(stream: Any) -> Hashable:
-    """What tells a stream from all others: its pointer, and for each thread's own default stream the thread as well."""
-    return (stream.ptr, threading.get_ident()) if stream.ptr == PER_THREAD else stream.ptr
+    """What tells a stream from all others, those included that had its handle before it: the driver's number for it, and for
+    each thread's own default stream the thread as well."""
+    calls = driver()
+    error, number = calls.cuStreamGetId(calls.CUstream(stream.ptr))
+    known = stream.ptr if int(error) else ("number", int(number))
+    return (known, threading.get_ident()) if stream.ptr == PER_THREAD else known
 
 
 def mark(stream: Any) -> Any:

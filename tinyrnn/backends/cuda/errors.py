@@ -9,13 +9,26 @@ from typing import Any
 from ...errors import BackendError, OutOfMemoryError
 from .device import require
 
+_NO_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY
+
+
+def is_want_of_memory(error: BaseException) -> bool:
+    """Whether memory was the trouble: CuPy's pool, the runtime (graphs, pages of the host) and the driver (modules, launches)
+    each say so in their own way."""
+    cuda = require().cuda
+    if isinstance(error, (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError)):
+        return getattr(error, "status", None) == _NO_MEMORY
+    return isinstance(error, cuda.memory.OutOfMemoryError)
+
 
 def allocated(make: Callable[[], Any], what: str, size: int, plan: str = "") -> Any:
     """Memory; where there is none, an error that names what it was for."""
     cupy = require()
     try:
         return make()
-    except cupy.cuda.memory.OutOfMemoryError:
+    except Exception as error:
+        if not is_want_of_memory(error):
+            raise
         free, total = cupy.cuda.runtime.memGetInfo()
         there = f"{in_words(free)} of {in_words(total)} are free"
         raise OutOfMemoryError(f"out of memory on the GPU: {what} needs {in_words(size)}, {there}{plan}. Nothing was changed; "
@@ -37,8 +50,8 @@ def reported(doing: str) -> Iterator[None]:
     cupy = require()
     try:
         yield
-    except cupy.cuda.memory.OutOfMemoryError as error:
-        raise OutOfMemoryError(f"out of memory on the GPU while {doing}: {error}. No parameter was changed") from None
-    except (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError) as error:
+    except (cupy.cuda.memory.OutOfMemoryError, cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError) as error:
+        if is_want_of_memory(error):
+            raise OutOfMemoryError(f"out of memory on the GPU while {doing}: {error}. No parameter was changed") from None
         raise BackendError(f"CUDA reported {error} while {doing}; what ran before on this GPU may be the cause. "
                            "CUDA_LAUNCH_BLOCKING=1 shows where") from error

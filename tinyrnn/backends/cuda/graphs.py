@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 from weakref import ref
 
 import numpy as np
@@ -22,10 +22,11 @@ from ...errors import BackendError, OutOfMemoryError
 from ...ir.node import Node
 from ..plan import Buffer, Plan
 from .bound import bound, by_library, launch
-from .device import identity, mark
+from .device import identity, mark, require
 from .errors import allocated, reported
 from .runtime import Arrays, Eager, Mode, handle, on_this_device, refuse, views, workspace_of
 
+Done = TypeVar("Done")
 MOST = 32         # graphs that are kept; the one that was not launched for the longest time goes first
 ALIGNMENT = 256   # bytes, of every input and output
 TO_DEVICE, TO_HOST, ON_DEVICE = 1, 2, 3  # kinds of copies
@@ -51,7 +52,8 @@ class Shelf:
         """Memory of the host, once."""
         if self.host is None:
             size = self.memory.nbytes
-            self.host = np.frombuffer(self.cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
+            memory = allocated(lambda: self.cupy.cuda.alloc_pinned_memory(size), "memory of the host that is copied from", size)
+            self.host = np.frombuffer(memory, np.uint8, size)
             self.here = views(self.host, self.buffers, self.offsets)
 
     def copy(self, kind: int, stream: Any, first: int = 0, last: int | None = None) -> None:
@@ -74,11 +76,12 @@ class Captured:
         out = [self.plan.note, *(self.plan.outputs[k].buffer for k in executable.results)]
         self.outputs = Shelf(self.cupy, out, "room for the outputs", executable.said)
         self.updates = {k: executable.room(self.plan.outputs[k].buffer, k) for k in executable.updates}
-        self.memory, self.workspace = executable.temporaries(), workspace_of(stream)
+        self.memory, self.workspace = executable.temporaries(), workspace_of(stream, captured=True)
         self.addresses: dict[Buffer, int] | None = None
         self.kept: list[Any] = []
         self.graph: Any = None
         self.uploaded: Any = None
+        self.launched: Any = None
 
     def run(self, values: Mapping[Node, Any], on_device: bool) -> Arrays:
         """All memory first: what fails for want of it has changed nothing, and may be tried again."""
@@ -87,13 +90,15 @@ class Captured:
         room = self._room(executable, on_device)
         self._fill(values)
         self.graph.launch(stream)
+        self.launched = mark(stream)
         executable.written(stream)
         return self._results(executable, room)
 
     def settle(self) -> None:
-        """Wait until nothing copies out of memory that goes away with this graph."""
-        if self.uploaded is not None:
-            self.uploaded.synchronize()
+        """Wait until nothing reads or writes memory that goes away with this graph."""
+        for event in (self.uploaded, self.launched):
+            if event is not None:
+                event.synchronize()
 
     def _executable(self) -> Eager:
         found = self.executable()
@@ -199,18 +204,20 @@ class _Shelf:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def drop(self, executable: Eager) -> bool:
+    def drop(self, executable: Eager | None = None) -> bool:
         """Make room: of the graphs of others the one that was not launched for the longest time goes, if there is one."""
         with LOCK:
             key = next((k for k, c in self._kept.items() if c.executable() is not executable), None)
             if key is None:
                 return False
             self._kept.pop(key).settle()
-        executable.cupy.get_default_memory_pool().free_all_blocks()
+        require().get_default_memory_pool().free_all_blocks()
         return True
 
     def clear(self) -> None:
         with LOCK:
+            for captured in self._kept.values():
+                captured.settle()
             self._kept.clear()
 
 
@@ -239,12 +246,17 @@ class Executable(Eager):
             replaced = any(n in values for n in self.leaves.values())
             eager = self.mode.eager or replaced or identity(stream) not in self.seen
             self.seen.add(identity(stream))
-            while True:
-                try:
-                    with reported("running a plan"):
-                        if eager:
-                            return self.eager(values, on_device, stream)
-                        return CAPTURED.of(self, stream).run(values, on_device)
-                except OutOfMemoryError:  # nothing was changed: once more, with the memory of graphs of other shapes
-                    if not CAPTURED.drop(self):
-                        raise
+            if eager:
+                return with_room(lambda: self.eager(values, on_device, stream), "running a plan", self)
+            return with_room(lambda: CAPTURED.of(self, stream).run(values, on_device), "running a plan", self)
+
+
+def with_room(run: Callable[[], Done], doing: str, executable: Eager | None = None) -> Done:
+    """What fails for want of memory has changed nothing: it is done once more, with the memory of graphs of others."""
+    while True:
+        try:
+            with reported(doing):
+                return run()
+        except OutOfMemoryError:
+            if not CAPTURED.drop(executable):
+                raise

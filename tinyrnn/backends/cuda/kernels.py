@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -23,23 +23,15 @@ class Library:
         self._functions: dict[str, Any] = {}
         self._lock = threading.Lock()
 
-    def require(self, keys: Iterable[tuple[Hashable, ...]]) -> None:
-        """Compile what is not there yet, all of it at once."""
+    def require(self, keys: Sequence[tuple[Hashable, ...]]) -> None:
+        """Compile the kernels of a plan where one is not there yet: all of them, so that what is kept on disk depends on the
+        plan alone, not on what ran before."""
         with self._lock:
-            missing = [k for k in keys if k not in self._modules]
-            if missing:
+            if any(k not in self._modules for k in keys):
                 module = self.cupy.cuda.function.Module()
-                module.load(self._code(source_of(missing)))
-                self._modules.update(dict.fromkeys(missing, module))
-
-    def _code(self, source: str) -> bytes:
-        found = architecture(self.device)
-        identity = hashlib.sha256(repr((source, found, nvrtc.version(), nvrtc.OPTIONS)).encode()).hexdigest()
-        code = load_object(identity)
-        if code is None:
-            code = nvrtc.cubin(source, found)
-            store_object(identity, code)
-        return code
+                module.load(code_of(keys, architecture(self.device)))
+                for k in keys:
+                    self._modules.setdefault(k, module)
 
     def functions(self, keys: Iterable[tuple[Hashable, ...]], names: Iterable[str]) -> dict[str, Any]:
         """Kernels by name; one structure may have several, told apart by their endings."""
@@ -49,6 +41,17 @@ class Library:
                 stem = name if name in modules else name.rpartition("_")[0]
                 self._functions[name] = modules[stem].get_function(name)
         return {name: self._functions[name] for name in names}
+
+
+def code_of(keys: Iterable[tuple[Hashable, ...]], found: str) -> bytes:
+    """The machine code of kernels for a compute capability, compiled once and kept on disk."""
+    source = source_of(keys)
+    identity = hashlib.sha256(repr((source, found, nvrtc.version(), nvrtc.OPTIONS)).encode()).hexdigest()
+    code = load_object(identity)
+    if code is None:
+        code = nvrtc.cubin(source, found)
+        store_object(identity, code)
+    return code
 
 
 @cache

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...ir.ops.leaves import Box
-from .device import identity, require
+from .device import identity, mark, require
 from .errors import allocated
 
 
@@ -52,6 +52,35 @@ class Mirror:
             self.reads[identity(stream)] = event
 
 
+def here(box: Box, name: str) -> Any:
+    """A leaf's data on the current device, for the current stream to read."""
+    mirror = mirror_of(box, name)
+    mirror.await_on(require().cuda.get_current_stream())
+    return mirror.array
+
+
+def copy_of(box: Box, name: str) -> Any:
+    """A copy of a leaf's data on the device; whoever writes to the leaf waits for it."""
+    array, stream = here(box, name).copy(), require().cuda.get_current_stream()
+    box.mirror.used(stream, mark(stream), write=False)
+    return array
+
+
+class Made:
+    """A value that was computed on the device, and when: readers on other streams wait for it."""
+
+    def __init__(self, array: Any) -> None:
+        stream = require().cuda.get_current_stream()
+        self.array, self.stream, self.ready = array, identity(stream), mark(stream)
+
+    def here(self) -> Any:
+        """The array, for the current stream to read."""
+        stream = require().cuda.get_current_stream()
+        if identity(stream) != self.stream:
+            stream.wait_event(self.ready)
+        return self.array
+
+
 def mirror_of(box: Box, name: str, *, write: bool = False) -> Mirror:
     """A leaf's place on the current device, with its data unless all of them are about to be written."""
     cupy = require()
@@ -74,4 +103,7 @@ def mirror_of(box: Box, name: str, *, write: bool = False) -> Mirror:
 def mirror_with(array: Any, own: bool) -> Mirror:
     """An array of the device as the place of a leaf: the array itself, or a copy for one that will be written to."""
     whole = array if array.flags.c_contiguous else array.copy()
-    return Mirror(array.copy() if own and whole is array else whole, borrowed=not own)
+    mirror = Mirror(array.copy() if own and whole is array else whole, borrowed=not own)
+    stream = require().cuda.get_current_stream()
+    mirror.ready, mirror.stream = mark(stream), identity(stream)
+    return mirror

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,7 +70,8 @@ class Eager(Planned):
         names = {job.function for s in self.work for job in s.jobs if isinstance(job, Kernel)}
         self.functions = kernels.functions(keys, sorted(names))
         self._latest: tuple[Any, Any] = None, None
-        self.literals = {b: self.cupy.asarray(np.ascontiguousarray(b.source)) for b in plan.buffers if b.role == "literal"}
+        self.literals = {b: allocated(partial(self.cupy.asarray, np.ascontiguousarray(b.source)), "a constant", b.bytes)
+                         for b in plan.buffers if b.role == "literal"}
 
     def _commit(self, new: View, leaf: Node) -> Call:
         """The end of a run: a leaf's new data take the place of the old."""
@@ -195,7 +197,7 @@ def views(memory: Any, buffers: Sequence[Buffer], offsets: Mapping[Buffer, int])
     return {b: memory[offsets[b] : offsets[b] + b.bytes].view(b.dtype) for b in buffers}
 
 
-WORKSPACES = 8  # streams whose workspace is kept
+WORKSPACES = 8  # workspaces that are kept, those used last
 _own = threading.local()
 _workspaces: OrderedDict[Any, Any] = OrderedDict()
 _lock = threading.Lock()
@@ -212,9 +214,13 @@ def handle() -> Cublas:
     return found
 
 
-def workspace_of(stream: Any) -> Any:
-    """The memory that cuBLAS works in on a stream: two streams with one workspace would overwrite each other's."""
-    key = require().cuda.Device().id, identity(stream)
+def workspace_of(stream: Any, captured: bool = False) -> Any:
+    """The memory that cuBLAS works in on a stream.
+
+    A product may be several kernels that hand on what is there, so whatever may come between them has memory of its own:
+    other streams, other threads that fill the same stream, and graphs, which are launched as one and share theirs.
+    """
+    key = require().cuda.Device().id, identity(stream), "graphs" if captured else threading.get_ident()
     with _lock:
         found = _workspaces.pop(key, None)
         _workspaces[key] = handle().workspace() if found is None else found  # the last one used comes last
