@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(config, items):
     """Where a GPU is required, what only the stand-in can be asked is left out."""
     aside = [item for item in items if REQUIRED and "no_gpu" in item.fixturenames]
     if aside:
-        config.hook.pytest_deselected(aside)
+        config.hook.pytest_deselected(items=aside)
         items[:] = [item for item in items if item not in aside]
 
 

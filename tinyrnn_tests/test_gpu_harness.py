@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.bench import gpu, gpu_clusters, gpu_peers, gpu_report, gpu_visit
+from tinyrnn.backends.cuda import kernels, nvrtc
+from tinyrnn.backends.cuda.launch import kernel_keys
+from tinyrnn.backends.matmul import Library
+from tinyrnn.backends.schedule import plan_of
+from tinyrnn.bench import gpu, gpu_clusters, gpu_kernels, gpu_peers, gpu_report, gpu_visit
 from tinyrnn.bench.steps import Record, Step, take
 from tinyrnn.cli import main
 
@@ -76,15 +80,18 @@ def test_nothing_that_a_step_began_goes_on(tmp_path):
         assert not alive(pid), name
 
 
-def test_a_step_that_decides_ends_the_visit_and_time_that_is_out_is_said(tmp_path):
+def test_what_rests_on_a_step_that_failed_is_left_out_and_time_that_is_out_is_said(tmp_path):
     record = Record(tmp_path / "found.json")
-    steps = [step(record, "smoke", "raise SystemExit(4)", decides=True), step(record, "after", "")]
+    steps = [step(record, "smoke", "raise SystemExit(4)"), step(record, "after", "", needs="smoke"), step(record, "chip", ""),
+             step(record, "good", "", needs="chip")]
     assert not take(steps, record, 60.0, lambda text: None)
     assert record.read()["steps"]["after"] == {"ended": "not begun: the step 'smoke' failed"}
+    assert record.read()["steps"]["good"]["ended"] == "well"
+    assert set(record.read()["rows"]) == {"smoke", "chip", "good"}
     assert not take([step(record, "slow", "import time; time.sleep(600)", 60.0), step(record, "late", "")], record, 4.0, lambda text: None)
     assert record.read()["steps"]["slow"]["ended"] == "stopped after 4 s"
     assert record.read()["steps"]["late"] == {"ended": "not begun: no time was left"}
-    assert set(record.read()["rows"]) == {"smoke", "slow"}
+    assert set(record.read()["rows"]) == {"smoke", "chip", "good", "slow"}
 
 
 def test_the_record_is_whole_at_any_moment(tmp_path):
@@ -108,7 +115,9 @@ def test_the_visits_are_in_the_order_of_what_they_tell():
     names = [s.name for s in gpu_visit.probe(part)]
     assert names[:2] == ["machine", "smoke"]
     assert {"clusters", "node", "products", "exchange", "launches", "LSTM, G0 fp32", "LSTM, G1 bf16", "LSTM, torch"} <= set(names)
-    assert [s.name for s in gpu_visit.probe(part) if s.decides] == ["smoke"]
+    for s in (*gpu_visit.probe(part), *gpu_visit.whole(part)):
+        ours = s.command[-1].split(":")[0] in ("rows", "grid", "accuracy", "unusual")
+        assert s.needs == ("smoke" if ours else ""), s.name
     everything = [s.name for s in gpu_visit.whole(part, visit.tests("out"), [Step("memcheck", [], 1.0)])]
     assert everything[:3] == ["machine", "smoke", "tests"]
     assert everything.index("grid, RNN") < everything.index("grid, LSTM, torch") < everything.index("torch.compile")
@@ -135,10 +144,11 @@ def test_sanitizers_look_at_our_own_kernels(monkeypatch):
 def test_no_test_falls_back_where_a_gpu_is_required(real_gpu):
     if real_gpu:
         pytest.skip("there is a GPU to run on")
-    ran = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tinyrnn_tests/test_gpu.py", "-k",
-                          "two_streams or second_run"], env={**os.environ, "TINYRNN_GPU": "required"}, capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tinyrnn_tests/test_gpu.py", "-v",
+                          "-k", "two_streams or second_run"], env={**os.environ, "TINYRNN_GPU": "required"}, capture_output=True, text=True)
     assert ran.returncode == 1
-    assert "1 deselected" in ran.stdout.replace(" tests", "") or re.search(r"\d+ deselected", ran.stdout)
+    assert "test_two_streams" in ran.stdout
+    assert "second_run" not in ran.stdout, "it asks what only the stand-in can be asked"
     assert "TINYRNN_GPU=required, and no GPU works here" in ran.stdout
 
 
@@ -237,6 +247,37 @@ def test_times_leave_python_out(no_gpu):
         clock.several(lambda: calls.append(1), 5)
     assert len(calls) == 6
     assert set(waits) == {6}
+
+
+@needs_compiler
+def test_kernels_made_beforehand_are_those_that_are_asked_for(sheet, monkeypatch):
+    """What is compiled without a GPU is found by its source, which depends on the plan alone."""
+    asked = []
+
+    def recorded(keys, plain=kernels.source_of):
+        asked.append(tuple(keys))
+        return plain(keys)
+
+    monkeypatch.setattr(kernels, "source_of", recorded)
+    for part in ("unusual", "rows:LSTM:G0 fp32", "grid:GRU", "rows:RNN:G1 fp32", "smoke", "accuracy"):
+        kernels.library.cache_clear()
+        assert gpu.main([str(sheet.record.file), part, "--short"]) == 0
+    monkeypatch.setattr(gpu_kernels, "ANCHOR", gpu.TINY)
+    monkeypatch.setattr(gpu_kernels, "SMOKE", (gpu.TINY, gpu.TINY))
+    made = {tuple(kernel_keys(plan_of(p.stages[-1][1], Library()).calls())) for p in gpu_kernels.plans()}
+    assert len(asked) > 10
+    assert set(asked) <= made
+
+
+def test_machine_code_is_kept_by_source_architecture_and_compiler(monkeypatch, tmp_path):
+    compiled = []
+    monkeypatch.setenv("TINYRNN_CACHE", str(tmp_path))
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(nvrtc, "cubin", lambda source, architecture: compiled.append(architecture) or b"code")
+    for version, architecture in (((13, 0), "90"), ((13, 0), "90"), ((13, 1), "90"), ((13, 0), "80"), ((13, 0), "90")):
+        monkeypatch.setattr(nvrtc, "version", lambda v=version: v)
+        assert kernels.code_of([("commit", 4)], architecture) == b"code"
+    assert compiled == ["90", "90", "80"]
 
 
 # ---- clusters

@@ -70,14 +70,15 @@ class Clock:
         return float(cuda.get_elapsed_time(first, last)) / calls
 
     def median(self, run: Callable[[], Any], limit: float = 0.25, most: int = 15) -> float:
-        """The median of as many such figures as fit into `limit` seconds, three at least, after two calls that are not
-        counted (the first compiles, the second captures)."""
+        """The median of as many such figures as fit into `limit` seconds, after two calls that are not counted (the first
+        compiles, the second captures); three at least, and one of what takes longer than a tenth of a second."""
         for _ in range(2):
             run()
-        calls = max(2, min(16, round(20.0 / max(self.several(run, 1), 1e-3))))  # some 20 ms a figure
+        one = self.several(run, 1)
+        slow, calls = one > 100.0, max(2, min(16, round(20.0 / max(one, 1e-3))))  # some 20 ms a figure
         times, began = list[float](), time.perf_counter()
-        while len(times) < most and (len(times) < 3 or time.perf_counter() - began < limit):
-            times.append(self.several(run, calls))
+        while len(times) < most and (len(times) < (1 if slow else 3) or time.perf_counter() - began < limit):
+            times.append(self.several(run, 1 if slow else calls))
         return statistics.median(times)
 
 

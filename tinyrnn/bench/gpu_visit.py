@@ -14,6 +14,7 @@ from .steps import Record, Say, Step, take
 
 Command = Callable[[str], Sequence[str]]
 PROBE, WHOLE = 175.0, 470.0   # seconds
+CAPTURED_FIRST = sorted(MODES, reverse=True)
 ONE = "peephole LSTM"         # the cell that is compiled by others, which takes long
 
 
@@ -23,22 +24,39 @@ def by_module(file: Path, short: bool = False, module: str = "tinyrnn.bench.gpu"
 
 
 def probe(part: Command) -> list[Step]:
-    """Whether it works, what the chip can do, and one layer beside cuDNN's: three minutes."""
-    return [Step("machine", part("machine"), 25), Step("smoke", part("smoke"), 50, decides=True),
-            Step("clusters", part("clusters"), 20), Step("node", part("node"), 20), Step("products", part("products"), 25),
-            Step("exchange", part("exchange"), 20), Step("launches", part("launches"), 20),
-            *(Step(f"LSTM, {mode}", part(f"rows:LSTM:{mode}"), 30) for mode in ("G1 fp32", "G1 tf32", "G1 bf16", "G0 fp32")),
-            Step("LSTM, torch", part("torch:LSTM"), 40)]
+    """Whether it works, what the chip can do, and one layer beside cuDNN's: three minutes.
+
+    Where the smoke test fails, our own layers are not measured: their times would be those of wrong numbers.
+    """
+    return [
+        Step("machine", part("machine"), 25),
+        Step("smoke", part("smoke"), 50),
+        Step("clusters", part("clusters"), 20),
+        Step("node", part("node"), 20),
+        Step("products", part("products"), 25),
+        Step("exchange", part("exchange"), 20),
+        Step("launches", part("launches"), 20),
+        *(Step(f"LSTM, {mode}", part(f"rows:LSTM:{mode}"), 30, needs="smoke") for mode in CAPTURED_FIRST),
+        Step("LSTM, torch", part("torch:LSTM"), 40)]
 
 
 def whole(part: Command, tests: Sequence[Step] = (), sanitizers: Sequence[Step] = ()) -> list[Step]:
     """Tests, then our rows, then those of peers, and what takes long last: eight minutes."""
-    return [Step("machine", part("machine"), 25), Step("smoke", part("smoke"), 50, decides=True), *tests,
-            *(Step(f"LSTM, {mode}", part(f"rows:LSTM:{mode}"), 30) for mode in MODES), Step("accuracy", part("accuracy"), 30),
-            Step("LSTM, torch", part("torch:LSTM"), 40), *(Step(f"grid, {kind}", part(f"grid:{kind}"), 35) for kind in STOCK),
-            Step("unusual cells", part("unusual"), 30), Step("unusual cells, torch", part("unusual torch"), 30), *sanitizers,
-            *(Step(f"grid, {kind}, torch", part(f"torch:{kind}:whole"), 25) for kind in STOCK), Step("node", part("node"), 15),
-            Step("torch.compile", part(f"unusual torch:{ONE}:compiled"), 60), Step("JAX", part(f"unusual JAX:{ONE}"), 40)]
+    return [
+        Step("machine", part("machine"), 25),
+        Step("smoke", part("smoke"), 50),
+        *tests,
+        *(Step(f"LSTM, {mode}", part(f"rows:LSTM:{mode}"), 30, needs="smoke") for mode in CAPTURED_FIRST),
+        Step("accuracy", part("accuracy"), 30, needs="smoke"),
+        Step("LSTM, torch", part("torch:LSTM"), 40),
+        *(Step(f"grid, {kind}", part(f"grid:{kind}"), 30, needs="smoke") for kind in STOCK),
+        Step("unusual cells", part("unusual"), 30, needs="smoke"),
+        Step("unusual cells, torch", part("unusual torch"), 30),
+        *sanitizers,
+        *(Step(f"grid, {kind}, torch", part(f"torch:{kind}:whole"), 15) for kind in STOCK),
+        Step("node", part("node"), 15),
+        Step("torch.compile", part(f"unusual torch:{ONE}:compiled"), 60),
+        Step("JAX", part(f"unusual JAX:{ONE}"), 40)]
 
 
 def visit(steps: Sequence[Step], record: Record, seconds: float, say: Say = print) -> bool:

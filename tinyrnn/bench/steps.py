@@ -46,33 +46,34 @@ class Record:
 
 
 class Step(NamedTuple):
-    """A command under a time limit; where one that `decides` fails, those after it are left out."""
+    """A command under a time limit, left out where the step that it `needs` has failed."""
 
     name: str
     command: Sequence[str]
     seconds: float
-    decides: bool = False
+    needs: str = ""
     environment: Mapping[str, str] = {}
 
 
 def take(steps: Sequence[Step], record: Record, seconds: float, say: Say = print) -> bool:
     """Every step that there is time for; whether all went well."""
-    end, well, left_out = time.monotonic() + seconds, True, ""
+    end, ended = time.monotonic() + seconds, dict[str, str]()
     for step in steps:
         left = min(step.seconds, end - time.monotonic())
-        if not left_out and left < LEAST:
-            record.put("steps", step.name, value={"ended": "not begun: no time was left"})
-            well = False
-        elif left_out:
-            record.put("steps", step.name, value={"ended": f"not begun: {left_out}"})
+        if ended.get(step.needs, "well") != "well":
+            said: dict[str, Any] = {"ended": f"not begun: the step {step.needs!r} failed"}
+        elif left < LEAST:
+            said = {"ended": "not begun: no time was left"}
         else:
             said = _taken(step, left, record.file.parent)
-            record.put("steps", step.name, value=said)
-            well = well and said["ended"] == "well"
-            left_out = f"the step {step.name!r} failed" if step.decides and said["ended"] != "well" else ""
+        ended[step.name] = said["ended"]
+        record.put("steps", step.name, value=said)
+        if "log" in said:
             see = "" if said["ended"] == "well" else f"; see {said['log']}"
             say(f"{step.name}: {said['ended']}, {said['seconds']:.1f} s{see}")
-    return well
+        else:
+            say(f"{step.name}: {said['ended']}")
+    return set(ended.values()) <= {"well"}
 
 
 def _taken(step: Step, seconds: float, folder: Path) -> dict[str, Any]:
