@@ -87,9 +87,9 @@ measure: $(VENV)/.ready
 # On a machine with a GPU, without a network: what the chip can do and one layer in all modes, in three minutes
 # (gpu-probe.json, .md); tests, benchmark and compute-sanitizer in eight (gpu.json, .md).  OUT=FOLDER takes the results.
 gpu-probe:
-	PYTHON=$(PYTHON) .ci/gpu probe $(OUT)
+	PYTHON=$(PYTHON) .ci/gpu probe "$(OUT)"
 gpu:
-	PYTHON=$(PYTHON) .ci/gpu whole $(OUT)
+	PYTHON=$(PYTHON) .ci/gpu whole "$(OUT)"
 
 # The benchmark's kernels, compiled beforehand for the GPU and the NVRTC of another machine, into build/gpu-kernels.
 ARCH  ?= 90

@@ -201,12 +201,13 @@ def _bench(args: argparse.Namespace) -> int:
 
 
 def _bench_gpu(args: argparse.Namespace) -> int:
-    visit, steps = import_module("tinyrnn.bench.gpu_visit"), import_module("tinyrnn.bench.steps")
+    visit = import_module("tinyrnn.bench.gpu_visit")
     check_backend("cuda")
     name = "gpu-probe" if args.probe else "gpu"
-    record = steps.Record(Path(args.out) / f"{name}.json")
+    record = visit.Record(Path(args.out) / f"{name}.json")
     part = visit.by_module(record.file, args.short)
-    well = visit.visit(visit.probe(part) if args.probe else visit.whole(part), record, args.budget)
+    steps, seconds = (visit.probe(part), visit.PROBE) if args.probe else (visit.whole(part), visit.WHOLE)
+    well = visit.visit(steps, record, args.budget or seconds)
     print(record.file, record.file.with_suffix(".md"), sep="\n")
     return 0 if well else 1
 
@@ -252,7 +253,7 @@ def parser() -> argparse.ArgumentParser:
     b.add_argument("--out", default="bench", metavar="FOLDER", help="where to write cpu.json, cpu.md, cpu.svg (default: bench)")
     b.add_argument("--gpu", action="store_true", help="measure the GPU instead: gpu.json, gpu.md")
     b.add_argument("--probe", action="store_true", help="with --gpu: what the chip can do, in three minutes")
-    b.add_argument("--budget", type=float, default=470.0, metavar="SECONDS", help="for all steps on the GPU (default: 470)")
+    b.add_argument("--budget", type=float, metavar="SECONDS", help="for all steps on the GPU (default: three or eight minutes)")
     b.add_argument("--short", action="store_true", help="the smallest sizes only, in half a minute")
     command("doctor", _doctor, "say what is installed and what is missing")
     return p

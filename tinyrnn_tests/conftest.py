@@ -1,7 +1,9 @@
 """What several test files share: every graph and every plan is checked, and a GPU, real where there is one, else the
 stand-in."""
 
+import faulthandler
 import os
+import sys
 
 os.environ.setdefault("TINYRNN_CHECK", "1")  # before tinyrnn is imported; processes that tests start inherit it
 
@@ -20,6 +22,18 @@ def pytest_collection_modifyitems(config, items):
     if aside:
         config.hook.pytest_deselected(items=aside)
         items[:] = [item for item in items if item not in aside]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    """What hangs on a GPU cannot be interrupted: it costs its process, which pytest-xdist replaces, and no other test."""
+    if REQUIRED:
+        faulthandler.dump_traceback_later(25, exit=True, file=sys.__stderr__)
+    try:
+        return (yield)
+    finally:
+        if REQUIRED:
+            faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,7 @@ def test_nothing_that_a_step_began_goes_on(tmp_path):
     child = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); print(p.pid, flush=True); "
     take([step(record, "leaves", child), step(record, "hangs", child + "p.wait()", 4.0)], record, 60.0, lambda text: None)
     for name in ("leaves", "hangs"):
-        pid = int((tmp_path / "logs" / f"{name}.log").read_text())
+        pid = int((tmp_path / "logs" / f"{name}.log").read_text().split()[0])
         for _ in range(50):
             if not alive(pid):
                 break
@@ -88,8 +88,8 @@ def test_what_rests_on_a_step_that_failed_is_left_out_and_time_that_is_out_is_sa
     assert record.read()["steps"]["after"] == {"ended": "not begun: the step 'smoke' failed"}
     assert record.read()["steps"]["good"]["ended"] == "well"
     assert set(record.read()["rows"]) == {"smoke", "chip", "good"}
-    assert not take([step(record, "slow", "import time; time.sleep(600)", 60.0), step(record, "late", "")], record, 4.0, lambda text: None)
-    assert record.read()["steps"]["slow"]["ended"] == "stopped after 4 s"
+    assert not take([step(record, "slow", "import time; time.sleep(600)", 60.0), step(record, "late", "")], record, 7.0, lambda text: None)
+    assert record.read()["steps"]["slow"]["ended"] == "stopped after 7 s"
     assert record.read()["steps"]["late"] == {"ended": "not begun: no time was left"}
     assert set(record.read()["rows"]) == {"smoke", "chip", "good", "slow"}
 
@@ -116,7 +116,7 @@ def test_the_visits_are_in_the_order_of_what_they_tell():
     assert names[:2] == ["machine", "smoke"]
     assert {"clusters", "node", "products", "exchange", "launches", "LSTM, G0 fp32", "LSTM, G1 bf16", "LSTM, torch"} <= set(names)
     for s in (*gpu_visit.probe(part), *gpu_visit.whole(part)):
-        ours = s.command[-1].split(":")[0] in ("rows", "grid", "accuracy", "unusual")
+        ours = s.command[4].split(":")[0] in ("rows", "grid", "accuracy", "unusual")
         assert s.needs == ("smoke" if ours else ""), s.name
     everything = [s.name for s in gpu_visit.whole(part, visit.tests("out"), [Step("memcheck", [], 1.0)])]
     assert everything[:3] == ["machine", "smoke", "tests"]
@@ -126,7 +126,7 @@ def test_the_visits_are_in_the_order_of_what_they_tell():
     assert gpu_visit.PROBE <= 180
     assert gpu_visit.WHOLE <= 480
     for s in (*gpu_visit.probe(part), *gpu_visit.whole(part)):
-        assert s.command[-1].split(":")[0] in gpu.PARTS
+        assert s.command[4].split(":")[0] in gpu.PARTS
     (tests,) = visit.tests("out")
     assert tests.environment == {"TINYRNN_GPU": "required"}
     assert {"--maxfail=20", "--junitxml=out/gpu-tests.xml"} <= set(tests.command)
@@ -184,7 +184,7 @@ def test_every_part_runs(part, sheet, capsys):
 
 def test_every_step_has_a_part_here():
     part = gpu_visit.by_module("found.json")
-    asked = {s.command[-1] for s in (*gpu_visit.probe(part), *gpu_visit.whole(part))}
+    asked = {s.command[4] for s in (*gpu_visit.probe(part), *gpu_visit.whole(part))}
     tried = {re.sub(r"LSTM|GRU|RNN", "K", re.sub(r"G\d \w+", "M", p)) for p in PARTS}
     assert {re.sub(r"LSTM|GRU|RNN", "K", re.sub(r"G\d \w+", "M", p)) for p in asked} <= tried
 
@@ -206,7 +206,7 @@ def test_a_row_does_not_die_with_its_neighbour(sheet, monkeypatch, capsys):
     assert found["errors"] == {f"rows, LSTM, {POINT}, G1 tf32": "CUDARuntimeError: cudaErrorIllegalAddress: an illegal memory access "
                                "was encountered"}
     assert "an illegal memory access" in capsys.readouterr().out
-    monkeypatch.setattr(gpu_peers, "missing", dict)
+    monkeypatch.setattr(gpu_peers, "missing", lambda peer: None)
 
     def peer(kind, data, layer, precision):
         if precision == "bf16":
@@ -287,6 +287,8 @@ def test_wrong_clusters_are_noticed(no_gpu, monkeypatch):
     found = gpu_clusters.Clusters()
     assert [found.most(n) for n in (2, 4)] == [1, 0]
     assert found.launched(2, True, True) == 2
+    monkeypatch.setattr(gpu_clusters, "SHARED", 0)
+    assert found.most(2) == 12, "without shared memory a multiprocessor holds more than one block"
     plain = no_gpu._shape_of
     monkeypatch.setattr(no_gpu, "_shape_of", lambda how: (*plain(how)[:2], 1))
     with pytest.raises(tr.TinyRNNError, match=r"clusters of 2: 2 blocks found the ranks \[0, 0\], 2 of them met"):
@@ -307,8 +309,9 @@ def test_launches_are_described_as_the_driver_wants_them():
     real = pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings come with pip install 'tinyrnn[test-gpu]'")
     clusters = gpu_clusters.Clusters.__new__(gpu_clusters.Clusters)
     clusters.driver = real
+    assert int(real.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) == 8
     how = clusters._how(96, 12, 77, cooperative=True)
-    assert (how.gridDimX, how.blockDimX, int(how.hStream), how.numAttrs) == (96, 256, 77, 2)
+    assert (how.gridDimX, how.blockDimX, int(how.hStream), how.numAttrs, how.sharedMemBytes) == (96, 256, 77, 2, 120 << 10)
     names = real.CUlaunchAttributeID
     assert [a.id for a in how.attrs] == [names.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, names.CU_LAUNCH_ATTRIBUTE_COOPERATIVE]
     assert (how.attrs[0].value.clusterDim.x, how.attrs[0].value.clusterDim.y, how.attrs[1].value.cooperative) == (12, 1, 1)
@@ -317,10 +320,109 @@ def test_launches_are_described_as_the_driver_wants_them():
 
 # ---- the whole, as it is called
 
+FAILURES = {"smoke": "raise RuntimeError('eager and captured disagree')", "clusters": "import time; time.sleep(600)",
+            "exchange": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "node": "raise SystemExit(3)"}
+
+
+@needs_compiler
+@pytest.mark.parametrize("which", ["probe", pytest.param("whole", marks=pytest.mark.slow)])
+def test_a_visit_with_a_step_that_raises_one_that_hangs_and_one_that_is_killed(which, tmp_path):
+    """What does not rest on them is measured, and the page says the rest.  A figure of an earlier visit is kept aside."""
+    record = Record(tmp_path / "gpu.json")
+    record.put("rows", value="of the visit before")
+    part = gpu_visit.by_module(record.file, True, "tinyrnn_tests.gpu.stand_in")
+    steps = [s._replace(command=[sys.executable, "-c", FAILURES[s.name]], seconds=min(s.seconds, 7.0)) if s.name in FAILURES else s
+             for s in (gpu_visit.probe(part) if which == "probe" else gpu_visit.whole(part))]
+    assert not gpu_visit.visit(steps, record, 240.0, lambda text: None)
+    found, page = json.loads(record.file.read_text()), (tmp_path / "gpu.md").read_text()
+    assert json.loads((tmp_path / "gpu.before.json").read_text()) == {"rows": "of the visit before"}
+    ended = {k: s["ended"] for k, s in found["steps"].items()}
+    assert list(ended) == [s.name for s in steps]
+    for s in steps:
+        wanted = {"smoke": "exit status 1", "clusters": "stopped after 7 s", "exchange": "killed by signal 9", "node": "exit status 3"}
+        assert ended[s.name] == ("not begun: the step 'smoke' failed" if s.needs else wanted.get(s.name, "well")), s.name
+        assert (f"| {s.name} | {ended[s.name]} |" in page) == (ended[s.name] != "well")
+    assert "eager and captured disagree" in found["steps"]["smoke"]["said"]
+    assert found["machine"]["gpu"] == "Stand-in"
+    assert ("products" in found, "unusual" in found) == (which == "probe", False)
+
+
+def test_a_visit_that_is_broken_off_leaves_its_page(tmp_path):
+    """By Ctrl-C or by a limit from outside: the step ends with it, and what was reached is there."""
+    code = f"""
+import sys
+from pathlib import Path
+from tinyrnn.bench.gpu_visit import visit
+from tinyrnn.bench.steps import Record, Step
+record = Record(Path({str(tmp_path / "gpu.json")!r}))
+steps = [Step("good", [sys.executable, "-c", "pass"], 30.0),
+         Step("long", [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"], 600.0)]
+visit(steps, record, 600.0)
+"""
+    for how in (signal.SIGTERM, signal.SIGINT):
+        run = subprocess.Popen([sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + code],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        log = tmp_path / "logs" / "long.log"
+        for _ in range(300):
+            if log.exists() and log.read_text().endswith("\n"):
+                break
+            time.sleep(0.1)
+        pid = int(log.read_text())
+        run.send_signal(how)
+        run.wait(30)
+        for _ in range(50):
+            if not alive(pid):
+                break
+            time.sleep(0.1)
+        assert not alive(pid)
+        steps = Record(tmp_path / "gpu.json").read()["steps"]
+        assert {k: s["ended"] for k, s in steps.items()} == {"good": "well", "long": "broken off"}
+        assert "| long | broken off |" in (tmp_path / "gpu.md").read_text()
+        log.unlink()
+
+
+def test_a_record_that_somebody_else_wrote_is_laid_aside(tmp_path):
+    record = Record(tmp_path / "found.json")
+    broken = Step("breaks", [sys.executable, "-c", f"open({str(record.file)!r}, 'w').write('{{half')"], 20.0)
+    assert take([step(record, "good", ""), broken, step(record, "last", "")], record, 60.0, lambda text: None)
+    assert record.read()["rows"] == {"last": 4}
+    assert set(record.read()["steps"]) == {"breaks", "last"}
+    assert (tmp_path / "found.broken").read_text() == "{half"
+
+
+def test_a_step_says_what_it_knows_before_it_is_stopped(tmp_path):
+    """Tests that run out of time still write which of them failed."""
+    record = Record(tmp_path / "found.json")
+    code = "import time\ntry:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    print('3 failed')"
+    take([Step("tests", [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{code}"], 6.0)], record, 30.0,
+         lambda text: None)
+    assert record.read()["steps"]["tests"]["ended"] == "stopped after 6 s"
+    assert record.read()["steps"]["tests"]["said"] == "3 failed\n"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("jaxlib is at odds with jax"), AttributeError("no such plugin")])
+def test_a_peer_that_is_broken_is_no_trouble_of_another(error, monkeypatch):
+    def raising(name):
+        raise error
+
+    monkeypatch.setattr(gpu_peers, "find_spec", lambda name: True)
+    monkeypatch.setattr(gpu_peers, "import_module", raising)
+    assert gpu_peers.missing("jax") == f"jax is installed and fails: {type(error).__name__}: {error}"
+    monkeypatch.setattr(gpu_peers, "find_spec", lambda name: None)
+    assert gpu_peers.missing("torch") == "torch is not installed"
+
+
+@needs_compiler
+def test_sizes_for_which_there_is_no_time_are_said(sheet):
+    assert gpu.main([str(sheet.record.file), "grid:LSTM", "--short", "--seconds", "0"]) == 0
+    assert sheet.record.read()["left_out"] == {"grid, LSTM": "1 of 1 sizes, for want of time"}
+    assert "| grid, LSTM | 1 of 1 sizes, for want of time |" in gpu_report.page(sheet.record.read())
+
+
 @needs_compiler
 @pytest.mark.slow
 def test_the_probe_on_the_stand_in(tmp_path, capsys):
-    """Every step in a process of its own; then once more with a step that fails, one that hangs and one that is killed."""
+    """Every step in a process of its own."""
     assert visit.main(["probe", "--out", str(tmp_path), "--short", "--module", "tinyrnn_tests.gpu.stand_in", "--seconds", "170"]) == 0
     found, page = json.loads((tmp_path / "gpu-probe.json").read_text()), (tmp_path / "gpu-probe.md").read_text()
     assert {s["ended"] for s in found["steps"].values()} == {"well"}
@@ -342,6 +444,8 @@ def test_the_command_refuses_without_a_gpu(real_gpu, tmp_path, capsys):
 
 def test_a_page_of_nothing_is_a_page():
     assert gpu_report.page({}).startswith("# Benchmarks on a GPU")
+    assert "Cells that no library" in gpu_report.page({"unusual": {"IndRNN": {"point": "T=1", "torch eager": [1.0, 2.0]}}})
+    assert "| nan |" in gpu_report.page({"smoke": {"T=1": {"G1 fp32": {"error": "NaN", "same bits": False}}}})
     said = gpu_report.page({"steps": {"smoke": {"ended": "exit status 1"}, "machine": {"ended": "well"}}})
     assert "| smoke | exit status 1 |" in said
     assert "| machine |" not in said

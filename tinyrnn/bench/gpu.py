@@ -8,11 +8,14 @@ A part's name may have arguments behind colons, as in `rows:LSTM:G1 fp32`.
 from __future__ import annotations
 
 import argparse
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -39,29 +42,40 @@ ALLOWED = {"G0 fp32": 1e-5, "G1 fp32": 1e-5, "G1 tf32": 3e-3, "G1 bf16": 3e-2}  
 SMOKE = (Point(64, 16, 128, 128), Point(12, 64, 512, 512))  # the second is large enough for tensor cores
 
 
-class Sheet(NamedTuple):
-    """Where figures go, and whether tiny sizes do, to see that all works."""
+@dataclass
+class Sheet:
+    """Where figures go, whether tiny sizes do (to see that all works), and when no more rows are begun."""
 
     record: Record
     short: bool
+    end: float = math.inf
+    failed: list[str] = field(default_factory=list)
 
     def row(self, *path: str, make: Callable[[], Any]) -> None:
         """A figure, or why there is none: the next one is measured all the same."""
         try:
             self.record.put(*path, value=make())
         except Exception as error:  # whatever a peer or a driver raises costs this figure only
-            said = " ".join(str(error).split())
-            self.record.put("errors", ", ".join(path), value=f"{type(error).__name__}: {said}"[:600])
-        finally:
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:600]
+            self.failed.append(f"{', '.join(path)}: {said}")
+            self.record.put("errors", ", ".join(path), value=said)
+        with suppress(Exception):  # after an error that stays: the next figure says so
             CAPTURED.clear()  # memory of graphs and pools goes back before the next one
             require().get_default_memory_pool().free_all_blocks()
+
+    def in_time(self, what: str, points: Sequence[Point]) -> Iterator[Point]:
+        """As many sizes as there is time for; how many were left out is in the record."""
+        for i, point in enumerate(points):
+            if time.monotonic() > self.end:
+                self.record.put("left_out", what, value=f"{len(points) - i} of {len(points)} sizes, for want of time")
+                return
+            yield point
 
 
 # ---- the machine
 
 def machine(sheet: Sheet) -> None:
-    sheet.record.put("machine", value=described())
-    sheet.record.put("date", value=time.strftime("%Y-%m-%d"))
+    sheet.record.put("machine", value={**described(), "date": time.strftime("%Y-%m-%d")})
 
 
 def node(sheet: Sheet) -> None:
@@ -151,7 +165,7 @@ def rows(sheet: Sheet, kind: str, mode: str) -> None:
 
 def grid(sheet: Sheet, kind: str) -> None:
     """One stock layer at all sizes, as a graph."""
-    for point in _points(sheet, True):
+    for point in sheet.in_time(f"grid, {kind}", _points(sheet, True)):
         for mode in MODES:
             if mode != EAGER:
                 _row_of_ours(sheet, kind, point, mode)
@@ -169,7 +183,7 @@ def timed(runs: Iterable[Callable[[], Any]]) -> list[float]:
 
 def _absent(sheet: Sheet, peer: str) -> bool:
     """Whether a peer cannot use the GPU here, which the page says."""
-    reason = peers.missing().get(peer)
+    reason = peers.missing(peer)
     if reason:
         sheet.record.put("notes", peer, value=reason)
     return reason is not None
@@ -183,7 +197,7 @@ def torch_rows(sheet: Sheet, kind: str, whole: str = "") -> None:
     def row(point: Point, precision: str) -> list[float]:
         return timed(peers.torch_stock(kind, Data(point), stock(kind, point), precision))
 
-    for point in _points(sheet, bool(whole)):
+    for point in sheet.in_time(f"grid, {kind}, torch", _points(sheet, bool(whole))):
         for precision in peers.PRECISIONS:
             sheet.row("rows", kind, str(point), f"torch {precision}", make=partial(row, point, precision))
 
@@ -212,6 +226,7 @@ def unusual_torch(sheet: Sheet, only: str = "", compiled: str = "") -> None:
 
     for name, case in unusual().items():
         if only in ("", name):
+            sheet.record.put("unusual", name, "point", value=str(point))
             sheet.row("unusual", name, "torch compiled step" if compiled else "torch eager", make=partial(row, case))
 
 
@@ -221,6 +236,7 @@ def unusual_jax(sheet: Sheet, only: str) -> None:
         return
     (point,) = _points(sheet, False)
     case = unusual()[only]
+    sheet.record.put("unusual", only, "point", value=str(point))
     sheet.row("unusual", only, "JAX scan", make=lambda: [
         peers.median_on_host(run) for run in peers.jax_on_gpu(case, Data(point), layer_of(case, point).state_dict())])
 
@@ -251,7 +267,7 @@ def _check(sheet: Sheet, what: str, point: Point, oracle: str) -> None:
         runs = _everything(like, point, mode, np.float32, 3)
         off = float(np.max([np.linalg.norm(a - b) / np.linalg.norm(b) for run in runs for a, b in zip(run, true, strict=True)]))
         same = all(np.array_equal(a, b) for run in runs[1:] for a, b in zip(run, runs[0], strict=True))
-        sheet.record.put(what, str(point), name, value={"error": off, "same bits": same})
+        sheet.record.put(what, str(point), name, value={"error": off if math.isfinite(off) else "NaN", "same bits": same})
         if not off <= ALLOWED[name]:  # NaN is no number that is small enough
             wrong.append(f"{name} is off by {off:.1e} (allowed: {ALLOWED[name]:.0e})")
     if wrong:
@@ -289,15 +305,14 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("file", help="the JSON file that figures are written to")
     p.add_argument("part", help=", ".join(PARTS) + "; arguments follow behind colons")
     p.add_argument("--short", action="store_true", help="tiny sizes, to see that it works")
+    p.add_argument("--seconds", type=float, default=math.inf, help="after these a part begins no more sizes")
     args = p.parse_args(arguments)
     name, *more = args.part.split(":")
-    record = Record(Path(args.file))
-    before = record.read().get("errors", {})
-    PARTS[name](Sheet(record, args.short), *more)
-    errors = {k: v for k, v in record.read().get("errors", {}).items() if before.get(k) != v}
-    for what, error in errors.items():
-        print(f"{what}: {error}")
-    return 1 if errors else 0
+    sheet = Sheet(Record(Path(args.file)), args.short, time.monotonic() + args.seconds)
+    PARTS[name](sheet, *more)
+    for said in sheet.failed:
+        print(said)
+    return 1 if sheet.failed else 0
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from ..errors import BackendError
 from .gpu_machine import Clock, captured, words
 
 THREADS = 256
+SHARED = 120 << 10  # bytes of a block: as much as weights and partial sums take, and so much that a multiprocessor holds one
 SENTINEL = 0xFFFFFFFF
 SIZES = (2, 4, 8, 16)
 PORTABLE = 8  # blocks of a cluster that every GPU with clusters takes
@@ -81,9 +82,11 @@ class Clusters:
         self.module = self._done(self.driver.cuModuleLoadData(nvrtc.cubin(SOURCE, architecture(gpu.id))), "cuModuleLoadData")
         self.kernels = {name: self._done(self.driver.cuModuleGetFunction(self.module, name.encode()), "cuModuleGetFunction")
                         for name in ("tr_ranks", "tr_relay")}
-        allowed = self.driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
+        known = self.driver.CUfunction_attribute
         for kernel in self.kernels.values():
-            self._done(self.driver.cuFuncSetAttribute(kernel, allowed, 1), "cuFuncSetAttribute")
+            for attribute, value in ((known.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1),
+                                     (known.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, SHARED)):
+                self._done(self.driver.cuFuncSetAttribute(kernel, attribute, value), "cuFuncSetAttribute")
 
     def _done(self, answer: Any, call: str) -> Any:
         error, *found = answer
@@ -108,6 +111,7 @@ class Clusters:
         how = driver.CUlaunchConfig()
         how.gridDimX, how.gridDimY, how.gridDimZ = blocks, 1, 1
         how.blockDimX, how.blockDimY, how.blockDimZ = THREADS, 1, 1
+        how.sharedMemBytes = SHARED
         how.hStream, how.attrs, how.numAttrs = driver.CUstream(stream), attributes, len(attributes)
         return how
 
@@ -131,7 +135,7 @@ class Clusters:
             self.launch("tr_ranks", blocks, size, argument, stream.ptr, cooperative)
 
         if capture:
-            captured(run, 1).launch()
+            captured(run, 1, warm=False).launch()
         else:
             run(self.cupy.cuda.get_current_stream())
         found, met = self.cupy.asnumpy(ranks), int(self.cupy.asnumpy(counter)[0])

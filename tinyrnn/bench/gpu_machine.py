@@ -137,12 +137,15 @@ class Probes:
         return size * turns * self.blocks / ms / 1e6
 
 
-def captured(call: Callable[[Any], Any], times: int) -> Any:
-    """A graph of so many calls, each of which gets the stream."""
+def captured(call: Callable[[Any], Any], times: int, warm: bool = True) -> Any:
+    """A graph of so many calls, each of which gets the stream; what a library does at its first call is done before."""
     cuda = require().cuda
     stream = cuda.Stream(non_blocking=True)
     cuda.get_current_stream().synchronize()
     with stream:
+        if warm:
+            call(stream)
+            stream.synchronize()
         stream.begin_capture()
         try:
             for _ in range(times):

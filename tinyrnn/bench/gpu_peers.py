@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,19 +20,18 @@ Run = Callable[[], Any]
 PRECISIONS = {"fp32": ("float32", False), "tf32": ("float32", True), "bf16": ("bfloat16", False), "fp16": ("float16", False)}
 
 
-@cache
-def missing() -> dict[str, str]:
-    """Peers that cannot use the GPU here, and why."""
-    found = {}
-    asked: dict[str, Callable[[Any], bool]] = {"torch": lambda m: m.cuda.is_available() is True,
-                                               "jax": lambda m: m.default_backend() == "gpu"}
-    for name, ask in asked.items():
-        try:
-            if not ask(import_module(name)):
-                found[name] = f"{name} is installed without support for this GPU"
-        except ImportError:
-            found[name] = f"{name} is not installed"
-    return found
+ABLE: Mapping[str, Callable[[Any], bool]] = {"torch": lambda m: m.cuda.is_available() is True,
+                                             "jax": lambda m: m.default_backend() == "gpu"}
+
+
+def missing(peer: str) -> str | None:
+    """Why a peer cannot use the GPU here; None where it can."""
+    if find_spec(peer) is None:
+        return f"{peer} is not installed"
+    try:
+        return None if ABLE[peer](import_module(peer)) else f"{peer} is installed without support for this GPU"
+    except Exception as error:  # installed in parts, or at odds with the driver: each fails in its own way
+        return f"{peer} is installed and fails: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _torch_at(precision: str) -> tuple[Any, Any]:

@@ -32,7 +32,7 @@ def targets(found: Found) -> list[tuple[str, str, str]]:
             min(speedups) >= 15)
     for point, modes in found.get("accuracy", {}).items():
         if "G1 fp32" in modes:
-            worst = modes["G1 fp32"]["error"]
+            worst = float(modes["G1 fp32"]["error"])
             row(f"LSTM {point}, outputs and gradients in fp32 against float64, norm-wise, largest", "≤ 1e-5", f"{worst:.1e}",
                 worst <= 1e-5)
     return rows
@@ -51,7 +51,7 @@ def page(found: Found) -> str:
         m = found["machine"]
         lines += [f"Machine: {m['gpu']}, driver {m['driver']}, CUDA {m['cuda']}, NVRTC {m['nvrtc']}, CuPy {m['cupy']}, PyTorch "
                   f"{m['torch']}, JAX {m['jax']}, Python {m['python']}, NumPy {m['numpy']}, tinyrnn {m['tinyrnn']}, "
-                  f"{found['date']}.", ""]
+                  f"{m['date']}.", ""]
     lines += [line for note in found.get("notes", {}).values() for line in (f"{note}.", "")]
     if asked := targets(found):
         lines += table(["", "measured", "met"], asked)
@@ -61,7 +61,7 @@ def page(found: Found) -> str:
     if checks:
         lines += ["## Precision", "", *table(
             ["LSTM", "", "largest relative error against float64", "same bits in every run"],
-            [(point, mode, f"{v['error']:.1e}", "yes" if v["same bits"] else "**no**")
+            [(point, mode, f"{float(v['error']):.1e}", "yes" if v["same bits"] else "**no**")
              for _, point, modes in checks for mode, v in modes.items()])]
     for kind, points in found.get("rows", {}).items():
         lines += [f"## {kind}", "", *_columns(points, [*MODES, *(f"torch {p}" for p in PRECISIONS)])]
@@ -95,5 +95,5 @@ def _columns(rows: Found, names: list[str]) -> list[str]:
 def _ends(found: Found) -> list[str]:
     """What is missing, and why."""
     steps = [(name, s["ended"]) for name, s in found.get("steps", {}).items() if s["ended"] != "well"]
-    errors = list(found.get("errors", {}).items())
-    return ["## Not measured", "", *table(["", ""], [*steps, *errors])] if steps or errors else []
+    rest = [*steps, *found.get("errors", {}).items(), *found.get("left_out", {}).items()]
+    return ["## Not measured", "", *table(["", ""], rest)] if rest else []

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from .cases import STOCK
 from .gpu import MODES
@@ -12,15 +16,25 @@ from .gpu_report import page
 from .report import write_page
 from .steps import Record, Say, Step, take
 
-Command = Callable[[str], Sequence[str]]
-PROBE, WHOLE = 175.0, 470.0   # seconds
+
+class Command(Protocol):
+    """How a part is run; `seconds` after which it begins no more sizes."""
+
+    def __call__(self, part: str, seconds: float = 0.0) -> Sequence[str]: ...
+
+
+PROBE, WHOLE = 165.0, 455.0   # seconds
 CAPTURED_FIRST = sorted(MODES, reverse=True)
 ONE = "peephole LSTM"         # the cell that is compiled by others, which takes long
 
 
 def by_module(file: Path, short: bool = False, module: str = "tinyrnn.bench.gpu") -> Command:
     """The command of a part: this Python, a module, the file for the figures."""
-    return lambda part: [sys.executable, "-m", module, str(file), part, *(["--short"] if short else [])]
+    def command(part: str, seconds: float = 0.0) -> list[str]:
+        return [sys.executable, "-m", module, str(file), part, *(["--short"] if short else []),
+                *(["--seconds", str(seconds)] if seconds else [])]
+
+    return command
 
 
 def probe(part: Command) -> list[Step]:
@@ -49,20 +63,27 @@ def whole(part: Command, tests: Sequence[Step] = (), sanitizers: Sequence[Step] 
         *(Step(f"LSTM, {mode}", part(f"rows:LSTM:{mode}"), 30, needs="smoke") for mode in CAPTURED_FIRST),
         Step("accuracy", part("accuracy"), 30, needs="smoke"),
         Step("LSTM, torch", part("torch:LSTM"), 40),
-        *(Step(f"grid, {kind}", part(f"grid:{kind}"), 30, needs="smoke") for kind in STOCK),
+        *(Step(f"grid, {kind}", part(f"grid:{kind}", 22), 35, needs="smoke") for kind in STOCK),
         Step("unusual cells", part("unusual"), 30, needs="smoke"),
         Step("unusual cells, torch", part("unusual torch"), 30),
         *sanitizers,
-        *(Step(f"grid, {kind}, torch", part(f"torch:{kind}:whole"), 15) for kind in STOCK),
+        *(Step(f"grid, {kind}, torch", part(f"torch:{kind}:whole", 8), 20) for kind in STOCK),
         Step("node", part("node"), 15),
         Step("torch.compile", part(f"unusual torch:{ONE}:compiled"), 60),
         Step("JAX", part(f"unusual JAX:{ONE}"), 40)]
 
 
 def visit(steps: Sequence[Step], record: Record, seconds: float, say: Say = print) -> bool:
-    """All steps, and the page about what was reached; whether all went well."""
-    record.file.unlink(missing_ok=True)
-    well = take(steps, record, seconds, say)
-    found = record.read()
-    write_page(found, page(found), record.file.parent, record.file.stem)
-    return well
+    """All steps, and the page about what was reached, also where the visit is broken off; whether all went well."""
+    folder = record.file.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if record.file.exists():
+        os.replace(record.file, record.file.with_suffix(".before.json"))
+    shutil.rmtree(folder / "logs", ignore_errors=True)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        return take(steps, record, seconds, say)
+    finally:
+        found = record.read()
+        write_page(found, page(found), folder, record.file.stem)
+        signal.signal(signal.SIGTERM, before)

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from ..files import atomic_write
 
 Say = Callable[[str], None]
-LEAST = 3.0    # seconds without which a step is not begun
+LEAST = 6.0    # seconds without which a step is not begun
+GRACE = 5.0    # seconds that a step has to say what it knows, once it was told to stop
 TAIL = 2000    # characters of what a step that failed said last, which go into the record
 
 
@@ -31,8 +32,15 @@ class Record:
         self.file = file
 
     def read(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {}
-        return found
+        """All figures; a file that is none of ours is laid aside."""
+        try:
+            found = json.loads(self.file.read_text())
+        except FileNotFoundError:
+            found = {}
+        except ValueError:
+            os.replace(self.file, self.file.with_suffix(".broken"))
+            found = {}
+        return found if isinstance(found, dict) else {}
 
     def put(self, *path: str, value: Any) -> None:
         """A figure at its place, in the file at once."""
@@ -62,10 +70,14 @@ def take(steps: Sequence[Step], record: Record, seconds: float, say: Say = print
         left = min(step.seconds, end - time.monotonic())
         if ended.get(step.needs, "well") != "well":
             said: dict[str, Any] = {"ended": f"not begun: the step {step.needs!r} failed"}
-        elif left < LEAST:
+        elif left < min(LEAST, step.seconds):
             said = {"ended": "not begun: no time was left"}
         else:
-            said = _taken(step, left, record.file.parent)
+            said = {"ended": "broken off"}
+            try:
+                said = _taken(step, left, record.file.parent)
+            finally:  # also where somebody stops the whole
+                record.put("steps", step.name, value=said)
         ended[step.name] = said["ended"]
         record.put("steps", step.name, value=said)
         if "log" in said:
@@ -92,15 +104,23 @@ def _taken(step: Step, seconds: float, folder: Path) -> dict[str, Any]:
             ended = "well" if not code else f"killed by signal {-code}" if code < 0 else f"exit status {code}"
         except subprocess.TimeoutExpired:
             ended = f"stopped after {seconds:.0f} s"
+            _tell(child, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(GRACE)
         finally:
             _end(child)
     said = {"ended": ended, "seconds": round(time.monotonic() - began, 2), "log": str(log.relative_to(folder))}
     return said if ended == "well" else {**said, "said": log.read_bytes()[-TAIL:].decode(errors="replace")}
 
 
+def _tell(child: subprocess.Popen[bytes], what: int) -> None:
+    """A signal to a step and all that it began."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, what) if hasattr(os, "killpg") else child.kill()
+
+
 def _end(child: subprocess.Popen[bytes]) -> None:
     """Nothing that the step began goes on."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL) if hasattr(os, "killpg") else child.kill()
+    _tell(child, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):  # a process that the driver holds cannot be killed, and must not hold up the rest
         child.wait(5)

@@ -231,6 +231,9 @@ class _Device:
 
         self.attributes = {"MultiProcessorCount": BLOCKS}
 
+    def use(self):
+        _threads.context = True
+
     compute_capability = "90"
 
 
@@ -405,6 +408,8 @@ def matmul(a, b, out=None):
 # ---- kernels
 
 class Function:
+    shared = 48 << 10
+
     def __init__(self, module, name):
         self.module, self.name = module, name
         self.words, self.threads, text = toolchain.kernels_in(module.source)[name]
@@ -495,7 +500,12 @@ def _shape_of(how):
 
 
 def _most_active(function, how):
-    return 0, BLOCKS // _shape_of(how)[2]
+    return 0, _together(how) // _shape_of(how)[2]
+
+
+def _together(how):
+    """Blocks that are on the chip at once: as many as shared memory lets a multiprocessor hold."""
+    return BLOCKS * max(1, min(8, (227 << 10) // max(how.sharedMemBytes, 1)))
 
 
 def _launch_ex(how, function, places, extra):
@@ -503,19 +513,33 @@ def _launch_ex(how, function, places, extra):
     together = any(a.id == "cooperative" for a in how.attrs)
     if len(how.attrs) != how.numAttrs or blocks % cluster or threads > function.threads:
         return (1,)
-    if together and blocks > max(BLOCKS, cluster):
+    if how.sharedMemBytes > function.shared:
+        return (1,)
+    if together and blocks > max(_together(how), cluster):
         return (720,)  # CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE
     words = ctypes.cast(places, ctypes.POINTER(P))[0]
     function.launch(how.hStream, (blocks, 1), (threads, 1), words, cluster)
     return (0,)
 
 
+def _set_attribute(function, attribute, value):
+    if attribute == "shared":
+        function.shared = value
+    return (0,)
+
+
+def _stream_id(stream):
+    """A thread that has not used the device has no context, and the driver answers nothing."""
+    return (0, LIB.fake_number(L(stream))) if getattr(_threads, "context", False) else (201, 0)
+
+
 DRIVER = types.SimpleNamespace(
     CUstream=int, CUlaunchConfig=_Named, CUlaunchAttribute=_Named,
     CUlaunchAttributeID=types.SimpleNamespace(CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION="clusters", CU_LAUNCH_ATTRIBUTE_COOPERATIVE="cooperative"),
-    CUfunction_attribute=types.SimpleNamespace(CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED="any size"),
-    cuStreamGetId=lambda stream: (0, LIB.fake_number(L(stream))), cuModuleLoadData=lambda image: (0, _module_of(image)),
-    cuModuleGetFunction=lambda module, name: (0, module.get_function(name.decode())), cuFuncSetAttribute=lambda *a: (0,),
+    CUfunction_attribute=types.SimpleNamespace(CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED="any size",
+                                               CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="shared"),
+    cuStreamGetId=_stream_id, cuModuleLoadData=lambda image: (0, _module_of(image)),
+    cuModuleGetFunction=lambda module, name: (0, module.get_function(name.decode())), cuFuncSetAttribute=_set_attribute,
     cuOccupancyMaxActiveClusters=_most_active, cuLaunchKernelEx=_launch_ex)
 
 
@@ -559,10 +583,11 @@ def install(monkeypatch):
 
 def forget():
     """What tinyrnn remembers of a device; memory that is free goes back."""
-    from tinyrnn.backends.cuda import device, graphs, kernels, runtime
+    from tinyrnn.backends.cuda import cublas, device, graphs, kernels, runtime
 
     for cached in (device.missing, device.architecture, kernels.library):
         cached.cache_clear()
     runtime._workspaces.clear()
+    cublas._SPARE.clear()
     graphs.CAPTURED.clear()
     settle()

@@ -19,15 +19,15 @@ def tests(out):
     """The tests that have a GPU to run on; none falls back to the stand-in."""
     workers = ["-n", "8"] if find_spec("xdist") else []
     return [Step("tests", [sys.executable, "-m", "pytest", "-q", *workers, "--maxfail=20", f"--junitxml={out}/gpu-tests.xml",
-                           "-p", "no:cacheprovider", "-p", "no:benchmark", "-m", "gpu and not slow", "tinyrnn_tests/test_gpu.py",
-                           "tinyrnn_tests/test_backends.py"], 130, environment={"TINYRNN_GPU": "required"})]
+                           "-v", "-p", "no:cacheprovider", "-p", "no:benchmark", "-m", "gpu and not slow",
+                           "tinyrnn_tests/test_gpu.py", "tinyrnn_tests/test_backends.py"], 110, environment={"TINYRNN_GPU": "required"})]
 
 
 def sanitizers():
     """compute-sanitizer on small runs of our own kernels; nothing where it is not installed."""
     tool = shutil.which("compute-sanitizer")
     return [Step(kind, [tool, "--tool", kind, "--error-exitcode", "9", "--kernel-name", "kernel_substring=tr_",
-                        sys.executable, "-m", "tinyrnn_tests.gpu.small"], 35) for kind in SANITIZERS] if tool else []
+                        sys.executable, "-m", "tinyrnn_tests.gpu.small"], 30) for kind in SANITIZERS] if tool else []
 
 
 def main(arguments=None):
@@ -38,6 +38,9 @@ def main(arguments=None):
     p.add_argument("--module", default="tinyrnn.bench.gpu", help="what runs a part (in tests: on the stand-in)")
     p.add_argument("--short", action="store_true", help="tiny sizes")
     args = p.parse_args(arguments)
+    if Path(args.out).exists() and not Path(args.out).is_dir():
+        p.error(f"--out {args.out}: that is no folder")
+    (Path(args.out) / "gpu-tests.xml").unlink(missing_ok=True)
     record = Record(Path(args.out) / ("gpu-probe.json" if args.what == "probe" else "gpu.json"))
     part = by_module(record.file, args.short, args.module)
     steps = probe(part) if args.what == "probe" else whole(part, tests(args.out), sanitizers())

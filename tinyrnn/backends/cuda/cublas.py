@@ -27,6 +27,11 @@ DEFAULT_ALGORITHM, ALLOCATION_FAILED = -1, 3
 PRECISIONS = ("", "tf32", "bf16")
 
 
+_SPARE: dict[int, list[c_void_p]] = {}
+"""By device, handles of threads that are gone, for those that come: to destroy one waits for the device, which must not happen
+while another thread captures."""
+
+
 class Matrix(NamedTuple):
     """A batch of matrices as cuBLAS sees them: whether rows and columns are exchanged, the distance of columns, of matrices."""
 
@@ -53,9 +58,11 @@ class Cublas:
         self.library.cublasGemmStridedBatchedEx.argtypes = _BATCHED
         self.library.cublasSetWorkspace_v2.argtypes = [c_void_p, c_void_p, ctypes.c_size_t]
         self.library.cublasSetStream_v2.argtypes = [c_void_p, c_void_p]
-        self.handle = c_void_p()
-        self._done(self.library.cublasCreate_v2(byref(self.handle)), "cublasCreate")
-        finalize(self, self.library.cublasDestroy_v2, self.handle)  # a thread's handle goes with the thread
+        spare = _SPARE.setdefault(int(self.cupy.cuda.Device().id), [])
+        self.handle = spare.pop() if spare else c_void_p()
+        if not self.handle:
+            self._done(self.library.cublasCreate_v2(byref(self.handle)), "cublasCreate")
+        finalize(self, spare.append, self.handle).atexit = False
         self._numbers = {"<f4": (c_float(1), c_float(0)), "<f8": (c_double(1), c_double(0))}
 
     def use(self, stream: int, workspace: Any) -> None:

@@ -80,6 +80,9 @@ def identity(stream: Any) -> Hashable:
     each thread's own default stream the thread as well."""
     calls = driver()
     error, number = calls.cuStreamGetId(calls.CUstream(stream.ptr))
+    if int(error):  # this thread has asked nothing of the device so far
+        require().cuda.Device().use()
+        error, number = calls.cuStreamGetId(calls.CUstream(stream.ptr))
     known = stream.ptr if int(error) else ("number", int(number))
     return (known, threading.get_ident()) if stream.ptr == PER_THREAD else known
 

@@ -45,6 +45,18 @@ def in_words(size: int) -> str:
 
 
 @contextmanager
+def unrepeatable() -> Iterator[None]:
+    """From here on parameters change, so what fails for want of memory must not be tried again."""
+    try:
+        yield
+    except Exception as error:
+        if not is_want_of_memory(error):
+            raise
+        raise BackendError(f"out of memory on the GPU in the middle of an update: {error}. Some parameters may have their new "
+                           "numbers and others not: load them anew, or go on from a checkpoint") from None
+
+
+@contextmanager
 def reported(doing: str) -> Iterator[None]:
     """Errors of CUDA, which may come late, as errors of ours."""
     cupy = require()

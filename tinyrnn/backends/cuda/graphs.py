@@ -23,7 +23,7 @@ from ...ir.node import Node
 from ..plan import Buffer, Plan
 from .bound import bound, by_library, launch
 from .device import identity, mark, require
-from .errors import allocated, reported
+from .errors import allocated, reported, unrepeatable
 from .runtime import Arrays, Eager, Mode, handle, on_this_device, refuse, views, workspace_of
 
 Done = TypeVar("Done")
@@ -90,8 +90,9 @@ class Captured:
         room = self._room(executable, on_device)
         self._fill(values)
         self.graph.launch(stream)
-        self.launched = mark(stream)
-        executable.written(stream)
+        with unrepeatable():
+            self.launched = mark(stream)
+            executable.written(stream)
         return self._results(executable, room)
 
     def settle(self) -> None:
@@ -195,6 +196,8 @@ class _Shelf:
             key = id(executable), identity(stream)
             found = self._kept.get(key)
             if found is None or found.executable() is not executable:
+                if found is not None:
+                    found.settle()
                 found = self._kept[key] = Captured(executable, stream)
             self._kept.move_to_end(key)
             while len(self._kept) > MOST:
@@ -205,9 +208,11 @@ class _Shelf:
         return len(self._kept)
 
     def drop(self, executable: Eager | None = None) -> bool:
-        """Make room: of the graphs of others the one that was not launched for the longest time goes, if there is one."""
+        """Make room: of the graphs of others the one that was not launched for the longest time goes, if there is one; first
+        those of programs that are gone."""
         with LOCK:
-            key = next((k for k, c in self._kept.items() if c.executable() is not executable), None)
+            others = [k for k, c in self._kept.items() if executable is None or c.executable() is not executable]
+            key = next((k for k in others if self._kept[k].executable() is None), others[0] if others else None)
             if key is None:
                 return False
             self._kept.pop(key).settle()
