@@ -158,6 +158,34 @@ def test_a_stream_with_the_handle_of_another_is_another(cupy):
         gc.collect()
 
 
+def test_the_stand_in_keeps_the_order_of_the_legacy_stream(cupy):
+    """Streams that block wait for what the legacy stream was given before, and it for them; others do not."""
+    null, blocks, free = cupy.cuda.Stream.null, cupy.cuda.Stream(), stream(cupy)
+    a = cupy.empty(3)
+    null.synchronize()
+    for first, second, ordered in ((null, blocks, True), (blocks, null, True), (null, free, False), (free, null, False)):
+        with first:
+            cupy.cuda.runtime.memsetAsync(a.data.ptr, 0, a.nbytes, first.ptr)
+        with second:
+            seen = a.get()
+        first.synchronize()
+        assert (seen == 0).all() == ordered
+        with first:
+            cupy.cuda.runtime.memsetAsync(a.data.ptr, 0xFF, a.nbytes, first.ptr)
+        first.synchronize()
+
+
+def test_the_stand_in_hands_out_freed_memory_at_once(cupy):
+    null = cupy.cuda.Stream.null
+    a = cupy.asarray(np.ones(5))
+    address = a.data.ptr
+    del a
+    b = cupy.empty(5)
+    assert b.data.ptr == address
+    null.synchronize()
+    assert np.isnan(b.get()).all(), "what was there is gone"
+
+
 # ---- memory that goes away
 
 def test_graphs_that_are_dropped_have_done_their_work(cupy):

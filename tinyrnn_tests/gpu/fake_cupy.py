@@ -294,6 +294,7 @@ class ndarray:  # noqa: N801  (CuPy's name)
 
     def get(self):
         _refuse_while_capturing()
+        LIB.fake_set(L(current().ptr), P(self.data.ptr), 0, ctypes.c_size_t(0))  # the copy's place in the stream
         current().synchronize()
         return np.array(self._host(), order="C")
 
