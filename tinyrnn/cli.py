@@ -16,7 +16,7 @@ from . import __version__, tour
 from .backends import available, check_backend
 from .cells import Cell, get, names
 from .errors import ArgumentError, DrawError, ProofError, TinyRNNError, printable
-from .files import atomic_write
+from .files import atomic_write, path_of
 from .symbolic import published
 from .symbolic.checker import check_file
 from .symbolic.derive import derive
@@ -30,14 +30,14 @@ def cell_named(text: str) -> Cell:
     """A cell of the zoo, or one from a file of equations."""
     if text in names() or text in ("RNN", "LSTM", "GRU"):
         return get(text)
-    path = Path(text).expanduser()
+    path = path_of(text)
     if path.suffix or path.exists():
         return Cell(path.read_text(encoding="utf-8"), path.stem)
     return get(text)
 
 
 def _tour(args: argparse.Namespace) -> int:
-    return tour.run(Path(args.out).expanduser(), short=args.short)
+    return tour.run(path_of(args.out), short=args.short)
 
 
 def _draw(args: argparse.Namespace) -> int:
@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _told(found: Any, args: argparse.Namespace) -> int:
     """A report on the terminal, and as JSON or as a plot where a file is named."""
-    path = Path(args.output).expanduser() if args.output else None
+    path = path_of(args.output) if args.output else None
     if path is not None and path.suffix == ".json":
         atomic_write(path, (json.dumps(found.to_dict(), indent=1) + "\n").encode())
     elif path is not None:
@@ -195,7 +195,7 @@ def _bench(args: argparse.Namespace) -> int:
     bench = import_module("tinyrnn.bench")  # it loads llvmlite and, where they are installed, PyTorch and JAX
     if args.gpu:
         return _bench_gpu(args)
-    for file in bench.write(bench.measure([p for p in args.against.split(",") if p], short=args.short), Path(args.out)):
+    for file in bench.write(bench.measure([p for p in args.against.split(",") if p], short=args.short), path_of(args.out)):
         print(file)
     return 0
 
@@ -203,13 +203,8 @@ def _bench(args: argparse.Namespace) -> int:
 def _bench_gpu(args: argparse.Namespace) -> int:
     visit = import_module("tinyrnn.bench.gpu_visit")
     check_backend("cuda")
-    name = "gpu-probe" if args.probe else "gpu"
-    record = visit.Record(Path(args.out) / f"{name}.json")
-    part = visit.by_module(record.file, args.short)
-    steps, seconds = (visit.probe(part), visit.PROBE) if args.probe else (visit.whole(part), visit.WHOLE)
-    well = visit.visit(steps, record, args.budget or seconds)
-    print(record.file, record.file.with_suffix(".md"), sep="\n")
-    return 0 if well else 1
+    ended: int = visit.run(path_of(args.out), "probe" if args.probe else "whole", seconds=args.budget, short=args.short)
+    return ended
 
 
 def _whole(least: int) -> Callable[[str], int]:

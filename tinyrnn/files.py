@@ -15,9 +15,14 @@ SHOWN = 40  # characters of a file's name that its temporary file has as well
 _LEFT = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 
+def path_of(path: PathLike) -> Path:
+    """A path as a person writes it: `~` is the home folder."""
+    return Path(path).expanduser()
+
+
 def atomic_write(path: PathLike, data: bytes, mode: int = 0o666) -> None:
     """Temporary file beside the target, fsync, replace, fsync of the folder; the process's umask narrows the mode."""
-    target = Path(path).expanduser()
+    target = path_of(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(target.parent)!r} to write {target.name!r} into")
     temporary = target.parent / f".{target.name[:SHOWN]}.{secrets.token_hex(8)}.tmp"

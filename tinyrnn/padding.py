@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .backends import unmasked
+from .backends import on_host
 from .errors import ArgumentError, DTypeError, ShapeError
 from .ir.node import Node
 from .ir.ops import elementwise as e
@@ -41,7 +41,7 @@ def refuse_single(what: str, shape: tuple[int, ...]) -> None:
 
 def check_lengths(lengths: Any, steps: int, rows: int | None = None) -> npt.NDArray[np.int64]:
     """Lengths as int64, one for each row, each between 0 and the number of steps."""
-    array = np.asarray(unmasked(lengths))
+    array = on_host(lengths)
     array = array.astype(np.int64) if not array.size else array
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise DTypeError(f"lengths are whole numbers, one per row, got {array.dtype} of shape {show(array.shape)}")
@@ -75,7 +75,7 @@ def valid_steps(rows: int, steps: int, lengths: Any, mask: Any, time_major: bool
         return row_mask(steps, lengths, rows)
     if mask is None:
         return None
-    valid = as_tensor(mask if isinstance(mask, Tensor) else np.asarray(unmasked(mask)))
+    valid = as_tensor(mask if isinstance(mask, Tensor) else on_host(mask))
     order, shape = ("[T, B]", (steps, rows)) if time_major else ("[B, T]", (rows, steps))
     if valid.dtype.kind != "b" or valid.shape != shape:
         raise ShapeError(f"a mask is bool {order}, here {show(shape)}; got {valid.dtype}{show(valid.shape)}")
@@ -87,7 +87,7 @@ def step_mask(steps: int, lengths: Any, mask: Any) -> Node | None:
     if lengths is not None and mask is not None:
         raise ArgumentError("give lengths or mask, not both")
     if mask is not None:
-        node = as_tensor(np.asarray(unmasked(mask)) if not isinstance(mask, Tensor) else mask).source()
+        node = as_tensor(mask if isinstance(mask, Tensor) else on_host(mask)).source()
         if node.dtype.kind != "b" or node.ndim != 2 or node.shape[0] != steps:
             raise ShapeError(f"a mask is bool [T, B] with T={steps}, got {node.dtype}{show(node.shape)}")
         return node

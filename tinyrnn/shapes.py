@@ -91,17 +91,11 @@ def matmul(a: Shape, b: Shape) -> Shape:
 def einsum(spec: str, *shapes: Shape) -> Shape:
     """The shape of an explicit `ij,jk->ik` contraction; every letter has one size."""
     inputs, _, output = spec.partition("->")
-    sizes: dict[str, int] = {}
-    for letters, shape in zip(inputs.split(","), shapes, strict=True):
-        if len(letters) != len(shape):
-            raise ShapeError(f"einsum {spec!r}: operand {letters!r} has shape {show(shape)}")
-        for letter, n in zip(letters, shape, strict=True):
-            if sizes.setdefault(letter, n) != n:
-                raise ShapeError(f"einsum {spec!r}: {letter!r} is {sizes[letter]} and {n}")
+    sizes = einsum_sizes(spec, inputs.split(","), shapes)
     return tuple(sizes[letter] for letter in output)
 
 
-def einsum_sizes(spec: str, letters: Sequence[str], shapes: Sequence[Shape], stretched: str) -> dict[str, int]:
+def einsum_sizes(spec: str, letters: Sequence[str], shapes: Sequence[Shape], stretched: str = "") -> dict[str, int]:
     """The size of every letter; axes of size 1 stretch where they belong to `...`."""
     sizes: dict[str, int] = {}
     for part, shape in zip(letters, shapes, strict=True):

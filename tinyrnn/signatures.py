@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .backends import speaks_dlpack, taken, unmasked
+from .backends import on_host, speaks_dlpack, taken
 from .errors import ArgumentError
 from .ir.node import Bits
 from .tensor import Tensor
@@ -21,7 +21,7 @@ def array_of(value: Any) -> npt.NDArray[Any] | None:
         data: npt.NDArray[Any] = value.held()
         return data
     if isinstance(value, (np.ndarray, np.generic)) or (isinstance(value, list) and is_array(value)):
-        return np.asarray(unmasked(value))
+        return on_host(value)
     if speaks_dlpack(value):
         found: npt.NDArray[Any] = taken(value)
         return found

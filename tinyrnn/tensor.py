@@ -14,7 +14,7 @@ from typing import Any, Union
 import numpy as np
 import numpy.typing as npt
 
-from .backends import copy_on_gpu, evaluate, is_device, made_on_gpu, mirror, on_gpu, on_host, taken, unmasked
+from .backends import copy_on_gpu, evaluate, is_device, made_on_gpu, mirror, on_gpu, on_host, taken
 from .cells.trace import Symbol
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError, SymbolicError
 from .ir.graph import LENSES
@@ -306,7 +306,7 @@ class Tensor:
         if isinstance(key, Tensor):
             key = key.source()
         elif isinstance(key, (np.ndarray, list)):
-            key = as_tensor(np.asarray(unmasked(key))).node
+            key = as_tensor(on_host(key)).node
         return Tensor(getitem(self.source(), key))
 
     def __add__(self, other: Any) -> Tensor:
@@ -460,13 +460,11 @@ def as_tensor(value: Any, dtype: npt.DTypeLike | None = None, name: str | None =
         return Tensor(value)
     if backend == "cuda" and is_device(value) and dtype in (None, taken(value).dtype):
         return _there(taken(value), name, trainable)
-    value = on_host(value) if is_device(value) else value
-    unmasked(value)
     try:
-        array = value if isinstance(value, np.ndarray) else on_host(value)
-    except ValueError as error:
-        if isinstance(error, ArgumentError):
-            raise
+        array = on_host(value)
+    except ArgumentError:
+        raise
+    except ValueError:
         raise DTypeError("a tensor is a full array of numbers; rows of different lengths need padding and lengths=") from None
     if array.dtype.kind == "O" or array.dtype.kind not in "fcbiu":
         raise DTypeError(f"a tensor holds numbers, got {type(value).__name__} of {array.dtype}; "

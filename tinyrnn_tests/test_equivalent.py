@@ -1,5 +1,7 @@
 """Cells shown equal or told apart: known answers, and cells whose text was changed in ways that keep or break them."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -229,6 +231,17 @@ def test_equal_cells_beyond_the_search_are_not_called_different(a, b):
 def test_what_overflows_in_one_order_of_operations_is_no_difference(seed):
     a, b = tr.Cell("h[t] = exp(W @ x[t] + h[t-1])", "a"), tr.Cell("h[t] = exp(W @ x[t]) * exp(h[t-1])", "b")
     assert tr.equivalent(a, b, rng=seed).verdict == "unknown"
+
+
+@pytest.mark.parametrize("seed", [1, 78])
+def test_a_counterexample_is_one_that_is_seen(seed):
+    """Where tanh is flat these cells are 1e-6 apart: the numbers are moved to where more is to be seen."""
+    a, b = tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1])", "a"), tr.Cell("h[t] = tanh(W @ x[t] + U @ minimum(h[t-1], 3))", "b")
+    e = tr.equivalent(a, b, rng=seed)
+    check_counterexample(e)
+    assert e.counterexample.difference > 1e-3
+    first, second = re.search(r"is (\S+) in the first cell and (\S+) in the second", str(e.counterexample)).groups()
+    assert first != second
 
 
 def test_packed_weights_of_layers():

@@ -8,16 +8,16 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn.backends.cuda.source import PRELUDE
+from tinyrnn.bench.gpu_clusters import EXCHANGE, SENTINEL
 
 from .gpu import toolchain
 
 TEXT = (Path(__file__).parent / "gpu" / "cluster_lstm.cu").read_text(encoding="utf-8")
-WAITS = 0xFFFFFFFF
 
 
 def source(units, clusters):
     text = TEXT.replace(", TR_NT) {", f", {8 * units // clusters}) {{")
-    return f"{PRELUDE}\n#define TR_H {units}\n#define TR_C {clusters}\n{text}"
+    return f"{PRELUDE}\n{EXCHANGE}#define TR_H {units}\n#define TR_C {clusters}\n{text}"
 
 
 @pytest.mark.parametrize(("units", "clusters"), [(512, 8), (768, 12)])
@@ -36,7 +36,7 @@ def test_they_compile_without_spills(units, clusters):
 
 def filled(*shape):
     """What is not there yet."""
-    return np.full(shape, WAITS, np.uint32).view(np.float32)
+    return np.full(shape, SENTINEL, np.uint32).view(np.float32)
 
 
 def launched(name, module, blocks, *words):

@@ -97,12 +97,18 @@ def test_values_are_waited_for_on_other_streams(cupy):
             np.testing.assert_array_equal(cupy.asnumpy(cupy.from_dlpack(W) if W.backend == "cuda" else cupy.asarray(W.numpy())), k)
 
 
-def test_a_parameter_on_the_device_is_waited_for(cupy):
+def counted(cupy):
+    """Two streams, a parameter on the device, a program that adds to it, and what it adds."""
     first, second = stream(cupy), stream(cupy)
     W = tr.parameter(cupy.asarray(np.zeros(4, "f")), name="W", backend="cuda")
     add = tr.compile(lambda x: (W.assign(W + x), W.sum())[1], backend="cuda")
     one = cupy.asarray(np.ones(4, "f"))
     cupy.cuda.get_current_stream().synchronize()
+    return first, second, W, add, one
+
+
+def test_a_parameter_on_the_device_is_waited_for(cupy):
+    first, second, W, add, one = counted(cupy)
     for k in range(1, 4):
         with first:
             add(one)
@@ -112,11 +118,7 @@ def test_a_parameter_on_the_device_is_waited_for(cupy):
 
 def test_whoever_writes_waits_for_copies(cupy):
     """A copy that another stream has yet to make is one of the old numbers."""
-    first, second = stream(cupy), stream(cupy)
-    W = tr.parameter(cupy.asarray(np.zeros(4, "f")), name="W", backend="cuda")
-    add = tr.compile(lambda x: (W.assign(W + x), W.sum())[1], backend="cuda")
-    one = cupy.asarray(np.ones(4, "f"))
-    cupy.cuda.get_current_stream().synchronize()
+    first, second, W, add, one = counted(cupy)
     for k in range(4):
         with first:
             copies = cupy.from_dlpack(W), W.detach()

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import tinyrnn as tr
 
@@ -50,6 +49,11 @@ def test_columns_of_data_frames():
     np.testing.assert_array_equal(layer.predict([flags])[0], layer.predict([[[1, 0.5, 1], [0, 2, 2]]])[0])
 
 
+def torch(part=""):
+    """PyTorch, or a part of it; a test that gives its tensors is left out where it is not installed."""
+    return pytest.importorskip(f"torch.{part}".strip("."), reason="PyTorch is not installed")
+
+
 class Loader:
     """What iterates over batches, as a DataLoader does."""
 
@@ -61,7 +65,7 @@ class Loader:
     (lambda: (row for row in X), r"[xy] is a generator, which can be read only once: give the rows as a list, list\([xy]\)"),
     (lambda: iter(X), "can be read only once"),
     (lambda: Loader(), "[xy] is a Loader: give whole arrays or a list of rows, not batches; fit shuffles"),
-    (lambda: torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(2, 3))), "[xy] is a DataLoader: give whole arrays"),
+    (lambda: torch("utils.data").DataLoader([1, 2]), "[xy] is a DataLoader: give whole arrays"),
     (lambda: {1, 2, 3}, "[xy] is a set"),
     (lambda: np.ma.masked_greater(X, 1.0), r"a masked array has \d+ masked entries.*x.filled\(0\).*mask= or lengths="),
     (lambda: [np.ma.masked_greater(row, 0.5) for row in X], "masked entries"),
@@ -70,8 +74,8 @@ class Loader:
     (lambda: np.array(["a", "b"]), "[xy] is <U1: expected numbers; encode text"),
     (lambda: objects([{}, {}]), "[xy] holds a dict"),
     (lambda: np.array(["2020-01-01"], "datetime64[D]"), r"[xy] is datetime64\[D\].*turn times into numbers"),
-    (lambda: torch.ones(6, 4, 3, requires_grad=True), "cannot be read: .*requires"),
-    (lambda: torch.ones(6, 4, 3, dtype=torch.bfloat16), "array of torch.bfloat16 cannot be read"),
+    (lambda: torch().ones(6, 4, 3, requires_grad=True), "cannot be read: .*requires"),
+    (lambda: torch().ones(6, 4, 3, dtype=torch().bfloat16), "array of torch.bfloat16 cannot be read"),
     (lambda: X.astype(complex), "[xy] is complex128: expected real numbers")])
 def test_what_cannot_be_read_is_refused_by_its_kind(data, message):
     with pytest.raises(tr.TinyRNNError, match=message):
@@ -139,19 +143,20 @@ def test_names_that_no_reader_takes_are_not_written(key, tmp_path):
 @pytest.mark.parametrize("array", [np.ones(2, complex), np.array([object()]), np.array(["a"]), np.ones(2, np.longdouble)])
 def test_dtypes_that_no_reader_takes_are_not_written(array, tmp_path):
     if array.dtype == np.float64:
-        return
+        pytest.skip("long double is float64 on this processor")
     with pytest.raises(tr.TinyRNNError, match=r"'w' is .*, which a file cannot hold"):
         tr.io.write_weights(tmp_path / "w.safetensors", {"w": array})
 
 
-def test_weights_that_do_not_fit_are_refused_by_name():
+@pytest.mark.parametrize(("weight", "message"), [
+    (lambda: np.array([[1.0, 1e300]]), r"weight is float32, in which 1e\+300.*has no place"),
+    (lambda: torch().ones(1, 2, dtype=torch().bfloat16), "weight: an array of torch.bfloat16 cannot be read"),
+    (lambda: np.ones((1, 2), int), "weight is float32, the given weights are int64")])
+def test_weights_that_do_not_fit_are_refused_by_name(weight, message):
     layer = tr.nn.Linear(2, 1, rng=0)
     before = layer.state_dict()
-    for state, message in (({"weight": np.array([[1.0, 1e300]]), "bias": np.zeros(1)}, r"weight is float32, in which 1e\+300.*has no place"),
-                           ({"weight": torch.ones(1, 2, dtype=torch.bfloat16), "bias": np.zeros(1)}, r"weight: an array of torch.bfloat16 cannot be read"),
-                           ({"weight": np.ones((1, 2), int), "bias": np.zeros(1)}, "weight is float32, the given weights are int64")):
-        with pytest.raises(tr.TinyRNNError, match=message):
-            layer.load_state_dict(state)
+    with pytest.raises(tr.TinyRNNError, match=message):
+        layer.load_state_dict({"weight": weight(), "bias": np.zeros(1)})
     for k, v in layer.state_dict().items():
         np.testing.assert_array_equal(v, before[k])
     layer.load_state_dict({"weight": np.array([[np.inf, 1.0]]), "bias": np.zeros(1)})

@@ -246,7 +246,7 @@ class _Case:
         longer = [np.concatenate([p, np.take(p, [0], self.axis)], self.axis) for p in parts]
         try:
             again = _named(self._result(self._inputs(longer)), isinstance(self.what, Module))
-        except ShapeError:  # a function for one length only: its shapes have to do
+        except ShapeError:  # a function for one length only: its shapes have to do; any other error is the function's own
             features = {n for p in parts for n in p.shape[2:]}
             if parts[-1].shape[self.axis] in features:
                 raise ArgumentError("it is not clear which axis of the output is time: the function takes one length only, and "

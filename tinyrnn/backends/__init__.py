@@ -12,7 +12,7 @@ from ..errors import BackendError, FallbackWarning
 from ..ir.graph import RUNNERS, Graph
 from ..ir.node import Node
 from ..ir.ops.leaves import Box
-from .arrays import fetched, is_device, on_host, speaks_dlpack, taken, unmasked
+from .arrays import fetched, is_device, on_host, speaks_dlpack, taken
 from .numpy import run
 from .plan import UnsupportedError
 
@@ -145,4 +145,4 @@ RUNNERS["cuda"] = _run_cuda
 
 __all__ = ["UnsupportedError", "available", "check_backend", "checked_threads", "compiled", "copy_on_gpu",
            "default_threads", "evaluate", "fetched", "is_device", "made_on_gpu", "mirror", "on_device", "on_gpu", "on_host",
-           "run", "speaks_dlpack", "taken", "unmasked"]
+           "run", "speaks_dlpack", "taken"]

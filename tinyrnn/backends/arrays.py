@@ -56,7 +56,7 @@ def fetched(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: on_host(v) if is_device(v) else v for k, v in values.items()}
 
 
-def unmasked(value: Any) -> Any:
+def _unmasked(value: Any) -> Any:
     """The value; masked entries, whose numbers NumPy would use as if they were data, are refused."""
     parts = value if isinstance(value, (list, tuple)) else [value]
     count = sum(int(np.ma.getmaskarray(v).sum()) for v in parts if isinstance(v, np.ma.MaskedArray))
@@ -67,11 +67,11 @@ def unmasked(value: Any) -> Any:
 
 
 def on_host(value: Any) -> npt.NDArray[Any]:
-    """The numbers as an array of NumPy."""
+    """The numbers as an array of NumPy; masked entries, and dtypes that NumPy lacks, are refused."""
     if not is_device(value):
         if speaks_dlpack(value) and not isinstance(value, (np.ndarray, np.generic)):
             return _readable(value)
-        return np.asarray(unmasked(value))
+        return np.asarray(_unmasked(value))
     cupy = import_module("tinyrnn.backends.cuda.device").require()
     host: npt.NDArray[Any] = cupy.asnumpy(taken(value))
     return host

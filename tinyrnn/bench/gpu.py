@@ -92,7 +92,7 @@ def node(sheet: Sheet) -> None:
 
 def products(sheet: Sheet) -> None:
     """Graphs of 1,000 products of both shapes that a step of LSTM has: `h Uᵀ` forward, `da U` backward."""
-    probes, p = Probes(Clock()), TINY if sheet.short else ANCHOR
+    probes, p = Probes(Clock()), _anchor(sheet)
     for name, sizes in (("forward", (p.batch, p.h, 4 * p.h)), ("backward", (p.batch, 4 * p.h, p.h))):
         for precision in ("", "tf32", "bf16"):
             make = partial(probes.product_us, sizes, precision, 10 if sheet.short else 1000)
@@ -154,19 +154,22 @@ def programs(layer: Any, mode: str) -> tuple[Any, Any]:
     return compile(lambda x: layer(x)[0], backend=mode), compile(train, backend=mode)
 
 
-def _points(sheet: Sheet, whole: bool) -> tuple[Point, ...]:
-    return (TINY,) if sheet.short else GRID if whole else (ANCHOR,)
+def _anchor(sheet: Sheet) -> Point:
+    return TINY if sheet.short else ANCHOR
+
+
+def _grid(sheet: Sheet) -> Sequence[Point]:
+    return (TINY,) if sheet.short else GRID
 
 
 def rows(sheet: Sheet, kind: str, mode: str) -> None:
     """One stock layer in one mode at ANCHOR."""
-    for point in _points(sheet, False):
-        _row_of_ours(sheet, kind, point, mode)
+    _row_of_ours(sheet, kind, _anchor(sheet), mode)
 
 
 def grid(sheet: Sheet, kind: str) -> None:
     """One stock layer at all sizes, as a graph."""
-    for point in sheet.in_time(f"grid, {kind}", _points(sheet, True)):
+    for point in sheet.in_time(f"grid, {kind}", _grid(sheet)):
         for mode in CAPTURED_MODES:
             _row_of_ours(sheet, kind, point, mode)
 
@@ -197,14 +200,14 @@ def torch_rows(sheet: Sheet, kind: str, whole: str = "") -> None:
     def row(point: Point, precision: str) -> list[float]:
         return timed(peers.torch_stock(kind, Data(point), stock(kind, point), precision))
 
-    for point in sheet.in_time(f"grid, {kind}, torch", _points(sheet, bool(whole))):
+    for point in sheet.in_time(f"grid, {kind}, torch", _grid(sheet) if whole else (_anchor(sheet),)):
         for precision in peers.PRECISIONS:
             sheet.row("rows", kind, str(point), f"torch {precision}", make=partial(row, point, precision))
 
 
 def unusual_cells(sheet: Sheet) -> None:
     """Cells that no library has kernels for."""
-    (point,) = _points(sheet, False)
+    point = _anchor(sheet)
 
     def row(case: Unusual, mode: str) -> list[float]:
         return timed(ours(layer_of(case, point), Data(point), MODES[mode]))
@@ -219,7 +222,7 @@ def unusual_torch(sheet: Sheet, only: str = "", compiled: str = "") -> None:
     """The same cells in PyTorch as a loop, or with the step of one of them compiled."""
     if _absent(sheet, "torch"):
         return
-    (point,) = _points(sheet, False)
+    point = _anchor(sheet)
 
     def row(case: Unusual) -> list[float]:
         return timed(peers.torch_unusual(case, Data(point), layer_of(case, point).state_dict(), compiled=bool(compiled)))
@@ -234,7 +237,7 @@ def unusual_jax(sheet: Sheet, only: str) -> None:
     """One of these cells under `jax.lax.scan`."""
     if _absent(sheet, "jax"):
         return
-    (point,) = _points(sheet, False)
+    point = _anchor(sheet)
     case = unusual()[only]
     sheet.record.put("unusual", only, "point", value=str(point))
     sheet.row("unusual", only, "JAX scan", make=lambda: [
@@ -252,8 +255,7 @@ def smoke(sheet: Sheet) -> None:
 
 def accuracy(sheet: Sheet) -> None:
     """The same at ANCHOR, against float64 on the GPU."""
-    for point in _points(sheet, False):
-        _check(sheet, "accuracy", point, "cuda")
+    _check(sheet, "accuracy", _anchor(sheet), "cuda")
 
 
 def _check(sheet: Sheet, what: str, point: Point, oracle: str) -> None:

@@ -26,16 +26,16 @@ SHARED = 120 << 10  # bytes of a block: as much as weights and partial sums take
 SENTINEL = 0xFFFFFFFF
 SIZES = (2, 4, 8, 16)
 PORTABLE = 8  # blocks of a cluster that every GPU with clusters takes
-SOURCE = PRELUDE + f"#define TR_SENTINEL 0x{SENTINEL:x}u" + """
+EXCHANGE = f"#define TR_SENTINEL 0x{SENTINEL:x}u" + """
 #ifndef TR_CPU
 TR_DEVICE unsigned tr_rank() { unsigned r; asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
-TR_DEVICE uint4 tr_peek(const uint4* p) {
+TR_DEVICE uint4 tr_peek(const void* p) {
     uint4 v;
     asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p) : "memory");
     return v;
 }
-TR_DEVICE void tr_hand_on(uint4* p, uint4 v) {
+TR_DEVICE void tr_hand_on(void* p, uint4 v) {
     asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1, %2, %3, %4};"
                  : : "l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
@@ -43,6 +43,10 @@ TR_DEVICE void tr_hand_on(uint4* p, uint4 v) {
 TR_DEVICE bool tr_waits(uint4 v) {
     return v.x == TR_SENTINEL || v.y == TR_SENTINEL || v.z == TR_SENTINEL || v.w == TR_SENTINEL;
 }
+"""
+"""The rank of a block in its cluster, and how blocks hand data on that are their own flag."""
+
+SOURCE = PRELUDE + EXCHANGE + """\
 TR_KERNEL(tr_ranks, 3, 256) {
     if (threadIdx.x == 0) ((unsigned*)tr.w[0])[blockIdx.x] = tr_rank();
     tr_meet((unsigned*)tr.w[1], (unsigned)tr.w[2], 1);
@@ -150,14 +154,13 @@ class Clusters:
         buffer, sums = self.cupy.empty(4 * all_packets, np.uint32), self.cupy.zeros(blocks * THREADS, np.uint32)
         argument = words(buffer.data.ptr, sums.data.ptr, packets, group, turns)
 
-        def run() -> None:
-            stream = self.cupy.cuda.get_current_stream()
-            self.cupy.cuda.runtime.memsetAsync(buffer.data.ptr, SENTINEL & 0xFF, buffer.nbytes, stream.ptr)
-            self.launch("tr_relay", blocks, 1, argument, stream.ptr, cooperative=True)
+        def clear() -> int:
+            stream: int = self.cupy.cuda.get_current_stream().ptr
+            self.cupy.cuda.runtime.memsetAsync(buffer.data.ptr, SENTINEL & 0xFF, buffer.nbytes, stream)
+            return stream
 
-        def cleared() -> None:
-            self.cupy.cuda.runtime.memsetAsync(buffer.data.ptr, SENTINEL & 0xFF, buffer.nbytes,
-                                               self.cupy.cuda.get_current_stream().ptr)
+        def run() -> None:
+            self.launch("tr_relay", blocks, 1, argument, clear(), cooperative=True)
 
         run()
         found = self.cupy.asnumpy(sums).reshape(blocks, THREADS).sum(1, dtype=np.uint32)
@@ -166,7 +169,7 @@ class Clusters:
         if (found != true).any():
             wrong = int((found != true).sum())
             raise BackendError(f"exchange among {group} blocks: {wrong} of {blocks} blocks read wrong numbers")
-        return 1e3 * (clock.median(run) - clock.median(cleared)) / turns
+        return 1e3 * (clock.median(run) - clock.median(clear)) / turns
 
 
 def occupancy(clusters: Clusters) -> Mapping[str, int]:

@@ -21,23 +21,28 @@ from ..backends.cuda.kernels import code_of
 from ..backends.cuda.launch import kernel_keys
 from ..backends.matmul import Library
 from ..backends.schedule import plan_of
-from .cases import STOCK, unusual
+from .cases import STOCK, Point, unusual
 from .gpu import ANCHOR, SMOKE, compared, programs
-from .sides import layer_of
+from .sides import layer_of, stock
 
 
 def plans() -> Iterator[Any]:
     """What the parts of the benchmark run, traced at their sizes."""
-    layers = [(getattr(nn, kind)(ANCHOR.x, ANCHOR.h, rng=0), ANCHOR) for kind in STOCK]
-    layers += [(layer_of(case, ANCHOR), ANCHOR) for case in unusual().values()]
-    for layer, point in layers:
-        x, g = (np.zeros((point.batch, point.steps, n), np.float32) for n in (point.x, point.h))
+    layers = [*(stock(kind, ANCHOR) for kind in STOCK), *(layer_of(case, ANCHOR) for case in unusual().values())]
+    for layer in layers:
+        x, g = _zeros(ANCHOR, np.float32)
         infer, train = programs(layer, "numpy")
         yield infer.trace(x)
         yield train.trace(x, g)
     for point, dtype in ((SMOKE[0], np.float32), (SMOKE[1], np.float32), (ANCHOR, np.float32), (ANCHOR, np.float64)):
-        x, g = (np.zeros((point.batch, point.steps, n), dtype) for n in (point.x, point.h))
+        x, g = _zeros(point, dtype)
         yield compared(nn.LSTM(point.x, point.h, dtype=dtype, rng=0), "numpy").trace(x, g)
+
+
+def _zeros(point: Point, dtype: Any) -> tuple[Any, Any]:
+    """Arrays as inputs and cotangents of a layer."""
+    x, g = (np.zeros((point.batch, point.steps, n), dtype) for n in (point.x, point.h))
+    return x, g
 
 
 def main(arguments: list[str] | None = None) -> int:

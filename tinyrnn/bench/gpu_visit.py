@@ -24,10 +24,11 @@ class Command(Protocol):
 
 
 PROBE, WHOLE = 165.0, 455.0   # seconds
+BENCHMARK = "tinyrnn.bench.gpu"
 ONE = "peephole LSTM"         # the cell that is compiled by others, which takes long
 
 
-def by_module(file: Path, short: bool = False, module: str = "tinyrnn.bench.gpu") -> Command:
+def by_module(file: Path, short: bool = False, module: str = BENCHMARK) -> Command:
     """The command of a part: this Python, a module, the file for the figures."""
     def command(part: str, seconds: float = 0.0) -> list[str]:
         return [sys.executable, "-m", module, str(file), part, *(["--short"] if short else []),
@@ -70,6 +71,17 @@ def whole(part: Command, tests: Sequence[Step] = (), sanitizers: Sequence[Step] 
         Step("node", part("node"), 15),
         Step("torch.compile", part(f"unusual torch:{ONE}:compiled"), 60),
         Step("JAX", part(f"unusual JAX:{ONE}"), 40)]
+
+
+def run(folder: Path, what: str, *, tests: Sequence[Step] = (), sanitizers: Sequence[Step] = (), seconds: float | None = None,
+        short: bool = False, module: str = BENCHMARK) -> int:
+    """The "probe", or the "whole" with what is tested there, with figures and page in a folder; the exit status."""
+    record = Record(folder / ("gpu-probe.json" if what == "probe" else "gpu.json"))
+    part = by_module(record.file, short, module)
+    steps, limit = (probe(part), PROBE) if what == "probe" else (whole(part, tests, sanitizers), WHOLE)
+    well = visit(steps, record, seconds or limit)
+    print(record.file, record.file.with_suffix(".md"), sep="\n")
+    return 0 if well else 1
 
 
 def visit(steps: Sequence[Step], record: Record, seconds: float, say: Say = print) -> bool:

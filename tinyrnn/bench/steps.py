@@ -68,18 +68,17 @@ def take(steps: Sequence[Step], record: Record, seconds: float, say: Say = print
     end, ended = time.monotonic() + seconds, dict[str, str]()
     for step in steps:
         left = min(step.seconds, end - time.monotonic())
-        if ended.get(step.needs, "well") != "well":
-            said: dict[str, Any] = {"ended": f"not begun: the step {step.needs!r} failed"}
-        elif left < min(LEAST, step.seconds):
-            said = {"ended": "not begun: no time was left"}
-        else:
-            said = {"ended": "broken off"}
-            try:
+        said: dict[str, Any] = {"ended": "broken off"}
+        try:
+            if ended.get(step.needs, "well") != "well":
+                said = {"ended": f"not begun: the step {step.needs!r} failed"}
+            elif left < min(LEAST, step.seconds):
+                said = {"ended": "not begun: no time was left"}
+            else:
                 said = _taken(step, left, record.file.parent)
-            finally:  # also where somebody stops the whole
-                record.put("steps", step.name, value=said)
+        finally:  # also where somebody stops the whole
+            record.put("steps", step.name, value=said)
         ended[step.name] = said["ended"]
-        record.put("steps", step.name, value=said)
         if "log" in said:
             see = "" if said["ended"] == "well" else f"; see {said['log']}"
             say(f"{step.name}: {said['ended']}, {said['seconds']:.1f} s{see}")

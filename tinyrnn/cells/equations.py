@@ -475,6 +475,11 @@ def _multiplied(left: Term, right: Term, place: Place) -> Term:
     return Term("binary", "@", (left, right), place)
 
 
+def number(value: float) -> Term:
+    """A number as it is written: the sign of a negative one is an operator."""
+    return Term("negate", None, (Term("number", -float(value)),)) if value < 0 else Term("number", float(value))
+
+
 def _is_number(term: Term) -> bool:
     return term.kind == "number" or (term.kind == "negate" and term.args[0].kind == "number")
 

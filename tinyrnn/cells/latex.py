@@ -91,7 +91,7 @@ def term(t: Term, level: int = 0) -> str:
         return f"{{{base}}}^{{{term(t.args[1])}}}" if plain else rf"{_bracket(base, True)}^{{{term(t.args[1])}}}"
     own = _LEVEL[t.value]
     first = t.args[0]
-    apart = t.value == "@" and first.value in ("*",) and first.args[0].kind != "number"   # (M ⊙ W) x is not M ⊙ (W x)
+    apart = t.value == "@" and first.value == "*" and first.args[0].kind != "number"   # (M ⊙ W) x is not M ⊙ (W x)
     left, right = _bracket(term(first, own), apart), term(t.args[1], own + 1)
     operator = _OPERATORS[t.value]
     if t.value == "*" and (t.args[0].kind == "number" or t.args[1].kind == "number"):

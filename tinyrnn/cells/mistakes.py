@@ -46,9 +46,9 @@ def what_is_wrong(text: str, column: int, message: str, functions: Iterable[str]
     """Column and words for a syntax error; Python's own message where nothing better is known."""
     tokens = [(m.start(), m[0]) for m in _TOKEN.finditer(text) if not m[0].isspace()]
     for (_, left), (at, right) in pairwise(tokens):
-        if left in functions and _begins(right):
+        if left in functions and _is_operand(right):
             return at, f"brackets are missing: {left}({right} ...)"
-        if (_ends(left) and _begins(right)) or (_is_operand(left) and right == "(" and left[0].isdigit()):
+        if (_ends(left) and _is_operand(right)) or (_is_operand(left) and right == "(" and left[0].isdigit()):
             return at, (f"an operator is missing between {left} and {right}: @ multiplies a matrix and a vector, "
                         "* multiplies entry by entry")
     if text.rstrip().endswith("\\"):
@@ -65,7 +65,3 @@ def _is_operand(token: str) -> bool:
 
 def _ends(token: str) -> bool:
     return _is_operand(token) or token in ")]"
-
-
-def _begins(token: str) -> bool:
-    return _is_operand(token)

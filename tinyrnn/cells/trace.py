@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EquationError
-from .equations import FUNCTIONS, MAX_NESTING, MAX_OPERATORS, Equation, System, Term, show_system
+from .equations import FUNCTIONS, MAX_NESTING, MAX_OPERATORS, Equation, System, Term, number, show_system
 from .mistakes import nearest
 
 
@@ -137,10 +136,7 @@ def as_term(value: Any) -> Term:
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item") and not getattr(value, "trainable", False):
         value = value.item()  # what a function of tensors makes of a number
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-        number = float(value)
-        if math.isnan(number):
-            return Term("number", math.nan)
-        return Term("number", number) if number >= 0 else Term("negate", None, (Term("number", -number),))
+        return number(float(value))
     raise EquationError(f"a cell's function met {type(value).__name__}; expected quantities of the cell and Python numbers")
 
 
@@ -164,11 +160,12 @@ def equations_of(function: Callable[..., Mapping[str, Any]], inputs: Sequence[st
              for n in free}
     result = _run(function, {n: Symbol(t) for n, t in roles.items()} | given)
     terms = {n: as_term(v) for n, v in result.items()}
-    used = {t.value[0] if t.kind == "signal" else t.value for r in terms.values() for t in _each(r)}
+    leaves = [t for r in terms.values() for t in _each(r) if not t.args]
+    used = {t.value[0] if t.kind == "signal" else t.value for t in leaves}
     _check_result(terms, free, used, inputs, outputs)
     constants = tuple((n, float(v)) for n, v in given.items() if isinstance(v, Constant) and n in used)
-    declared = tuple(inputs) if any(("signal", (n, 0)) not in {(t.kind, t.value) for r in terms.values() for t in _each(r)}
-                                    for n in inputs) else ()
+    read_now = {t.value[0] for t in leaves if t.kind == "signal" and not t.value[1]}
+    declared = () if set(inputs) <= read_now else tuple(inputs)  # an input read only at earlier steps is declared
     equations = Sharing(terms, set(names)).equations
     return show_system(System(tuple(equations), outputs=tuple(outputs), constants=constants, inputs=declared))
 
@@ -261,17 +258,14 @@ class Sharing:
         if not t.args:
             return t, int(t.kind == "signal"), 2 * (t.kind == "signal")
         parts = [self.done[id(a)] for a in t.args]
-        while sum(p[2] for p in parts) > LONGEST and any(p[2] > 2 and self._nameable(p) for p in parts):
-            k = max((k for k, p in enumerate(parts) if self._nameable(p)), key=lambda k: parts[k][2])
+        while sum(p[2] for p in parts) > LONGEST and any(p[2] > 2 and _nameable(p) for p in parts):
+            k = max((k for k, p in enumerate(parts) if _nameable(p)), key=lambda k: parts[k][2])
             parts[k] = self.done[id(t.args[k])] = self._name(None, parts[k][0])
         inner = replace(t, args=tuple(p[0] for p in parts))
         found = inner, 1 + max(p[1] for p in parts), 3 + len(parts) + sum(p[2] for p in parts)
         name = self.named.get(id(t))
         shared = self.uses[id(t)] > 1 and t.kind != "negate"
-        return self._name(name, inner) if name or (self._nameable(found) and (shared or found[1] > DEEPEST)) else found
-
-    def _nameable(self, part: Part) -> bool:
-        return bool(part[0].args) and part[0].kind not in ("compare", "join")
+        return self._name(name, inner) if name or (_nameable(found) and (shared or found[1] > DEEPEST)) else found
 
     def _name(self, name: str | None, term: Term) -> Part:
         if name is None:
@@ -279,6 +273,10 @@ class Sharing:
             self.taken.add(name)
         self.equations.append(Equation(name, term))
         return Term("signal", (name, 0)), 1, 2
+
+
+def _nameable(part: Part) -> bool:
+    return bool(part[0].args) and part[0].kind not in ("compare", "join")
 
 
 def _uses(roots: Iterable[Term]) -> Counter[int]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import unmasked
+from ..backends import on_host
 from ..errors import ArgumentError, LoadError
-from ..files import PathLike, atomic_write
+from ..files import PathLike, atomic_write, path_of
 
 MAX_TENSORS = 100_000
 MAX_HEADER = 100_000_000
@@ -28,7 +27,7 @@ def write_weights(path: PathLike, arrays: Mapping[str, Any], metadata: Mapping[s
     """
     from safetensors.numpy import save
 
-    kept = {k: np.asarray(unmasked(v), order="C") for k, v in arrays.items()}
+    kept = {k: np.asarray(on_host(v), order="C") for k, v in arrays.items()}
     if len(kept) > MAX_TENSORS:
         raise ArgumentError(f"{len(kept):,} tensors; at most {MAX_TENSORS:,} are read back")
     for name, array in kept.items():
@@ -80,7 +79,7 @@ def read_weights(path: PathLike) -> tuple[dict[str, npt.NDArray[Any]], dict[str,
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    data = Path(path).expanduser().read_bytes()
+    data = path_of(path).read_bytes()
     metadata = _check_header(data, path)
     try:
         arrays = load(data)

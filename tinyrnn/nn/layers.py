@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import unmasked
+from ..backends import on_host
 from ..cells.initial import constant, normal, uniform
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..functional import broadcast_to, gather, layer_norm, parameter, stop_gradient, where
@@ -84,7 +84,7 @@ class Embedding(Module):
     @classmethod
     def pretrained(cls, table: npt.ArrayLike, *, trainable: bool = False, padding_idx: int | None = None) -> Embedding:
         """A layer with a given table [rows, dim], fixed unless `trainable`."""
-        rows = np.asarray(unmasked(table))
+        rows = on_host(table)
         if rows.ndim != 2 or rows.dtype.kind != "f":
             raise ShapeError(f"a pretrained table is float [rows, dim], got {rows.dtype}{show(rows.shape)}")
         layer = cls(*rows.shape, padding_idx=padding_idx, trainable=trainable, dtype=rows.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import unmasked
+from ..backends import on_host
 from ..cells import Cell, get
 from ..errors import ArgumentError, ShapeError
 from ..functional import arange, one_hot, parameter, stack, where
@@ -61,7 +61,7 @@ class Recurrent(Module):
         if unknown:
             raise ArgumentError(f"fixed= gives {unknown[0]!r}, which cell {cell.name} does not declare as fixed: write a line "
                                 f"'{unknown[0]}: fixed' into its equations (fixed are {', '.join(cell.fixed) or 'none'})")
-        arrays = cell.init(self.sizes, rng=self.rng, dtype=dtype, fixed={p: unmasked(a) for p, a in (fixed or {}).items()})
+        arrays = cell.init(self.sizes, rng=self.rng, dtype=dtype, fixed={p: on_host(a) for p, a in (fixed or {}).items()})
         self.weights = {p: parameter(a, p) if p not in cell.fixed else as_tensor(a, name=p) for p, a in arrays.items()}
 
     def config(self) -> dict[str, Any]:

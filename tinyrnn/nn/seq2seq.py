@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import unmasked
+from ..backends import on_host
 from ..cells import Cell, get
 from ..compile import Program
 from ..errors import ArgumentError, DTypeError, ShapeError
@@ -264,7 +264,7 @@ def _swapped(t: Tensor) -> Tensor:
 
 
 def _array(tokens: Any) -> Array:
-    array = np.asarray(unmasked(tokens))
+    array = on_host(tokens)
     if array.ndim != 2:
         raise ShapeError(f"expected tokens [B, T], got {show(array.shape)}")
     return array

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from ..cells.cell import Cell
 from ..cells.equations import Equation, Term, fresh, show
 from ..cells.lower import Step
 from ..errors import ArgumentError
-from ..files import PathLike, atomic_write
+from ..files import PathLike, atomic_write, path_of
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, walk
 from ..ir.ops.elementwise import tag
@@ -304,7 +303,7 @@ class Derivation:
 
     def save(self, file: PathLike) -> None:
         """Write `.md`, `.tex`, `.html` or `.ipynb`, by the ending of the name."""
-        path = Path(file).expanduser()
+        path = path_of(file)
         forms: Mapping[str, Callable[[], str]] = {".md": self.markdown, ".tex": self.latex, ".html": self.mathml,
                                                   ".ipynb": self.notebook}
         if path.suffix not in forms:

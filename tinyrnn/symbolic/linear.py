@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import reduce
 
 from ..cells import latex
-from ..cells.equations import Term
-from .reading import is_number, negated, number, product, total
+from ..cells.equations import Term, number
+from .reading import is_number, negated, product, total
 
 
 class NotLinearError(Exception):

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,7 @@ Sizes = Mapping[str, int]
 Mapped = Callable[[Nodes, Sizes, Sizes], Nodes]
 Arrays = dict[str, Any]
 POINTS = 6
+CLEAR = 1e-3  # a difference that is seen when numbers are printed
 THOROUGH, LARGEST = 4, 1100
 MANY = (1, 2, 3, 4, 5, 7, 8, 16, 17, 32, 33, 64)
 
@@ -354,7 +356,8 @@ def turned_back(found: Map) -> Blocks:
 
 
 def differing(pair: Pair, seed: int, tries: int = 8, sizes: Sizes | None = None) -> Counterexample | None:
-    """Numbers at which the two cells differ although their parameters correspond: near 1, then of many magnitudes."""
+    """Numbers at which the two cells differ although their parameters correspond: near 1, then of many magnitudes; the first
+    that are `CLEAR`, else those that are farthest apart."""
     sizes = sizes or {s: 2 + i for i, s in enumerate(pair.b.sizes)}
     try:
         graph = pair.graph(sizes, 1)
@@ -363,14 +366,50 @@ def differing(pair: Pair, seed: int, tries: int = 8, sizes: Sizes | None = None)
     draws = Draws(graph, seed)
     sought = both_sides(graph, draws, POINTS)[0] if tries > 1 else []
     usual, wide = ([draws.at(2 * k + odd) for k in range(tries)] for odd in (0, 1))
+    best: _Difference | None = None
     for values in [*usual, *at_rest(graph, draws), *wide, *sought]:
-        found = first_difference(graph, values)
-        if found is not None:
-            name, out = found
-            theirs = {p: values.get(p, np.zeros(s)) for p, s in pair.b.shapes(sizes).items()}
-            nodes = {p: input_node(p, v.shape) for p, v in theirs.items()}
-            mapped = Graph(pair.mapped(nodes, pair.own_sizes(sizes), sizes))
-            inputs = {q: v for q, v in values.items() if q not in pair.b.parameters}
-            return Counterexample(mapped.run({q: theirs[q] for q in mapped.inputs}), theirs, inputs, name,
-                                  out[f"a {name}"], out[f"b {name}"])
-    return None
+        best = _farther(graph, values, best)
+        if best is not None and best.apart > CLEAR:
+            break
+    return None if best is None else _shown(pair, sizes, _clearer(graph, best))
+
+
+class _Difference(NamedTuple):
+    """Numbers, the first quantity that differs there, what it is in both cells, and how far that is apart."""
+
+    values: Values
+    name: str
+    x: Any
+    y: Any
+    apart: float
+
+
+def _farther(graph: Graph, values: Values, best: _Difference | None) -> _Difference | None:
+    """The difference at these numbers, if it is clearer than the best one so far; relative to results that are large."""
+    found = first_difference(graph, values)
+    if found is None:
+        return best
+    name, out = found
+    x, y = out[f"a {name}"], out[f"b {name}"]
+    with np.errstate(all="ignore"):
+        off = np.abs(np.subtract(x, y, dtype=np.float64)) / np.maximum(1.0, np.abs(x))
+    apart = float(np.nan_to_num(off, nan=0.0, posinf=np.inf).max(initial=0.0))
+    return best if best is not None and best.apart >= apart else _Difference(values, name, x, y, apart)
+
+
+def _clearer(graph: Graph, best: _Difference) -> _Difference:
+    """Arrays made smaller and larger, one after the other, as long as that helps: functions that are flat far out hide much."""
+    for k, factor in product([k for k, v in best.values.items() if v.dtype.kind == "f"] * 2, (0.1, 0.5, 3.0)):
+        if best.apart > CLEAR:
+            break
+        best = _farther(graph, {**best.values, k: factor * best.values[k]}, best) or best
+    return best
+
+
+def _shown(pair: Pair, sizes: Sizes, found: _Difference) -> Counterexample:
+    """These numbers with the parameters of both cells."""
+    theirs = {p: found.values.get(p, np.zeros(s)) for p, s in pair.b.shapes(sizes).items()}
+    nodes = {p: input_node(p, v.shape) for p, v in theirs.items()}
+    mapped = Graph(pair.mapped(nodes, pair.own_sizes(sizes), sizes))
+    inputs = {q: v for q, v in found.values.items() if q not in pair.b.parameters}
+    return Counterexample(mapped.run({q: theirs[q] for q in mapped.inputs}), theirs, inputs, found.name, found.x, found.y)

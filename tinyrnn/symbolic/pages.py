@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..cells import latex
 from ..cells.cell import Cell
-from ..cells.equations import Term, show
+from ..cells.equations import Term, number, show
 from . import calculus
 from .formulas import Formula, JacobianBlock
 from .reading import block_name
@@ -72,8 +72,7 @@ def _shapes(d: Derivation) -> Section:
 
 
 def _forward(d: Derivation) -> Section:
-    numbers = [(n, Term("number", abs(v)) if v >= 0 else Term("negate", None, (Term("number", -v),)))
-               for n, v in d.cell.system.constants]
+    numbers = [(n, number(v)) for n, v in d.cell.system.constants]
     lines = [(f"{n} = {show(v)}", f"{latex.name(n)} = {latex.term(v)}") for n, v in numbers]
     lines += [(f"{e.name}[t] = {show(e.term)}", f"{latex.name(e.name, 't')} = {latex.term(e.term)}")
               for e in d.cell.system.equations]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 
 from ..cells.cell import Cell
-from ..cells.equations import Term
+from ..cells.equations import Term, number
 from ..ir.node import Node
 
 BATCH = 10_007
@@ -217,10 +217,6 @@ def batched(n: Node) -> bool:
 
 
 # ---- terms, made as one would write them
-
-def number(value: float) -> Term:
-    return Term("number", float(value)) if value >= 0 else Term("negate", None, (Term("number", -float(value)),))
-
 
 def is_number(t: Term, value: float) -> bool:
     return t.kind == "number" and t.value == value

@@ -7,11 +7,10 @@ import io
 import json
 from collections.abc import Mapping
 from math import inf
-from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
-from ..files import PathLike, atomic_write
+from ..files import PathLike, atomic_write, path_of
 from ..optim.schedules import mode_of
 from .checkpoint import check_arrays
 
@@ -119,7 +118,7 @@ class Log(Callback):
     """Writes every epoch's numbers to a file, whole and atomically: `.csv` one row an epoch, `.json` a list of objects."""
 
     def __init__(self, path: PathLike) -> None:
-        self.path = Path(path).expanduser()
+        self.path = path_of(path)
         if self.path.suffix not in (".csv", ".json"):
             raise ArgumentError(f"Log writes .csv or .json, got {self.path.name!r}")
         if not self.path.parent.is_dir():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import unmasked
+from ..backends import on_host
 from ..errors import ArgumentError, ShapeError
 from ..padding import check_lengths
 from ..shapes import show
@@ -99,7 +99,7 @@ class Data:
         parts = [rows_or_array(p, t) for p, t in zip(parts, titles, strict=True)]
         self.parts = [Ragged(p, t) if is_ragged(p) else full_array(p, t) for p, t in zip(parts, titles, strict=True)]
         self._check_rows(titles)
-        self.mask = None if mask is None else np.asarray(unmasked(mask))
+        self.mask = None if mask is None else on_host(mask)
         self.lengths = self._lengths(lengths)
         if self.names and self.lengths and any(not np.array_equal(n, self.lengths[0]) for n in self.lengths):
             raise ShapeError(f"the inputs {', '.join(self.names)} of a cell run in step: their rows need the same lengths")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import unmasked
+from ..backends import on_host
 from ..compile import Program
 from ..errors import ArgumentError, NonFiniteError
 from ..tensor import Tensor
@@ -27,7 +27,7 @@ def generate(model: Any, prompt: Any, steps: int, *, temperature: float = 1.0, t
     """
     if is_ragged(prompt):
         raise ArgumentError("generate: prompts of one call have one length; call it once for each length")
-    tokens = np.atleast_2d(np.asarray(unmasked(prompt)))
+    tokens = np.atleast_2d(on_host(prompt))
     if tokens.dtype.kind not in "iu" or tokens.shape[1] < 1:
         raise ArgumentError("generate: the prompt holds at least one whole number (token) per row")
     check_sampling(temperature, steps, top_k)

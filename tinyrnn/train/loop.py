@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from ..compile import Program
 from ..errors import ArgumentError
-from ..files import PathLike
+from ..files import PathLike, path_of
 from ..optim import Optimiser
 from .data import Batch, Batches, Data, Piece, Ragged
 from .history import History
@@ -61,7 +60,7 @@ def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optim
     held = None if validation is None else Batches(_held(model, validation), batch_size, task.timed_of, tbptt=tbptt,
                                                         ignore_index=ignore_index)
     run = Run(task, batches, optimizer, rng, tbptt is None if shuffle is None else shuffle, accumulate, callbacks, held,
-              None if resume is None else Path(resume).expanduser(), save_every)
+              None if resume is None else path_of(resume), save_every)
     try:
         if resume is not None:
             run.resume()

@@ -62,12 +62,17 @@ def binary_accuracy(threshold: float) -> Metric:
     return Metric("binary_accuracy", measure)
 
 
+def base_of(loss: Loss) -> Loss:
+    """The loss itself where some of its arguments are given already."""
+    return loss.func if isinstance(loss, functools.partial) else loss
+
+
 THRESHOLDS: dict[Loss, float] = {bce_with_logits: 0.0, bce: 0.5, mse: 0.5}
 
 
 def _following(loss: Loss) -> Metric:
     """Binary accuracy for what a loss takes."""
-    base = loss.func if isinstance(loss, functools.partial) else loss
+    base = base_of(loss)
     if base not in THRESHOLDS:
         raise ArgumentError(f"binary_accuracy follows the loss, and of {getattr(base, '__name__', base)} nobody knows whether "
                             "it takes logits or probabilities: metrics=(tr.train.binary_accuracy(0.0),) counts logits from 0, "

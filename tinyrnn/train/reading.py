@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import on_host, speaks_dlpack, unmasked
+from ..backends import on_host, speaks_dlpack
 from ..errors import DTypeError, ShapeError, TinyRNNError
 
 Array = npt.NDArray[Any]
@@ -31,12 +31,11 @@ def rows_or_array(data: Any, name: str) -> Any:
 
 def full_array(data: Any, name: str) -> Array:
     """Data as an array of numbers, refused by name where they are none; float16 becomes float32."""
-    unmasked(data)
     try:
         array = on_host(data)
-    except ValueError as error:
-        if isinstance(error, TinyRNNError):
-            raise
+    except TinyRNNError:
+        raise
+    except ValueError:
         raise ShapeError(f"the rows of {name} differ in length; pad them and give lengths=, or give a list of rows") from None
     if array.dtype.kind == "O":
         array = _of_objects(data, array, name)

@@ -25,7 +25,7 @@ from ..shapes import show
 from ..tensor import Tensor, as_tensor
 from ..trees import map_tree
 from .data import Data, parts_of
-from .metrics import LOSSES, Loss, Metric, loss_named, metric_named
+from .metrics import LOSSES, Loss, Metric, base_of, loss_named, metric_named
 
 Array = npt.NDArray[Any]
 FINITE = "finite: "
@@ -125,7 +125,7 @@ class Task:
 
     def check_masks(self, batch: Mapping[str, Any]) -> None:
         """What a person wrote must leave out what the mask leaves out: tried once, on made-up outputs that differ there."""
-        own = {f"the loss {self.loss_name}": self.loss} if _base(self.loss) not in LOSSES.values() else {}
+        own = {f"the loss {self.loss_name}": self.loss} if base_of(self.loss) not in LOSSES.values() else {}
         own |= {f"the metric {k}": m.measure for k, m in self.metrics.items()
                 if not getattr(m.measure, "__module__", "").startswith(_OURS)}
         own = {k: f for k, f in own.items() if takes_mask(f)}
@@ -238,10 +238,6 @@ def _steps_out(model: Any, x: Any, grown: int | None) -> int | None:
     given = dict(zip(x, parts, strict=True)) if isinstance(x, Mapping) else several
     y, _ = call(model, given, None, None, None, False, checked=False)
     return y.shape[1] if y.ndim > 1 else None
-
-
-def _base(loss: Loss) -> Loss:
-    return loss.func if isinstance(loss, functools.partial) else loss
 
 
 _OURS = __name__.partition(".")[0] + "."

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from ..analysis.recurrence import recurrences
 from ..analysis.study import Loss, Study, study_cell
 from ..cells import Cell
 from ..errors import ArgumentError
-from ..files import atomic_write
+from ..files import atomic_write, path_of
 from ..ir.graph import LENSES, Graph
 from ..ir.node import Node
 from ..nn.module import Module
@@ -67,7 +66,7 @@ class Drawing:
         """Write the picture; the ending of the name says how: .svg, .png, .dot, .html, .txt."""
         if not isinstance(file, (str, os.PathLike)):
             raise ArgumentError(f"the name of a file is text, such as 'picture.svg'; got {type(file).__name__}")
-        path = Path(file).expanduser()
+        path = path_of(file)
         match path.suffix.lower():
             case ".svg":
                 data = self.svg.encode()

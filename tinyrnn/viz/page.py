@@ -9,7 +9,6 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from ..analysis.study import Loss, Study, study_cell, study_model
 from ..analysis.walk import Numbers, Walk
 from ..cells import Cell, latex
 from ..errors import ArgumentError
-from ..files import atomic_write
+from ..files import atomic_write, path_of
 from ..nn.module import Module
 from ..symbolic import pages
 from ..symbolic.derive import derive
@@ -42,7 +41,7 @@ class Page:
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the page."""
-        path = Path(file).expanduser()
+        path = path_of(file)
         if path.suffix.lower() not in (".html", ".htm"):
             raise ArgumentError(f"a page is saved as .html, got {path.name!r}")
         atomic_write(path, self.html.encode())

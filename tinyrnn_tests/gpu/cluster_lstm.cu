@@ -1,4 +1,5 @@
-// LSTM for a whole sequence in one launch, forward and backward: a plan in code, see docs/compiler/clusters.md.
+// LSTM for a whole sequence in one launch, forward and backward: a plan in code, see docs/compiler/clusters.md.  It stands on the
+// prelude of all kernels and on the exchange of tinyrnn/bench/gpu_clusters.py.
 //
 // TR_C clusters of TR_R = 8 blocks share the TR_H units; the blocks of a cluster share the terms of every sum (K).  Unit i of
 // (cluster c, rank r) is r * H/8 + c * U + i, so what rank r finishes lies in the slice of K that rank r reads, and only blocks of
@@ -7,7 +8,7 @@
 // What is read and the partial sums have two places each, for odd and for even steps: a warp may still multiply while another
 // of its block reads on, and the one barrier of a step orders what lies two steps apart.
 //
-// Between blocks data are their own flag: h and the gates' gradients are filled with TR_WAITS beforehand, and nothing with that
+// Between blocks data are their own flag: h and the gates' gradients are filled with TR_SENTINEL beforehand, and nothing with that
 // pattern is ever written.  Within a cluster partial sums go to the block that finishes a row, which waits for their bytes.
 //
 // Layouts: Xp [T, B, 4, H] (projection of the input, bias inside), W [4, H, H], h and c [T + 1, B, H], gates and da [T, B, H, 4]
@@ -19,7 +20,6 @@ TR_DEVICE unsigned tr_at(const void* p) {
     asm("{ .reg .u64 t; cvta.to.shared.u64 t, %1; cvt.u32.u64 %0, t; }" : "=r"(a) : "l"(p));
     return a;
 }
-TR_DEVICE unsigned tr_rank() { unsigned r; asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
 TR_DEVICE void tr_meet_cluster() {
     asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" : : : "memory");
 }
@@ -45,16 +45,6 @@ TR_DEVICE void tr_send(tr_place to, float x, float y, tr_place bar) {
     asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];"
                  : : "r"(to), "f"(x), "f"(y), "r"(bar) : "memory");
 }
-TR_DEVICE uint4 tr_peek(const void* p) {
-    uint4 v;
-    asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p) : "memory");
-    return v;
-}
-TR_DEVICE void tr_hand_on(void* p, uint4 v) {
-    asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1, %2, %3, %4};"
-                 : : "l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
-}
 TR_DEVICE void tr_hand_on_one(void* p, unsigned v) { asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" : : "l"(p), "r"(v) : "memory"); }
 TR_DEVICE float tr_tf32(float x) {
     unsigned u;
@@ -74,7 +64,6 @@ TR_DEVICE float tr_exp(float x) { return __expf(x); }
 #define TR_STUCK() __trap()
 #define TR_UNROLL _Pragma("unroll")
 #endif
-#define TR_WAITS 0xffffffffu
 #define TR_R 8                          /* blocks of a cluster */
 #define TR_BT 16                        /* rows of the batch that a group of clusters works on: two tiles of 8 columns */
 #define TR_K (TR_H / TR_R)              /* units whose state a block reads */
@@ -84,9 +73,8 @@ TR_DEVICE float tr_exp(float x) { return __expf(x); }
 #define TR_NT (32 * TR_WARPS)           /* threads: one for each unit, row of the batch and gate that the block finishes */
 #define TR_SPINS (1 << 26)              /* looks after which a block gives up: the others are not there */
 
-TR_DEVICE bool tr_missing(uint4 v) { return v.x == TR_WAITS || v.y == TR_WAITS || v.z == TR_WAITS || v.w == TR_WAITS; }
 TR_DEVICE float tr_number(unsigned u) { return tr_pattern((int)u); }
-TR_DEVICE unsigned tr_told(float x) { const unsigned u = (unsigned)tr_bits(x); return u == TR_WAITS ? 0x7fffffffu : u; }
+TR_DEVICE unsigned tr_told(float x) { const unsigned u = (unsigned)tr_bits(x); return u == TR_SENTINEL ? 0x7fffffffu : u; }
 TR_DEVICE float tr_sigmoid(float x) { return 1.0f / (1.0f + tr_exp(-x)); }
 TR_DEVICE float tr_tanh(float x) { const float e = tr_exp(2.0f * fabsf(x)); return copysignf(1.0f - 2.0f / (e + 1.0f), x); }
 
@@ -96,7 +84,7 @@ TR_DEVICE void tr_stage(float* to, const float* from, tr_i64 apart, int k, int r
         const int b = e / (k / 4), four = e % (k / 4);
         const float* const p = from + (b < rows ? b : 0) * apart + 4 * four;
         uint4 v = tr_peek(p);
-        for (int n = 0; tr_missing(v); v = tr_peek(p)) if (++n > TR_SPINS) TR_STUCK();
+        for (int n = 0; tr_waits(v); v = tr_peek(p)) if (++n > TR_SPINS) TR_STUCK();
         float* const d = to + 2 * ((((four >> 1) * 2 + (b >> 3)) * 8 + (b & 7)) * 4 + (four & 1) * 2);
         d[0] = tr_tf32(tr_number(v.x)); d[1] = tr_tf32(tr_number(v.y));
         d[2] = tr_tf32(tr_number(v.z)); d[3] = tr_tf32(tr_number(v.w));

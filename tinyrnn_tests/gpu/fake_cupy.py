@@ -14,6 +14,7 @@ import threading
 import time
 import types
 import warnings
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,9 +31,9 @@ class OutOfMemoryError(MemoryError):
 class CUDARuntimeError(RuntimeError):
     """By its number, as CuPy's."""
 
-    KNOWN = {2: "cudaErrorMemoryAllocation: out of memory",  # noqa: RUF012
-             700: "cudaErrorIllegalAddress: an illegal memory access was encountered",
-             900: "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing"}
+    KNOWN: ClassVar = {2: "cudaErrorMemoryAllocation: out of memory",
+                       700: "cudaErrorIllegalAddress: an illegal memory access was encountered",
+                       900: "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing"}
 
     def __init__(self, status):
         self.status = status
@@ -40,7 +41,7 @@ class CUDARuntimeError(RuntimeError):
 
 
 class CUDADriverError(CUDARuntimeError):
-    KNOWN = {1: "CUDA_ERROR_INVALID_VALUE: invalid argument", 2: "CUDA_ERROR_OUT_OF_MEMORY: out of memory"}  # noqa: RUF012
+    KNOWN: ClassVar = {1: "CUDA_ERROR_INVALID_VALUE: invalid argument", 2: "CUDA_ERROR_OUT_OF_MEMORY: out of memory"}
 
 
 def _library():
@@ -463,7 +464,7 @@ def _memcpy_async(to, source, size, kind, stream):
 class _Pinned(bytearray):
     """Memory of the host that goes away with whoever held it: what is read from it afterwards is nothing of theirs."""
 
-    gone = []  # noqa: RUF012
+    gone: ClassVar = []
 
     def __del__(self):
         rest = bytearray(b"\xff") * len(self)

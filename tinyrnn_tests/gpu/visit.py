@@ -9,8 +9,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from tinyrnn.bench.gpu_visit import PROBE, WHOLE, by_module, probe, visit, whole
-from tinyrnn.bench.steps import Record, Step
+from tinyrnn.bench.gpu_visit import BENCHMARK, run
+from tinyrnn.bench.steps import Step
 
 SANITIZERS = ("memcheck", "racecheck")
 
@@ -35,18 +35,14 @@ def main(arguments=None):
     p.add_argument("what", choices=("probe", "whole"))
     p.add_argument("--out", default="docs/benchmarks")
     p.add_argument("--seconds", type=float)
-    p.add_argument("--module", default="tinyrnn.bench.gpu", help="what runs a part (in tests: on the stand-in)")
+    p.add_argument("--module", default=BENCHMARK, help="what runs a part (in tests: on the stand-in)")
     p.add_argument("--short", action="store_true", help="tiny sizes")
     args = p.parse_args(arguments)
     if Path(args.out).exists() and not Path(args.out).is_dir():
         p.error(f"--out {args.out}: that is no folder")
     (Path(args.out) / "gpu-tests.xml").unlink(missing_ok=True)
-    record = Record(Path(args.out) / ("gpu-probe.json" if args.what == "probe" else "gpu.json"))
-    part = by_module(record.file, args.short, args.module)
-    steps = probe(part) if args.what == "probe" else whole(part, tests(args.out), sanitizers())
-    well = visit(steps, record, args.seconds or (PROBE if args.what == "probe" else WHOLE))
-    print(record.file, record.file.with_suffix(".md"), sep="\n")
-    return 0 if well else 1
+    return run(Path(args.out), args.what, tests=tests(args.out), sanitizers=sanitizers(), seconds=args.seconds, short=args.short,
+               module=args.module)
 
 
 if __name__ == "__main__":

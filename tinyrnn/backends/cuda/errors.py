@@ -26,7 +26,7 @@ def allocated(make: Callable[[], Any], what: str, size: int, plan: str = "") -> 
     cupy = require()
     try:
         return make()
-    except Exception as error:
+    except Exception as error:  # CuPy's pool, the runtime and the driver have no class in common
         if not is_want_of_memory(error):
             raise
         free, total = cupy.cuda.runtime.memGetInfo()
@@ -49,7 +49,7 @@ def unrepeatable() -> Iterator[None]:
     """From here on parameters change, so what fails for want of memory must not be tried again."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # as above
         if not is_want_of_memory(error):
             raise
         raise BackendError(f"out of memory on the GPU in the middle of an update: {error}. Some parameters may have their new "

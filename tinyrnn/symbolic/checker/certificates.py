@@ -52,10 +52,11 @@ class Verdict:
 
 def check_file(file: str | Path, seed: int | None = None) -> list[Verdict]:
     """Verify a certificate; raises `ProofError` where a claim is false and `LoadError` where the file is none."""
+    path = Path(file).expanduser()
     try:
-        if Path(file).expanduser().stat().st_size > LONGEST_FILE:
+        if path.stat().st_size > LONGEST_FILE:
             raise LoadError(f"{file} is longer than {LONGEST_FILE:,} bytes")
-        found = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise LoadError(f"{file} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
