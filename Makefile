@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: tour test lesser fuzz prove-fuzz lint docs bench gpu gpu-probe gpu-kernels gpu-wheels goldens pages pictures measure examples examples-torch clean
+.PHONY: tour test lesser fuzz prove-fuzz lint docs bench gpu gpu-probe gpu-kernels gpu-wheels goldens fingerprints pages pictures measure examples examples-torch clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -62,6 +62,10 @@ examples-torch: $(VENV)/.ready
 # The recorded answers of PyTorch; needs `pip install torch==2.13.0`.
 goldens: $(VENV)/.ready
 	$(BIN)/python -m tinyrnn_tests.goldens
+
+# What must not change by accident: stages, kernels, methods of proofs, pictures.
+fingerprints: $(VENV)/.ready
+	$(BIN)/python -m tinyrnn_tests.fingerprints
 
 clean:
 	rm -rf $(VENV) tour build dist
