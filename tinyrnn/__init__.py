@@ -73,7 +73,9 @@ from .functional import (
     var,
     where,
 )
+from .functional import entrywise as _entrywise
 from .ir import Graph
+from .ir.function import FUNCTIONS as _FUNCTIONS
 from .ir.graph import LENSES as _LENSES
 from .nn import load
 from .tensor import Tensor
@@ -112,10 +114,12 @@ _LENSES.update({name: _lens(name) for name in ("draw", "path")})
 
 def __getattr__(name: str) -> Any:
     """Proofs, derivations, pictures and analyses are loaded when they are first asked for; `import tinyrnn` stays quick."""
+    if name in _FUNCTIONS:
+        return _entrywise(name)
     if name not in _ON_FIRST_USE:
         raise AttributeError(f"module 'tinyrnn' has no attribute {name!r}")
     return getattr(import_module(f".{_ON_FIRST_USE[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ON_FIRST_USE})
+    return sorted({*globals(), *_ON_FIRST_USE, *_FUNCTIONS})

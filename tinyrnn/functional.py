@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from functools import cache
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from .backends import check_backend
 from .cells.trace import Symbol
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError
 from .ir import scan as scans
+from .ir.function import FUNCTIONS
 from .ir.node import Node, walk
 from .ir.ops import elementwise as e
 from .ir.ops import linear, structure
@@ -101,94 +103,51 @@ def _binary(build: Callable[..., Node], name: str, a: Any, b: Any) -> Tensor:
     return Tensor(build(operand(a), operand(b)))
 
 
-def exp(x: TensorLike) -> Tensor:
-    """`eˣ`, entry by entry."""
-    return _unary(e.exp, "exp", x)
+class Entrywise(Protocol):
+    """A function of one or two tensors, entry by entry."""
+
+    __name__: str
+
+    def __call__(self, *x: TensorLike) -> Tensor: ...
 
 
-def expm1(x: TensorLike) -> Tensor:
-    """`eˣ - 1`, precise near 0."""
-    return _unary(e.expm1, "expm1", x)
+@cache
+def entrywise(name: str) -> Entrywise:
+    """The function of tensors that an op, or a composition of ops, declares with its words."""
+    f = FUNCTIONS[name]
+
+    def of_one(x: TensorLike) -> Tensor:
+        return _unary(f.build, name, x)
+
+    def of_two(a: TensorLike, b: TensorLike) -> Tensor:
+        return _binary(f.build, name, a, b)
+
+    function: Any = of_one if f.operands == 1 else of_two
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f.doc
+    return cast(Entrywise, function)
 
 
-def log(x: TensorLike) -> Tensor:
-    """The natural logarithm."""
-    return _unary(e.log, "log", x)
-
-
-def log1p(x: TensorLike) -> Tensor:
-    """`log(1 + x)`, precise near 0."""
-    return _unary(e.log1p, "log1p", x)
-
-
-def sqrt(x: TensorLike) -> Tensor:
-    """The square root; its slope at 0 is infinite."""
-    return _unary(e.sqrt, "sqrt", x)
-
-
-def abs(x: TensorLike) -> Tensor:
-    """`|x|`, with slope 0 at 0."""
-    return _unary(e.abs_, "abs", x)
-
-
-def sign(x: TensorLike) -> Tensor:
-    """-1, 0 or 1; no gradient flows."""
-    return _unary(e.sign, "sign", x)
-
-
-def sin(x: TensorLike) -> Tensor:
-    """The sine of radians."""
-    return _unary(e.sin, "sin", x)
-
-
-def cos(x: TensorLike) -> Tensor:
-    """The cosine of radians."""
-    return _unary(e.cos, "cos", x)
-
-
-def tanh(x: TensorLike) -> Tensor:
-    """The hyperbolic tangent; its derivative is `1 - y²`.
-
-    >>> import tinyrnn as tr
-    >>> tr.tanh([0.0]).numpy()
-    array([0.])
-    """
-    return _unary(e.tanh, "tanh", x)
-
-
-def sigmoid(x: TensorLike) -> Tensor:
-    """`1 / (1 + e⁻ˣ)`, stable in both tails; its derivative is `y - y²`."""
-    return _unary(e.sigmoid, "sigmoid", x)
-
-
-def relu(x: TensorLike) -> Tensor:
-    """`max(x, 0)`, with slope 0 at 0."""
-    return _unary(e.relu, "relu", x)
-
-
-def softplus(x: TensorLike) -> Tensor:
-    """`log(1 + eˣ)` without overflow."""
-    return _unary(e.softplus, "softplus", x)
-
-
-def silu(x: TensorLike) -> Tensor:
-    """`x σ(x)` (Elfwing, Uchibe & Doya, 2018)."""
-    return _unary(r.silu, "silu", x)
-
-
-def gelu(x: TensorLike) -> Tensor:
-    """`x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the tanh form (Hendrycks & Gimpel, 2016)."""
-    return _unary(r.gelu, "gelu", x)
-
-
-def elu(x: TensorLike) -> Tensor:
-    """`x` where positive, `eˣ - 1` elsewhere (Clevert, Unterthiner & Hochreiter, 2016)."""
-    return _unary(r.elu, "elu", x)
-
-
-def hard_sigmoid(x: TensorLike) -> Tensor:
-    """`clip(x/6 + 1/2, 0, 1)`."""
-    return _unary(r.hard_sigmoid, "hard_sigmoid", x)
+# Names for tools that read and do not run; `tr.<name>` finds every other declared function as well.
+exp = entrywise("exp")
+expm1 = entrywise("expm1")
+log = entrywise("log")
+log1p = entrywise("log1p")
+sqrt = entrywise("sqrt")
+abs = entrywise("abs")
+sign = entrywise("sign")
+sin = entrywise("sin")
+cos = entrywise("cos")
+tanh = entrywise("tanh")
+sigmoid = entrywise("sigmoid")
+relu = entrywise("relu")
+softplus = entrywise("softplus")
+silu = entrywise("silu")
+gelu = entrywise("gelu")
+elu = entrywise("elu")
+hard_sigmoid = entrywise("hard_sigmoid")
+maximum = entrywise("maximum")
+minimum = entrywise("minimum")
 
 
 def clip(x: TensorLike, low: float | None, high: float | None) -> Tensor:
@@ -208,16 +167,6 @@ def stop_gradient(x: TensorLike) -> Tensor:
 def astype(x: TensorLike, dtype: npt.DTypeLike) -> Tensor:
     """The same numbers in another dtype."""
     return _unary(e.astype, "astype", x, dtype)
-
-
-def maximum(a: TensorLike, b: TensorLike) -> Tensor:
-    """The larger of two, entry by entry; a tie gives its gradient to b."""
-    return _binary(e.maximum, "maximum", a, b)
-
-
-def minimum(a: TensorLike, b: TensorLike) -> Tensor:
-    """The smaller of two, entry by entry; a tie gives its gradient to b."""
-    return _binary(e.minimum, "minimum", a, b)
 
 
 def where(condition: Any, a: TensorLike, b: TensorLike) -> Tensor:

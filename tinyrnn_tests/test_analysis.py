@@ -13,6 +13,7 @@ from tinyrnn.analysis.dynamics import lyapunov, singular_values, strongest
 from tinyrnn.analysis.recurrence import recurrences
 from tinyrnn.analysis.study import study_cell
 from tinyrnn.ir.node import rebuild
+from tinyrnn.ir.op import Trait
 from tinyrnn.ir.ops.elementwise import sigmoid
 
 from .test_equations import GOOD
@@ -59,7 +60,7 @@ def test_ways_by_enumeration(name):
             assert not found
             continue
         nodes = [[graph.nodes[b] for _, b, _ in way] for way in all_ways]
-        squashed = [sum(n.op.name in paths.SQUASHING for n in way) for way in nodes]
+        squashed = [sum(Trait.SATURATES in n.op.traits for n in way) for way in nodes]
         products = [sum(paths.is_weighted(graph.nodes[a], graph.nodes[b]) for a, b, _ in way) for way in all_ways]
         assert found[0].paths == len(all_ways)
         assert (found[0].fewest_squashings, found[0].most_squashings) == (min(squashed), max(squashed))

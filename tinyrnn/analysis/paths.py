@@ -15,10 +15,11 @@ from typing import Any
 
 from ..ir.graph import Graph
 from ..ir.node import Node
+from ..ir.op import Trait
 from ..ir.ops.leaves import INPUT, LEAF
-from .recurrence import VIEWS
+from ..ir.ops.linear import MATMUL
+from .recurrence import base
 
-SQUASHING = frozenset({"sigmoid", "tanh", "clip", "softmax"})
 PRIME = 2**61 - 1
 
 
@@ -34,19 +35,17 @@ class Semiring:
 
 COUNT = Semiring(0, 1, lambda a, b: a + b, lambda v, s, n: v)
 MODULAR = Semiring(0, 1, lambda a, b: (a + b) % PRIME, lambda v, s, n: v)
-FEWEST_SQUASHINGS = Semiring(inf, 0, min, lambda v, s, n: v + (n.op.name in SQUASHING))
-MOST_SQUASHINGS = Semiring(-inf, 0, max, lambda v, s, n: v + (n.op.name in SQUASHING))
+FEWEST_SQUASHINGS = Semiring(inf, 0, min, lambda v, s, n: v + (Trait.SATURATES in n.op.traits))
+MOST_SQUASHINGS = Semiring(-inf, 0, max, lambda v, s, n: v + (Trait.SATURATES in n.op.traits))
 FEWEST_PRODUCTS = Semiring(inf, 0, min, lambda v, s, n: v + is_weighted(s, n))
 
 
 def is_weighted(operand: Node, product: Node) -> bool:
     """Whether an operand meets a weight matrix here."""
-    if product.op.name != "matmul":
+    if product.op is not MATMUL:
         return False
     other = product.src[1] if product.src[0] is operand else product.src[0]
-    while other.op.name in VIEWS:
-        other = other.src[0]
-    return other.op is INPUT or other.op is LEAF
+    return base(other).op in (INPUT, LEAF)
 
 
 def through(order: Sequence[Node], source: Node, target: Node, ring: Semiring) -> Any:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from ..ir.graph import Graph, Label
 from ..ir.node import Node, rebuild, walk
-from ..ir.ops.elementwise import TAG
-from ..ir.ops.leaves import ARG, INPUT, LEAF, input_node
+from ..ir.op import Trait
+from ..ir.ops.elementwise import TAG, WHERE
+from ..ir.ops.leaves import ARG, FULL, INPUT, LEAF, input_node
+from ..ir.ops.linear import BROADCAST
+from ..ir.ops.structure import SLICE, STACK
 from ..ir.scan import SCAN, TRACE, ScanView
-
-VIEWS = frozenset({"transpose", "reshape", "broadcast_to", "astype", "slice", "tag"})
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,10 @@ def _read(scan: ScanView, traces: Sequence[Node], names: Names, taken: set[str])
     carried = tuple(new[o] for o in body.outs)
     step = Graph({**{k.replace("[t-1]", "[t]"): n for k, n in zip(past, carried, strict=True)},
                   **{f"output {i}": new[t.at[0]] for i, t in enumerate(traces)}}, labels)
-    layer = next((names.layer[_base(s)] for s in sources if _base(s) in names.layer), "")
+    layer = next((names.layer[base(s)] for s in sources if base(s) in names.layer), "")
     path = next((str(n.at[1]) for n in walk(body.outs) if n.op is TAG and n.at[1]), "scan")
     name = _Unique(taken)(path if path.startswith(layer) else f"{layer}.{path}")
-    learned = tuple(k for k, s in zip(fixed, sources, strict=True) if _is_learned(_base(s)))
+    learned = tuple(k for k, s in zip(fixed, sources, strict=True) if _is_learned(base(s)))
     return Recurrence(name, scan, step, tuple(past), carried, tuple(now), tuple(fixed), learned,
                       {t: new[t.at[0]] for t in traces})
 
@@ -135,20 +136,20 @@ def _state_names(outs: Sequence[Node], states: Sequence[Node], init: Sequence[No
 
 def _held(out: Node) -> Node:
     """The new value of a state that a mask may hold."""
-    return out.src[1] if out.op.name == "where" else out
+    return out.src[1] if out.op is WHERE else out
 
 
 def _slice_name(source: Node, argument: Node, k: int) -> str:
     if argument.dtype.kind == "b":
         return "valid[t]"
-    if source.op.name == "stack" and source.src and source.src[0].op is INPUT:
+    if source.op is STACK and source.src and source.src[0].op is INPUT:
         return str(source.src[0].at[0]).partition("[")[0] + "[t]"
-    return "x[t]" if source.op.name != "broadcast_to" and not (k and source.op.name == "full") else f"noise {k}[t]"
+    return "x[t]" if source.op is not BROADCAST and not (k and source.op is FULL) else f"noise {k}[t]"
 
 
-def _base(n: Node) -> Node:
+def base(n: Node) -> Node:
     """What a view is a view of."""
-    while n.op.name in VIEWS:
+    while Trait.WHOLE in n.op.traits or n.op is SLICE:
         n = n.src[0]
     return n
 
@@ -160,10 +161,10 @@ def _is_learned(n: Node) -> bool:
 def _constant_name(source: Node, names: Mapping[Node, str], k: int) -> str:
     if source in names:
         return names[source]
-    base = _base(source)
-    if base in names:
-        return names[base]
-    if base.op is INPUT or base.op is LEAF:
-        return str((base.at[0] if base.op is INPUT else base.at[0].name) or f"constant {k + 1}")
+    origin = base(source)
+    if origin in names:
+        return names[origin]
+    if origin.op is INPUT or origin.op is LEAF:
+        return str((origin.at[0] if origin.op is INPUT else origin.at[0].name) or f"constant {k + 1}")
     return f"constant {k + 1}"
 

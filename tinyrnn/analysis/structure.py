@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..ir.graph import Graph
 from ..ir.node import Node
+from ..ir.op import Trait
 from ..ir.ops.leaves import INPUT, LEAF
-from .paths import SQUASHING
+from ..ir.ops.structure import TAKE
 from .recurrence import Recurrence
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _shared(graph: Graph) -> set[Node]:
     found: set[Node] = set()
     for n in graph.nodes:
         indexed = n.op is INPUT and _AT.fullmatch(n.at[0])
-        if not indexed and n.op.name != "take" and all(s in found for s in n.src):
+        if not indexed and n.op is not TAKE and all(s in found for s in n.src):
             found.add(n)
     return found
 
@@ -72,7 +73,7 @@ def _hashes(graph: Graph, shared: set[Node]) -> dict[Node, str]:
 
 def _relative(graph: Graph, s: Node, t: int, found: dict[Node, str], one: bool) -> str:
     """An operand as step t sees it: what belongs to another step counts by its name, or its kind, and its distance."""
-    if s.op.name == "take" and s not in graph.steps:  # the slice of a sequence
+    if s.op is TAKE and s not in graph.steps:  # the slice of a sequence
         return f"slice[t{s.at[0] + 1 - t:+d}] of {found[s.src[0]]}"
     name, step = None, graph.steps.get(s)
     if s.op is INPUT and (match := _AT.fullmatch(s.at[0])):
@@ -128,7 +129,7 @@ def _depths(r: Recurrence, start: Node, pick: Any) -> dict[Node, int]:
     for n in r.step.nodes:
         reached = [found[s] for s in n.src if s in found]
         if reached and n is not start and n.floating:
-            found[n] = pick(reached) + (n.op.name in SQUASHING or n.op.name == "relu")
+            found[n] = pick(reached) + (Trait.ACTIVATES in n.op.traits)
     return found
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..ir.op import CATALOGUE
 from .plan import View
 from .rowprogram import RowProgram, Step
 
-_SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "less": "<", "less_equal": "<=", "equal": "==", "not_equal": "!=",
-          "both": "and", "either": "or"}
+_FUNCTIONS = {"scale", "power"}  # 0 * inf is 0 for one of them
 _LOOSE = {"add", "sub", "add_n"}
 
 
@@ -55,10 +55,9 @@ def _expression(step: Step, text: Mapping[int, str]) -> str:
     parts = [text[s] for s in step.sources]
     if step.op == "number":
         return f"{step.at[0]:g}" if isinstance(step.at[0], float) else str(step.at[0])
-    if step.op in _SIGNS:
-        return f" {_SIGNS[step.op]} ".join(parts)
-    if step.op == "add_n":
-        return " + ".join(parts)
     if step.op == "neg":
         return f"-{parts[0]}"
+    written = CATALOGUE[step.op].written if step.op in CATALOGUE else ""
+    if len(parts) > 1 and step.op not in _FUNCTIONS and (written in ("and", "or") or not written.isidentifier()):
+        return f" {written} ".join(parts)
     return f"{step.op}({', '.join([*parts, *map(str, step.at)])})"

@@ -16,12 +16,13 @@ import numpy as np
 from ..ir.check import ENABLED
 from ..ir.graph import Graph
 from ..ir.node import DType, Node, walk
+from ..ir.op import Trait
 from ..ir.ops.elementwise import TAG
 from ..ir.ops.leaves import ARG, FULL, INPUT, IOTA, LEAF, LITERAL
 from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, SUM, TRANSPOSE
 from ..ir.ops.reduce import AMAX, AMIN
 from ..ir.ops.structure import CONCAT, PLACE, PUT, SLICE, STACK, TAKE
-from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE
+from ..ir.scan import FINAL, ITEM, PROJECTIONS, REGION, SCAN, TRACE
 from ..passes.fuse import is_kernel
 from ..shapes import Shape
 from .calls import LOOKUPS, copy, reduce_rows, sum_columns
@@ -32,7 +33,6 @@ from .replay import checked
 from .rowprogram import Reader
 
 JOINS = (CONCAT, STACK)
-ALIASES = (RESHAPE, TRANSPOSE, SLICE, TAKE, BROADCAST, TAG)
 
 
 def plan_of(graph: Graph, products: Panels | Library | None = None) -> Plan:
@@ -183,7 +183,7 @@ class Scope:
         elif n.op in (LITERAL, IOTA):
             array = n.at[0].array if n.op is LITERAL else np.arange(n.shape[0], dtype=n.dtype)
             self.env[n] = self.planner.array(n.op.label, np.ascontiguousarray(array))
-        elif n.op in ALIASES:
+        elif Trait.VIEW in n.op.traits:
             self.env[n] = self.alias(n)
         elif n.op in JOINS:
             self.join(n)
@@ -248,7 +248,8 @@ class Scope:
         if any(self.homes[n] for n, v in list(self.env.items()) if v.buffer is buffer):
             return True
         later = self.order[self.order.index(after) + 1 :] if after in self.order else self.order
-        return any(self._lies_in(s, buffer) for n in later if n.op not in (*ALIASES, FINAL, TRACE, ITEM) for s in n.src)
+        return any(self._lies_in(s, buffer) for n in later
+                   if Trait.VIEW not in n.op.traits and n.op not in PROJECTIONS for s in n.src)
 
     def forget(self, buffer: Buffer) -> None:
         """Copies of what a buffer held are of no use any more: it will hold something else."""
@@ -256,7 +257,7 @@ class Scope:
             del self.packs[key]
 
     def _lies_in(self, n: Node, buffer: Buffer) -> bool:
-        while n not in self.env and n.op in ALIASES:
+        while n not in self.env and Trait.VIEW in n.op.traits:
             n = n.src[0]
         return n in self.env and self.env[n].buffer is buffer
 

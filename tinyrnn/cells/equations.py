@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import EquationError
+from ..ir.function import FUNCTIONS
 from .mistakes import instead_of, nearest, what_is_wrong, word_of_python
 
 MAX_TEXT = 65_536
@@ -32,13 +33,10 @@ MAX_OPERATORS = 200
 MAX_NESTING = 40
 MAX_LAG = 64
 
-# name -> number of arguments, by how the function treats the axes of its argument
-MAPS = dict.fromkeys("sigmoid tanh relu exp log softplus sqrt abs sin cos sign hard_sigmoid elu gelu silu".split(), 1)
-PAIRS = {"maximum": 2, "minimum": 2}
+# name -> number of arguments of the functions that are not taken entry by entry
 ROWS = {"softmax": 1, "layer_norm": 1, "rms_norm": 1}
 REDUCTIONS = {"sum": 1, "mean": 1}
 OTHERS = {"where": 3, "outer": 2, "clip": 3, "size": 1}
-FUNCTIONS: dict[str, int] = {**MAPS, **PAIRS, **ROWS, **REDUCTIONS, **OTHERS}
 ALIASES = {"σ": "sigmoid"}
 LISTS = ("inputs", "outputs")
 RESERVED = {"t", *LISTS, "True", "False", "None", "inf", "nan"}
@@ -270,9 +268,15 @@ def _declared(what: str, place: Place) -> tuple[tuple[str, ...] | None, bool]:
     raise place.error(f"expected scalar, fixed, or sizes such as (h, h) fixed; got {what!r}")
 
 
+def functions() -> dict[str, int]:
+    """The functions of the language, and how many arguments each takes."""
+    return {**{f.name: f.operands for f in FUNCTIONS.values()}, **ROWS, **REDUCTIONS, **OTHERS}
+
+
 def _check_name(name: str, place: Place) -> None:
-    if name in RESERVED or name in FUNCTIONS or name in ALIASES:
-        kind = "a function" if name in FUNCTIONS or name in ALIASES else "a word of the language"
+    function = name in functions() or name in ALIASES
+    if name in RESERVED or function:
+        kind = "a function" if function else "a word of the language"
         raise place.error(f"{name!r} is {kind} and cannot name a quantity")
     if name.startswith("__"):
         raise place.error(f"{name!r}: names do not start with two underscores")
@@ -345,11 +349,11 @@ class _Line:
                 warnings.simplefilter("error")
                 tree = ast.parse(self.text)
         except SyntaxError as error:
-            column, message = what_is_wrong(self.text, (error.offset or 1) - 1, error.msg, FUNCTIONS)
+            column, message = what_is_wrong(self.text, (error.offset or 1) - 1, error.msg, functions())
             raise self.at(column).error(message) from None
         except (RecursionError, MemoryError, ValueError, OverflowError) as error:
             column, message = what_is_wrong(self.text, 0, f"it is too deep or too large ({type(error).__name__})",
-                                            FUNCTIONS)
+                                            functions())
             raise self.at(column).error(message) from None
         statement = tree.body[0]
         if len(tree.body) != 1 or not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
@@ -444,11 +448,12 @@ class _Line:
         return Term("parameter", name, (), place)
 
     def _call(self, name: str, args: list[ast.expr], node: ast.Call, place: Place) -> Term:
-        if name not in FUNCTIONS:
-            raise self.error(f"there is no function {name!r}; the functions are {', '.join(FUNCTIONS)}"
-                             + (instead_of(name) or nearest(name, FUNCTIONS)), node)
-        if len(args) != FUNCTIONS[name]:
-            raise self.error(f"{name} takes {FUNCTIONS[name]} argument{'s' * (FUNCTIONS[name] > 1)}, got {len(args)}", node)
+        known = functions()
+        if name not in known:
+            raise self.error(f"there is no function {name!r}; the functions are {', '.join(known)}"
+                             + (instead_of(name) or nearest(name, known)), node)
+        if len(args) != known[name]:
+            raise self.error(f"{name} takes {known[name]} argument{'s' * (known[name] > 1)}, got {len(args)}", node)
         if name == "where":
             return Term("call", name, (self._condition(args[0]), *map(self.term, args[1:])), place)
         if name == "size":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 
+from ..ir.function import FUNCTIONS
 from .equations import LOGIC, System, Term, show, when
 
-_FUNCTIONS = {"sigmoid": r"\sigma", "tanh": r"\tanh", "exp": r"\exp", "log": r"\log", "sin": r"\sin", "cos": r"\cos"}
 _OPERATORS = {"+": "+", "-": "-", "*": r"\odot", "@": r"\,", "<": "<", "<=": r"\le", ">": ">", ">=": r"\ge"}
 _LEVEL = {"+": 1, "-": 1, "*": 2, "@": 2, "<": 0, "<=": 0, ">": 0, ">=": 0}
 
@@ -109,8 +109,9 @@ def _call(t: Term) -> str:
         return rf" {_LOGIC[t.value]} ".join(parts) if len(parts) > 1 else rf"\lnot {parts[0]}"
     if t.value == "outer":
         return f"{term(t.args[0], 3)} \\otimes {term(t.args[1], 3)}"
-    function: str = _FUNCTIONS.get(t.value, r"\operatorname{" + t.value.replace("_", r"\_") + "}")
-    return function + r"\left(" + ",\\; ".join(map(term, t.args)) + r"\right)"
+    known = FUNCTIONS.get(t.value)
+    called = (known and known.latex) or r"\operatorname{" + t.value.replace("_", r"\_") + "}"
+    return called + r"\left(" + ",\\; ".join(map(term, t.args)) + r"\right)"
 
 
 def _number(text: str) -> str:

@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..ir.function import FUNCTIONS
 from ..ir.node import Node, promote
 from ..ir.ops import elementwise as e
 from ..ir.ops import reduce as r
@@ -30,13 +32,9 @@ class Value(NamedTuple):
     rank: int
 
 
-_MAPS: dict[str, Callable[[Node], Node]] = {
-    "sigmoid": e.sigmoid, "tanh": e.tanh, "relu": e.relu, "exp": e.exp, "log": e.log, "softplus": e.softplus,
-    "sqrt": e.sqrt, "abs": e.abs_, "sin": e.sin, "cos": e.cos, "sign": e.sign, "hard_sigmoid": r.hard_sigmoid,
-    "elu": r.elu, "gelu": r.gelu, "silu": r.silu, "softmax": r.softmax, "layer_norm": r.layer_norm, "rms_norm": r.rms_norm}
-_BINARY: dict[str, Callable[[Any, Any], Any]] = {
-    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "/": lambda a, b: a / b,
-    "**": lambda a, b: a ** b, "maximum": e.maximum, "minimum": e.minimum,
+_ROWS: dict[str, Callable[[Node], Node]] = {"softmax": r.softmax, "layer_norm": r.layer_norm, "rms_norm": r.rms_norm}
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow,
     "<": e.less, "<=": e.less_equal, ">": lambda a, b: e.less(b, a), ">=": lambda a, b: e.less_equal(b, a)}
 
 
@@ -88,7 +86,7 @@ class Step:
             case "binary" if term.value == "@":
                 return self._product(*(self._of(a) for a in term.args))
             case "binary" | "compare":
-                return self._together(_BINARY[term.value], [self._of(a) for a in term.args])
+                return self._together(_OPERATORS[term.value], [self._of(a) for a in term.args])
         return self._call(term.value, [self._of(a) for a in term.args])
 
     def env_any(self, name: str) -> Node:
@@ -96,8 +94,12 @@ class Step:
         return next(n for (other, _), n in self.env.items() if other == name)
 
     def _call(self, name: str, args: list[Value]) -> Value:
-        if name in _MAPS:
-            return args[0]._replace(node=_MAPS[name](self._node(args[0])))
+        if name in FUNCTIONS and len(args) == 1:
+            return args[0]._replace(node=FUNCTIONS[name].build(self._node(args[0])))
+        if name in FUNCTIONS:
+            return self._together(FUNCTIONS[name].build, args)
+        if name in _ROWS:
+            return args[0]._replace(node=_ROWS[name](self._node(args[0])))
         if name == "clip":
             return args[0]._replace(node=r.clip(self._node(args[0]), float(args[1].node), float(args[2].node)))
         if name in ("sum", "mean"):
@@ -105,9 +107,7 @@ class Step:
         if name == "outer":
             a, b = args
             return Value(outer(self._node(a), self._node(b)), a.batched or b.batched, 2)
-        if name == "where":
-            return self._together(lambda c, a, b: e.where(c, *self._pair(a, b)), args)
-        return self._together(_BINARY[name], args)
+        return self._together(lambda c, a, b: e.where(c, *self._pair(a, b)), args)
 
     def _pair(self, a: Any, b: Any) -> tuple[Any, Any]:
         both_numbers = not isinstance(a, Node) and not isinstance(b, Node)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EquationError
-from .equations import FUNCTIONS, MAX_NESTING, MAX_OPERATORS, Equation, System, Term, number, show_system
+from .equations import MAX_NESTING, MAX_OPERATORS, Equation, System, Term, functions, number, show_system
 from .mistakes import nearest
 
 
@@ -47,7 +47,7 @@ class Symbol:
         """A library function met while tracing (the functions of the tensor API ask for this method)."""
         if function == "concat":
             return Symbol(Term("join", None, tuple(map(as_term, args[0]))))
-        if FUNCTIONS.get(function) != len(args):
+        if functions().get(function) != len(args):
             raise EquationError(f"{function} with {len(args)} arguments is not part of the equation language")
         return Symbol(Term("call", function, tuple(map(as_term, args))))
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UndefinedError
+from ..ir.op import CATALOGUE, Symmetry
 from .exact import Array
 from .marks import SIDE
 
@@ -201,12 +202,13 @@ class Field:
         return y
 
 
-MIRROR: dict[str, Callable[[Any, Any], Any]] = {
-    "tanh": lambda y, one: -y, "sin": lambda y, one: -y, "reciprocal": lambda y, one: -y, "cos": lambda y, one: y,
-    "sigmoid": lambda y, one: one - y}
+_MIRRORED: dict[Symmetry, Callable[[Any, Any], Any]] = {
+    "odd": lambda y, one: -y, "even": lambda y, one: y, "complement": lambda y, one: one - y}
+
+MIRROR = {"reciprocal": _MIRRORED["odd"], **{op.name: _MIRRORED[op.symmetry] for op in CATALOGUE.values() if op.symmetry}}
 """f(-v) in terms of y = f(v)."""
 
-AT_ZERO = {"tanh": Fraction(0), "sin": Fraction(0), "cos": Fraction(1), "exp": Fraction(1), "sigmoid": Fraction(1, 2)}
+AT_ZERO = {op.name: Fraction(op.at_zero) for op in CATALOGUE.values() if op.at_zero is not None}
 """f(0), where it is a number."""
 
 

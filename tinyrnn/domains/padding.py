@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..ir.op import Op
+from ..ir.op import Op, Trait
 from .domain import Domain
 from .float import FLOAT
 
@@ -46,10 +46,6 @@ class Mark:
 def tags_of(value: Any) -> Tags:
     """The tags of a mark, or of known numbers."""
     return value.tags if isinstance(value, Mark) else np.where(np.asarray(value) != 0, CLEAN, ZERO)
-
-
-MOVES = frozenset("reshape transpose broadcast_to slice place take put concat stack tag".split())
-SAME = frozenset("neg astype stop_gradient tanh sin expm1 log1p log_or_zero sqrt relu abs sign".split())  # f(0) = 0
 
 
 class Padding(Domain):
@@ -84,10 +80,10 @@ class Padding(Domain):
         if own is not None:
             return own(values, at)
         tags = [tags_of(v) for v in values]
-        if op.name in MOVES:
+        if Trait.MOVES in op.traits:
             return np.asarray(known(*tags, *at), np.uint8)
         together = _largest(tags)
-        return together if op.name in SAME else np.maximum(together, CLEAN)
+        return together if op.at_zero == 0 else np.maximum(together, CLEAN)
 
     # ---- the ops that know zero
 

@@ -14,14 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..ir.graph import Graph
-from ..ir.op import Op
+from ..ir.op import Op, Trait
 from .float import Float
 
 MAGNIFIED = 1000.0  # unit roundoffs of each dtype by which a result is moved
 _EXACT_KINDS = ("leaf", "constant", "selection", "control")
-_EXACT = frozenset("reshape transpose slice place take put concat stack broadcast_to gather pick tag astype neg abs relu "
-                   "maximum minimum clip where".split())  # beside those kinds: moves, and choices among numbers that are there
-_SUMS = ("sum", "cumsum", "matmul", "einsum", "scatter_add", "add_n")
 
 
 class Shaken(Float):
@@ -34,10 +31,10 @@ class Shaken(Float):
 
     def implementation(self, op: Op) -> Callable[..., Any]:
         plain = super().implementation(op)
-        if op.kind in _EXACT_KINDS or op.name in _EXACT:
+        if op.kind in _EXACT_KINDS or Trait.EXACT in op.traits:
             return plain
 
-        if op.name in _SUMS:  # partial sums are rounded, too
+        if Trait.ADDS in op.traits:  # partial sums are rounded, too
             return lambda first, *rest: self._moved(plain(self._moved(first), *rest))
         return lambda *x: self._moved(plain(*x))
 

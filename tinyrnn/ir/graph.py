@@ -184,12 +184,8 @@ def _leaf_name(n: Node) -> str:
     return n.at[0].name or "" if n.op is LEAF else ""
 
 
-_ATTRIBUTES = {"sum": ("axes", "keepdims"), "amax": ("axes", "keepdims"), "reshape": ("to",), "transpose": ("order",),
-               "broadcast_to": ("to",), "slice": ("parts",), "astype": ("dtype",)}
-
-
 def _attribute(n: Node, index: int, value: Any, number: Mapping[Node, int]) -> str | None:
-    names = _ATTRIBUTES.get(n.op.name, ())
+    names = n.op.names
     if isinstance(value, Node):
         body: Body = n.src[0].at[0]
         inside = {m: i for i, m in enumerate(walk([*body.args, *body.outs]))}

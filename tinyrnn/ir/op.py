@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Flag, auto
 from math import prod
 from typing import Any, Literal
 
@@ -20,6 +21,25 @@ Kind = Literal[
 ]
 
 PRIMITIVE = None
+
+
+class Trait(Flag):
+    """What passes, domains and lenses may know of an op without knowing which op it is."""
+
+    NONE = 0
+    CHEAP = auto()      # a backward scan computes it again rather than read it from memory
+    MOVES = auto()      # every entry of the result is an entry of a source, or 0
+    VIEW = auto()       # strides over the memory of its one source
+    WHOLE = auto()      # all numbers of its one source in another shape, order or dtype: pictures look through it
+    EXACT = auto()      # is not rounded: moves, signs, and choices among numbers that are there
+    ADDS = auto()       # adds up many terms, so that partial sums are rounded as well
+    COMPARES = auto()   # looks at which number is larger
+    ACTIVATES = auto()  # a function of one number, drawn as one box with the affine map that it is applied to
+    NAMED = auto()      # an activation whose argument gets a name in derivations, and whose slope is read from its result
+    SATURATES = auto()  # an activation whose slope vanishes far from 0
+
+
+Symmetry = Literal["odd", "even", "complement"]  # f(-x) = -f(x), f(x), 1 - f(x)
 
 Vjp = Callable[..., Any]
 
@@ -38,6 +58,11 @@ class Op:
     vjp       (g, y, *sources, *attributes) -> one adjoint, or a tuple with one (or None) per source
     simplify  (sources, attributes) -> an equal, simpler node, or None
     entrywise whether every entry of the result follows from the entries at the same place: such ops fuse
+    traits    what passes, domains and lenses may know of it
+    written   how it is written in equations and derivations: an operator, or the name of a function
+    names     what its attributes are called in listings
+    index     which source holds positions in an axis of another
+    at_zero   f(0), where it is a number that is known exactly; symmetry: f(-x) in terms of f(x)
     """
 
     name: str
@@ -49,6 +74,12 @@ class Op:
     flops: Callable[[Any], int] = _no_flops
     simplify: Callable[[tuple[Any, ...], tuple[Any, ...]], Any] | None = None
     entrywise: bool = False
+    traits: Trait = Trait.NONE
+    written: str = ""
+    names: tuple[str, ...] = ()
+    index: int | None = None
+    at_zero: float | None = None
+    symmetry: Symmetry | None = None
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, walk, without_collector
-from ..ir.ops.elementwise import TAG, add
+from ..ir.ops.elementwise import ADD, TAG, add
 from ..ir.ops.leaves import hole
 from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, TRANSPOSE
 from ..ir.scan import FINAL, LITERALS, SCAN, TRACE, ScanView, final
@@ -99,7 +99,7 @@ def _accumulators(scan: ScanView, wanted: Sequence[Node]) -> Mapping[int, Node]:
         uses[n] = uses.get(n, 0) + 1
     found: dict[int, Node] = {}
     for i, (a, out) in enumerate(zip(scan.body.args, scan.body.outs, strict=False)):
-        if out.op.name == "add" and uses.get(a) == 1 == uses[out] and a in out.src:
+        if out.op is ADD and uses.get(a) == 1 == uses[out] and a in out.src:
             term = out.src[1] if out.src[0] is a else out.src[0]
             if (term.shape, term.dtype) == (a.shape, a.dtype) and out.floating:
                 found[i] = term

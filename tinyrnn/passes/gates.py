@@ -14,7 +14,7 @@ from typing import Any
 
 from ..ir.graph import Graph
 from ..ir.node import DType, Node, apply, walk, without_collector
-from ..ir.ops.elementwise import TAG, add_n
+from ..ir.ops.elementwise import SUMS, TAG, add_n
 from ..ir.ops.leaves import ARG, INPUT, LEAF
 from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE, matmul, reshape, transpose
 from ..ir.ops.structure import CONCAT, SLICE, concat, split_at
@@ -133,7 +133,7 @@ def _place(weight: Node, order: Order) -> tuple[int, ...]:
 
 def _sum_of_products(n: Node, order: Order, joins: Joins) -> Node | None:
     """`Σ a_i B_i` in a sum of any terms, for a_i that are computed here."""
-    if n.op.name not in ("add", "add_n") or not n.floating:
+    if n.op not in SUMS or not n.floating:
         return None
     terms = _terms(n)
     groups: dict[object, list[tuple[Node, int]]] = defaultdict(list)
@@ -158,7 +158,7 @@ def _terms(n: Node) -> list[Node]:
     stack = [n]
     while stack:
         m = stack.pop()
-        if m.op.name in ("add", "add_n") and m.shape == n.shape and m.dtype == n.dtype:
+        if m.op in SUMS and m.shape == n.shape and m.dtype == n.dtype:
             stack.extend(reversed(m.src))
         else:
             found.append(m)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..ir.node import Node, apply, walk
-from ..ir.ops.elementwise import TAG, add_n
+from ..ir.ops.elementwise import NEG, SUMS, TAG, add_n
 from ..ir.ops.leaves import full
 from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, SUM, TRANSPOSE, broadcast_to, matmul, reshape, sum_, transpose
 from ..ir.ops.reduce import AMAX, AMIN
@@ -61,12 +61,12 @@ class Lift:
     def total(self, n: Node) -> Node | None:
         """`Σ_t n[t]`, where possible without a value for every step."""
         n = _bare(n)
-        if n.op.name in ("add", "add_n") and all(s.dtype == n.dtype for s in n.src):
+        if n.op in SUMS and all(s.dtype == n.dtype for s in n.src):
             parts = [self.total(s) for s in n.src]
             if any(p is None for p in parts):
                 return None
             return broadcast_to(add_n([p for p in parts if p is not None]), n.shape)
-        if n.op in (TRANSPOSE, RESHAPE, CONCAT) or n.op.name == "neg":
+        if n.op in (TRANSPOSE, RESHAPE, CONCAT, NEG):
             parts = [self.total(s) for s in n.src]
             return None if any(p is None for p in parts) else apply(n.op, tuple(p for p in parts if p is not None), n.at)
         if n.op is MATMUL and n.ndim == 2:

@@ -17,12 +17,9 @@ from typing import Any
 
 from ..ir.graph import Graph
 from ..ir.node import Node, rebuild, walk
+from ..ir.op import Trait
 from ..ir.ops.leaves import ARG, hole
 from ..ir.scan import FINAL, SCAN, TRACE, ScanView, close, final, make_scan, trace
-
-CHEAP = frozenset("add sub mul div scale neg where relu maximum minimum clip abs sign less less_equal equal not_equal both "
-                  "either negate astype tag reshape transpose broadcast_to slice concat take stack add_n powk "
-                  "stop_gradient full literal iota".split())
 
 
 def save(graph: Graph) -> Graph:
@@ -114,7 +111,7 @@ def minimum_cut(residuals: Sequence[Node], given: set[Node], free: set[Node]) ->
         if n in given:
             continue
         flow.add_edge((i, "in"), (i, "out"), capacity=0 if n in free else prod(n.shape) * n.dtype.itemsize or 1)
-        if n.op is ARG or n.op.name not in CHEAP:
+        if n.op is ARG or Trait.CHEAP not in n.op.traits:
             flow.add_edge("source", (i, "in"))
         for s in n.src:
             if s not in given:

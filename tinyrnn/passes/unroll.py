@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ..ir.graph import Graph, Label
 from ..ir.node import Node, apply, intern, walk, without_collector
-from ..ir.ops.elementwise import TAG, add_n
+from ..ir.ops.elementwise import ADD, TAG, add_n
 from ..ir.ops.leaves import ARG, full, is_number
 from ..ir.ops.structure import stack, take
 from ..ir.scan import FINAL, SCAN, TRACE, ScanView
@@ -135,7 +135,7 @@ def _accumulators(scan: ScanView, program: Sequence[Node], traced: Sequence[Node
         uses[n] += 1
     found = {}
     for i, (a, out) in enumerate(zip(scan.body.args, scan.body.outs, strict=False)):
-        if out.op.name == "add" and uses[a] == 1 == uses[out] and a in out.src:
+        if out.op is ADD and uses[a] == 1 == uses[out] and a in out.src:
             term = out.src[1] if out.src[0] is a else out.src[0]
             if (term.shape, term.dtype) == (a.shape, a.dtype):
                 found[i] = term

@@ -12,14 +12,15 @@ from collections.abc import Iterable
 
 from ..ir.graph import Graph
 from ..ir.node import Node, walk
-from ..ir.scan import SCAN, TRACE, ScanView, final
+from ..ir.op import Trait
+from ..ir.ops.elementwise import CAST, WHERE
+from ..ir.ops.reduce import ARGMAX
+from ..ir.ops.structure import GATHER, PICK
+from ..ir.scan import LITERALS, SCAN, TRACE, ScanView, final
 from ..passes.unroll import unroll
 
-_CHOOSE = frozenset("less less_equal equal not_equal maximum minimum clip relu abs sign amax amin argmax".split())
-_INDEX = {"gather": 1, "scatter_add": 1, "pick": 1, "one_hot": 0}
 _DERIVED = ("both", "either", "negate", "reshape", "broadcast_to")
 INSIDE = "inside of a loop: "
-_CONSTANT = frozenset(("full", "literal", "iota"))
 
 
 def chooses_otherwise(graph: Graph, loss: str, claims: Iterable[str]) -> bool:
@@ -30,12 +31,12 @@ def chooses_otherwise(graph: Graph, loss: str, claims: Iterable[str]) -> bool:
     drawn = {n for n in (*graph.inputs.values(), *graph.leaves.values()) if not n.floating}
     constant: set[Node] = set()
     for n in order:  # whatever depends on whole numbers and constants alone
-        if n.op.name in _CONSTANT or (n.src and all(s in constant for s in n.src)):
+        if n.op in LITERALS or (n.src and all(s in constant for s in n.src)):
             constant.add(n)
         elif n.src and (_is_decided(n) or all(s in drawn or s in constant for s in n.src)):
             drawn.add(n)
     known: set[Node] = {*function, *constant}
-    lookups = {_lookup(n) for n in function if n.op.name in _INDEX}
+    lookups = {_lookup(n) for n in function if n.op.index is not None}
     return any(_chooses(n, drawn, known, lookups) for n in order if n not in known)
 
 
@@ -49,27 +50,28 @@ def _inside(graph: Graph, loss: str) -> dict[str, Node]:
 
 def _is_decided(n: Node) -> bool:
     """Whether floats decide on whole numbers here."""
-    return n.op.name == "argmax" or (n.op.name == "astype" and not n.floating and n.src[0].floating)
+    return n.op is ARGMAX or (n.op is CAST and not n.floating and n.src[0].floating)
 
 
 def _lookup(n: Node) -> tuple[Node, int]:
     """The index of a lookup, and how long the axis is."""
-    index = n.src[_INDEX[n.op.name]]
-    if n.op.name in ("gather", "pick"):
-        return index, n.src[0].shape[0 if n.op.name == "gather" else -1]
+    assert n.op.index is not None
+    index = n.src[n.op.index]
+    if n.op in (GATHER, PICK):
+        return index, n.src[0].shape[0 if n.op is GATHER else -1]
     return index, int(n.at[0])
 
 
 def _chooses(n: Node, drawn: set[Node], known: set[Node], lookups: set[tuple[Node, int]]) -> bool:
     """Whether a node of the gradient alone chooses by what was drawn, or takes it for a number in another way."""
-    if n.op.name in _CHOOSE:
+    if Trait.COMPARES in n.op.traits:
         return n in drawn
-    if n.op.name in _INDEX:
+    if n.op.index is not None:
         found = _lookup(n)
         return found[0] in drawn and found not in lookups
-    if n.op.name == "astype":
+    if n.op is CAST:
         return n.src[0] in drawn and not (n.src[0].dtype.kind == "b" and _follows(n.src[0], drawn, known))
-    return n.op.name == "where" and not _follows(n.src[0], drawn, known)
+    return n.op is WHERE and not _follows(n.src[0], drawn, known)
 
 
 def _follows(c: Node, drawn: set[Node], known: set[Node]) -> bool:

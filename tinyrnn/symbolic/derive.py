@@ -14,6 +14,7 @@ from ..errors import ArgumentError
 from ..files import PathLike, atomic_write, path_of
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, walk
+from ..ir.op import Trait
 from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import input_node
 from ..passes.adjoint import backward
@@ -30,8 +31,6 @@ SHARED = 6
 
 LONGEST = 3000
 """A formula of more operations is not printed: nobody could read it, and the next size may not fit in memory."""
-
-GATES = ("tanh", "sigmoid", "relu", "softplus", "sin", "cos", "exp")
 
 
 class Derivation:
@@ -72,7 +71,7 @@ class Derivation:
                         strict=False))
 
     def _mark(self, value: Node, name: str, cell: str | None) -> Node:
-        if value.op.name in GATES:
+        if Trait.NAMED in value.op.traits:
             value = apply(value.op, (tag(value.src[0], self._marks[name], cell),), value.at)
         return tag(value, name, cell)
 
@@ -367,7 +366,7 @@ def _local(cell: Cell, e: Equation, mark: str, sizes: Mapping[str, int]) -> dict
     y = Step([e], signals, weights, cell.constants, cell.ranks, lambda _, n: n).env[e.name, 0]
     names = {n: Term("parameter", p) for p, n in weights.items()} | {n: Term("signal", k) for k, n in signals.items()}
     wrt = {show(Term("signal", k)) if k[1] else k[0]: n for k, n in signals.items() if k in read}
-    if y.op.name in GATES:
+    if Trait.NAMED in y.op.traits:
         wrt, names = {mark: y.src[0], **wrt}, {y.src[0]: Term("signal", (mark, 0)), **names}
     names[y] = Term("signal", (e.name, 0))
     g, variable = input_node("the adjoint", y.shape), Term("variable", "g")

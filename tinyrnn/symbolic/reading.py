@@ -13,13 +13,11 @@ from functools import reduce
 from ..cells.cell import Cell
 from ..cells.equations import Term, number
 from ..ir.node import Node
+from ..ir.op import Trait
 
 BATCH = 10_007
 """A batch size that no other size has, so that batched arrays are known by their shape (nothing is ever run)."""
 
-_SAME = ("tag", "astype", "stop_gradient", "broadcast_to")
-_BINARY = {"add": "+", "sub": "-", "mul": "*", "scale": "*", "div": "/", "power": "**"}
-_COMPARE = {"less": "<", "less_equal": "<=", "equal": "==", "not_equal": "!="}
 
 
 class Reader:
@@ -49,27 +47,23 @@ class Reader:
         return self.memory[n]
 
     def _read(self, n: Node) -> Term:
-        name = n.op.name
-        if name in _SAME:
-            return self.term(n.src[0])
-        if name in _BINARY:
-            return self._arithmetic(_BINARY[name], n)
-        if name == "log_or_zero":
-            return Term("call", "log", (self.term(n.src[0]),))
-        if name == "expm1":
-            return difference(Term("call", "exp", (self.term(n.src[0]),)), number(1))
-        if name in _COMPARE:
-            return Term("compare", _COMPARE[name], tuple(self.term(s) for s in n.src))
+        name, written = n.op.name, n.op.written
         special: dict[str, Callable[[Node], Term]] = {
             "add_n": lambda n: total([self.term(s) for s in n.src]), "neg": lambda n: negated(self.term(n.src[0])),
+            "expm1": lambda n: difference(Term("call", "exp", (self.term(n.src[0]),)), number(1)),
             "full": lambda n: self._number(float(n.at[0])), "powk": self._power, "matmul": self._product,
-            "transpose": self._turned, "reshape": lambda n: self.term(n.src[0]),
-            "sum": self._sum, "slice": self._slice, "concat": self._join,
+            "transpose": self._turned, "sum": self._sum, "slice": self._slice, "concat": self._join,
             "input": lambda n: Term("parameter", n.at[0])}
         if name in special:
             return special[name](n)
+        if Trait.WHOLE in n.op.traits or name == "stop_gradient":
+            return self.term(n.src[0])
+        if Trait.COMPARES in n.op.traits and not written.isidentifier():
+            return Term("compare", written, tuple(self.term(s) for s in n.src))
+        if written and not written.isidentifier():
+            return self._arithmetic(written, n)
         bounds = tuple(self._number(float(a)) for a in n.at if isinstance(a, float))
-        return Term("call", CALLED.get(name, name), (*(self.term(s) for s in n.src), *bounds))
+        return Term("call", written or name, (*(self.term(s) for s in n.src), *bounds))
 
     def _number(self, value: float) -> Term:
         """A size by its name; other numbers as they were written (1.3 - 1 is printed 0.3)."""
@@ -172,10 +166,6 @@ class Reader:
         if label is not None:
             return Term("call", "part", (self.term(x), Term("variable", label)))
         return Term("call", "slice", (self.term(x), self._size(start), self._size(count)))
-
-
-CALLED = {"amax": "max", "amin": "min", "both": "and", "either": "or", "negate": "not"}
-"""What an op is called in print, where the language has no name for it."""
 
 
 def block_name(cell: Cell, parameter: str, part: int) -> str:

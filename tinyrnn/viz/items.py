@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 from ..ir.graph import Graph
 from ..ir.node import Node
+from ..ir.op import Trait
+from ..ir.ops.elementwise import ADD, MUL
 from ..ir.ops.leaves import INPUT, LEAF, literal_value
+from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE
 
-VIEWS = frozenset({"transpose", "reshape", "broadcast_to", "astype", "tag"})
-FUNCTIONS = frozenset("sigmoid tanh relu softplus exp log sqrt sin cos abs clip".split())
 _SIGNS = {"neg": "− ·", "add": "+", "sub": "−", "mul": "⊙", "div": "÷", "power": "^", "where": "?:"}
 
 
@@ -71,7 +72,7 @@ class Extract:
                 return
         if self._weight(n) is not None or literal_value(n) is not None:
             return
-        if n.op.name in VIEWS and n.src[0] in self.shown:
+        if Trait.WHOLE in n.op.traits and n.src[0] in self.shown:
             self.shown[n] = self.shown[n.src[0]]
             self._rail(n, self._label(n))
             return
@@ -80,22 +81,22 @@ class Extract:
     # ---- weights and affine maps
 
     def _weight(self, n: Node) -> str | None:
-        while n.op.name in VIEWS:
+        while Trait.WHOLE in n.op.traits:
             n = n.src[0]
         if n.op is INPUT and n.at[0] in self.weights:
             return str(n.at[0])
         return (n.at[0].name or "W") if n.op is LEAF and n.at[0].trainable else None
 
     def _as_affine(self, n: Node) -> _Affine | None:
-        if n.op.name in ("matmul", "mul"):
+        if n.op in (MATMUL, MUL):
             names = [self._weight(s) for s in n.src]
             if (names[0] is None) == (names[1] is None):
                 return None
             i = 0 if names[0] is not None else 1
             name = names[i] or ""
-            turned = n.op.name == "matmul" and n.src[i].ndim == 2 and _turns(n.src[i]) % 2 == i % 2 ^ 1
+            turned = n.op is MATMUL and n.src[i].ndim == 2 and _turns(n.src[i]) % 2 == i % 2 ^ 1
             return _Affine([name], [n.src[1 - i]], frozenset([name] if turned else []))
-        if n.op.name == "add":
+        if n.op is ADD:
             parts = [self._part(s) for s in n.src]
             if all(parts) and any(s in self.affine for s in n.src):
                 found = [p for p in parts if p]
@@ -114,7 +115,7 @@ class Extract:
         if n in self.graph.names or len(self.users.get(n, [])) != 1:
             return False
         user = self.users[n][0]
-        return user.op.name in FUNCTIONS or (user.op.name == "add" and self._will_be_affine(user, n))
+        return Trait.ACTIVATES in user.op.traits or (user.op is ADD and self._will_be_affine(user, n))
 
     def _will_be_affine(self, user: Node, n: Node) -> bool:
         other = user.src[1] if user.src[0] is n else user.src[0]
@@ -130,10 +131,10 @@ class Extract:
             self._add(n, Item(key, "input", [pretty(n.at[0] if n.op is INPUT else n.at[0].name or "data")], n))
             self._rail(n, name)
             return
-        absorbed = n.op.name in FUNCTIONS and n.src[0] not in self.shown
+        absorbed = Trait.ACTIVATES in n.op.traits and n.src[0] not in self.shown
         inner = self.affine.get(n.src[0]) if absorbed else own
         if inner is not None:
-            symbol = n.op.label if n.op.name in FUNCTIONS else "affine"
+            symbol = n.op.label if Trait.ACTIVATES in n.op.traits else "affine"
             on_rail = name in self.rails
             head = symbol if name is None or on_rail else f"{name}   {symbol}"
             item = Item(key, "gate", [head, *_wrapped([w + "ᵀ" * (w in inner.turned) for w in inner.weights])], n,
@@ -177,15 +178,15 @@ class Extract:
 def _turns(n: Node) -> int:
     """How often a weight is transposed before it is used; rows times `Wᵀ` is `W` times a column."""
     turns = 0
-    while n.op.name in VIEWS:
-        turns += n.op.name == "transpose"
+    while Trait.WHOLE in n.op.traits:
+        turns += n.op is TRANSPOSE
         n = n.src[0]
     return turns
 
 
 def _is_outer(n: Node) -> bool:
     """A product of a column with a row."""
-    if n.op.name != "mul" or n.ndim < 2 or any(s.op.name != "reshape" for s in n.src):
+    if n.op is not MUL or n.ndim < 2 or any(s.op is not RESHAPE for s in n.src):
         return False
     return n.src[0].shape[-1] == 1 == n.src[1].shape[-2]
 

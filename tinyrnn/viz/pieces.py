@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from ..errors import ArgumentError
 from ..ir.graph import Graph
 from ..ir.node import Node, walk
+from ..ir.op import Trait
 from ..ir.ops.leaves import ARG, INPUT, LEAF, literal_value
 from ..ir.scan import PROJECTIONS, REGION, SCAN, TRACE
 from ..shapes import show
-from .items import VIEWS, pretty
+from .items import pretty
 
 MOST = 3000
 _SAID = {"final": "at the end", "trace": "at every step", "item": "result"}
@@ -108,7 +109,7 @@ class _Taking:
 
     def _step(self, n: Node) -> str | None:
         """The group of a node's step, where steps are known."""
-        if n.op.name in VIEWS and not any(s in self.graph.steps for s in n.src):
+        if Trait.WHOLE in n.op.traits and not any(s in self.graph.steps for s in n.src):
             return None  # of a parameter, for all steps
         labelled = (a.step for a in self.graph.names.get(n, ()) if isinstance(a.step, int))
         step = self.graph.steps.get(n) or next(labelled, None)

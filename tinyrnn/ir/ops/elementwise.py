@@ -7,6 +7,7 @@ that of a ** 0 along a.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,18 @@ import numpy.typing as npt
 
 from ...errors import DTypeError
 from ...shapes import Shape, broadcast
+from ..function import Function, declare
 from ..node import OPERATORS, Bits, Builder, DType, Node, apply, promote
-from ..op import PRIMITIVE, Op, Vjp, per_entry, register
+from ..op import CATALOGUE, PRIMITIVE, Kind, Op, Symmetry, Trait, Vjp, per_entry, register
 from .leaves import FULL, dtype_of, full, is_number, lift, literal_value, pair
 
 BOOL = np.dtype(bool)
+EXACT, COMPARES, WHOLE = Trait.EXACT, Trait.COMPARES, Trait.WHOLE
+MOVES = Trait.MOVES | EXACT | Trait.CHEAP   # moves of numbers; a view of them takes no memory
+VIEW = MOVES | Trait.VIEW
+ACTIVATES = Trait.ACTIVATES
+NAMED = ACTIVATES | Trait.NAMED
+SATURATES = NAMED | Trait.SATURATES
 
 
 def _shape(src: tuple[Node, ...]) -> Shape:
@@ -79,30 +87,39 @@ def _bool(*src: Any) -> tuple[Shape, DType]:
     return _shape(tuple([s for s in src if isinstance(s, Node)])), BOOL
 
 
-def _declare(name: str, formula: Any, vjp: Vjp | None, infer: Any, label: str, flops: int, simplify: Any,
-             kind: Any = "elementwise") -> Op:
-    return register(Op(name, infer, formula, vjp, kind, label, per_entry(flops), simplify, entrywise=True))
+Formula = Callable[..., Any]
+Rule = Callable[..., tuple[Shape, DType]]
+CHEAP_FLOPS = 2  # up to here an entry is computed again sooner than read
 
 
-def unary(name: str, formula: Any, vjp: Vjp | None, *, label: str = "", flops: int = 1, infer: Any = None,
-          kind: Any = "elementwise") -> Builder:
-    """Declare an op of one operand (and attributes)."""
-    op = _declare(name, formula, vjp, infer or _float(name), label or name, flops, None, kind)
+def unary(name: str, formula: Formula | None, vjp: Vjp | None, *, label: str = "", flops: int = 1, infer: Rule | None = None,
+          kind: Kind = "elementwise", traits: Trait = Trait.NONE, written: str = "", at_zero: float | None = None,
+          symmetry: Symmetry | None = None, latex: str = "", doc: str = "") -> Builder:
+    """Declare an op of one operand (and attributes); with a `doc` users have it as `tr.<name>` and in equations."""
+    traits |= Trait.CHEAP if flops <= CHEAP_FLOPS else Trait.NONE
+    op = register(Op(name, infer or _float(name), formula, vjp, kind, label or name, per_entry(flops), None, True, traits,
+                     written or name, at_zero=at_zero, symmetry=symmetry))
 
     def build(x: Node, *at: Any) -> Node:
         return apply(op, (x,), at)
     OPERATORS[name] = build
+    if doc:
+        declare(Function(name, build, 1, doc, latex))
     return build
 
 
-def binary(name: str, formula: Any, vjp: Vjp | None, *, label: str = "", flops: int = 1, infer: Any = _same,
-           simplify: Any = None, kind: Any = "elementwise") -> Builder:
-    """Declare an op of two operands, either of which may be a Python number."""
-    op = _declare(name, formula, vjp, infer, label or name, flops, simplify, kind)
+def binary(name: str, formula: Formula | None, vjp: Vjp | None, *, label: str = "", flops: int = 1, infer: Rule = _same,
+           simplify: Any = None, kind: Kind = "elementwise", traits: Trait = Trait.NONE, written: str = "", latex: str = "",
+           doc: str = "") -> Builder:
+    """Declare an op of two operands, either of which may be a Python number; `doc` as for one operand."""
+    traits |= Trait.CHEAP if flops <= CHEAP_FLOPS else Trait.NONE
+    op = register(Op(name, infer, formula, vjp, kind, label or name, per_entry(flops), simplify, True, traits, written or name))
 
     def build(a: Any, b: Any) -> Node:
         return apply(op, pair(_roomy(a, b), _roomy(b, a)) if kind == "constant" else pair(a, b))
     OPERATORS[name] = build
+    if doc:
+        declare(Function(name, build, 2, doc, latex))
     return build
 
 
@@ -140,21 +157,23 @@ def _drop_one(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
 #    `scale(g, d)` is g d, and 0 where g is 0 whatever d is: a branch that `where` did not take, or a value that was
 #    clipped away, sends 0 back even where its own derivative is infinite or NaN.
 #    name        formula                     gradient, from g = dL/dy, the result y and the operands
-add  = binary("add", lambda m, a, b: a + b,  lambda g, y, a, b: (g, g),                   label="+", simplify=_drop_zero)
-sub  = binary("sub", lambda m, a, b: a - b,  lambda g, y, a, b: (g, -g),                  label="-", infer=_numbers("-"))
-mul  = binary("mul", lambda m, a, b: a * b,  lambda g, y, a, b: (g * b, g * a),           label="⊙", simplify=_drop_one)
+add  = binary("add", lambda m, a, b: a + b,  lambda g, y, a, b: (g, g),          label="+", written="+", simplify=_drop_zero)
+sub  = binary("sub", lambda m, a, b: a - b,  lambda g, y, a, b: (g, -g),         label="-", written="-", infer=_numbers("-"))
+mul  = binary("mul", lambda m, a, b: a * b,  lambda g, y, a, b: (g * b, g * a),  label="⊙", written="*", simplify=_drop_one)
 div  = binary("div", lambda m, a, b: a / b,  lambda g, y, a, b: (scale(g, 1 / b), -scale(g, y / b)),
-              label="/", infer=_quotient)
+              label="/", written="/", infer=_quotient)
 scale: Builder = binary("scale", lambda m, g, d: m.where(m.equal(g, 0), 0, g * d),
-                        lambda G, y, g, d: (scale(G, d), scale(G, g)), label="⊙", flops=2, kind="multilinear",
+                        lambda G, y, g, d: (scale(G, d), scale(G, g)), label="⊙", written="*", flops=2, kind="multilinear",
                         infer=_numbers("scale"), simplify=_drop_one)
-neg  = unary("neg",  lambda m, x: -x,        lambda g, y, x: -g,                          label="-", infer=_numbers("-"))
+neg  = unary("neg",  lambda m, x: -x,        lambda g, y, x: -g,                 label="-", infer=_numbers("-"), traits=EXACT,
+             at_zero=0, symmetry="odd")
 
 _power: Builder = binary("power", PRIMITIVE,
                          lambda g, y, a, b: (scale(g, scale(b, _power(a, b - 1))),
                                              scale(g, scale(y, log_or_zero(astype(a, y.dtype))))),
-                         label="^", flops=20, infer=_numbers("**"))
-_powk = unary("powk", PRIMITIVE, lambda g, y, x, k: scale(g, float(k) * power(x, k - 1)), label="^k", flops=10)
+                         label="^", written="**", flops=20, infer=_numbers("**"))
+_powk = unary("powk", PRIMITIVE, lambda g, y, x, k: scale(g, float(k) * power(x, k - 1)), label="^k", flops=10,
+              traits=Trait.CHEAP)
 
 
 def power(base: Any, by: Any) -> Node:
@@ -176,30 +195,42 @@ def power(base: Any, by: Any) -> Node:
 OPERATORS["pow"] = power
 
 # ---- functions of one number
-exp   = unary("exp",   PRIMITIVE, lambda g, y, x: scale(g, y),           flops=10)
-expm1 = unary("expm1", PRIMITIVE, lambda g, y, x: scale(g, exp(x)),      flops=10)
-log: Builder = unary("log", PRIMITIVE, lambda g, y, x: scale(g, 1 / x),  flops=10)
-log_or_zero: Builder = unary("log_or_zero", lambda m, x: m.log(m.where(m.equal(x, 0), 1, x)),
-                    lambda g, y, x: scale(g, 1 / x), flops=11, label="log")  # for 0 ** b, whose slope along b is 0
-log1p = unary("log1p", PRIMITIVE, lambda g, y, x: scale(g, 1 / (1 + x)), flops=10)
-sqrt  = unary("sqrt",  PRIMITIVE, lambda g, y, x: scale(g, 0.5 / y),     flops=4, label="√")
-sin   = unary("sin",   PRIMITIVE, lambda g, y, x: g * cos(x),            flops=10)
-cos: Builder = unary("cos", PRIMITIVE, lambda g, y, x: -(g * sin(x)),    flops=10)
-tanh  = unary("tanh",  PRIMITIVE, lambda g, y, x: g * (1 - y * y),       flops=12)
-sigmoid  = unary("sigmoid", lambda m, x: 0.5 + 0.5 * m.tanh(0.5 * x),
-                 lambda g, y, x: g * (y - y * y), flops=14, label="σ")
-softplus = unary("softplus", lambda m, x: m.log1p(m.exp(-m.abs(x))) + m.relu(x),
-                 lambda g, y, x: g * sigmoid(x), flops=24)
+exp   = unary("exp",   PRIMITIVE, lambda g, y, x: scale(g, y),           flops=10, traits=NAMED, at_zero=1, latex=r"\exp",
+              doc="`eˣ`, entry by entry.")
+expm1 = unary("expm1", PRIMITIVE, lambda g, y, x: scale(g, exp(x)),      flops=10, traits=ACTIVATES, at_zero=0,
+              doc="`eˣ - 1`, precise near 0.")
+log: Builder = unary("log", PRIMITIVE, lambda g, y, x: scale(g, 1 / x),  flops=10, traits=ACTIVATES, latex=r"\log",
+                     doc="The natural logarithm.")
+log_or_zero: Builder = unary("log_or_zero", lambda m, x: m.log(m.where(m.equal(x, 0), 1, x)), lambda g, y, x: scale(g, 1 / x),
+                             flops=11, label="log", written="log", at_zero=0)  # for 0 ** b, whose slope along b is 0
+log1p = unary("log1p", PRIMITIVE, lambda g, y, x: scale(g, 1 / (1 + x)), flops=10, traits=ACTIVATES, at_zero=0,
+              doc="`log(1 + x)`, precise near 0.")
+sqrt  = unary("sqrt",  PRIMITIVE, lambda g, y, x: scale(g, 0.5 / y),     flops=4, label="√", traits=ACTIVATES, at_zero=0,
+              doc="The square root; its slope at 0 is infinite.")
+sin   = unary("sin",   PRIMITIVE, lambda g, y, x: g * cos(x),            flops=10, traits=NAMED, at_zero=0, symmetry="odd",
+              latex=r"\sin", doc="The sine of radians.")
+cos: Builder = unary("cos", PRIMITIVE, lambda g, y, x: -(g * sin(x)),    flops=10, traits=NAMED, at_zero=1, symmetry="even",
+                     latex=r"\cos", doc="The cosine of radians.")
+tanh  = unary("tanh",  PRIMITIVE, lambda g, y, x: g * (1 - y * y),       flops=12, traits=SATURATES, at_zero=0, symmetry="odd",
+              latex=r"\tanh", doc="The hyperbolic tangent; its derivative is `1 - y²`.")
+sigmoid  = unary("sigmoid", lambda m, x: 0.5 + 0.5 * m.tanh(0.5 * x), lambda g, y, x: g * (y - y * y), flops=14, label="σ",
+                 traits=SATURATES, at_zero=0.5, symmetry="complement", latex=r"\sigma",
+                 doc="`1 / (1 + e⁻ˣ)`, stable in both tails; its derivative is `y - y²`.")
+softplus = unary("softplus", lambda m, x: m.log1p(m.exp(-m.abs(x))) + m.relu(x), lambda g, y, x: g * sigmoid(x), flops=24,
+                 traits=NAMED, doc="`log(1 + eˣ)` without overflow.")
 
 # ---- predicates: no derivative flows; complex step compares real parts
-less       = binary("less",       PRIMITIVE, None, label="<", infer=_real("<", _bool), kind="constant")
-less_equal = binary("less_equal", PRIMITIVE, None, label="≤", infer=_real("<=", _bool), kind="constant")
-equal      = binary("equal",      PRIMITIVE, None, label="=", infer=_bool, kind="constant")
-not_equal  = binary("not_equal",  PRIMITIVE, None, label="≠", infer=_bool, kind="constant")
-both       = binary("both",       lambda m, a, b: a & b, None, label="and", infer=_logical("&"), kind="constant")
-either     = binary("either",     lambda m, a, b: a | b, None, label="or",  infer=_logical("|"), kind="constant")
-negate     = unary("negate",      lambda m, a: ~a,       None, label="not", infer=_logical("~"), kind="constant")
-sign       = unary("sign",        PRIMITIVE, None, infer=_real("sign", _same), kind="constant")
+less       = binary("less",       PRIMITIVE, None, label="<", written="<",  infer=_real("<", _bool),  kind="constant",
+                    traits=COMPARES)
+less_equal = binary("less_equal", PRIMITIVE, None, label="≤", written="<=", infer=_real("<=", _bool), kind="constant",
+                    traits=COMPARES)
+equal      = binary("equal",      PRIMITIVE, None, label="=", written="==", infer=_bool, kind="constant", traits=COMPARES)
+not_equal  = binary("not_equal",  PRIMITIVE, None, label="≠", written="!=", infer=_bool, kind="constant", traits=COMPARES)
+both       = binary("both",       lambda m, a, b: a & b, None, label="and", written="and", infer=_logical("&"), kind="constant")
+either     = binary("either",     lambda m, a, b: a | b, None, label="or",  written="or",  infer=_logical("|"), kind="constant")
+negate     = unary("negate",      lambda m, a: ~a,       None, label="not", written="not", infer=_logical("~"), kind="constant")
+sign       = unary("sign",        PRIMITIVE, None, infer=_real("sign", _same), kind="constant", traits=COMPARES, at_zero=0,
+                   symmetry="odd", doc="-1, 0 or 1; no gradient flows.")
 
 
 # ---- select, and what follows from a predicate and a select
@@ -210,7 +241,7 @@ def _select(c: Node, a: Node, b: Node) -> tuple[Shape, DType]:
 
 
 WHERE = register(Op("where", _select, PRIMITIVE, lambda g, y, c, a, b: (None, only(c, g), unless(c, g)),
-                    "elementwise", "where", per_entry(1), entrywise=True))
+                    "elementwise", "where", per_entry(1), entrywise=True, traits=EXACT | Trait.CHEAP, written="where"))
 
 
 def where(c: Node, a: Any, b: Any) -> Node:
@@ -240,21 +271,25 @@ def _within(x: Node, low: float, high: float) -> Node:
     return both(less_equal(float(low), x), less_equal(x, float(high)))
 
 
+PICKS = EXACT | COMPARES
 abs_    = unary("abs",  lambda m, x: m.where(m.less(x, 0), -x, x),          lambda g, y, x: g * sign(x),
-                infer=_real("abs", _same), label="|·|")
+                infer=_real("abs", _same), label="|·|", traits=PICKS | ACTIVATES, at_zero=0, symmetry="even",
+                doc="`|x|`, with slope 0 at 0.")
 relu    = unary("relu", lambda m, x: m.where(m.less(0, x), x, 0),           lambda g, y, x: only(less(0, x), g),
-                infer=_real("relu", _float("relu")))
+                infer=_real("relu", _float("relu")), traits=PICKS | NAMED, at_zero=0, doc="`max(x, 0)`, with slope 0 at 0.")
 maximum = binary("maximum", lambda m, a, b: m.where(m.less(b, a), a, b),
                  lambda g, y, a, b: (only(less(b, a), g), unless(less(b, a), g)),
-                 infer=_real("maximum", _same), label="max")
+                 infer=_real("maximum", _same), label="max", traits=PICKS,
+                 doc="The larger of two, entry by entry; a tie gives its gradient to b.")
 minimum = binary("minimum", lambda m, a, b: m.where(m.less(a, b), a, b),
                  lambda g, y, a, b: (only(less(a, b), g), unless(less(a, b), g)),
-                 infer=_real("minimum", _same), label="min")
+                 infer=_real("minimum", _same), label="min", traits=PICKS,
+                 doc="The smaller of two, entry by entry; a tie gives its gradient to b.")
 clip    = unary("clip", _clipped, lambda g, y, x, low, high: only(_within(x, low, high), g),
-                infer=_real("clip", _float("clip")), flops=2)
+                infer=_real("clip", _float("clip")), flops=2, traits=PICKS | ACTIVATES | Trait.SATURATES)
 
 # ---- identities with a meaning of their own
-stop_gradient = unary("stop_gradient", PRIMITIVE, None, infer=_same, label="stop", flops=0, kind="constant")
+stop_gradient = unary("stop_gradient", PRIMITIVE, None, infer=_same, label="stop", flops=0, kind="constant", at_zero=0)
 
 
 def _cast(x: Node, dtype: DType) -> tuple[Shape, DType]:
@@ -264,7 +299,7 @@ def _cast(x: Node, dtype: DType) -> tuple[Shape, DType]:
 
 
 CAST = register(Op("astype", _cast, PRIMITIVE, lambda g, y, x, dtype: astype(g, x.dtype), "linear", "cast",
-                   entrywise=True))
+                   entrywise=True, traits=WHOLE | EXACT | Trait.CHEAP, names=("dtype",), at_zero=0))
 
 
 def astype(x: Node, dtype: npt.DTypeLike) -> Node:
@@ -281,7 +316,12 @@ def _drop_zeros(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
 
 
 ADD_N = register(Op("add_n", _same, PRIMITIVE, lambda g, y, *x: (g,) * len(x), "linear", "Σ",
-                    lambda node: (len(node.src) - 1) * per_entry(1)(node), _drop_zeros, entrywise=True))
+                    lambda node: (len(node.src) - 1) * per_entry(1)(node), _drop_zeros, entrywise=True,
+                    traits=Trait.ADDS | Trait.CHEAP, written="+"))
+
+
+ADD, MUL, NEG = CATALOGUE["add"], CATALOGUE["mul"], CATALOGUE["neg"]
+SUMS = (ADD, ADD_N)
 
 
 def add_n(parts: list[Node]) -> Node:
@@ -291,7 +331,8 @@ def add_n(parts: list[Node]) -> Node:
 
 # ---- names that travel inside a body
 TAG = register(Op("tag", lambda x, *at: (x.shape, x.dtype), lambda m, x, *at: x,
-                  lambda g, y, x, name, cell: tag(g, f"dloss/d{name}", cell), "linear", "name", entrywise=True))
+                  lambda g, y, x, name, cell: tag(g, f"dloss/d{name}", cell), "linear", "name", entrywise=True,
+                  traits=WHOLE | VIEW))
 
 
 def tag(x: Node, name: str, cell: str | None = None) -> Node:

@@ -12,16 +12,18 @@ import numpy.typing as npt
 from ...errors import DTypeError
 from ...shapes import Shape
 from ..node import Bits, DType, Node, Scalar, fresh, intern, weak
-from ..op import PRIMITIVE, Op, register
+from ..op import PRIMITIVE, Op, Trait, register
 
 
 def _given(*at: Any) -> tuple[Shape, DType]:
     return at[-2], at[-1]
 
 
-FULL = register(Op("full", _given, PRIMITIVE, None, "leaf", "const"))
-LITERAL = register(Op("literal", _given, lambda m, bits, shape, dtype: m.enter(bits.array, dtype), None, "leaf", "const"))
-IOTA = register(Op("iota", _given, lambda m, shape, dtype: m.xp.arange(shape[0], dtype=dtype), None, "leaf", "0,1,2,…"))
+FULL = register(Op("full", _given, PRIMITIVE, None, "leaf", "const", traits=Trait.CHEAP))
+LITERAL = register(Op("literal", _given, lambda m, bits, shape, dtype: m.enter(bits.array, dtype), None, "leaf", "const",
+                      traits=Trait.CHEAP))
+IOTA = register(Op("iota", _given, lambda m, shape, dtype: m.xp.arange(shape[0], dtype=dtype), None, "leaf", "0,1,2,…",
+                   traits=Trait.CHEAP))
 INPUT = register(Op("input", _given, None, None, "leaf", "input"))
 LEAF = register(Op("leaf", _given, None, None, "leaf", "leaf"))
 ARG = register(Op("arg", _given, None, None, "leaf", "arg"))

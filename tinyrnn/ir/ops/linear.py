@@ -14,8 +14,8 @@ from ... import shapes
 from ...errors import DTypeError, ShapeError
 from ...shapes import Shape
 from ..node import OPERATORS, DType, Node, apply, promote
-from ..op import PRIMITIVE, Op, register
-from .elementwise import astype, equal, where
+from ..op import PRIMITIVE, Op, Trait, register
+from .elementwise import VIEW, WHOLE, astype, equal, where
 from .leaves import FULL, full, iota, pair
 
 
@@ -51,14 +51,16 @@ def _broadcast_simpler(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | Non
 
 RESHAPE = register(Op(
     "reshape", _like(lambda x, to: to), lambda m, x, to: x.reshape(to),
-    lambda g, y, x, to: reshape(g, x.shape), "linear", "reshape", simplify=_reshape_simpler))
+    lambda g, y, x, to: reshape(g, x.shape), "linear", "reshape", simplify=_reshape_simpler,
+    traits=WHOLE | VIEW, names=("to",)))
 TRANSPOSE = register(Op(
     "transpose", _like(lambda x, order: tuple(x.shape[i] for i in order)), lambda m, x, order: x.transpose(order),
     lambda g, y, x, order: transpose(g, [order.index(i) for i in range(len(order))]), "linear", "ᵀ",
-    simplify=_transpose_simpler))
+    simplify=_transpose_simpler, traits=WHOLE | VIEW, names=("order",)))
 BROADCAST = register(Op(
     "broadcast_to", _like(lambda x, to: to), lambda m, x, to: m.xp.broadcast_to(x, to),
-    lambda g, y, x, to: sum_to(g, x.shape), "linear", "broadcast", simplify=_broadcast_simpler))
+    lambda g, y, x, to: sum_to(g, x.shape), "linear", "broadcast", simplify=_broadcast_simpler,
+    traits=WHOLE | VIEW, names=("to",)))
 
 
 def _sum_infer(x: Node, axes: tuple[int, ...], keepdims: bool) -> tuple[Shape, DType]:
@@ -73,7 +75,8 @@ def summed(dtype: DType) -> DType:
 SUM = register(Op(
     "sum", _sum_infer, PRIMITIVE,
     lambda g, y, x, axes, keepdims: spread(g, x.shape, axes), "linear", "Σ", lambda node: prod(node.src[0].shape),
-    lambda src, at: src[0] if not at[0] and src[0].dtype.kind in "fc" else None))
+    lambda src, at: src[0] if not at[0] and src[0].dtype.kind in "fc" else None,
+    traits=Trait.ADDS, names=("axes", "keepdims")))
 
 
 def reshape(x: Node, to: Iterable[int]) -> Node:
@@ -132,7 +135,7 @@ def _product_gradient(g: Node, y: Node, a: Node, b: Node) -> tuple[Node, Node]:
 
 MATMUL = register(Op(
     "matmul", _product, PRIMITIVE, _product_gradient, "multilinear", "@",
-    lambda node: 2 * prod(node.shape) * node.src[0].shape[-1]))
+    lambda node: 2 * prod(node.shape) * node.src[0].shape[-1], traits=Trait.ADDS, written="@"))
 
 
 def matmul(a: Any, b: Any) -> Node:
@@ -187,7 +190,7 @@ def _einsum_flops(node: Node) -> int:
 
 
 EINSUM = register(Op("einsum", _contraction, PRIMITIVE, _einsum_gradient,
-                     "multilinear", "einsum", _einsum_flops))
+                     "multilinear", "einsum", _einsum_flops, traits=Trait.ADDS))
 
 
 def einsum(spec: str, *x: Node) -> Node:

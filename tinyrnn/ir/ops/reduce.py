@@ -10,8 +10,9 @@ import numpy as np
 from ... import shapes
 from ...errors import DTypeError, ShapeError
 from ...shapes import Shape
+from ..function import entrywise
 from ..node import Bits, DType, Node, apply
-from ..op import PRIMITIVE, Op, register
+from ..op import PRIMITIVE, Op, Trait, register
 from . import elementwise as e
 from .elementwise import astype, equal, exp, expm1, log, stop_gradient, where
 from .leaves import full
@@ -36,11 +37,12 @@ def _reads(node: Node) -> int:
     return prod(node.src[0].shape)
 
 
-AMAX = register(Op("amax", _extreme_infer, PRIMITIVE, _extreme_gradient,
-                   "selection", "max", _reads))
-AMIN = register(Op("amin", _extreme_infer, PRIMITIVE, _extreme_gradient, "selection", "min", _reads))
+AMAX = register(Op("amax", _extreme_infer, PRIMITIVE, _extreme_gradient, "selection", "max", _reads,
+                   traits=Trait.COMPARES, written="max", names=("axes", "keepdims")))
+AMIN = register(Op("amin", _extreme_infer, PRIMITIVE, _extreme_gradient, "selection", "min", _reads,
+                   traits=Trait.COMPARES, written="min", names=("axes", "keepdims")))
 ARGMAX = register(Op("argmax", lambda x, axis: (shapes.reduced(x.shape, (axis,), False), np.dtype(np.int64)),
-                     PRIMITIVE, None, "constant", "argmax", _reads))
+                     PRIMITIVE, None, "constant", "argmax", _reads, traits=Trait.COMPARES))
 
 
 def amax(x: Node, axis: int | Iterable[int] | None = None, keepdims: bool = False) -> Node:
@@ -132,23 +134,28 @@ def _over_root_mean_square(d: Node, eps: float, axis: int, dtype: DType) -> Node
     return astype(d, dtype) / astype(root, dtype)
 
 
+@entrywise
 def silu(x: Node) -> Node:
-    """`x σ(x)`, 0 at -∞."""
+    """`x σ(x)`, 0 at -∞ (Elfwing, Uchibe & Doya, 2018)."""
     return e.scale(e.sigmoid(x), x)
 
 
+@entrywise
 def gelu(x: Node) -> Node:
-    """`x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the tanh form; far out its slope is 0 or 1, whatever x³ is."""
+    """`x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the tanh form (Hendrycks & Gimpel, 2016)."""
+    # far out its slope is 0 or 1, whatever x³ is
     cube = e.scale(e.scale(x, x), x)
     return e.scale(e.sigmoid(2 * sqrt(2 / pi) * (x + 0.044715 * cube)), x)  # (1 + tanh u) / 2 without its cancellation
 
 
+@entrywise
 def elu(x: Node) -> Node:
-    """`x` where positive, `exp x - 1` elsewhere."""
+    """`x` where positive, `eˣ - 1` elsewhere (Clevert, Unterthiner & Hochreiter, 2016)."""
     above = e.less(0, x)
     return where(above, x, expm1(where(above, full(0, (), x.dtype), x)))
 
 
+@entrywise
 def hard_sigmoid(x: Node) -> Node:
     """`clip(x/6 + 1/2, 0, 1)`."""
     return e.clip(x / 6 + 0.5, Bits(0.0), Bits(1.0))

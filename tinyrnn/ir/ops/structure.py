@@ -11,7 +11,8 @@ from ... import shapes
 from ...errors import DTypeError, ShapeError
 from ...shapes import Part, Shape
 from ..node import OPERATORS, DType, Node, apply, promote
-from ..op import PRIMITIVE, Op, per_entry, register
+from ..op import PRIMITIVE, Op, Trait, per_entry, register
+from .elementwise import EXACT, MOVES, VIEW
 from .leaves import FULL, full, literal_value
 from .linear import reshape, summed, transpose
 
@@ -51,16 +52,17 @@ def _place(m: Any, x: Any, parts: tuple[Part, ...], shape: Shape) -> Any:
 
 
 SLICE = register(Op("slice", _slice_shape, lambda m, x, parts: x[shapes.slices(parts)],
-                    lambda g, y, x, parts: place(g, parts, x.shape), "linear", "[:]", simplify=_slice_simpler))
+                    lambda g, y, x, parts: place(g, parts, x.shape), "linear", "[:]", simplify=_slice_simpler,
+                    traits=VIEW, names=("parts",)))
 PLACE = register(Op("place", lambda x, parts, shape: (shape, x.dtype), _place,
-                    lambda g, y, x, parts, shape: apply(SLICE, (g,), (parts,)), "linear", "place",
+                    lambda g, y, x, parts, shape: apply(SLICE, (g,), (parts,)), "linear", "place", traits=MOVES,
                     simplify=lambda src, at: full(0, at[1], src[0].dtype) if literal_value(src[0]) == 0 else None))
 TAKE = register(Op("take", lambda x, t: (x.shape[1:], x.dtype), lambda m, x, t: x[t],
-                   lambda g, y, x, t: put(g, t, x.shape[0]), "linear", "[t]",
+                   lambda g, y, x, t: put(g, t, x.shape[0]), "linear", "[t]", traits=VIEW,
                    simplify=lambda src, at: _take_simpler(src[0], at[0])))
 PUT = register(Op("put", lambda x, t, n: ((n, *x.shape), x.dtype),
                   lambda m, x, t, n: _place(m, x[None], ((t, 1, 1), *((0, k, 1) for k in x.shape)), (n, *x.shape)),
-                  lambda g, y, x, t, n: take(g, t), "linear", "put"))
+                  lambda g, y, x, t, n: take(g, t), "linear", "put", traits=MOVES))
 
 
 def _take_simpler(x: Node, t: int) -> Node | None:
@@ -141,9 +143,9 @@ def _stack_infer(*src: Node) -> tuple[Shape, DType]:
 
 
 CONCAT = register(Op("concat", _concat_infer, lambda m, *x: m.xp.concatenate(x[:-1], x[-1]), _concat_gradient,
-                     "linear", "[,]", simplify=lambda src, at: src[0] if len(src) == 1 else None))
+                     "linear", "[,]", simplify=lambda src, at: src[0] if len(src) == 1 else None, traits=MOVES))
 STACK = register(Op("stack", _stack_infer, lambda m, *x: m.xp.stack(x),
-                    lambda g, y, *x: tuple([take(g, t) for t in range(len(x))]), "linear", "stack"))
+                    lambda g, y, *x: tuple([take(g, t) for t in range(len(x))]), "linear", "stack", traits=MOVES))
 
 
 def concat(parts: Sequence[Node], axis: int = -1) -> Node:
@@ -202,10 +204,11 @@ def _scatter_infer(x: Node, index: Node, n: int) -> tuple[Shape, DType]:
 
 
 GATHER = register(Op("gather", _gather_infer, PRIMITIVE,
-                     lambda g, y, table, index: (scatter_add(g, index, table.shape[0]), None), "linear", "gather"))
-SCATTER = register(Op("scatter_add", _scatter_infer,
-                      PRIMITIVE,
-                      lambda g, y, x, index, n: (gather(g, index), None), "linear", "scatter", per_entry(1)))
+                     lambda g, y, table, index: (scatter_add(g, index, table.shape[0]), None), "linear", "gather",
+                     traits=EXACT, index=1))
+SCATTER = register(Op("scatter_add", _scatter_infer, PRIMITIVE,
+                      lambda g, y, x, index, n: (gather(g, index), None), "linear", "scatter", per_entry(1),
+                      traits=Trait.ADDS, index=1))
 
 
 def gather(table: Node, index: Node) -> Node:
@@ -229,7 +232,7 @@ def _pick_infer(x: Node, index: Node) -> tuple[Shape, DType]:
 
 PICK = register(Op("pick", _pick_infer, PRIMITIVE,
                    lambda g, y, x, index: (reshape(g, (*g.shape, 1)) * one_hot(index, x.shape[-1], g.dtype), None),
-                   "linear", "pick"))
+                   "linear", "pick", traits=EXACT, index=1))
 
 
 def pick(x: Node, index: Node) -> Node:
@@ -243,8 +246,7 @@ def _one_hot_infer(index: Node, n: int, dtype: DType) -> tuple[Shape, DType]:
     return (*index.shape, n), dtype
 
 
-ONE_HOT = register(Op("one_hot", _one_hot_infer, PRIMITIVE, None,
-                      "constant", "one-hot"))
+ONE_HOT = register(Op("one_hot", _one_hot_infer, PRIMITIVE, None, "constant", "one-hot", index=0))
 
 
 def one_hot(index: Node, n: int, dtype: Any = np.float64) -> Node:
@@ -257,6 +259,6 @@ def cumsum(x: Node, axis: int = -1) -> Node:
     return apply(CUMSUM, (x,), (shapes.axis(axis, x.ndim),))
 
 
-CUMSUM = register(Op("cumsum", lambda x, axis: (x.shape, summed(x.dtype)),
-                     PRIMITIVE,
-                     lambda g, y, x, axis: flip(cumsum(flip(g, axis), axis), axis), "linear", "cumsum", per_entry(1)))
+CUMSUM = register(Op("cumsum", lambda x, axis: (x.shape, summed(x.dtype)), PRIMITIVE,
+                     lambda g, y, x, axis: flip(cumsum(flip(g, axis), axis), axis), "linear", "cumsum", per_entry(1),
+                     traits=Trait.ADDS))
