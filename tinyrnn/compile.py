@@ -29,7 +29,7 @@ from .errors import ArgumentError, BackendError, FallbackWarning, GraphError
 from .ir import Graph, check
 from .ir.check import ENABLED
 from .ir.node import without_collector
-from .ir.ops.leaves import input_node
+from .ir.ops.leaves import box_of, input_node
 from .locks import ForkSafeLock
 from .passes import concat, defer, fuse, gates, hoist, save, simplify
 from .shapes import show
@@ -93,7 +93,7 @@ class Entry:
 
     def run(self, values: Mapping[str, npt.NDArray[Any]], threads: int) -> Any:
         for node, draw in self.trace.draws:
-            node.at[0].data = draw()
+            box_of(node).data = draw()
         if self.backend.startswith("cuda"):
             return self._run_on_gpu(values)
         there = self.asked.startswith("cuda") and any(is_device(v) for v in values.values())
@@ -117,7 +117,7 @@ class Entry:
     def arrays(self, values: Mapping[str, npt.NDArray[Any]]) -> tuple[dict[Any, Any], dict[str, npt.NDArray[Any]]]:
         """What compiled kernels read, by node, and what they fill, by name."""
         given = {n: np.ascontiguousarray(values[k], n.dtype) for k, n in self._inputs.items()}
-        given.update((n, n.at[0].data) for n in self._leaves)
+        given.update((n, box_of(n).data) for n in self._leaves)
         return given, {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs}
 
 
@@ -136,7 +136,7 @@ class Entry:
 
         kernels, graph = import_module("tinyrnn.symbolic.kernels"), self.stages[0][1]
         random = {node for node, _ in self.trace.draws}  # they get their data when a program runs
-        held = {n: n.at[0].data for n in graph.leaves.values() if n not in random}
+        held = {n: box_of(n).data for n in graph.leaves.values() if n not in random}
         shapes = {k: "x".join(map(str, n.shape)) or "1" for k, n in graph.inputs.items()}
         return kernels.kernels_case(what, shapes, graph, run, held, seed)
 

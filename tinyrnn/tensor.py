@@ -21,7 +21,7 @@ from .ir.graph import LENSES
 from .ir.node import Node, walk
 from .ir.ops import elementwise as e
 from .ir.ops import reduce as r
-from .ir.ops.leaves import ARG, HOLE, INPUT, LEAF, Box, boxed, dtype_of, leaf
+from .ir.ops.leaves import ARG, HOLE, INPUT, LEAF, Box, box_of, boxed, dtype_of, input_name, leaf
 from .ir.ops.linear import matmul, reshape, sum_, transpose
 from .ir.ops.structure import getitem
 from .passes.derivatives import grad
@@ -108,7 +108,7 @@ class Tensor:
     def _box(self) -> Box:
         if not self.is_leaf:
             raise ArgumentError("only a tensor that holds data (tr.tensor, tr.parameter) has this, not a computed one")
-        box: Box = self.node.at[0]
+        box: Box = box_of(self.node)
         return box
 
     # ---- its value
@@ -134,12 +134,12 @@ class Tensor:
     @property
     def backend(self) -> str:
         """What evaluates expressions of this tensor: numpy, or cuda where a leaf of it lives on a GPU."""
-        return "cuda" if any(n.at[0].home == "cuda" for n in walk([self.node]) if n.op is LEAF) else "numpy"
+        return "cuda" if any(box_of(n).home == "cuda" for n in walk([self.node]) if n.op is LEAF) else "numpy"
 
     def _require_value(self) -> None:
         for n in walk([self.node]):
             if n.op in (INPUT, ARG, HOLE):
-                what = f"input {n.at[0]!r}" if n.op is INPUT else "a value that exists only while a function is traced"
+                what = f"input {input_name(n)!r}" if n.op is INPUT else "a value that exists only while a function is traced"
                 if current() is not None:
                     raise SymbolicError(f"this tensor of shape {show(self.shape)} depends on {what}, and while a function is "
                                         "traced its arguments have no values: use tr.where instead of if, tr.scan instead of a "
@@ -152,10 +152,10 @@ class Tensor:
         if self._born == _now or self.is_leaf:
             return
         for n in walk([self.node]):
-            if n.op is LEAF and n.at[0].version > self._born:
+            if n.op is LEAF and box_of(n).version > self._born:
                 kept = self._value is not None
                 raise StaleError(
-                    f"{n.at[0].name or 'a leaf'} was assigned after this tensor of shape {show(self.shape)} was built"
+                    f"{box_of(n).name or 'a leaf'} was assigned after this tensor of shape {show(self.shape)} was built"
                     + (f", so it cannot be {use}; compute it again, or use tr.tensor(t.numpy()) for its old value"
                        if kept else f" and before it was evaluated; it cannot be {use}. Evaluate it before the update "
                        "(float(loss), loss.backward()), or compute it again"))
@@ -266,13 +266,13 @@ class Tensor:
     def backward(self) -> None:
         """Evaluate this scalar and add its gradient to `.grad` of every parameter it depends on."""
         self._require_value()
-        leaves = [n for n in walk([self.node]) if n.op is LEAF and n.at[0].trainable]
+        leaves = [n for n in walk([self.node]) if n.op is LEAF and box_of(n).trainable]
         if not leaves:
             raise ArgumentError("backward: no parameter (tr.parameter) is part of this tensor")
         value, *found = evaluate([self.node, *grad(self.node, leaves)])
         self._keep(value)
         for n, g in zip(leaves, map(on_host, found), strict=True):
-            box = n.at[0]
+            box = box_of(n)
             box.grad = g if box.grad is None else box.grad + g
 
     def detach(self) -> Tensor:
@@ -290,8 +290,8 @@ class Tensor:
         box = self._box
         if id(box) not in memo:
             memo[id(box)] = leaf(box.data.copy(), box.name, box.parameter)
-            memo[id(box)].at[0].home, memo[id(box)].at[0].trainable = box.home, box.trainable
-            memo[id(box)].at[0].still = box.still
+            box_of(memo[id(box)]).home, box_of(memo[id(box)]).trainable = box.home, box.trainable
+            box_of(memo[id(box)]).still = box.still
         return Tensor(memo[id(box)], owner=True)
 
     def __reduce__(self) -> Any:
@@ -417,7 +417,7 @@ def give(data: Mapping[Node, npt.NDArray[Any]]) -> None:
     global _now
     _now = next(_clock)
     for leaf_node, array in data.items():
-        box = leaf_node.at[0]
+        box = box_of(leaf_node)
         box.data, box.version = np.asarray(array, order="C"), _now
         box.data.flags.writeable = False  # data change only by assign
 
@@ -427,7 +427,7 @@ def changed(leaves: Iterable[Node]) -> None:
     global _now
     _now = next(_clock)
     for leaf_node in leaves:
-        leaf_node.at[0].version = _now
+        box_of(leaf_node).version = _now
 
 
 def detached(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -476,8 +476,8 @@ def as_tensor(value: Any, dtype: npt.DTypeLike | None = None, name: str | None =
         raise DTypeError(f"{array.dtype} data do not fit into {d}: the imaginary part would be lost")
     made = Tensor(leaf(np.array(array, d, order="C"), name, trainable), owner=True)
     if backend == "cuda":
-        made.node.at[0].home = backend
-        on_gpu(made.node.at[0])
+        box_of(made.node).home = backend
+        on_gpu(box_of(made.node))
     return made
 
 

@@ -16,7 +16,8 @@ from ..functional import grad, where
 from ..functional import sum as total
 from ..ir.graph import LENSES, Graph
 from ..ir.node import Node
-from ..ir.ops.leaves import INPUT, LEAF, full, input_node
+from ..ir.ops.elementwise import name_of
+from ..ir.ops.leaves import box_of, full, input_name, input_node
 from ..nn.bidirectional import Bidirectional
 from ..nn.layers import Embedding
 from ..nn.module import Module
@@ -199,7 +200,7 @@ class _Case:
         parameters = self._parameters(value)
         wanted = {**outputs, "loss": value}
         wanted |= {f"dL/d{k}": g for k, g in zip(parameters, grad(value, list(parameters.values())), strict=True)}
-        wanted |= {f"dL/d{t.node.at[0]}": grad(value, t) for t in inputs if t.dtype.kind == "f"}
+        wanted |= {f"dL/d{input_name(t.node)}": grad(value, t) for t in inputs if t.dtype.kind == "f"}
         graph = unroll(Graph(wanted))
         if not any(t.node in set(graph.nodes) for t in inputs):
             raise ArgumentError("no result depends on the input, so there is nothing to prove")
@@ -209,7 +210,7 @@ class _Case:
         """Every parameter that the loss depends on, those of layers that a function closes over included."""
         own = dict(self.what.named_parameters()) if isinstance(self.what, Module) else {}
         known = {t.node for t in own.values()}
-        others = {k: n for k, n in Graph({"loss": value}).leaves.items() if n.at[0].trainable and n not in known}
+        others = {k: n for k, n in Graph({"loss": value}).leaves.items() if box_of(n).trainable and n not in known}
         return {**own, **{f"{k} (of a layer outside)" if k in own else k: Tensor(n) for k, n in others.items()}}
 
     def _inputs(self, parts: Sequence[Any]) -> list[Tensor]:
@@ -261,8 +262,8 @@ class _Case:
         for t, n in zip(self._inputs(parts), self.counts, strict=True):
             beyond = np.arange(t.shape[self.axis]) >= n[:, None]
             tags = np.where(beyond if self.axis else beyond.T, PADDED, CLEAN)
-            marks[t.node.at[0]] = Mark(np.broadcast_to(tags.reshape(*tags.shape, *(1,) * (t.ndim - 2)), t.shape))
-        learned = {k: Mark(np.full(n.shape, CLEAN)) for k, n in graph.leaves.items() if n.at[0].trainable}
+            marks[input_name(t.node)] = Mark(np.broadcast_to(tags.reshape(*tags.shape, *(1,) * (t.ndim - 2)), t.shape))
+        learned = {k: Mark(np.full(n.shape, CLEAN)) for k, n in graph.leaves.items() if box_of(n).trainable}
         return {**learned, **{k: m for k, m in marks.items() if k in graph.inputs}}
 
 
@@ -314,8 +315,7 @@ def _leak(graph: Graph, result: str, entries: int, tags: Mapping[Node, Any]) -> 
 def _said(graph: Graph, n: Node, mark: Any) -> str:
     """A node of a path in words, with its first padded entry."""
     first = [int(i) for i in np.argwhere(mark.tags == PADDED)[0]]
-    own = n.at[0].name if n.op is LEAF else n.at[0] if n.op is INPUT else None
-    name = str(graph.names[n][0]) if n in graph.names else own or n.op.name
+    name = str(graph.names[n][0]) if n in graph.names else name_of(n) or n.op.name
     step = graph.steps.get(n)
     when = f" at step {step}" if step is not None and n not in graph.names else ""
     return f"{name}{when} {n.dtype}{show(n.shape)}, padded at {first}"

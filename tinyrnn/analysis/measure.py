@@ -11,8 +11,9 @@ from typing import Any
 from ..cells import Cell
 from ..ir.graph import Graph
 from ..ir.node import Node, walk
-from ..ir.ops.elementwise import TAG
-from ..ir.scan import SCAN, TRACE, ScanView
+from ..ir.ops.elementwise import TAG, name_of
+from ..ir.ops.leaves import index_of
+from ..ir.scan import SCAN, TRACE, ScanView, body_of, expression_of
 from ..passes import save
 from ..passes.save import minimum_cut
 from .recurrence import recurrences
@@ -182,7 +183,7 @@ def _read_back(graph: Graph) -> list[tuple[Node, str]]:
     found: dict[tuple[Node, Node], Node] = {}
     for n in graph.nodes:
         if n.op is SCAN:
-            found |= {(x.src[0], x.at[0]): x.at[0] for x in ScanView.of(n).split(n.src)[1] if x.op is TRACE}
+            found |= {(x.src[0], expression_of(x)): expression_of(x) for x in ScanView.of(n).split(n.src)[1] if x.op is TRACE}
     remembered = {r.scan.node: r.remembered for r in recurrences(graph)}
     return [(e, _name(e, scan, remembered[scan])) for (scan, e) in found]
 
@@ -190,10 +191,10 @@ def _read_back(graph: Graph) -> list[tuple[Node, str]]:
 def _name(e: Node, scan: Node, remembered: Sequence[str]) -> str:
     """What an expression over a scan's body is called: by its tag, its argument, or the quantity it is computed from."""
     if e.op.name == "arg":
-        return remembered[e.at[0]] if e.at[0] < len(remembered) else f"argument {e.at[0]}"
-    body = walk([*scan.at[0].outs, e])
+        return remembered[index_of(e)] if index_of(e) < len(remembered) else f"argument {index_of(e)}"
+    body = walk([*body_of(scan).outs, e])
     tag = next((n for n in body if n.op is TAG and (n is e or n.src[0] is e)), None)
     if tag is not None:
-        return str(tag.at[0])
-    inner = next((n.at[0] for n in reversed(walk([e])) if n.op is TAG), "")
+        return name_of(tag)
+    inner = next((name_of(n) for n in reversed(walk([e])) if n.op is TAG), "")
     return f"{e.op.name} of {inner}" if inner else e.op.name

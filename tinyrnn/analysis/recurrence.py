@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from ..ir.graph import Graph, Label
 from ..ir.node import Node, rebuild, walk
 from ..ir.op import Trait
-from ..ir.ops.elementwise import TAG, WHERE
-from ..ir.ops.leaves import ARG, FULL, INPUT, LEAF, input_node
+from ..ir.ops.elementwise import TAG, WHERE, cell_of, name_of
+from ..ir.ops.leaves import ARG, FULL, INPUT, LEAF, box_of, input_name, input_node
 from ..ir.ops.linear import BROADCAST
 from ..ir.ops.structure import SLICE, STACK
-from ..ir.scan import SCAN, TRACE, ScanView
+from ..ir.scan import SCAN, TRACE, ScanView, expression_of
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,17 @@ def _read(scan: ScanView, traces: Sequence[Node], names: Names, taken: set[str])
     now = [unique(_slice_name(s, a, k)) for k, (s, a) in enumerate(zip(xs, slices, strict=True))]
     fixed = [unique(_constant_name(s, names.of, k)) for k, s in enumerate(sources)]
     new = {a: input_node(k, a.shape, a.dtype) for a, k in zip(body.args, [*past, *now, *fixed], strict=True)}
-    tags = _stripped([*body.outs, *(t.at[0] for t in traces)], new)
+    tags = _stripped([*body.outs, *(expression_of(t) for t in traces)], new)
     labels = {Label(name): n for name, n in reversed(tags.items())}
     carried = tuple(new[o] for o in body.outs)
     step = Graph({**{k.replace("[t-1]", "[t]"): n for k, n in zip(past, carried, strict=True)},
-                  **{f"output {i}": new[t.at[0]] for i, t in enumerate(traces)}}, labels)
+                  **{f"output {i}": new[expression_of(t)] for i, t in enumerate(traces)}}, labels)
     layer = next((names.layer[base(s)] for s in sources if base(s) in names.layer), "")
-    path = next((str(n.at[1]) for n in walk(body.outs) if n.op is TAG and n.at[1]), "scan")
+    path = next((str(cell_of(n)) for n in walk(body.outs) if n.op is TAG and cell_of(n)), "scan")
     name = _Unique(taken)(path if path.startswith(layer) else f"{layer}.{path}")
     learned = tuple(k for k, s in zip(fixed, sources, strict=True) if _is_learned(base(s)))
     return Recurrence(name, scan, step, tuple(past), carried, tuple(now), tuple(fixed), learned,
-                      {t: new[t.at[0]] for t in traces})
+                      {t: new[expression_of(t)] for t in traces})
 
 
 def _stripped(outputs: Sequence[Node], new: dict[Node, Node]) -> dict[str, Node]:
@@ -103,7 +103,7 @@ def _stripped(outputs: Sequence[Node], new: dict[Node, Node]) -> dict[str, Node]
     for n in walk(outputs, known=set(new)):
         if n.op is TAG:
             new[n] = new.get(n.src[0], n.src[0])
-            tags.setdefault(str(n.at[0]), new[n])
+            tags.setdefault(name_of(n), new[n])
         else:
             rebuild([n], new)
     return tags
@@ -129,7 +129,7 @@ def _state_names(outs: Sequence[Node], states: Sequence[Node], init: Sequence[No
         lag, out = 1, _held(by_state[s])
         while out in by_state and out is not s and lag <= len(states):
             lag, out = lag + 1, _held(by_state[out])
-        tag = out.at[0] if out.op is TAG else f"s{i + 1}" if out.op is not ARG or out in by_state else "x"
+        tag = name_of(out) if out.op is TAG else f"s{i + 1}" if out.op is not ARG or out in by_state else "x"
         found[s] = (str(tag), lag)
     return [f"{name}[t-{lag}]" for name, lag in found.values()]
 
@@ -143,7 +143,7 @@ def _slice_name(source: Node, argument: Node, k: int) -> str:
     if argument.dtype.kind == "b":
         return "valid[t]"
     if source.op is STACK and source.src and source.src[0].op is INPUT:
-        return str(source.src[0].at[0]).partition("[")[0] + "[t]"
+        return input_name(source.src[0]).partition("[")[0] + "[t]"
     return "x[t]" if source.op is not BROADCAST and not (k and source.op is FULL) else f"noise {k}[t]"
 
 
@@ -155,7 +155,7 @@ def base(n: Node) -> Node:
 
 
 def _is_learned(n: Node) -> bool:
-    return n.op is INPUT or (n.op is LEAF and bool(n.at[0].trainable))
+    return n.op is INPUT or (n.op is LEAF and box_of(n).trainable)
 
 
 def _constant_name(source: Node, names: Mapping[Node, str], k: int) -> str:
@@ -165,6 +165,6 @@ def _constant_name(source: Node, names: Mapping[Node, str], k: int) -> str:
     if origin in names:
         return names[origin]
     if origin.op is INPUT or origin.op is LEAF:
-        return str((origin.at[0] if origin.op is INPUT else origin.at[0].name) or f"constant {k + 1}")
+        return name_of(origin) or f"constant {k + 1}"
     return f"constant {k + 1}"
 

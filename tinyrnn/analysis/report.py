@@ -11,6 +11,7 @@ import numpy as np
 from ..cells import Cell
 from ..errors import ArgumentError
 from ..ir.graph import Graph
+from ..ir.ops.leaves import box_of
 from ..ir.scan import SCAN
 from ..nn.module import Module
 from ..passes import grad, unroll
@@ -249,7 +250,7 @@ def _graph(graph: Graph) -> Report:
 def _model(model: Module, study: Study) -> Report:
     flat = unroll(study.graph)
     steps = max((r.steps for r in study.recurrences), default=None)
-    loss, learned = study.graph.outputs["loss"], {k: n for k, n in study.graph.leaves.items() if n.at[0].trainable}
+    loss, learned = study.graph.outputs["loss"], {k: n for k, n in study.graph.leaves.items() if box_of(n).trainable}
     gradients = dict(zip(learned, grad(loss, list(learned.values())), strict=True))
     kept = saved(Graph({"loss": loss, **gradients}), study.rows) if study.recurrences else None
     names = {t.node: name for name, t in model.named_parameters()}

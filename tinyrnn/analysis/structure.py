@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.op import Trait
-from ..ir.ops.leaves import INPUT, LEAF
+from ..ir.ops.leaves import INPUT, LEAF, index_of, input_name
 from ..ir.ops.structure import TAKE
 from .recurrence import Recurrence
 
@@ -51,7 +51,7 @@ def _shared(graph: Graph) -> set[Node]:
     """What is computed from parameters and numbers alone, once for all steps."""
     found: set[Node] = set()
     for n in graph.nodes:
-        indexed = n.op is INPUT and _AT.fullmatch(n.at[0])
+        indexed = n.op is INPUT and _AT.fullmatch(input_name(n))
         if not indexed and n.op is not TAKE and all(s in found for s in n.src):
             found.add(n)
     return found
@@ -63,7 +63,8 @@ def _hashes(graph: Graph, shared: set[Node]) -> dict[Node, str]:
     one = len({label.cell for label in graph.labels}) == 1
     for n in graph.nodes:
         if not n.src:
-            found[n] = repr((n.op.name, n.shape, n.dtype.str, n.at[0] if n.op is INPUT else id(n) if n.op is LEAF else n.at))
+            identity = input_name(n) if n.op is INPUT else id(n) if n.op is LEAF else n.at
+            found[n] = repr((n.op.name, n.shape, n.dtype.str, identity))
             continue
         t = graph.steps.get(n)
         parts = [found[s] if s in shared or t is None else _relative(graph, s, t, found, one) for s in n.src]
@@ -74,9 +75,9 @@ def _hashes(graph: Graph, shared: set[Node]) -> dict[Node, str]:
 def _relative(graph: Graph, s: Node, t: int, found: dict[Node, str], one: bool) -> str:
     """An operand as step t sees it: what belongs to another step counts by its name, or its kind, and its distance."""
     if s.op is TAKE and s not in graph.steps:  # the slice of a sequence
-        return f"slice[t{s.at[0] + 1 - t:+d}] of {found[s.src[0]]}"
+        return f"slice[t{index_of(s) + 1 - t:+d}] of {found[s.src[0]]}"
     name, step = None, graph.steps.get(s)
-    if s.op is INPUT and (match := _AT.fullmatch(s.at[0])):
+    if s.op is INPUT and (match := _AT.fullmatch(input_name(s))):
         name, step = match[1], int(match[2])
     elif s in graph.names and step is not None:
         label = graph.names[s][0]
@@ -180,4 +181,4 @@ def _cut(r: Recurrence) -> tuple[str, ...]:
     _, (reached, _) = nx.minimum_cut(g, "past", "future")
     labels = {n: label.name for label, n in r.step.labels.items()}
     cut = [n for n, i in number.items() if (i, 0) in reached and (i, 1) not in reached]
-    return tuple(str(n.at[0]) if n.op is INPUT else labels.get(n, n.op.name) for n in cut)
+    return tuple(input_name(n) if n.op is INPUT else labels.get(n, n.op.name) for n in cut)

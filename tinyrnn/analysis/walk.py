@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from ..ir.graph import Graph
 from ..ir.node import Node, rebuild, walk
-from ..ir.ops.leaves import full, hole, input_node
-from ..ir.scan import FINAL, TRACE
+from ..ir.ops.leaves import full, hole, input_name, input_node
+from ..ir.scan import FINAL, TRACE, position_of
 from ..passes.adjoint import accumulate, backward
 from .recurrence import Recurrence
 
@@ -63,7 +63,7 @@ def numbers(graph: Graph, loss: Node, found: Sequence[Recurrence], values: Mappi
     for i, r in enumerate(found):
         start, slices, constants = r.scan.split([run[f"source {i} {k}"] for k in range(len(r.scan.node.src))])
         told = {n: run[f"told {i} {k}"] for k, n in enumerate(_projections(ends, r)) if n in adjoints}
-        at_end = {n.at[0]: g for n, g in told.items() if n.op is FINAL}
+        at_end = {position_of(n): g for n, g in told.items() if n.op is FINAL}
         out.append(Numbers(start, slices, constants, [at_end.get(k) for k in range(r.scan.n_states)],
                            {r.traced[n]: g for n, g in told.items() if n.op is TRACE}))
     return out, float(run["loss"])
@@ -128,7 +128,8 @@ class Walk:
             for k, (seed, node) in enumerate(zip(seeds, r.carried, strict=True)):
                 values[f"seed {k}"] = np.zeros(node.shape, node.dtype) if seed is None else seed
             for node, told in self._told.items():
-                values[str(told.at[0])] = given.told[node][position] if node in given.told else np.zeros(node.shape, node.dtype)
+                found = given.told.get(node)
+                values[input_name(told)] = np.zeros(node.shape, node.dtype) if found is None else found[position]
             run = self._back.run({k: values[k] for k in self._back.inputs})
             seeds = [run.get(f"before {k}") for k in r.remembered]
             yield Moment(position + 1, {k: run[f"value {k}"] for k in self.quantities},
@@ -152,7 +153,7 @@ class Walk:
         for position, t in reversed(r.moments):
             values = {**dict(zip(r.remembered, states[t], strict=True)), **self._given(given, position)}
             values = {k: v if k in r.parameters else _everywhere(v, row, batch) for k, v in values.items()}
-            values |= {str(n.at[0]): np.zeros(n.shape, n.dtype) for n in (*self._seeds, *self._told.values())}
+            values |= {input_name(n): np.zeros(n.shape, n.dtype) for n in (*self._seeds, *self._told.values())}
             jacobian = np.zeros((ends[-1], ends[-1]))
             for first in range(0, ends[-1], batch):
                 entries = np.arange(first, min(first + batch, ends[-1]))

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import BackendError, FallbackWarning
 from ..ir.graph import RUNNERS, Graph
 from ..ir.node import Node
-from ..ir.ops.leaves import Box
+from ..ir.ops.leaves import Box, box_of
 from .arrays import fetched, is_device, on_host, speaks_dlpack, taken
 from .numpy import run
 from .plan import UnsupportedError
@@ -96,7 +96,7 @@ def checked_threads(threads: Any) -> int:
 def evaluate(nodes: Sequence[Node]) -> list[Any]:
     """The values of nodes that depend on leaves alone: on the GPU, and left there, where one of the leaves lives on it."""
     graph = Graph({str(i): n for i, n in enumerate(nodes)})
-    if any(n.at[0].home == "cuda" for n in graph.leaves.values()):
+    if any(box_of(n).home == "cuda" for n in graph.leaves.values()):
         try:
             return list(_cuda("backend").run(graph, {}, options="eager", on_device=True).values())
         except UnsupportedError as error:

@@ -12,7 +12,7 @@ from ..ir.node import DType, Node
 from ..ir.op import Op
 from ..ir.ops.random import RANDOM_BITS
 from ..ir.ops.reduce import ARGMAX
-from ..ir.ops.structure import CUMSUM, GATHER, ONE_HOT, PICK, SCATTER
+from ..ir.ops.structure import CUMSUM, GATHER, ONE_HOT, PICK, SCATTER, axis_of
 from .plan import Call, View
 from .rowprogram import Access, Load, RowProgram, Step, Store, access, row_call
 
@@ -156,14 +156,14 @@ def _one_hot(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
 
 
 def _argmax(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
-    (x,), axis = src, n.at[0]
+    (x,), axis = src, axis_of(n)
     inner = prod(x.shape[axis + 1 :])
     return [Call("argmax", (x.dtype.str,), (x, y), frozenset([1]), (x.shape[axis], inner), prod(x.shape[:axis]),
                  (x.shape[axis] * inner, inner), 1, prod(x.shape), f"{y} = argmax({x}, axis={axis})")]
 
 
 def _cumsum(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
-    (x,), axis = src, n.at[0]
+    (x,), axis = src, axis_of(n)
     inner = prod(x.shape[axis + 1 :])
     return [Call("cumsum", (x.dtype.str, y.dtype.str), (x, y), frozenset([1]), (x.shape[axis], inner), prod(x.shape[:axis]),
                  (x.shape[axis] * inner, x.shape[axis] * inner), 1, prod(x.shape), f"{y} = cumsum({x}, axis={axis})")]

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..ir.node import Node, walk
 from ..ir.ops.elementwise import TAG
-from ..ir.ops.structure import CONCAT, SLICE
-from ..ir.scan import FINAL, ITEM, REGION, TRACE, ScanView, invariant
+from ..ir.ops.structure import CONCAT, SLICE, axis_of, parts_of
+from ..ir.scan import FINAL, ITEM, REGION, TRACE, ScanView, body_of, expression_of, invariant, position_of
 from ..passes.fuse import ROW_REDUCTIONS, is_kernel
 from .plan import Buffer, Call, Loop, UnsupportedError, View
 
@@ -28,7 +28,7 @@ class ScanPlan:
         self.scan = ScanView.of(node)
         self.projections = outer.readers[node]
         self.body = outer.inside()
-        self.traced = {bare(p.at[0]): p for p in self.projections if p.op is TRACE}
+        self.traced = {bare(expression_of(p)): p for p in self.projections if p.op is TRACE}
         self.slots: list[tuple[View, View, View]] = []  # of each state: read, written, where the final value is
         self.single: list[int] = []
         self.places: list[tuple[Node, View]] = []
@@ -41,11 +41,11 @@ class ScanPlan:
         body.env.update((a, x.turned()) for a, x in zip(slices, xs, strict=True))
         for i, (a, start) in enumerate(zip(states, init, strict=True)):
             self.remember(i, a, start)
-        reuse = Reuse(self.scan, [p.at[0] for p in self.projections if p.op is TRACE], outer)
+        reuse = Reuse(self.scan, [expression_of(p) for p in self.projections if p.op is TRACE], outer)
         for p in self.projections:
             if p.op is TRACE:
                 self.trace(p, reuse)
-        self.steps(walk([*scan.body.outs, *(p.at[0] for p in self.projections if p.op is TRACE)]), constants)
+        self.steps(walk([*scan.body.outs, *(expression_of(p) for p in self.projections if p.op is TRACE)]), constants)
         loop = Loop(scan.steps, scan.reverse, body.items)
         _in_place(loop, [(self.slots[i][0], self.slots[i][1]) for i in self.single])
         loop.rows = _rows(loop)
@@ -53,7 +53,7 @@ class ScanPlan:
         outer.written.update(body.written)
         for p in self.projections:
             if p.op is FINAL:
-                outer.env[p] = self.slots[p.at[0]][2]
+                outer.env[p] = self.slots[position_of(p)][2]
 
     def remember(self, i: int, a: Node, start: View) -> None:
         """Room for one state."""
@@ -87,7 +87,7 @@ class ScanPlan:
         """Room for the values of an expression, unless they are somewhere anyway."""
         outer, (_, slices, constants) = self.outer, self.scan.split(self.scan.body.args)
         _, xs, consts = self.scan.split(self.scan.node.src)
-        e = bare(p.at[0])
+        e = bare(expression_of(p))
         if e in slices:
             outer.env[p] = outer.env[xs[slices.index(e)]]
         elif e in constants:
@@ -148,8 +148,8 @@ class Reuse:
 
     def place(self, p: Node) -> View | None:
         """The place of a trace, if one that is free fits."""
-        e = bare(p.at[0])
-        parts = list(e.src) if e.op is CONCAT and e.at[0] == e.ndim - 1 else [e]
+        e = bare(expression_of(p))
+        parts = list(e.src) if e.op is CONCAT and axis_of(e) == e.ndim - 1 else [e]
         regions = {part.src[0] if part.op is ITEM else None for part in parts}
         region = regions.pop() if len(regions) == 1 else None
         free = self.free.get(region, []) if region is not None else []
@@ -198,7 +198,7 @@ def _only_reader(order: Sequence[Node], results: Sequence[Node],
             if s not in seen:
                 continue
             if n.op is SLICE:
-                seen[n] = seen[s].sliced(n.at[0])
+                seen[n] = seen[s].sliced(parts_of(n))
             elif n.op is TAG:
                 seen[n] = seen[s]
             elif n.op is REGION:
@@ -213,10 +213,10 @@ def _only_reader(order: Sequence[Node], results: Sequence[Node],
     if len(readers) != 1 or not _side_by_side(places) or any(bare(o) in seen for o in results):
         return None, []
     (region,) = readers
-    inner = walk(region.at[0].outs)
+    inner = walk(body_of(region).outs)
     shapes = {v.shape for v in places}
     plain = is_kernel(region) and not any(m.op in ROW_REDUCTIONS for m in inner) and len(shapes) == 1 and all(
-        m.shape in shapes for m in region.at[0].outs)
+        m.shape in shapes for m in body_of(region).outs)
     return (region, places) if plain else (None, [])
 
 

@@ -19,8 +19,8 @@ from ..domains import FLOAT, Domain
 from ..errors import BackendError, DTypeError, GraphError
 from ..ir.graph import RUNNERS, Graph
 from ..ir.node import Node, walk, without_collector
-from ..ir.ops.leaves import ARG, HOLE, INPUT, LEAF
-from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, invariant
+from ..ir.ops.leaves import ARG, HOLE, INPUT, LEAF, box_of
+from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, body_of, expression_of, invariant
 from ..shapes import show
 from .arrays import fetched, is_device
 
@@ -41,7 +41,7 @@ class Plan:
         wanted: dict[Node, dict[Node, None]] = defaultdict(dict)
         for n in order:
             if n.op is TRACE:
-                wanted[n.src[0]][n.at[0]] = None
+                wanted[n.src[0]][expression_of(n)] = None
         self.size, self.given = len(slot), len(given)
         self.outputs = [slot[n] for n in outputs]
         self.code: list[Instruction] = []
@@ -98,7 +98,7 @@ class RegionPlan:
     """A closed body, evaluated as one step."""
 
     def __init__(self, node: Node) -> None:
-        body = node.at[0]
+        body = body_of(node)
         self.plan = Plan(walk(body.outs), body.outs, body.args)
 
     def __call__(self, domain: Domain, values: Sequence[Any]) -> dict[Any, Any]:
@@ -168,7 +168,7 @@ def admitted(graph: Graph, values: Mapping[str, Any], domain: Domain = FLOAT, *,
                           f"no input is called {', '.join(map(repr, sorted(unknown)))}")
                          + f"; the inputs are {', '.join(graph.inputs) or 'none'}")
     given = {k: _admit(k, n, values[k], domain) for k, n in graph.inputs.items()}
-    return given | {k: _admit(k, n, values[k], domain) if k in values else domain.enter(n.at[0].data, n.dtype)
+    return given | {k: _admit(k, n, values[k], domain) if k in values else domain.enter(box_of(n).data, n.dtype)
                     for k, n in graph.leaves.items() if leaves or k in values}
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..ir.node import Bits, Node, walk
-from ..ir.ops.elementwise import TAG
+from ..ir.ops.elementwise import TAG, name_of
 from ..ir.ops.leaves import ARG, FULL
 from ..ir.ops.linear import BROADCAST, RESHAPE
 from ..ir.ops.reduce import AMAX, AMIN
@@ -132,7 +132,7 @@ class Reader:
         if n.op in (TAG, RESHAPE, BROADCAST):
             value = self._source(n.src[0], n)
             if n.op is TAG:
-                self.names[value] = n.at[0]
+                self.names[value] = name_of(n)
             return value
         if n.op in ROW_REDUCTIONS:
             if not row_sum(n):

@@ -18,11 +18,11 @@ from ..ir.graph import Graph
 from ..ir.node import DType, Node, walk
 from ..ir.op import Trait
 from ..ir.ops.elementwise import TAG
-from ..ir.ops.leaves import ARG, FULL, INPUT, IOTA, LEAF, LITERAL
-from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, SUM, TRANSPOSE
+from ..ir.ops.leaves import ARG, FULL, INPUT, IOTA, LEAF, LITERAL, filled, index_of
+from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, SUM, TRANSPOSE, axes_of, order_of
 from ..ir.ops.reduce import AMAX, AMIN
-from ..ir.ops.structure import CONCAT, PLACE, PUT, SLICE, STACK, TAKE
-from ..ir.scan import FINAL, ITEM, PROJECTIONS, REGION, SCAN, TRACE
+from ..ir.ops.structure import CONCAT, PLACE, PUT, SLICE, STACK, TAKE, axis_of, parts_of
+from ..ir.scan import FINAL, ITEM, PROJECTIONS, REGION, SCAN, TRACE, body_of, position_of
 from ..passes.fuse import is_kernel
 from ..shapes import Shape
 from .calls import LOOKUPS, copy, reduce_rows, sum_columns
@@ -124,7 +124,7 @@ class Scope:
         if n.op is TAG:
             self.wish(n.src[0], view)
         elif n.op is TRANSPOSE:
-            order = n.at[0]
+            order = order_of(n)
             self.wish(n.src[0], view.transposed([order.index(i) for i in range(len(order))]))
         elif n.op is RESHAPE and n.src[0].op not in (ARG, INPUT, LEAF):
             inner = view.reshaped(n.src[0].shape)
@@ -136,7 +136,7 @@ class Scope:
         if n.op is TAG:
             self.deliver(n.src[0], view)
         elif n.op is TRANSPOSE:
-            order = n.at[0]
+            order = order_of(n)
             self.deliver(n.src[0], view.transposed([order.index(i) for i in range(len(order))]))
         elif not any(_same(view, v) for v in (self.env[n], *self.filled[n])):
             self.copy(self.env[n], view)
@@ -178,7 +178,7 @@ class Scope:
 
     def visit(self, n: Node) -> None:
         if n.op is FULL:
-            view = self.planner.number(n.at[0], n.dtype)
+            view = self.planner.number(filled(n), n.dtype)
             self.env[n] = view.broadcast(n.shape)
         elif n.op in (LITERAL, IOTA):
             array = n.at[0].array if n.op is LITERAL else np.arange(n.shape[0], dtype=n.dtype)
@@ -208,11 +208,11 @@ class Scope:
         if n.op is TAG:
             return x
         if n.op is TRANSPOSE:
-            return x.transposed(n.at[0])
+            return x.transposed(order_of(n))
         if n.op is SLICE:
-            return x.sliced(n.at[0])
+            return x.sliced(parts_of(n))
         if n.op is TAKE:
-            return x.taken(n.at[0])
+            return x.taken(index_of(n))
         if n.op is BROADCAST:
             return x.broadcast(n.shape)
         found = x.reshaped(n.shape)
@@ -284,9 +284,9 @@ class Scope:
         whole, others = self.place(n)
         self.copy(self.planner.number(0, n.dtype).broadcast(n.shape), whole)
         if n.op is PUT:
-            self.copy(self.env[n.src[0]], whole.taken(n.at[0]))
+            self.copy(self.env[n.src[0]], whole.taken(index_of(n)))
         else:
-            self.copy(self.env[n.src[0]], whole.sliced(n.at[0]))
+            self.copy(self.env[n.src[0]], whole.sliced(parts_of(n)))
         self.finish(n, whole, others)
 
     def finish(self, n: Node, main: View, others: Iterable[View]) -> None:
@@ -300,7 +300,7 @@ class Scope:
     def region(self, n: Node) -> None:
         """A kernel; or, for what `tr.remat` made, its body in place."""
         items = self.items_of(n)
-        body = n.at[0]
+        body = body_of(n)
         args = dict(zip(body.args, (self.env[s] for s in n.src), strict=True))
         if not is_kernel(n):
             inner = self.beside()
@@ -330,7 +330,7 @@ class Scope:
 
     def items_of(self, n: Node) -> dict[int, Node]:
         """The outputs of a region that are read."""
-        return {item.at[0]: item for item in self.readers[n]}
+        return {position_of(item): item for item in self.readers[n]}
 
     # ---- reductions that no region took
 
@@ -355,7 +355,7 @@ class Scope:
 
     def columns(self, n: Node, x: View) -> bool:
         """A sum over leading axes, where the others lie in memory like one."""
-        flat = x.reshaped((prod(x.shape[: len(n.at[0])]), prod(n.shape)))
+        flat = x.reshaped((prod(x.shape[: len(axes_of(n))]), prod(n.shape)))
         if flat is None or flat.strides[1] != 1:
             return False
         main, others = self.place(n, lambda v: v.contiguous)
@@ -413,7 +413,7 @@ def _parts(n: Node, whole: View) -> list[tuple[Node, View]]:
     """The operands of a join, each with its place in the whole."""
     if n.op is STACK:
         return [(s, whole.taken(i)) for i, s in enumerate(n.src)]
-    axis, start, parts = n.at[0], 0, []
+    axis, start, parts = axis_of(n), 0, []
     for s in n.src:
         cut = tuple((start, k, 1) if i == axis else (0, k, 1) for i, k in enumerate(s.shape))
         parts.append((s, whole.sliced(cut)))

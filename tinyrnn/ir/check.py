@@ -7,8 +7,8 @@ import os
 from ..errors import GraphError
 from .graph import Graph
 from .node import Node, walk
-from .ops.leaves import ARG, HOLE
-from .scan import FINAL, ITEM, REGION, SCAN, TRACE, VOID, Body
+from .ops.leaves import ARG, HOLE, input_name
+from .scan import FINAL, ITEM, REGION, SCAN, TRACE, VOID, Body, ScanView, body_of, expression_of
 
 ENABLED = os.environ.get("TINYRNN_CHECK") == "1"
 
@@ -20,7 +20,7 @@ def check(graph: Graph) -> Graph:
         if not isinstance(n, Node):
             raise GraphError(f"label {label} points at {n!r}, which is not a node")
     for name, n in graph.inputs.items():  # which refuses two inputs of one name
-        if n.at[0] != name:
+        if input_name(n) != name:
             raise GraphError(f"input {n!r} is filed under {name!r}")
     return graph
 
@@ -40,17 +40,17 @@ def _check_nodes(nodes: list[Node], where: str, args: tuple[Node, ...]) -> None:
             raise GraphError(f"{where}: only scans and regions have no value, got {n!r}")
         if n.op in (FINAL, TRACE, ITEM) and n.src[0].op not in (SCAN, REGION):
             raise GraphError(f"{where}: {n!r} is a projection of {n.src[0]!r}")
-        if n.at and isinstance(n.at[0], Body):
-            _check_body(n.at[0], n, where)
+        if n.op in (SCAN, REGION):
+            _check_body(body_of(n), n, where)
         if n.op is TRACE:
-            _check_nodes(walk([n.at[0]]), f"a trace in {where}", n.src[0].at[0].args)
+            _check_nodes(walk([expression_of(n)]), f"a trace in {where}", body_of(n.src[0]).args)
 
 
 def _check_body(body: Body, n: Node, where: str) -> None:
     _check_nodes(walk([*body.args, *body.outs]), f"the body of a {n.op.name} in {where}", body.args)
     if len(body.args) != len(n.src):
         raise GraphError(f"{where}: a body of {len(body.args)} arguments has {len(n.src)} sources")
-    sliced = range(n.at[1], n.at[1] + n.at[2]) if n.op is SCAN else range(0)
+    sliced = ScanView.of(n).split(range(len(n.src)))[1] if n.op is SCAN else []
     for i, (a, s) in enumerate(zip(body.args, n.src, strict=True)):
         given = s.shape[1:] if i in sliced else s.shape
         if (a.shape, a.dtype) != (given, s.dtype):

@@ -9,7 +9,7 @@ from .node import Builder
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class ElementwiseFunction:
     """A function of one or two tensors, entry by entry; what it is and where its source is, is said in `doc`."""
 
     name: str
@@ -19,16 +19,16 @@ class Function:
     latex: str = ""
 
 
-FUNCTIONS: dict[str, Function] = {}
+FUNCTIONS: dict[str, ElementwiseFunction] = {}
 
 
 def entrywise(build: Builder) -> Builder:
     """Declare a function of one tensor that is composed of ops, under its own name and with its own words."""
-    declare(Function(build.__name__, build, 1, build.__doc__ or ""))
+    declare(ElementwiseFunction(build.__name__, build, 1, build.__doc__ or ""))
     return build
 
 
-def declare(function: Function) -> None:
+def declare(function: ElementwiseFunction) -> None:
     """Enter a function; two never share a name."""
     if function.name in FUNCTIONS:
         raise GraphError(f"the function {function.name!r} is declared twice")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import GraphError
 from ..shapes import show
 from .node import Node, walk
-from .ops.leaves import ARG, FULL, INPUT, LEAF, Array
-from .scan import SCAN, Body
+from .ops.elementwise import name_of
+from .ops.leaves import ARG, FULL, INPUT, LEAF, Array, box_of, index_of, input_name, literal_value
+from .scan import REGION, SCAN, Body, ScanView, body_of
 
 if TYPE_CHECKING:
     import networkx
@@ -69,9 +70,9 @@ class Graph:
         """The placeholders by name."""
         found: dict[str, Node] = {}
         for n in self.nodes:
-            if n.op is INPUT and found.setdefault(n.at[0], n) is not n:
-                other = found[n.at[0]]
-                raise GraphError(f"two inputs are called {n.at[0]!r}: {other.dtype}{show(other.shape)} and "
+            if n.op is INPUT and found.setdefault(input_name(n), n) is not n:
+                other = found[input_name(n)]
+                raise GraphError(f"two inputs are called {input_name(n)!r}: {other.dtype}{show(other.shape)} and "
                                  f"{n.dtype}{show(n.shape)}; give them different names")
         return found
 
@@ -81,7 +82,7 @@ class Graph:
         found: dict[str, Node] = {}
         for n in self.nodes:
             if n.op is LEAF:
-                base = n.at[0].name or "data"
+                base = box_of(n).name or "data"
                 name, k = base, 1
                 while name in found or name in self.inputs:
                     k += 1
@@ -153,7 +154,7 @@ class Graph:
         number = {n: i for i, n in enumerate(self.nodes)}
         for n, i in number.items():
             labels = self.names.get(n, ())
-            label = labels[0] if labels else Label(n.at[0] if n.op is INPUT else _leaf_name(n))
+            label = labels[0] if labels else Label(name_of(n) if n.op in (INPUT, LEAF) else "")
             step = label.step if label.step is not None else self.steps.get(n)
             g.add_node(i, op=n.op.name, label=n.op.label, shape=show(n.shape), dtype=str(n.dtype), name=label.name or "",
                        cell=label.cell or "", output=", ".join(k for k, o in self.outputs.items() if o is n),
@@ -180,14 +181,10 @@ LENSES: dict[str, Callable[..., Any]] = {}
 """Pictures and reports by name; the modules that make them enter themselves."""
 
 
-def _leaf_name(n: Node) -> str:
-    return n.at[0].name or "" if n.op is LEAF else ""
-
-
 def _attribute(n: Node, index: int, value: Any, number: Mapping[Node, int]) -> str | None:
     names = n.op.names
     if isinstance(value, Node):
-        body: Body = n.src[0].at[0]
+        body: Body = body_of(n.src[0])
         inside = {m: i for i, m in enumerate(walk([*body.args, *body.outs]))}
         return f"%{inside[value]} of its body" if value in inside else f"{value.op.name} of its body"
     if isinstance(value, Body) or (value is False and names):
@@ -206,8 +203,8 @@ def _listing(nodes: Iterable[Node], names: Mapping[Node, tuple[Label, ...]], ind
         note = "   # " + ", ".join(map(str, names[n])) if n in names else ""
         kind = "" if n.op.kind == "control" and n.dtype.kind == "V" else f" {_short(n.dtype)}{show(n.shape)}"
         yield f"{indent}%{i}{kind} = {_expression(n, number)}{note}"
-        if n.op.kind == "control" and n.at and isinstance(n.at[0], Body):
-            body = n.at[0]
+        if n.op in (SCAN, REGION):
+            body = body_of(n)
             inner = walk([*body.args, *body.outs])
             yield from _listing(inner, {}, indent + "    ")
             inside = {m: j for j, m in enumerate(inner)}
@@ -216,17 +213,19 @@ def _listing(nodes: Iterable[Node], names: Mapping[Node, tuple[Label, ...]], ind
 
 def _expression(n: Node, number: Mapping[Node, int]) -> str:
     if n.op is INPUT:
-        return f"input {n.at[0]!r}"
+        return f"input {input_name(n)!r}"
     if n.op is LEAF:
-        return f"{'parameter' if n.at[0].trainable else 'data'} {n.at[0].name or ''}".rstrip()
+        return f"{'parameter' if box_of(n).trainable else 'data'} {box_of(n).name or ''}".rstrip()
     if n.op is FULL:
-        return f"{n.at[0]:g}" if not isinstance(n.at[0], bool) else str(n.at[0])
+        value = literal_value(n)
+        return f"{value:g}" if not isinstance(value, bool) else str(value)
     if n.op is ARG:
-        return f"arg {n.at[0]}"
+        return f"arg {index_of(n)}"
     at = n.at[:-2] if n.op.kind == "leaf" else n.at
     if n.op is SCAN:
-        return (f"scan({', '.join(f'%{number[s]}' for s in n.src)}; {n.at[1]} states, {n.at[2]} sequences, "
-                f"{n.at[4]} steps{', reversed' if n.at[3] else ''}):")
+        scan = ScanView.of(n)
+        return (f"scan({', '.join(f'%{number[s]}' for s in n.src)}; {scan.n_states} states, {scan.n_slices} sequences, "
+                f"{scan.steps} steps{', reversed' if scan.reverse else ''}):")
     attributes = (_attribute(n, i, a, number) for i, a in enumerate(at))
     return f"{n.op.name}({', '.join([*(f'%{number[s]}' for s in n.src), *(a for a in attributes if a)])})"
 

@@ -50,10 +50,10 @@ def close(holes: Sequence[Node], outs: Sequence[Node], traced: Sequence[Node] = 
     new: dict[Node, Node] = {h: arg(i, h) for i, h in enumerate(holes)}
     args = tuple(new[h] for h in holes)
     rebuild(walk([*outs, *traced], known=new.keys()), new)
-    return body_of(args, tuple(new[o] for o in outs)), [new[n] for n in traced]
+    return make_body(args, tuple(new[o] for o in outs)), [new[n] for n in traced]
 
 
-def body_of(args: tuple[Node, ...], outs: tuple[Node, ...]) -> Body:
+def make_body(args: tuple[Node, ...], outs: tuple[Node, ...]) -> Body:
     """The one body with these arguments and outputs."""
     key = (len(args), *map(id, args), *map(id, outs))
     with LOCK:
@@ -84,6 +84,24 @@ def captured(holes: Sequence[Node], outs: Sequence[Node], constants: Collection[
     return list(found)
 
 
+def body_of(node: Node) -> Body:
+    """The body of a scan or of a region."""
+    body: Body = node.at[0]
+    return body
+
+
+def expression_of(projection: Node) -> Node:
+    """What a trace keeps: an expression over the arguments of the scan's body."""
+    expression: Node = projection.at[0]
+    return expression
+
+
+def position_of(projection: Node) -> int:
+    """Which state a final is, or which output of a region an item is."""
+    position: int = projection.at[0]
+    return position
+
+
 # ---- the ops
 
 def _nothing(*_: Any) -> tuple[Shape, DType]:
@@ -91,24 +109,23 @@ def _nothing(*_: Any) -> tuple[Shape, DType]:
 
 
 def _final(s: Node, i: int) -> tuple[Shape, DType]:
-    out = s.at[0].outs[i]
+    out = body_of(s).outs[i]
     return out.shape, out.dtype
 
 
 def _trace(s: Node, expression: Node) -> tuple[Shape, DType]:
-    return (s.at[4], *expression.shape), expression.dtype
+    return (ScanView.of(s).steps, *expression.shape), expression.dtype
 
 
 def _scan_flops(node: Node) -> int:
-    body, steps = node.at[0], node.at[4]
-    return int(steps * sum(n.op.flops(n) for n in walk(body.outs)))
+    return ScanView.of(node).steps * sum(n.op.flops(n) for n in walk(body_of(node).outs))
 
 
 SCAN = register(Op("scan", _nothing, None, None, "control", "scan", _scan_flops))
 FINAL = register(Op("final", _final, None, None, "control", "final"))
 TRACE = register(Op("trace", _trace, None, None, "control", "trace"))
 REGION = register(Op("region", _nothing, None, None, "control", "region",
-                     lambda node: sum(n.op.flops(n) for n in walk(node.at[0].outs))))
+                     lambda node: sum(n.op.flops(n) for n in walk(body_of(node).outs))))
 ITEM = register(Op("item", _final, None, None, "control", "item"))
 PROJECTIONS = (FINAL, TRACE, ITEM)
 
@@ -231,7 +248,7 @@ def region(function: Callable[[list[Node]], Sequence[Node]], sources: Sequence[N
 
 def items(node: Node) -> list[Node]:
     """Every output of a region."""
-    return [apply(ITEM, (node,), (i,)) for i in range(len(node.at[0].outs))]
+    return [apply(ITEM, (node,), (i,)) for i in range(len(body_of(node).outs))]
 
 
 def invariant(nodes: Sequence[Node], constants: Sequence[Node]) -> set[Node]:

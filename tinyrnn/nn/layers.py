@@ -13,6 +13,7 @@ from ..backends import on_host
 from ..cells.initial import constant, normal, uniform
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..functional import broadcast_to, gather, layer_norm, parameter, stop_gradient, where
+from ..ir.ops.leaves import box_of
 from ..randomness import keep_mask
 from ..shapes import checked_count, show
 from ..tensor import Tensor, as_tensor
@@ -78,7 +79,7 @@ class Embedding(Module):
         if padding_idx is not None:
             table[padding_idx] = 0
         self.weight = parameter(table, "weight", dtype)
-        self.weight.node.at[0].still = padding_idx
+        box_of(self.weight.node).still = padding_idx
         self.trainable = trainable
 
     @classmethod

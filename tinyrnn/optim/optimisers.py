@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import ArgumentError, LoadError, NonFiniteError
 from ..functional import clip, maximum, where
 from ..functional import sqrt as sqrt_
+from ..ir.ops.leaves import box_of
 from ..tensor import Tensor
 from .schedules import Constant, Schedule
 
@@ -166,7 +167,7 @@ def slot_dtype(dtype: Any) -> np.dtype[Any]:
 
 def with_still_row(p: Tensor, new: Any) -> Any:
     """The new data of a parameter with its still row (an embedding's padding) as it was: an array or a tensor."""
-    row = p.node.at[0].still
+    row = box_of(p.node).still
     if row is None:
         return new
     own = (np.arange(p.shape[0]) == row).reshape(-1, *(1,) * (p.ndim - 1))

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ..ir.node import Node, walk
 from ..ir.op import Op
 from ..ir.ops.elementwise import add_n, astype
-from ..ir.ops.leaves import full, zeros_like
+from ..ir.ops.leaves import full, index_of, zeros_like
 from ..ir.ops.linear import sum_to
-from ..ir.ops.structure import PLACE, PUT, concat, stack
+from ..ir.ops.structure import PLACE, PUT, concat, parts_of, stack
 from ..ir.scan import PROJECTIONS
 
 Cotangents = dict[tuple[Op, object], Node]
@@ -74,7 +74,7 @@ def accumulate(parts: list[Node]) -> Node:
 
 
 def _join_puts(parts: list[Node]) -> list[Node]:
-    puts = {p.at[0]: p.src[0] for p in parts if p.op is PUT}
+    puts = {index_of(p): p.src[0] for p in parts if p.op is PUT}
     rest = [p for p in parts if p.op is not PUT]
     if len(puts) < 2 or len(puts) + len(rest) != len(parts):
         return parts
@@ -87,11 +87,11 @@ def _join_places(parts: list[Node]) -> list[Node]:
     places = [p for p in parts if p.op is PLACE]
     if len(places) < 2:
         return parts
-    differing = {i for p in places for i, (a, b) in enumerate(zip(p.at[0], places[0].at[0], strict=True)) if a != b}
+    differing = {i for p in places for i, (a, b) in enumerate(zip(parts_of(p), parts_of(places[0]), strict=True)) if a != b}
     if len(differing) != 1:
         return parts
     axis = differing.pop()
-    pieces = sorted(((*p.at[0][axis], p) for p in places), key=lambda piece: piece[0])
+    pieces = sorted(((*parts_of(p)[axis], p) for p in places), key=lambda piece: piece[0])
     joined: list[Node] = []
     end = 0
     for start, n, step, p in pieces:

@@ -13,7 +13,7 @@ from ..ir.graph import Graph
 from ..ir.node import Node, apply
 from ..ir.ops.elementwise import add_n
 from ..ir.ops.linear import MATMUL, TRANSPOSE, matmul, transpose
-from ..ir.ops.structure import CONCAT, SLICE, split_at
+from ..ir.ops.structure import CONCAT, SLICE, axis_of, parts_of, split_at
 from ..ir.ops.structure import concat as join
 from .everywhere import everywhere, rewritten
 
@@ -30,14 +30,14 @@ def _split(outputs: Sequence[Node]) -> list[Node]:
 def _rule(n: Node) -> Node | None:
     if n.op is MATMUL and n.ndim == 2:
         a, b = n.src
-        if a.op is CONCAT and a.at[0] == 1:
+        if a.op is CONCAT and axis_of(a) == 1:
             widths = [s.shape[1] for s in a.src]
             return add_n([matmul(s, w) for s, w in zip(a.src, _rows(b, widths), strict=True)])
-        if b.op is CONCAT and b.at[0] == 1:
+        if b.op is CONCAT and axis_of(b) == 1:
             return join([matmul(a, s) for s in b.src], 1)
-    if n.op is SLICE and n.src[0].op is MATMUL and n.ndim == 2 and n.at[0][0] == (0, n.src[0].shape[0], 1):
+    if n.op is SLICE and n.src[0].op is MATMUL and n.ndim == 2 and parts_of(n)[0] == (0, n.src[0].shape[0], 1):
         a, b = n.src[0].src
-        return matmul(a, apply(SLICE, (b,), (((0, b.shape[0], 1), n.at[0][1]),)))
+        return matmul(a, apply(SLICE, (b,), (((0, b.shape[0], 1), parts_of(n)[1]),)))
     return None
 
 

@@ -15,6 +15,7 @@ from ..ir.scan import (
     SCAN,
     TRACE,
     ScanView,
+    body_of,
     close,
     final,
     invariant,
@@ -104,7 +105,7 @@ def _whole(n: Node) -> bool:
 
 def region_vjp(node: Node, cotangents: Cotangents, needed: list[bool]) -> Sequence[Node | None]:
     """The adjoints of a region's sources: a region that runs the forward body again."""
-    body = node.at[0]
+    body = body_of(node)
     incoming = {i: _stand_in(body.outs[i]) for (_, i) in cotangents if isinstance(i, int)}
     seeds: dict[Node, list[Node]] = defaultdict(list)
     for i, h in incoming.items():

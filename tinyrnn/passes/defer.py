@@ -14,7 +14,7 @@ from ..ir.node import Node, apply, walk, without_collector
 from ..ir.ops.elementwise import ADD, TAG, add
 from ..ir.ops.leaves import hole
 from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, TRANSPOSE
-from ..ir.scan import FINAL, LITERALS, SCAN, TRACE, ScanView, final
+from ..ir.scan import FINAL, LITERALS, SCAN, TRACE, ScanView, expression_of, final, position_of
 from .everywhere import replaced
 from .lift import Lift, Lifted
 from .restate import restated
@@ -51,7 +51,7 @@ def _one(scan: ScanView, projections: Sequence[Node]) -> dict[Node, Node]:
     """What every projection of a scan becomes."""
     _, slices, constants = scan.split(scan.body.args)
     init, xs, consts = scan.split(scan.node.src)
-    wanted = list(dict.fromkeys(p.at[0] for p in projections if p.op is TRACE))
+    wanted = list(dict.fromkeys(expression_of(p) for p in projections if p.op is TRACE))
     sums = _accumulators(scan, wanted)
     kept = [i for i in range(scan.n_states) if i not in sums]
     inside = set(walk([scan.body.outs[i] for i in kept]))
@@ -76,14 +76,14 @@ def _one(scan: ScanView, projections: Sequence[Node]) -> dict[Node, Node]:
     found: dict[Node, Node] = {}
     for p in projections:
         if p.op is TRACE:
-            value = lifted.get(p.at[0])
-            found[p] = traces[p.at[0]] if value is None else replaced([value], table)[0]
-        elif p.at[0] in totals:
-            total = totals[p.at[0]]
+            value = lifted.get(expression_of(p))
+            found[p] = traces[expression_of(p)] if value is None else replaced([value], table)[0]
+        elif position_of(p) in totals:
+            total = totals[position_of(p)]
             assert total is not None
-            found[p] = add(init[p.at[0]], replaced([total], table)[0])
+            found[p] = add(init[position_of(p)], replaced([total], table)[0])
         else:
-            found[p] = final(node, kept.index(p.at[0]))
+            found[p] = final(node, kept.index(position_of(p)))
     return found
 
 

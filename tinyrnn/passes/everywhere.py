@@ -7,7 +7,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, rebuild, walk, without_collector
-from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, body_of, final, make_scan, trace
+from ..ir.scan import (
+    FINAL,
+    ITEM,
+    REGION,
+    SCAN,
+    TRACE,
+    ScanView,
+    body_of,
+    expression_of,
+    final,
+    make_body,
+    make_scan,
+    position_of,
+    trace,
+)
 
 Local = Callable[[Sequence[Node]], list[Node]]
 """Outputs of one scope to equal outputs; what lies inside a body is a scope of its own."""
@@ -30,15 +44,15 @@ def _scope(outputs: Sequence[Node], local: Local) -> list[Node]:
 def with_body(scan: ScanView, wanted: Sequence[Node], change: Local) -> tuple[Node, dict[Node, Node]]:
     """A scan whose body was rewritten; its sources and states are what they were."""
     outs = change([*scan.body.outs, *wanted])
-    body = body_of(scan.body.args, tuple(outs[: scan.n_states]))
+    body = make_body(scan.body.args, tuple(outs[: scan.n_states]))
     init, xs, consts = scan.split(scan.node.src)
     node = make_scan(body, init, xs, consts, scan.reverse, scan.steps)
     return node, {e: trace(node, t) for e, t in zip(wanted, outs[scan.n_states :], strict=True)}
 
 
 def _region(node: Node, local: Local) -> Node:
-    body = node.at[0]
-    return apply(REGION, node.src, (body_of(body.args, tuple(_scope(body.outs, local))),))
+    body = body_of(node)
+    return apply(REGION, node.src, (make_body(body.args, tuple(_scope(body.outs, local))),))
 
 
 def map_scans(outputs: Sequence[Node], change: Callable[[ScanView, Sequence[Node]], tuple[Node, dict[Node, Node]]],
@@ -52,7 +66,7 @@ def map_scans(outputs: Sequence[Node], change: Callable[[ScanView, Sequence[Node
     wanted: dict[Node, list[Node]] = defaultdict(list)
     for n in order:
         if n.op is TRACE:
-            wanted[n.src[0]].append(n.at[0])
+            wanted[n.src[0]].append(expression_of(n))
     new: dict[Node, Node] = {}
     traced: dict[Node, dict[Node, Node]] = {}
     for n in order:
@@ -62,9 +76,9 @@ def map_scans(outputs: Sequence[Node], change: Callable[[ScanView, Sequence[Node
         elif n.op is REGION:
             new[n] = region(apply(REGION, tuple(new[s] for s in n.src), n.at))
         elif n.op is TRACE:
-            new[n] = traced[n.src[0]][n.at[0]]
+            new[n] = traced[n.src[0]][expression_of(n)]
         elif n.op is FINAL:
-            new[n] = final(new[n.src[0]], n.at[0])
+            new[n] = final(new[n.src[0]], position_of(n))
         elif n.op is ITEM:
             new[n] = apply(ITEM, (new[n.src[0]],), n.at)
         else:

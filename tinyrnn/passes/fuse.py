@@ -15,9 +15,9 @@ from collections.abc import Iterable, Sequence
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, rebuild, walk
 from ..ir.ops.leaves import FULL, hole
-from ..ir.ops.linear import BROADCAST, RESHAPE, SUM
+from ..ir.ops.linear import BROADCAST, RESHAPE, SUM, axes_of
 from ..ir.ops.reduce import AMAX, AMIN
-from ..ir.scan import ITEM, REGION, close
+from ..ir.scan import ITEM, REGION, body_of, close
 from ..shapes import Shape
 from .everywhere import everywhere, users
 
@@ -33,8 +33,8 @@ def fuse(graph: Graph) -> Graph:
 def is_kernel(node: Node) -> bool:
     """Whether a region is one that `fuse` made; others (of `tr.remat`) hold ops of any kind."""
     return all(n.op.entrywise or n.op.kind == "leaf" or n.op in (BROADCAST, RESHAPE) or reduces(n)
-               for n in walk(node.at[0].outs)) and any(
-                   n.op.entrywise or reduces(n) for n in walk(node.at[0].outs))
+               for n in walk(body_of(node).outs)) and any(
+                   n.op.entrywise or reduces(n) for n in walk(body_of(node).outs))
 
 
 def reduces(n: Node) -> bool:
@@ -43,11 +43,11 @@ def reduces(n: Node) -> bool:
 
 
 def row_sum(n: Node) -> bool:
-    return bool(n.at[0] == (n.src[0].ndim - 1,))
+    return bool(axes_of(n) == (n.src[0].ndim - 1,))
 
 
 def column_sum(n: Node) -> bool:
-    axes = n.at[0]
+    axes = axes_of(n)
     return n.op is SUM and n.src[0].dtype.kind == "f" and axes == tuple(range(n.src[0].ndim - 1)) != ()
 
 

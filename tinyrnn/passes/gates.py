@@ -17,8 +17,8 @@ from ..ir.node import DType, Node, apply, walk, without_collector
 from ..ir.ops.elementwise import SUMS, TAG, add_n
 from ..ir.ops.leaves import ARG, INPUT, LEAF
 from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE, matmul, reshape, transpose
-from ..ir.ops.structure import CONCAT, SLICE, concat, split_at
-from ..ir.scan import LITERALS, REGION, TRACE, ScanView, body_of
+from ..ir.ops.structure import CONCAT, SLICE, concat, parts_of, split_at
+from ..ir.scan import LITERALS, REGION, TRACE, ScanView, body_of, expression_of, make_body
 from .everywhere import map_scans, rewritten, with_body
 
 SHALLOW = (TRANSPOSE, RESHAPE, SLICE, CONCAT, TAG)
@@ -43,8 +43,8 @@ def _scope(outputs: Sequence[Node], order: Order) -> list[Node]:
         return with_body(view, wanted, lambda outs: _scope(outs, inside))
 
     def region(n: Node) -> Node:
-        inside = {a: _place(s, order) for a, s in zip(n.at[0].args, n.src, strict=True)}
-        return apply(REGION, n.src, (body_of(n.at[0].args, tuple(_scope(n.at[0].outs, inside))),))
+        inside = {a: _place(s, order) for a, s in zip(body_of(n).args, n.src, strict=True)}
+        return apply(REGION, n.src, (make_body(body_of(n).args, tuple(_scope(body_of(n).outs, inside))),))
 
     changed = map_scans(outputs, scan, region)
     joins = _joins_inside(walk(changed))
@@ -126,7 +126,7 @@ def _place(weight: Node, order: Order) -> tuple[int, ...]:
     n, rows = weight, tuple[int, ...]()
     while n.op in SHALLOW:
         if n.op is SLICE:
-            rows = (*(start for start, _, _ in n.at[0]), *rows)
+            rows = (*(start for start, _, _ in parts_of(n)), *rows)
         n = n.src[0]
     return (*order.get(n, ()), *rows)
 
@@ -174,7 +174,7 @@ def _product(t: Node, order: Order) -> Node | None:
     while a.op in (RESHAPE, TAG):
         a = a.src[0]
     return None if a.op in (ARG, INPUT, LEAF, TRANSPOSE, CONCAT) or a.op.kind == "leaf" or (
-        a.op is TRACE and a.at[0].op is ARG) else m
+        a.op is TRACE and expression_of(a).op is ARG) else m
 
 
 Joins = Sequence[tuple[Node, ...]]
@@ -182,7 +182,7 @@ Joins = Sequence[tuple[Node, ...]]
 
 
 def _joins_inside(order: Sequence[Node]) -> Joins:
-    bodies = {n.src[0].at[0]: None for n in order if n.op is TRACE}
+    bodies = {body_of(n.src[0]): None for n in order if n.op is TRACE}
     return [m.src for body in bodies for m in walk(body.outs) if m.op is CONCAT]
 
 
@@ -203,5 +203,5 @@ def _traced(n: Node) -> Node:
     """The expression whose trace a matrix is."""
     while n.op in (RESHAPE, TAG):
         n = n.src[0]
-    return n.at[0] if n.op is TRACE else n
+    return expression_of(n) if n.op is TRACE else n
 

@@ -11,9 +11,22 @@ from typing import NamedTuple
 from ..ir.node import Node, apply, walk
 from ..ir.ops.elementwise import NEG, SUMS, TAG, add_n
 from ..ir.ops.leaves import full
-from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, SUM, TRANSPOSE, broadcast_to, matmul, reshape, sum_, transpose
+from ..ir.ops.linear import (
+    BROADCAST,
+    MATMUL,
+    RESHAPE,
+    SUM,
+    TRANSPOSE,
+    axes_of,
+    broadcast_to,
+    keeps_axes,
+    matmul,
+    reshape,
+    sum_,
+    transpose,
+)
 from ..ir.ops.reduce import AMAX, AMIN
-from ..ir.ops.structure import CONCAT, GATHER, ONE_HOT, SLICE, concat, gather
+from ..ir.ops.structure import CONCAT, GATHER, ONE_HOT, SLICE, axis_of, concat, gather, parts_of
 from ..ir.scan import LITERALS
 
 
@@ -77,10 +90,10 @@ class Lift:
         if not x.timed:
             if not self.steps:
                 return full(0, n.shape, n.dtype)
-            whole = x.node if n.op is not SUM else sum_(x.node, n.at[0], n.at[1])
+            whole = x.node if n.op is not SUM else sum_(x.node, axes_of(n), keeps_axes(n))
             return whole * full(self.steps, (), n.dtype)
         if n.op is SUM:
-            y = sum_(x.node, (0, *(i + 1 for i in n.at[0])))
+            y = sum_(x.node, (0, *(i + 1 for i in axes_of(n))))
             return reshape(y, n.shape)
         return sum_(x.node, 0)
 
@@ -125,12 +138,12 @@ def _broadcast(n: Node, src: Sequence[Lifted], steps: int) -> Node:
 
 
 def _reduce(n: Node, src: Sequence[Lifted], steps: int) -> Node:
-    return apply(n.op, (src[0].node,), (tuple(i + 1 for i in n.at[0]), n.at[1]))
+    return apply(n.op, (src[0].node,), (tuple(i + 1 for i in axes_of(n)), keeps_axes(n)))
 
 
 def _concat(n: Node, src: Sequence[Lifted], steps: int) -> Node:
     parts = [s.node if s.timed else broadcast_to(s.node, (steps, *s.node.shape)) for s in src]
-    return concat(parts, n.at[0] + 1)
+    return concat(parts, axis_of(n) + 1)
 
 
 def _matmul(n: Node, src: Sequence[Lifted], steps: int) -> Node | None:
@@ -148,7 +161,7 @@ def _gather(n: Node, src: Sequence[Lifted], steps: int) -> Node | None:
 
 RULES: dict[object, Rule] = {
     RESHAPE: lambda n, src, steps: reshape(src[0].node, (steps, *n.shape)),
-    TRANSPOSE: lambda n, src, steps: transpose(src[0].node, (0, *(i + 1 for i in n.at[0]))),
-    SLICE: lambda n, src, steps: apply(SLICE, (src[0].node,), (((0, steps, 1), *n.at[0]),)),
+    TRANSPOSE: lambda n, src, steps: transpose(src[0].node, (0, *(i + 1 for i in axes_of(n)))),
+    SLICE: lambda n, src, steps: apply(SLICE, (src[0].node,), (((0, steps, 1), *parts_of(n)),)),
     ONE_HOT: lambda n, src, steps: apply(ONE_HOT, (src[0].node,), n.at),
     BROADCAST: _broadcast, SUM: _reduce, AMAX: _reduce, AMIN: _reduce, CONCAT: _concat, MATMUL: _matmul, GATHER: _gather}

@@ -19,7 +19,7 @@ from ..ir.graph import Graph
 from ..ir.node import Node, rebuild, walk
 from ..ir.op import Trait
 from ..ir.ops.leaves import ARG, hole
-from ..ir.scan import FINAL, SCAN, TRACE, ScanView, close, final, make_scan, trace
+from ..ir.scan import FINAL, SCAN, TRACE, ScanView, close, expression_of, final, make_scan, position_of, trace
 
 
 def save(graph: Graph) -> Graph:
@@ -37,7 +37,7 @@ def save(graph: Graph) -> Graph:
             new[n], moved[n] = _slimmer(n, ahead, uses, new)
         elif n.op in (FINAL, TRACE) and n.src[0] in moved:
             s = n.src[0]
-            new[n] = final(new[s], n.at[0]) if n.op is FINAL else trace(new[s], moved[s][n.at[0]])
+            new[n] = final(new[s], position_of(n)) if n.op is FINAL else trace(new[s], moved[s][expression_of(n)])
         else:
             rebuild([n], new)
     return Graph({k: new[n] for k, n in graph.outputs.items()},
@@ -68,8 +68,8 @@ def _slimmer(node: Node, ahead: Node, uses: dict[Node, set[Node]], new: dict[Nod
     init, xs, consts = scan.split(node.src)
     _, f_slices, f_constants = forward.split(forward.body.args)
     f_xs = forward.split(ahead.src)[1]
-    residual = {a: x.at[0] for a, x in zip(slices, xs, strict=True) if x.op is TRACE and x.src[0] is ahead}
-    free = {x.at[0] for x in _traces_of(ahead, uses) if uses[x] != {node}} - set(forward.split(forward.body.args)[0])
+    residual = {a: expression_of(x) for a, x in zip(slices, xs, strict=True) if x.op is TRACE and x.src[0] is ahead}
+    free = {expression_of(x) for x in _traces_of(ahead, uses) if uses[x] != {node}} - set(forward.split(forward.body.args)[0])
     kept = minimum_cut(list(dict.fromkeys(residual.values())), {*f_slices, *f_constants}, free)
 
     stand_in: dict[Node, Node] = {a: hole(a.shape, a.dtype) for a in scan.body.args if a not in residual}
@@ -79,7 +79,7 @@ def _slimmer(node: Node, ahead: Node, uses: dict[Node, set[Node]], new: dict[Nod
              **dict(zip(f_constants, (stand_in[c] for c in constants[len(constants) - len(f_constants):]), strict=True))}
     recomputed = rebuild(walk(residual.values(), known=known.keys()), dict(known))
     env = {**stand_in, **{a: recomputed[e] for a, e in residual.items()}}
-    traced = {x.at[0]: None for x in _traces_of(node, uses)}
+    traced = {expression_of(x): None for x in _traces_of(node, uses)}
     rebuild(walk([*scan.body.outs, *traced], known=env.keys()), env)
 
     used = set(walk([env[n] for n in (*scan.body.outs, *traced)]))

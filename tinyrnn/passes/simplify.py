@@ -14,10 +14,10 @@ from math import prod
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, walk
 from ..ir.ops.elementwise import astype
-from ..ir.ops.linear import EINSUM, RESHAPE, SUM, TRANSPOSE, matmul, reshape, sum_, transpose
+from ..ir.ops.linear import EINSUM, RESHAPE, SUM, TRANSPOSE, axes_of, matmul, reshape, spec_of, sum_, transpose
 from ..ir.ops.reduce import AMAX, AMIN
-from ..ir.ops.structure import CONCAT, SLICE, concat
-from ..ir.scan import TRACE, trace
+from ..ir.ops.structure import CONCAT, SLICE, axis_of, concat, parts_of
+from ..ir.scan import TRACE, expression_of, trace
 from .everywhere import everywhere, rewritten
 
 
@@ -31,10 +31,10 @@ def _rule(n: Node) -> Node | None:
         return next((m for rule in (_adjacent, _transposed, _traced, _summed) if (m := rule(n)) is not None), None)
     if n.op is EINSUM:
         return _product(n)
-    if n.op in (SUM, AMAX, AMIN) and len(n.at[0]) > 1 and n.src[0].ndim - 1 in n.at[0] and _stays(n):
+    if n.op in (SUM, AMAX, AMIN) and len(axes_of(n)) > 1 and n.src[0].ndim - 1 in axes_of(n) and _stays(n):
         last = n.src[0].ndim - 1
         inner = apply(n.op, n.src, ((last,), True))
-        outer = apply(n.op, (inner,), (tuple(i for i in n.at[0] if i != last), True))
+        outer = apply(n.op, (inner,), (tuple(i for i in axes_of(n) if i != last), True))
         return reshape(outer, n.shape)
     return None
 
@@ -46,10 +46,10 @@ def _stays(n: Node) -> bool:
 
 def _adjacent(n: Node) -> Node | None:
     """Neighbouring slices of one array are one slice."""
-    axis, parts = n.at[0], n.src
+    axis, parts = axis_of(n), n.src
     if any(p.op is not SLICE or p.src[0] is not parts[0].src[0] for p in parts):
         return None
-    cuts = [p.at[0] for p in parts]
+    cuts = [parts_of(p) for p in parts]
     for before, after in pairwise(cuts):
         start, size, step = before[axis]
         if step != 1 or after[axis][2] != 1 or after[axis][0] != start + size:
@@ -63,14 +63,14 @@ def _adjacent(n: Node) -> Node | None:
 def _transposed(n: Node) -> Node | None:
     if n.ndim != 2 or any(p.op is not TRANSPOSE for p in n.src):
         return None
-    joined = concat([p.src[0] for p in n.src], 1 - n.at[0])
+    joined = concat([p.src[0] for p in n.src], 1 - axis_of(n))
     together = _adjacent(joined) if joined.op is CONCAT else None
     return transpose(joined if together is None else together)
 
 
 def _traced(n: Node) -> Node | None:
     """Traces of one scan, perhaps with time and batch as one axis, joined along a later axis."""
-    axis = n.at[0]
+    axis = axis_of(n)
     flat = all(p.op is RESHAPE for p in n.src)
     traces = [p.src[0] if flat else p for p in n.src]
     if any(t.op is not TRACE or t.src[0] is not traces[0].src[0] for t in traces):
@@ -78,7 +78,7 @@ def _traced(n: Node) -> Node | None:
     back = n.ndim - axis
     if any(t.shape[t.ndim - back :] != p.shape[axis:] for t, p in zip(traces, n.src, strict=True)) or axis == 0:
         return None
-    inner = [t.at[0] for t in traces]
+    inner = [expression_of(t) for t in traces]
     if any(e.ndim < back or e.shape[: e.ndim - back] != inner[0].shape[: inner[0].ndim - back] for e in inner):
         return None
     return reshape(trace(traces[0].src[0], concat(inner, inner[0].ndim - back)), n.shape)
@@ -99,9 +99,9 @@ def _summed(n: Node) -> Node | None:
 def _parts_of_joins(outputs: Sequence[Node]) -> list[Node]:
     """The trace of a part, or of neighbouring parts, is a part of the trace, where the whole is traced."""
     wholes: dict[tuple[Node, tuple[Node, ...]], tuple[Node, int, int]] = {}
-    joins = [n for n in walk(outputs) if n.op is TRACE and n.at[0].op is CONCAT]
-    for n in sorted(joins, key=lambda n: -len(n.at[0].src)):
-        parts, axis = n.at[0].src, n.at[0].at[0]
+    joins = [n for n in walk(outputs) if n.op is TRACE and expression_of(n).op is CONCAT]
+    for n in sorted(joins, key=lambda n: -len(expression_of(n).src)):
+        parts, axis = expression_of(n).src, axis_of(expression_of(n))
         starts = [0, *accumulate(s.shape[axis] for s in parts)]
         for i, j in combinations(range(len(parts) + 1), 2):
             if j - i < len(parts):
@@ -110,7 +110,8 @@ def _parts_of_joins(outputs: Sequence[Node]) -> list[Node]:
     def rule(n: Node) -> Node | None:
         if n.op is not TRACE:
             return None
-        found = wholes.get((n.src[0], n.at[0].src if n.at[0].op is CONCAT else (n.at[0],)))
+        e = expression_of(n)
+        found = wholes.get((n.src[0], e.src if e.op is CONCAT else (e,)))
         if found is None:
             return None
         whole, axis, start = found
@@ -124,7 +125,7 @@ def _parts_of_joins(outputs: Sequence[Node]) -> list[Node]:
 
 def _product(n: Node) -> Node:
     """Operands from left to right: each pair is one batched product, `[shared and kept, left, summed] @ [..., right]`."""
-    inputs, _, out = n.at[0].partition("->")
+    inputs, _, out = spec_of(n).partition("->")
     terms = list(zip(inputs.split(","), n.src, strict=True))
     letters, value = terms[0]
     for i, (other, right) in enumerate(terms[1:], 1):

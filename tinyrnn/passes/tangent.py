@@ -14,7 +14,7 @@ from ..ir.node import Node, apply, walk
 from ..ir.ops.elementwise import add_n, astype
 from ..ir.ops.leaves import full, hole, zeros_like
 from ..ir.ops.linear import broadcast_to, sum_
-from ..ir.scan import FINAL, REGION, SCAN, ScanView, close, final, items, make_scan, trace
+from ..ir.scan import FINAL, REGION, SCAN, ScanView, body_of, close, expression_of, final, items, make_scan, position_of, trace
 from .adjoint import backward
 
 
@@ -83,8 +83,8 @@ def scan_jvp(node: Node, d: Mapping[Node, Node]) -> Callable[[Node], Node]:
 
     def read(projection: Node) -> Node:
         if projection.op is FINAL:
-            return final(ahead, scan.n_states + moved.index(projection.at[0]))
-        _, traced = close(holes, [], forward([projection.at[0]], dot))
+            return final(ahead, scan.n_states + moved.index(position_of(projection)))
+        _, traced = close(holes, [], forward([expression_of(projection)], dot))
         return trace(ahead, traced[0])
 
     return read
@@ -92,10 +92,10 @@ def scan_jvp(node: Node, d: Mapping[Node, Node]) -> Callable[[Node], Node]:
 
 def region_jvp(node: Node, d: Mapping[Node, Node]) -> Callable[[Node], Node]:
     """A region over the sources and their tangents."""
-    body = node.at[0]
+    body = body_of(node)
     moving = [(a, s) for a, s in zip(body.args, node.src, strict=True) if a.floating and s in d]
     dot = {a: hole(a.shape, a.dtype) for a, _ in moving}
     closed, _ = close([*body.args, *dot.values()], forward(body.outs, dot))
     ahead = items(apply(REGION, (*node.src, *(d[s] for _, s in moving)), (closed,)))
-    return lambda projection: ahead[projection.at[0]]
+    return lambda projection: ahead[position_of(projection)]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from ..ir.graph import Graph, Label
 from ..ir.node import Node, apply, intern, walk, without_collector
-from ..ir.ops.elementwise import ADD, TAG, add_n
+from ..ir.ops.elementwise import ADD, TAG, add_n, cell_of, name_of
 from ..ir.ops.leaves import ARG, full, is_number
 from ..ir.ops.structure import stack, take
-from ..ir.scan import FINAL, SCAN, TRACE, ScanView
+from ..ir.scan import FINAL, SCAN, TRACE, ScanView, expression_of, position_of
 
 Steps = tuple[int, ...]
 
@@ -43,7 +43,7 @@ def _unroll(outputs: Sequence[Node], prefix: Steps, notes: _Unrolled) -> list[No
     traced: dict[Node, list[Node]] = defaultdict(list)
     for n in order:
         if n.op is TRACE:
-            traced[n.src[0]].append(n.at[0])
+            traced[n.src[0]].append(expression_of(n))
     new: dict[Node, Node] = {}
     runs: dict[Node, _Run] = {}
     for n in order:
@@ -99,7 +99,7 @@ class _Run:
             src = tuple([env[s] for s in n.src])
             if n.op is TAG:
                 env[n] = src[0]
-                labels.setdefault(Label(n.at[0], where, n.at[1]), src[0])
+                labels.setdefault(Label(name_of(n), where, cell_of(n)), src[0])
             else:
                 plain = n.op.simplify is None  # shape and dtype are those of the body's node: nothing to infer
                 env[n] = value = intern(n.op, src, n.at, n.shape, n.dtype) if plain else apply(n.op, src, n.at)
@@ -115,14 +115,14 @@ class _Run:
     def read(self, projection: Node) -> Node:
         """A projection of the scan in terms of the explicit steps."""
         if projection.op is FINAL:
-            i: int = projection.at[0]
+            i: int = position_of(projection)
             if i not in self.sums:
                 return self.state[i]
             terms = self.sums[i]
             return add_n(terms) if terms else full(0, projection.shape, projection.dtype)
         if not self.scan.steps:
             return full(0, projection.shape, projection.dtype)
-        return stack([env[projection.at[0]] for env in self.steps])
+        return stack([env[expression_of(projection)] for env in self.steps])
 
 
 def _accumulators(scan: ScanView, program: Sequence[Node], traced: Sequence[Node]) -> dict[int, Node]:

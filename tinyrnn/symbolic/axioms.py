@@ -22,7 +22,7 @@ from ..errors import ProofError
 from ..ir.graph import Graph
 from ..ir.node import Node, walk
 from ..ir.op import CATALOGUE, Op
-from ..ir.ops.leaves import input_node
+from ..ir.ops.leaves import input_name, input_node
 from ..ir.ops.linear import sum_
 from ..passes.derivatives import grad, jvp
 from .examples import EXAMPLES, own_example
@@ -53,7 +53,7 @@ def _check_op(op: Op, rule: Any) -> None:
     v = {k: input_node(f"v_{k}", s) for k, s in shapes.items()}
     graph = Graph({"y": y, "jvp": jvp([y], {inputs[k]: v[k] for k in inputs})[0],
                    **dict(zip(inputs, grad(sum_(g * y), list(inputs.values())), strict=True))})
-    run = _symbols({**inputs, "g": g, **{n.at[0]: n for n in v.values()}})
+    run = _symbols({**inputs, "g": g, **{input_name(n): n for n in v.values()}})
     found = {k: x.value for k, x in graph.run({k: run[k] for k in graph.inputs}, domain=run["g"].domain).items()}
     _compare_vjp(op, found, {k: run[k].value for k in inputs}, run["g"].value)
     _compare_jvp(op, found, {k: run[k].value for k in inputs}, {k: run[f"v_{k}"].value for k in inputs})

@@ -17,7 +17,7 @@ from ..domains.float import Float, indices
 from ..errors import ArgumentError, GraphError, IndexRangeError, UndefinedError
 from ..ir.graph import Graph
 from ..ir.node import Node, walk
-from ..ir.scan import Body
+from ..ir.scan import Body, body_of
 
 Result = TypeVar("Result")
 Values = dict[str, Array]
@@ -160,7 +160,7 @@ def _numbers(graph: Graph) -> tuple[list[float], list[int]]:
     while bodies:
         for n in bodies.pop():
             if n.op.kind == "control" and n.at and isinstance(n.at[0], Body):
-                bodies.append(walk(n.at[0].outs))
+                bodies.append(walk(body_of(n).outs))
             values = [a for a in n.at if isinstance(a, (int, float))]
             floats |= {abs(float(a)) for a in values if 0 < abs(a) < 1e12 and n.floating}
             whole |= {int(abs(a)) for a in values if abs(a) < 2**31 and float(a).is_integer()} | set(n.shape)

@@ -22,9 +22,9 @@ from ..cells.equations import Term as Expression
 from ..cells.equations import parse_line
 from ..errors import ArgumentError, EquationError, TermLimitError
 from ..ir.node import Node
-from ..ir.ops.leaves import LEAF, full
+from ..ir.ops.leaves import LEAF, box_of, full
 from ..ir.ops.linear import swap_last
-from ..ir.ops.structure import SLICE, concat
+from ..ir.ops.structure import SLICE, concat, parts_of
 from ..shapes import Shape
 from .differences import Residual, mirrored, residual
 from .mapping import (
@@ -150,8 +150,8 @@ def _rows(parameter: str, n: Node) -> str:
     """The rows of a packed leaf that a parameter reads, from the layer's own graph."""
     if n.op is not SLICE or n.src[0].op is not LEAF:
         raise ArgumentError(f"the layer has no weights for {parameter} (bias=False); compare a cell without it")
-    start, count, _ = n.at[0][0]
-    return f"{n.src[0].at[0].name}[{start}:{start + count}]"
+    start, count, _ = parts_of(n)[0]
+    return f"{box_of(n.src[0]).name}[{start}:{start + count}]"
 
 
 def _with_rows(text: str, rows: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from ..ir.node import Bits, Node, apply
 from ..ir.op import CATALOGUE, Op
 from ..ir.ops import elementwise as e
 from ..ir.ops import leaves, linear, reduce, structure
-from ..ir.ops.leaves import constant, input_node
+from ..ir.ops.leaves import constant, input_name, input_node
 from ..ir.ops.linear import sum_
 from ..ir.ops.random import random_bits
 from ..ir.scan import region, scan
@@ -192,7 +192,7 @@ def _with_gradients(outputs: dict[str, Node], inputs: list[Node]) -> Graph:
     terms = [sum_(input_node(f"weight of {k}", y.shape, y.dtype) * y) for k, y in outputs.items() if y.floating]
     wrt = [n for n in inputs if n.floating]
     found = grad(sum(terms[1:], start=terms[0]), wrt) if terms and wrt else []
-    return Graph({**outputs, **{f"d{n.at[0]}": g for n, g in zip(wrt, found, strict=True)}} if found else outputs)
+    return Graph({**outputs, **{f"d{input_name(n)}": g for n, g in zip(wrt, found, strict=True)}} if found else outputs)
 
 
 def own_example(op: Op) -> Example:

@@ -16,7 +16,7 @@ from ..domains.shaken import running_error
 from ..errors import IndexRangeError, ProofError, TermLimitError
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, walk
-from ..ir.ops.leaves import input_node
+from ..ir.ops.leaves import input_name, input_node
 from .draws import FINITE, sources
 from .identity import ExactRun, Problem, field_inputs, run_exact, run_field, tangent_of
 
@@ -201,7 +201,7 @@ def _wrong_step(problem: Problem, output: str, name: str, entry: Entry) -> int |
     domain = Exact(ring)
     rng = np.random.default_rng(2)
     given = field_inputs(graph, problem.near, domain, ring, rng)
-    zero = {m.at[0]: domain.lift(np.zeros(m.shape)) for m in moves.values()}
+    zero = {input_name(m): domain.lift(np.zeros(m.shape)) for m in moves.values()}
     run = wanted.run({k: {**given, **zero}[k] for k in sources(wanted)}, domain=domain)
     engine: dict[int, int] = {}
     for i, (_, step) in enumerate(shares):
@@ -218,8 +218,8 @@ def _derivative(graph: Graph, given: Mapping[str, Any], zero: Mapping[str, Any],
         return 0
     direction = np.zeros(move.shape, np.uint64)
     direction[entry] = domain.ring.number(Fraction(1))
-    still = zero[move.at[0]]
-    moving = {**zero, move.at[0]: domain.given(still.near, still.value, direction)}
+    still = zero[input_name(move)]
+    moving = {**zero, input_name(move): domain.given(still.near, still.value, direction)}
     run = graph.run({k: {**given, **moving}[k] for k in sources(graph)}, domain=domain)
     return int(tangent_of(run["loss"], domain))
 

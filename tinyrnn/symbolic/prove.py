@@ -22,7 +22,7 @@ from ..errors import ArgumentError, IndexRangeError, ProofError, TermLimitError,
 from ..files import PathLike, atomic_write
 from ..ir.graph import Graph, node_of
 from ..ir.node import Node, rebuild, walk
-from ..ir.ops.leaves import input_node, is_number
+from ..ir.ops.leaves import input_name, input_node, is_number
 from ..ir.ops.linear import sum_
 from ..passes.derivatives import grad
 from ..shapes import checked_count
@@ -464,5 +464,5 @@ def training_graphs() -> list[tuple[str, Graph]]:
         found.append((name, graph))
     twice = found[0][1]
     w = next(n for k, n in twice.inputs.items() if "[" not in k)
-    again = grad(sum_(twice.outputs[f"dloss/d{w.at[0]}"] * input_node("v", w.shape)), [w])[0]
+    again = grad(sum_(twice.outputs[f"dloss/d{input_name(w)}"] * input_node("v", w.shape)), [w])[0]
     return [*found, (f"{found[0][0]}, second derivative", Graph({**twice.outputs, "hessian": again}))]

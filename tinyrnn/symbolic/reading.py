@@ -14,6 +14,8 @@ from ..cells.cell import Cell
 from ..cells.equations import Term, number
 from ..ir.node import Node
 from ..ir.op import Trait
+from ..ir.ops.leaves import filled, input_name
+from ..ir.ops.structure import parts_of
 
 BATCH = 10_007
 """A batch size that no other size has, so that batched arrays are known by their shape (nothing is ever run)."""
@@ -51,9 +53,9 @@ class Reader:
         special: dict[str, Callable[[Node], Term]] = {
             "add_n": lambda n: total([self.term(s) for s in n.src]), "neg": lambda n: negated(self.term(n.src[0])),
             "expm1": lambda n: difference(Term("call", "exp", (self.term(n.src[0]),)), number(1)),
-            "full": lambda n: self._number(float(n.at[0])), "powk": self._power, "matmul": self._product,
+            "full": lambda n: self._number(float(filled(n))), "powk": self._power, "matmul": self._product,
             "transpose": self._turned, "sum": self._sum, "slice": self._slice, "concat": self._join,
-            "input": lambda n: Term("parameter", n.at[0])}
+            "input": lambda n: Term("parameter", input_name(n))}
         if name in special:
             return special[name](n)
         if Trait.WHOLE in n.op.traits or name == "stop_gradient":
@@ -148,7 +150,7 @@ class Reader:
 
     def _slice(self, n: Node) -> Term:
         """Rows of (Wᵀ δ) that belong to one part of W's columns: W_partᵀ δ; sums are sliced term by term."""
-        x, parts = n.src[0], n.at[0]
+        x, parts = n.src[0], parts_of(n)
         start, count, step = parts[-1]
         if step == 1 and all(p == (0, k, 1) for p, k in zip(parts[:-1], x.shape[:-1], strict=True)):
             return self._columns(x, start, count)

@@ -9,7 +9,7 @@ import numpy as np
 from ..ir.graph import Graph
 from ..ir.node import Node, walk
 from ..ir.ops.leaves import Array
-from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView
+from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, body_of, expression_of
 from .draws import sources
 from .identity import Problem
 
@@ -33,7 +33,7 @@ def _code(order: list[Node], number: dict[Node, int]) -> list[Any]:
     traced: dict[Node, list[Node]] = {}
     for n in order:
         if n.op is TRACE:
-            traced.setdefault(n.src[0], []).append(n.at[0])
+            traced.setdefault(n.src[0], []).append(expression_of(n))
     code: list[Any] = []
     for n in order:
         if n in number:
@@ -45,9 +45,9 @@ def _code(order: list[Node], number: dict[Node, int]) -> list[Any]:
             at: list[Any] = [{**body, "states": scan.n_states, "sequences": scan.n_slices, "reverse": scan.reverse,
                               "steps": scan.steps}]
         elif n.op is REGION:
-            at = [_body(n.at[0].args, n.at[0].outs)]
+            at = [_body(body_of(n).args, body_of(n).outs)]
         elif n.op is TRACE:
-            at = [ScanView.of(n.src[0]).n_states + traced[n.src[0]].index(n.at[0])]
+            at = [ScanView.of(n.src[0]).n_states + traced[n.src[0]].index(expression_of(n))]
         else:
             at = [_plain(a) for a in n.at]
         name = "read" if n.op in (FINAL, TRACE, ITEM) else n.op.name

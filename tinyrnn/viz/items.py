@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.op import Trait
-from ..ir.ops.elementwise import ADD, MUL
-from ..ir.ops.leaves import INPUT, LEAF, literal_value
+from ..ir.ops.elementwise import ADD, MUL, name_of
+from ..ir.ops.leaves import INPUT, LEAF, box_of, input_name, literal_value
 from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE
 
 _SIGNS = {"neg": "− ·", "add": "+", "sub": "−", "mul": "⊙", "div": "÷", "power": "^", "where": "?:"}
@@ -83,9 +83,9 @@ class Extract:
     def _weight(self, n: Node) -> str | None:
         while Trait.WHOLE in n.op.traits:
             n = n.src[0]
-        if n.op is INPUT and n.at[0] in self.weights:
-            return str(n.at[0])
-        return (n.at[0].name or "W") if n.op is LEAF and n.at[0].trainable else None
+        if n.op is INPUT and input_name(n) in self.weights:
+            return input_name(n)
+        return (box_of(n).name or "W") if n.op is LEAF and box_of(n).trainable else None
 
     def _as_affine(self, n: Node) -> _Affine | None:
         if n.op in (MATMUL, MUL):
@@ -128,7 +128,7 @@ class Extract:
         name = self._label(n)
         key = f"n{len(self.items)}"
         if n.op is INPUT or n.op is LEAF:
-            self._add(n, Item(key, "input", [pretty(n.at[0] if n.op is INPUT else n.at[0].name or "data")], n))
+            self._add(n, Item(key, "input", [pretty(name_of(n) or "data")], n))
             self._rail(n, name)
             return
         absorbed = Trait.ACTIVATES in n.op.traits and n.src[0] not in self.shown

@@ -9,8 +9,9 @@ from ..errors import ArgumentError
 from ..ir.graph import Graph
 from ..ir.node import Node, walk
 from ..ir.op import Trait
-from ..ir.ops.leaves import ARG, INPUT, LEAF, literal_value
-from ..ir.scan import PROJECTIONS, REGION, SCAN, TRACE
+from ..ir.ops.elementwise import name_of
+from ..ir.ops.leaves import ARG, index_of, literal_value
+from ..ir.scan import PROJECTIONS, REGION, SCAN, TRACE, ScanView, body_of, expression_of, position_of
 from ..shapes import show
 from .items import pretty
 
@@ -42,6 +43,10 @@ class Pieces:
         while group in self.within:
             group = self.within[group]
         return group
+
+
+def _said(scan: ScanView) -> str:
+    return f"scan, {scan.steps} steps" + (", backwards" if scan.reverse else "")
 
 
 def pieces(graph: Graph, prefix: str = "n") -> Pieces:
@@ -79,7 +84,7 @@ class _Taking:
             if n.op in (SCAN, REGION):
                 self._enter_body(n, nodes, keys, group)
             elif n.op in PROJECTIONS:
-                inner = n.at[0] if n.op is TRACE else n.src[0].at[0].outs[n.at[0]]
+                inner = expression_of(n) if n.op is TRACE else body_of(n.src[0]).outs[position_of(n)]
                 source = self.bodies[n.src[0]].get(inner)
                 keys[n] = self.add(n, [_SAID[n.op.name], show(n.shape)], [source] if source else [], group)
             else:
@@ -89,22 +94,22 @@ class _Taking:
         return keys
 
     def _enter_body(self, n: Node, nodes: Sequence[Node], keys: Mapping[Node, str], around: str | None) -> None:
-        body = n.at[0]
+        body = body_of(n)
         group = f"{self.prefix}body{len(self.groups)}"
         if around is not None:
             self.within[group] = around
-        self.groups[group] = "region" if n.op is REGION else f"scan, {n.at[4]} steps" + (", backwards" if n.at[3] else "")
+        self.groups[group] = "region" if n.op is REGION else _said(ScanView.of(n))
         arguments = {a: self.add(a, [f"{_part(n, i)} {i}", show(a.shape)], [keys[s]] if s in keys else [], group)
                      for i, (a, s) in enumerate(zip(body.args, n.src, strict=True))}
-        traced = [t.at[0] for t in nodes if t.op is TRACE and t.src[0] is n]
+        traced = [expression_of(t) for t in nodes if t.op is TRACE and t.src[0] is n]
         self.bodies[n] = self.enter(walk([*body.outs, *traced]), arguments, group)
 
     def _head(self, n: Node) -> str:
         """What a node is called: by its labels, its own name, or its op."""
         labels = self.graph.names.get(n, ())
-        name = n.at[0] if n.op is INPUT or n.op.name == "tag" else n.at[0].name if n.op is LEAF else None
+        name = name_of(n)
         if n.op is ARG:
-            return f"argument {n.at[0]}"
+            return f"argument {index_of(n)}"
         return ", ".join(pretty(str(a)) for a in labels[:2]) or (pretty(str(name)) if name else n.op.label)
 
     def _step(self, n: Node) -> str | None:
@@ -132,7 +137,8 @@ def _part(n: Node, i: int) -> str:
     """Which part of a scan's interface argument i is."""
     if n.op is REGION:
         return "argument"
-    return "state" if i < n.at[1] else "each step" if i < n.at[1] + n.at[2] else "constant"
+    scan = ScanView.of(n)
+    return "state" if i < scan.n_states else "each step" if i < scan.n_states + scan.n_slices else "constant"
 
 
 # ---- two graphs
@@ -164,9 +170,9 @@ def _below(a: Node, b: Node) -> list[tuple[Node, Node]]:
     if a.op is not b.op or len(a.src) != len(b.src):
         return []
     pairs = list(zip(a.src, b.src, strict=True))
-    if a.op in (SCAN, REGION) and len(a.at[0].outs) == len(b.at[0].outs):
-        pairs += zip(a.at[0].outs, b.at[0].outs, strict=True)
-    return [*pairs, (a.at[0], b.at[0])] if a.op is TRACE else pairs
+    if a.op in (SCAN, REGION) and len(body_of(a).outs) == len(body_of(b).outs):
+        pairs += zip(body_of(a).outs, body_of(b).outs, strict=True)
+    return [*pairs, (expression_of(a), expression_of(b))] if a.op is TRACE else pairs
 
 
 def _every(nodes: Sequence[Node]) -> list[Node]:
@@ -177,7 +183,7 @@ def _every(nodes: Sequence[Node]) -> list[Node]:
         for n in stack.pop():
             out.append(n)
             if n.op in (SCAN, REGION):
-                stack.append(walk([*n.at[0].args, *n.at[0].outs]))
+                stack.append(walk([*body_of(n).args, *body_of(n).outs]))
             elif n.op is TRACE:
-                stack.append(walk([n.at[0]]))
+                stack.append(walk([expression_of(n)]))
     return out

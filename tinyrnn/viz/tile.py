@@ -11,7 +11,7 @@ from typing import Any
 
 from ..analysis.recurrence import Recurrence
 from ..ir.node import Node
-from ..ir.ops.leaves import INPUT
+from ..ir.ops.leaves import INPUT, input_name
 from .items import Extract, Item, pretty
 from .layered import Layout, Plan, lay_out
 from .scene import LINE, Point, text_width
@@ -80,7 +80,7 @@ class _Tiling:
         if found is not None:
             return found
         if node is None:  # remembered only to be handed on, or not even that
-            handed = (n for n in r.carried if n.op is INPUT and n.at[0] == name)
+            handed = (n for n in r.carried if n.op is INPUT and input_name(n) == name)
             node = next(handed, r.carried[r.remembered.index(name)])
         key = f"in-{len(self.items)}"
         self.items = {key: Item(key, "input", [pretty(name)], node), **self.items}
@@ -91,7 +91,7 @@ class _Tiling:
         having = [k for k, i in self.items.items() if i.node is node and i.kind != "exit"]
         source = next((k for k in reversed(having) if self.items[k].kind == "state"), having[-1] if having else "")
         if not source:
-            name = node.at[0] if node.op is INPUT else ""
+            name = input_name(node) if node.op is INPUT else ""
             source = next((k for k, i in self.items.items() if i.lines == [pretty(name)]), next(iter(self.items)))
         read = any(source in i.sources for i in self.items.values())
         if not read and self.items[source].kind == "state":

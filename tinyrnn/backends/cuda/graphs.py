@@ -20,6 +20,7 @@ import numpy as np
 
 from ...errors import BackendError, OutOfMemoryError
 from ...ir.node import Node
+from ...ir.ops.leaves import box_of
 from ..plan import Buffer, Plan
 from .bound import bound, by_library, launch
 from .device import identity, mark, require
@@ -130,7 +131,7 @@ class Captured:
             self.graph = own.end_capture()
             cublas.use(self.stream.ptr, self.workspace)  # the stream of the capture goes away, the handle stays
         self.addresses = fixed
-        self.kept = [executable.literals, executable.functions, [n.at[0].mirror for n in executable.leaves.values()]]
+        self.kept = [executable.literals, executable.functions, [box_of(n).mirror for n in executable.leaves.values()]]
 
     def _abandon(self, stream: Any) -> None:
         """A capture that was broken off leaves no graph."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ...errors import BackendError, IndexRangeError
 from ...ir.node import Node
+from ...ir.ops.leaves import box_of
 from ..executable import Planned
 from ..memory import ALIGNMENT, arrange
 from ..plan import Buffer, Call, Plan, View
@@ -161,7 +162,7 @@ class Eager(Planned):
     def mirrors(self, stream: Any) -> dict[Buffer, Mirror]:
         """The leaves' places on the device, their data uploaded where the host's are newer."""
         updated = set(self.updates.values())
-        found = {b: mirror_of(n.at[0], b.name, write=n in updated) for b, n in self.leaves.items()}
+        found = {b: mirror_of(box_of(n), b.name, write=n in updated) for b, n in self.leaves.items()}
         for b, m in found.items():
             m.await_on(stream, write=self.leaves[b] in updated)
         return found
@@ -172,10 +173,10 @@ class Eager(Planned):
             return
         event, updated = mark(stream), set(self.updates.values())
         for leaf in self.leaves.values():
-            if leaf.at[0].mirror is not None:
-                leaf.at[0].mirror.used(stream, event, write=leaf in updated)
+            if box_of(leaf).mirror is not None:
+                box_of(leaf).mirror.used(stream, event, write=leaf in updated)
         for leaf in updated:
-            leaf.at[0].moved()
+            box_of(leaf).moved()
 
 
 def on_this_device(value: Any, buffer: Buffer, plan: str = "") -> Any:

@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from ...errors import DTypeError
 from ...shapes import Shape, broadcast
-from ..function import Function, declare
+from ..function import ElementwiseFunction, declare
 from ..node import OPERATORS, Bits, Builder, DType, Node, apply, promote
 from ..op import CATALOGUE, PRIMITIVE, Kind, Op, Symmetry, Trait, Vjp, per_entry, register
-from .leaves import FULL, dtype_of, full, is_number, lift, literal_value, pair
+from .leaves import FULL, INPUT, LEAF, box_of, dtype_of, full, is_number, lift, literal_value, pair
 
 BOOL = np.dtype(bool)
 EXACT, COMPARES, WHOLE = Trait.EXACT, Trait.COMPARES, Trait.WHOLE
@@ -104,7 +104,7 @@ def unary(name: str, formula: Formula | None, vjp: Vjp | None, *, label: str = "
         return apply(op, (x,), at)
     OPERATORS[name] = build
     if doc:
-        declare(Function(name, build, 1, doc, latex))
+        declare(ElementwiseFunction(name, build, 1, doc, latex))
     return build
 
 
@@ -119,7 +119,7 @@ def binary(name: str, formula: Formula | None, vjp: Vjp | None, *, label: str = 
         return apply(op, pair(_roomy(a, b), _roomy(b, a)) if kind == "constant" else pair(a, b))
     OPERATORS[name] = build
     if doc:
-        declare(Function(name, build, 2, doc, latex))
+        declare(ElementwiseFunction(name, build, 2, doc, latex))
     return build
 
 
@@ -338,3 +338,16 @@ TAG = register(Op("tag", lambda x, *at: (x.shape, x.dtype), lambda m, x, *at: x,
 def tag(x: Node, name: str, cell: str | None = None) -> Node:
     """An identity that carries a name; unrolling turns it into a label."""
     return apply(TAG, (x,), (name, cell))
+
+
+def cell_of(tagged: Node) -> str | None:
+    """The cell of whose value a tag is the name."""
+    cell: str | None = tagged.at[1]
+    return cell
+
+
+def name_of(n: Node) -> str:
+    """The name that an input, a leaf or a tag carries; "" for all others."""
+    if n.op is LEAF:
+        return box_of(n).name or ""
+    return str(n.at[0]) if n.op in (INPUT, TAG) else ""

@@ -188,14 +188,40 @@ def lift(value: Any, beside: Node) -> Node:
     return constant(value)
 
 
+# ---- what the attributes of these ops mean
+
+def box_of(leaf: Node) -> Box:
+    """What a leaf refers to."""
+    box: Box = leaf.at[0]
+    return box
+
+
+def input_name(node: Node) -> str:
+    """The name of an input."""
+    name: str = node.at[0]
+    return name
+
+
+def index_of(node: Node) -> int:
+    """Which argument an `arg` is, and which entry a `take` takes or a `put` puts."""
+    index: int = node.at[0]
+    return index
+
+
+def filled(node: Node) -> float:
+    """The number that fills a `full` node: a bool, an int or a float."""
+    value: float = node.at[0]
+    return value
+
+
 def literal_value(node: Node) -> Scalar | None:
     """The number that fills a `full` node, else None."""
-    return node.at[0] if node.op is FULL else None
+    return filled(node) if node.op is FULL else None
 
 
 def is_number(node: Node, value: float) -> bool:
     """Whether every entry of this node is known to be `value` (0 is not -0)."""
-    return node.op is FULL and node.dtype.kind != "b" and Bits(node.at[0]) == Bits(value)
+    return node.op is FULL and node.dtype.kind != "b" and Bits(filled(node)) == Bits(value)
 
 
 def size(node: Node) -> int:

@@ -16,7 +16,7 @@ from ...shapes import Shape
 from ..node import OPERATORS, DType, Node, apply, promote
 from ..op import PRIMITIVE, Op, Trait, register
 from .elementwise import VIEW, WHOLE, astype, equal, where
-from .leaves import FULL, full, iota, pair
+from .leaves import FULL, filled, full, iota, pair
 
 
 def _like(shape: Any) -> Any:
@@ -28,7 +28,7 @@ def _like(shape: Any) -> Any:
 def _reshape_simpler(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
     (x,), (to,) = src, at
     if x.op is FULL:
-        return full(x.at[0], to, x.dtype)
+        return full(filled(x), to, x.dtype)
     inner = x.src[0] if x.op is RESHAPE else x
     return inner if inner.shape == to else None if inner is x else apply(RESHAPE, (inner,), at)
 
@@ -36,9 +36,9 @@ def _reshape_simpler(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
 def _transpose_simpler(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
     (x,), (order,) = src, at
     if x.op is TRANSPOSE:
-        return apply(TRANSPOSE, x.src, (tuple(x.at[0][i] for i in order),))
+        return apply(TRANSPOSE, x.src, (tuple(order_of(x)[i] for i in order),))
     if x.op is FULL:
-        return full(x.at[0], tuple(x.shape[i] for i in order), x.dtype)
+        return full(filled(x), tuple(x.shape[i] for i in order), x.dtype)
     if order == (1, 0) and x.op is MATMUL:  # (a b)ᵀ = bᵀ aᵀ: a weight's gradient reads as a product of its own shape
         return apply(MATMUL, (transpose(x.src[1]), transpose(x.src[0])))
     return x if order == tuple(range(len(order))) else None
@@ -46,7 +46,7 @@ def _transpose_simpler(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | Non
 
 def _broadcast_simpler(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
     (x,), (to,) = src, at
-    return x if x.shape == to else full(x.at[0], to, x.dtype) if x.op is FULL else None
+    return x if x.shape == to else full(filled(x), to, x.dtype) if x.op is FULL else None
 
 
 RESHAPE = register(Op(
@@ -77,6 +77,30 @@ SUM = register(Op(
     lambda g, y, x, axes, keepdims: spread(g, x.shape, axes), "linear", "Σ", lambda node: prod(node.src[0].shape),
     lambda src, at: src[0] if not at[0] and src[0].dtype.kind in "fc" else None,
     traits=Trait.ADDS, names=("axes", "keepdims")))
+
+
+def axes_of(reduction: Node) -> tuple[int, ...]:
+    """The axes of a sum, a largest or a smallest entry."""
+    axes: tuple[int, ...] = reduction.at[0]
+    return axes
+
+
+def keeps_axes(reduction: Node) -> bool:
+    """Whether the axes that were reduced stay, with size 1."""
+    keepdims: bool = reduction.at[1]
+    return keepdims
+
+
+def order_of(transposed: Node) -> tuple[int, ...]:
+    """The order of the axes of a transpose."""
+    order: tuple[int, ...] = transposed.at[0]
+    return order
+
+
+def spec_of(contraction: Node) -> str:
+    """The letters of an einsum."""
+    spec: str = contraction.at[0]
+    return spec
 
 
 def reshape(x: Node, to: Iterable[int]) -> Node:
@@ -184,7 +208,7 @@ def _einsum_gradient(g: Node, y: Node, *src_at: Any) -> tuple[Node, ...]:
 
 
 def _einsum_flops(node: Node) -> int:
-    sizes = {c: n for part, s in zip(node.at[0].partition("->")[0].split(","), node.src, strict=True)
+    sizes = {c: n for part, s in zip(spec_of(node).partition("->")[0].split(","), node.src, strict=True)
              for c, n in zip(part, s.shape, strict=True)}
     return len(node.src) * prod(sizes.values())
 

@@ -13,7 +13,7 @@ from ...shapes import Part, Shape
 from ..node import OPERATORS, DType, Node, apply, promote
 from ..op import PRIMITIVE, Op, Trait, per_entry, register
 from .elementwise import EXACT, MOVES, VIEW
-from .leaves import FULL, full, literal_value
+from .leaves import FULL, filled, full, literal_value
 from .linear import reshape, summed, transpose
 
 # ---- slices: `slice` picks parts, `place` puts them into zeros; each is the other's transpose
@@ -26,7 +26,7 @@ def _slice_shape(x: Node, parts: tuple[Part, ...]) -> tuple[Shape, DType]:
 def _slice_simpler(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
     (x,), (parts,) = src, at
     if x.op is FULL:
-        return full(x.at[0], tuple(n for _, n, _ in parts), x.dtype)
+        return full(filled(x), tuple(n for _, n, _ in parts), x.dtype)
     if all(part == (0, n, 1) for part, n in zip(parts, x.shape, strict=True)):
         return x
     return _slice_of_concat(x, parts) if x.op is CONCAT else None
@@ -34,7 +34,7 @@ def _slice_simpler(src: tuple[Node, ...], at: tuple[Any, ...]) -> Node | None:
 
 def _slice_of_concat(x: Node, parts: tuple[Part, ...]) -> Node | None:
     """A slice that lies within one operand of a concat reads that operand."""
-    axis = x.at[0]
+    axis = axis_of(x)
     start, n, step = parts[axis]
     offset = 0
     for s in x.src:
@@ -69,8 +69,20 @@ def _take_simpler(x: Node, t: int) -> Node | None:
     if x.op is STACK and x.src[t].dtype == x.dtype:
         return x.src[t]
     if x.op is FULL:
-        return full(x.at[0], x.shape[1:], x.dtype)
+        return full(filled(x), x.shape[1:], x.dtype)
     return None
+
+
+def parts_of(node: Node) -> tuple[Part, ...]:
+    """(first, count, step) of every axis of a slice or of a place."""
+    parts: tuple[Part, ...] = node.at[0]
+    return parts
+
+
+def axis_of(node: Node) -> int:
+    """The axis of a concat, a cumsum or an argmax."""
+    axis: int = node.at[0]
+    return axis
 
 
 def place(x: Node, parts: tuple[Part, ...], shape: Shape) -> Node:
