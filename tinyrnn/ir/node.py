@@ -178,6 +178,11 @@ def apply(op: Op, src: tuple[Node, ...], at: tuple[Any, ...] = ()) -> Node:
     return intern(op, src, at, shape, dtype)
 
 
+def attribute(position: int) -> Callable[[Node], Any]:
+    """What a node was given beside its sources, for ops to name."""
+    return lambda node: node.at[position]
+
+
 # ---- literal attributes
 
 class Bits(float):

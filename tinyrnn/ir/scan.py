@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import GraphError, ShapeError
 from ..shapes import Shape, show
-from .node import LOCK, DType, Node, apply, rebuild, walk
+from .node import LOCK, DType, Node, apply, attribute, rebuild, walk
 from .op import Op, register
 from .ops.elementwise import where
 from .ops.leaves import ARG, FULL, IOTA, LITERAL, arg, full, hole
@@ -82,24 +82,6 @@ def captured(holes: Sequence[Node], outs: Sequence[Node], constants: Collection[
         if n not in inside and n.op not in LITERALS:
             found[n] = None
     return list(found)
-
-
-def body_of(node: Node) -> Body:
-    """The body of a scan or of a region."""
-    body: Body = node.at[0]
-    return body
-
-
-def expression_of(projection: Node) -> Node:
-    """What a trace keeps: an expression over the arguments of the scan's body."""
-    expression: Node = projection.at[0]
-    return expression
-
-
-def position_of(projection: Node) -> int:
-    """Which state a final is, or which output of a region an item is."""
-    position: int = projection.at[0]
-    return position
 
 
 # ---- the ops
@@ -258,3 +240,9 @@ def invariant(nodes: Sequence[Node], constants: Sequence[Node]) -> set[Node]:
         if n.op is not ARG and all(s in fixed for s in n.src):
             fixed.add(n)
     return fixed
+
+
+# ---- attributes by name
+body_of: Callable[[Node], Body] = attribute(0)        # of a scan and of a region
+expression_of: Callable[[Node], Node] = attribute(0)  # of a trace: what it keeps, over the arguments of the scan's body
+position_of: Callable[[Node], int] = attribute(0)     # of a final: which state; of an item: which output

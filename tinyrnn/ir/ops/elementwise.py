@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ...errors import DTypeError
 from ...shapes import Shape, broadcast
 from ..function import ElementwiseFunction, declare
-from ..node import OPERATORS, Bits, Builder, DType, Node, apply, promote
+from ..node import OPERATORS, Bits, Builder, DType, Node, apply, attribute, promote
 from ..op import CATALOGUE, PRIMITIVE, Kind, Op, Symmetry, Trait, Vjp, per_entry, register
 from .leaves import FULL, INPUT, LEAF, box_of, dtype_of, full, is_number, lift, literal_value, pair
 
@@ -340,14 +340,11 @@ def tag(x: Node, name: str, cell: str | None = None) -> Node:
     return apply(TAG, (x,), (name, cell))
 
 
-def cell_of(tagged: Node) -> str | None:
-    """The cell of whose value a tag is the name."""
-    cell: str | None = tagged.at[1]
-    return cell
-
-
 def name_of(n: Node) -> str:
     """The name that an input, a leaf or a tag carries; "" for all others."""
     if n.op is LEAF:
         return box_of(n).name or ""
     return str(n.at[0]) if n.op in (INPUT, TAG) else ""
+
+
+cell_of: Callable[[Node], str | None] = attribute(1)  # the cell of whose value a tag is the name

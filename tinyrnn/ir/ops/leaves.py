@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from math import prod
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from ...errors import DTypeError
 from ...shapes import Shape
-from ..node import Bits, DType, Node, Scalar, fresh, intern, weak
+from ..node import Bits, DType, Node, Scalar, attribute, fresh, intern, weak
 from ..op import PRIMITIVE, Op, Trait, register
 
 
@@ -188,32 +189,6 @@ def lift(value: Any, beside: Node) -> Node:
     return constant(value)
 
 
-# ---- what the attributes of these ops mean
-
-def box_of(leaf: Node) -> Box:
-    """What a leaf refers to."""
-    box: Box = leaf.at[0]
-    return box
-
-
-def input_name(node: Node) -> str:
-    """The name of an input."""
-    name: str = node.at[0]
-    return name
-
-
-def index_of(node: Node) -> int:
-    """Which argument an `arg` is, and which entry a `take` takes or a `put` puts."""
-    index: int = node.at[0]
-    return index
-
-
-def filled(node: Node) -> float:
-    """The number that fills a `full` node: a bool, an int or a float."""
-    value: float = node.at[0]
-    return value
-
-
 def literal_value(node: Node) -> Scalar | None:
     """The number that fills a `full` node, else None."""
     return filled(node) if node.op is FULL else None
@@ -227,3 +202,10 @@ def is_number(node: Node, value: float) -> bool:
 def size(node: Node) -> int:
     """How many numbers the node holds."""
     return prod(node.shape)
+
+
+# ---- attributes by name
+box_of: Callable[[Node], Box] = attribute(0)       # of a leaf
+input_name: Callable[[Node], str] = attribute(0)
+index_of: Callable[[Node], int] = attribute(0)     # which argument an `arg` is, which entry a `take` takes or a `put` puts
+filled: Callable[[Node], float] = attribute(0)     # the number of a `full` node

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from math import prod
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from ... import shapes
 from ...errors import DTypeError, ShapeError
 from ...shapes import Shape
-from ..node import OPERATORS, DType, Node, apply, promote
+from ..node import OPERATORS, DType, Node, apply, attribute, promote
 from ..op import PRIMITIVE, Op, Trait, register
 from .elementwise import VIEW, WHOLE, astype, equal, where
 from .leaves import FULL, filled, full, iota, pair
@@ -77,30 +77,6 @@ SUM = register(Op(
     lambda g, y, x, axes, keepdims: spread(g, x.shape, axes), "linear", "Σ", lambda node: prod(node.src[0].shape),
     lambda src, at: src[0] if not at[0] and src[0].dtype.kind in "fc" else None,
     traits=Trait.ADDS, names=("axes", "keepdims")))
-
-
-def axes_of(reduction: Node) -> tuple[int, ...]:
-    """The axes of a sum, a largest or a smallest entry."""
-    axes: tuple[int, ...] = reduction.at[0]
-    return axes
-
-
-def keeps_axes(reduction: Node) -> bool:
-    """Whether the axes that were reduced stay, with size 1."""
-    keepdims: bool = reduction.at[1]
-    return keepdims
-
-
-def order_of(transposed: Node) -> tuple[int, ...]:
-    """The order of the axes of a transpose."""
-    order: tuple[int, ...] = transposed.at[0]
-    return order
-
-
-def spec_of(contraction: Node) -> str:
-    """The letters of an einsum."""
-    spec: str = contraction.at[0]
-    return spec
 
 
 def reshape(x: Node, to: Iterable[int]) -> Node:
@@ -277,3 +253,10 @@ def outer(a: Node, b: Node) -> Node:
     if not a.shape or not b.shape:
         raise ShapeError(f"outer needs vectors, got {shapes.show(a.shape)} and {shapes.show(b.shape)}")
     return reshape(a, (*a.shape, 1)) * reshape(b, (*b.shape[:-1], 1, b.shape[-1]))
+
+
+# ---- attributes by name
+axes_of: Callable[[Node], tuple[int, ...]] = attribute(0)    # of a sum, amax, amin
+keeps_axes: Callable[[Node], bool] = attribute(1)            # of the same: whether the axes stay, with size 1
+order_of: Callable[[Node], tuple[int, ...]] = attribute(0)   # of a transpose
+spec_of: Callable[[Node], str] = attribute(0)                # of an einsum

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from ... import shapes
 from ...errors import DTypeError, ShapeError
 from ...shapes import Part, Shape
-from ..node import OPERATORS, DType, Node, apply, promote
+from ..node import OPERATORS, DType, Node, apply, attribute, promote
 from ..op import PRIMITIVE, Op, Trait, per_entry, register
 from .elementwise import EXACT, MOVES, VIEW
 from .leaves import FULL, filled, full, literal_value
@@ -71,18 +71,6 @@ def _take_simpler(x: Node, t: int) -> Node | None:
     if x.op is FULL:
         return full(filled(x), x.shape[1:], x.dtype)
     return None
-
-
-def parts_of(node: Node) -> tuple[Part, ...]:
-    """(first, count, step) of every axis of a slice or of a place."""
-    parts: tuple[Part, ...] = node.at[0]
-    return parts
-
-
-def axis_of(node: Node) -> int:
-    """The axis of a concat, a cumsum or an argmax."""
-    axis: int = node.at[0]
-    return axis
 
 
 def place(x: Node, parts: tuple[Part, ...], shape: Shape) -> Node:
@@ -274,3 +262,8 @@ def cumsum(x: Node, axis: int = -1) -> Node:
 CUMSUM = register(Op("cumsum", lambda x, axis: (x.shape, summed(x.dtype)), PRIMITIVE,
                      lambda g, y, x, axis: flip(cumsum(flip(g, axis), axis), axis), "linear", "cumsum", per_entry(1),
                      traits=Trait.ADDS))
+
+
+# ---- attributes by name
+parts_of: Callable[[Node], tuple[Part, ...]] = attribute(0)  # of a slice and of a place: (first, count, step) of every axis
+axis_of: Callable[[Node], int] = attribute(0)                # of a concat, cumsum, argmax
