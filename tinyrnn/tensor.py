@@ -18,12 +18,13 @@ from .backends import copy_on_gpu, evaluate, is_device, made_on_gpu, mirror, on_
 from .cells.trace import Symbol
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError, SymbolicError
 from .ir.graph import LENSES
-from .ir.node import Node, walk
+from .ir.node import OPERATORS, Node, walk
 from .ir.ops import elementwise as e
 from .ir.ops import reduce as r
 from .ir.ops.leaves import ARG, HOLE, INPUT, LEAF, Box, box_of, boxed, dtype_of, input_name, leaf
-from .ir.ops.linear import matmul, reshape, sum_, transpose
+from .ir.ops.linear import reshape, sum_, transpose
 from .ir.ops.structure import getitem
+from .operators import Operators
 from .passes.derivatives import grad
 from .shapes import Shape, show
 from .tracing import current
@@ -34,7 +35,7 @@ _clock = count(1)
 _now = 0
 
 
-class Tensor:
+class Tensor(Operators):
     """An immutable array, computed when it is asked for.
 
     >>> import tinyrnn as tr
@@ -309,74 +310,17 @@ class Tensor:
             key = as_tensor(on_host(key)).node
         return Tensor(getitem(self.source(), key))
 
-    def __add__(self, other: Any) -> Tensor:
-        return binary(e.add, self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return binary(e.add, other, self)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return binary(e.sub, self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return binary(e.sub, other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return binary(e.mul, self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return binary(e.mul, other, self)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return binary(e.div, self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return binary(e.div, other, self)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return binary(e.power, self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return binary(e.power, other, self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return binary(matmul, self, other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return binary(matmul, other, self)
-
-    def __neg__(self) -> Tensor:
-        return Tensor(e.neg(self.source()))
-
-    def __abs__(self) -> Tensor:
-        return Tensor(e.abs_(self.source()))
-
-    def __lt__(self, other: Any) -> Tensor:
-        return binary(e.less, self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return binary(e.less_equal, self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return binary(e.less, other, self)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return binary(e.less_equal, other, self)
+    def operate(self, op: str, *operands: Any) -> Tensor:
+        """An op on tensors and numbers; Python numbers stay numbers, so that they take the other's dtype."""
+        if any(isinstance(x, Symbol) for x in operands):
+            return NotImplemented  # type: ignore[no-any-return]  # a cell is traced: the symbol takes the number
+        return Tensor(OPERATORS[op](*map(operand, operands)))
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return binary(e.equal, self, other)
+        return self.operate("equal", self, other)
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return binary(e.not_equal, self, other)
-
-    def __and__(self, other: Any) -> Tensor:
-        return binary(e.both, self, other)
-
-    def __or__(self, other: Any) -> Tensor:
-        return binary(e.either, self, other)
-
-    def __invert__(self) -> Tensor:
-        return Tensor(e.negate(self.source()))
+        return self.operate("not_equal", self, other)
 
     # ---- the functions people look for on the tensor itself
 
@@ -435,13 +379,6 @@ def detached(tensors: Sequence[Tensor]) -> list[Tensor]:
     if any(t.symbolic for t in tensors):
         return list(tensors)
     return [as_tensor(v, backend="cuda" if is_device(v) else "numpy") for v in evaluate([t.source() for t in tensors])]
-
-
-def binary(build: Any, a: Any, b: Any) -> Tensor:
-    """A function of two operands; Python numbers stay numbers, so that they take the other's dtype."""
-    if isinstance(b, Symbol):
-        return NotImplemented  # type: ignore[no-any-return]  # a cell is traced: the symbol takes the number
-    return Tensor(build(operand(a), operand(b)))
 
 
 def operand(value: Any) -> Any:

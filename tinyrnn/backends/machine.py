@@ -24,12 +24,13 @@ from ..errors import BackendError
 from ..ir.node import DType, promote
 from ..ir.op import Op
 from ..ir.ops.random import threefry
+from ..operators import Operators
 from .scalars import PROGRAMS
 
 BOOL, FLOAT64 = np.dtype(bool), np.dtype(np.float64)
 
 
-class Number:
+class Number(Operators):
     """A number of emitted code (one, or a vector of them) of one dtype, with the operators that formulas use."""
 
     __slots__ = ("dtype", "m", "value")
@@ -41,38 +42,9 @@ class Number:
     def width(self) -> int:
         return 8 * self.dtype.itemsize
 
-    def __add__(self, other: Any) -> Number:
-        return self.m.arithmetic("add", self, other)
-
-    def __radd__(self, other: Any) -> Number:
-        return self.m.arithmetic("add", other, self)
-
-    def __sub__(self, other: Any) -> Number:
-        return self.m.arithmetic("sub", self, other)
-
-    def __rsub__(self, other: Any) -> Number:
-        return self.m.arithmetic("sub", other, self)
-
-    def __mul__(self, other: Any) -> Number:
-        return self.m.arithmetic("mul", self, other)
-
-    def __rmul__(self, other: Any) -> Number:
-        return self.m.arithmetic("mul", other, self)
-
-    def __truediv__(self, other: Any) -> Number:
-        return self.m.quotient(self, other)
-
-    def __rtruediv__(self, other: Any) -> Number:
-        return self.m.quotient(other, self)
-
-    def __neg__(self) -> Number:
-        return self.m.negated(self) if self.dtype.kind == "f" else self.m.number(0, self) - self
-
-    def __and__(self, other: Any) -> Number:
-        return self.m.bitwise("and", *self.m.pair(self, other))
-
-    def __or__(self, other: Any) -> Number:
-        return self.m.bitwise("or", *self.m.pair(self, other))
+    def operate(self, op: str, *operands: Any) -> Number:
+        emitted: Number = getattr(self.m, op)(*operands)
+        return emitted
 
     def __xor__(self, other: Any) -> Number:
         return self.m.bitwise("xor", *self.m.pair(self, other))
@@ -82,9 +54,6 @@ class Number:
 
     def __rshift__(self, n: int) -> Number:
         return self.m.shift_right(self, n)
-
-    def __invert__(self) -> Number:
-        return self.m.inverted(self)
 
 
 class Machine:
@@ -121,17 +90,38 @@ class Machine:
         dtype = promote(a.dtype, b.dtype)
         return self.cast(a, dtype), self.cast(b, dtype)
 
-    def arithmetic(self, name: str, a: Any, b: Any) -> Number:
+    def _joined(self, name: str, a: Any, b: Any) -> Number:
         x, y = self.pair(a, b)
         if x.dtype.kind == "b":
             return x | y if name == "add" else x & y
         return self.combined(name, x, y)
 
-    def quotient(self, a: Any, b: Any) -> Number:
+    def add(self, a: Any, b: Any) -> Number:
+        return self._joined("add", a, b)
+
+    def sub(self, a: Any, b: Any) -> Number:
+        return self._joined("sub", a, b)
+
+    def mul(self, a: Any, b: Any) -> Number:
+        return self._joined("mul", a, b)
+
+    def div(self, a: Any, b: Any) -> Number:
         x, y = self.pair(a, b)
         if x.dtype.kind != "f":
             x, y = self.cast(x, FLOAT64), self.cast(y, FLOAT64)
         return self.divided(x, y)
+
+    def neg(self, x: Number) -> Number:
+        return self.negated(x) if x.dtype.kind == "f" else self.sub(0, x)
+
+    def both(self, a: Any, b: Any) -> Number:
+        return self.bitwise("and", *self.pair(a, b))
+
+    def either(self, a: Any, b: Any) -> Number:
+        return self.bitwise("or", *self.pair(a, b))
+
+    def negate(self, a: Number) -> Number:
+        return self.inverted(a)
 
     def compare(self, sign: str, a: Any, b: Any) -> Number:
         return self.related(sign, *self.pair(a, b))

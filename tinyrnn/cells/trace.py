@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import EquationError
+from ..ir.op import CATALOGUE
+from ..operators import Operators
 from .equations import MAX_NESTING, MAX_OPERATORS, Equation, System, Term, functions, number, show_system
 from .mistakes import nearest
 
 
-class Symbol:
+class Symbol(Operators):
     """A quantity of a cell while its function is traced: operators and functions become terms."""
 
     __slots__ = ("term",)
@@ -51,65 +53,27 @@ class Symbol:
             raise EquationError(f"{function} with {len(args)} arguments is not part of the equation language")
         return Symbol(Term("call", function, tuple(map(as_term, args))))
 
-    def _binary(self, op: str, a: Any, b: Any) -> Symbol:
-        return Symbol(Term("compare" if op in "<=>=" else "binary", op, (as_term(a), as_term(b))))
+    def operate(self, op: str, *operands: Any) -> Symbol:
+        """An operator between quantities and numbers."""
+        if op == "neg":
+            return Symbol(Term("negate", None, (self.term,)))
+        written = CATALOGUE[op].written
+        return self.call(op, operands) if written.isidentifier() else self._written(written, *operands)
 
-    def __add__(self, other: Any) -> Symbol:
-        return self._binary("+", self, other)
-
-    def __radd__(self, other: Any) -> Symbol:
-        return self._binary("+", other, self)
-
-    def __sub__(self, other: Any) -> Symbol:
-        return self._binary("-", self, other)
-
-    def __rsub__(self, other: Any) -> Symbol:
-        return self._binary("-", other, self)
-
-    def __mul__(self, other: Any) -> Symbol:
-        return self._binary("*", self, other)
-
-    def __rmul__(self, other: Any) -> Symbol:
-        return self._binary("*", other, self)
-
-    def __truediv__(self, other: Any) -> Symbol:
-        return self._binary("/", self, other)
-
-    def __rtruediv__(self, other: Any) -> Symbol:
-        return self._binary("/", other, self)
-
-    def __pow__(self, other: Any) -> Symbol:
-        return self._binary("**", self, other)
-
-    def __rpow__(self, other: Any) -> Symbol:
-        return self._binary("**", other, self)
-
-    def __abs__(self) -> Symbol:
-        return self.call("abs", (self,))
-
-    def __matmul__(self, other: Any) -> Symbol:
-        return self._binary("@", self, other)
-
-    def __lt__(self, other: Any) -> Symbol:
-        return self._binary("<", self, other)
-
-    def __le__(self, other: Any) -> Symbol:
-        return self._binary("<=", self, other)
+    def _written(self, sign: str, a: Any, b: Any) -> Symbol:
+        return Symbol(Term("compare" if sign in "<=>=" else "binary", sign, (as_term(a), as_term(b))))
 
     def __gt__(self, other: Any) -> Symbol:
-        return self._binary(">", self, other)
+        return self._written(">", self, other)
 
     def __ge__(self, other: Any) -> Symbol:
-        return self._binary(">=", self, other)
+        return self._written(">=", self, other)
 
     def __pos__(self) -> Symbol:
         return self
 
     def __getitem__(self, key: Any) -> Symbol:
         raise EquationError("parts of a quantity, such as y[0], are not part of the equation language")
-
-    def __neg__(self) -> Symbol:
-        return Symbol(Term("negate", None, (self.term,)))
 
     def __bool__(self) -> bool:
         raise EquationError("a quantity of a cell has no truth value while the cell is traced; use tr.where")

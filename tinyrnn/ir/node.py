@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, SymbolicError
+from ..operators import Operators
 from ..shapes import Shape, show
 from .op import Op
 
@@ -24,7 +25,7 @@ FLOATING = "fc"  # dtype kinds through which derivatives flow
 OPERATORS: dict[str, Callable[..., Any]] = {}  # filled by the catalogue: node.py never imports ops
 
 
-class Node:
+class Node(Operators):
     """The result of one operation: what to do (`op`, `at`) with which nodes (`src`), and its shape and dtype."""
 
     __slots__ = ("__weakref__", "at", "dtype", "op", "shape", "src")
@@ -44,60 +45,13 @@ class Node:
     def floating(self) -> bool:
         return self.dtype.kind in FLOATING
 
-    def __add__(self, other: Any) -> Node:
-        return _binary("add", self, other)
-
-    def __radd__(self, other: Any) -> Node:
-        return _binary("add", other, self)
-
-    def __sub__(self, other: Any) -> Node:
-        return _binary("sub", self, other)
-
-    def __rsub__(self, other: Any) -> Node:
-        return _binary("sub", other, self)
-
-    def __mul__(self, other: Any) -> Node:
-        return _binary("mul", self, other)
-
-    def __rmul__(self, other: Any) -> Node:
-        return _binary("mul", other, self)
-
-    def __truediv__(self, other: Any) -> Node:
-        return _binary("div", self, other)
-
-    def __rtruediv__(self, other: Any) -> Node:
-        return _binary("div", other, self)
-
-    def __pow__(self, other: Any) -> Node:
-        return _binary("pow", self, other)
-
-    def __rpow__(self, other: Any) -> Node:
-        return _binary("pow", other, self)
-
-    def __matmul__(self, other: Any) -> Node:
-        return _binary("matmul", self, other)
-
-    def __rmatmul__(self, other: Any) -> Node:
-        return _binary("matmul", other, self)
-
-    def __lt__(self, other: Any) -> Node:
-        return _binary("less", self, other)
-
-    def __gt__(self, other: Any) -> Node:
-        return _binary("less", other, self)
-
-    def __le__(self, other: Any) -> Node:
-        return _binary("less_equal", self, other)
-
-    def __ge__(self, other: Any) -> Node:
-        return _binary("less_equal", other, self)
-
-    def __neg__(self) -> Node:
-        return _unary("neg", self)
+    def operate(self, op: str, *operands: Any) -> Node:
+        """The builder of an op applied to nodes and numbers."""
+        result: Node = OPERATORS[op](*operands)
+        return result
 
     def __getitem__(self, key: Any) -> Node:
-        result: Node = OPERATORS["getitem"](self, key)
-        return result
+        return self.operate("getitem", self, key)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Node:
         return self
@@ -110,16 +64,6 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.op.name} {self.dtype}{show(self.shape)}>"
-
-
-def _binary(name: str, a: Any, b: Any) -> Node:
-    result: Node = OPERATORS[name](a, b)
-    return result
-
-
-def _unary(name: str, a: Node) -> Node:
-    result: Node = OPERATORS[name](a)
-    return result
 
 
 # ---- interning: plain weak references without callbacks; dead entries are swept when the table has doubled

@@ -192,7 +192,7 @@ def power(base: Any, by: Any) -> Node:
     return _powk(a, Bits(exponent))
 
 
-OPERATORS["pow"] = power
+OPERATORS["power"] = power
 
 # ---- functions of one number
 exp   = unary("exp",   PRIMITIVE, lambda g, y, x: scale(g, y),           flops=10, traits=NAMED, at_zero=1, latex=r"\exp",
