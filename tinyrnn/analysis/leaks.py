@@ -27,6 +27,7 @@ from ..nn.seq2seq import EncoderDecoder
 from ..nn.sequential import Sequential
 from ..padding import check_lengths, row_mask, takes
 from ..passes import unroll
+from ..search import shortest_way
 from ..shapes import show
 from ..tensor import Tensor
 from ..train.loop import evaluating
@@ -293,23 +294,10 @@ def _found(graph: Graph, results: Sequence[str], marks: Mapping[str, Mark], stri
 
 def _leak(graph: Graph, result: str, entries: int, tags: Mapping[Node, Any]) -> Leak:
     """A shortest way back from a result to a padded input, through padded values only."""
-    before: dict[Node, Node | None] = {graph.outputs[result]: None}
-    queue = [graph.outputs[result]]
-    start = queue[0]
-    for n in queue:
-        if not n.src:
-            start = n
-            break
-        for s in n.src:
-            if s not in before and isinstance(tags[s], Mark) and tags[s].padded:
-                before[s] = n
-                queue.append(s)
-    nodes: list[Node] = []
-    here: Node | None = start
-    while here is not None:
-        nodes.append(here)
-        here = before[here]
-    return Leak(result, entries, tuple(_said(graph, n, tags[n]) for n in nodes), tuple(nodes))
+    way = shortest_way(graph.outputs[result], lambda n: [s for s in n.src if isinstance(tags[s], Mark) and tags[s].padded],
+                       lambda n: not n.src)
+    nodes = tuple(reversed(way or [graph.outputs[result]]))
+    return Leak(result, entries, tuple(_said(graph, n, tags[n]) for n in nodes), nodes)
 
 
 def _said(graph: Graph, n: Node, mark: Any) -> str:

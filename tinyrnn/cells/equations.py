@@ -19,8 +19,8 @@ import math
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import EquationError
@@ -76,6 +76,15 @@ class Term:
             term = stack.pop()
             yield term
             stack.extend(reversed(term.args))
+
+    def map(self, f: Callable[[Term], Term]) -> Term:
+        """The same term over other operands."""
+        return replace(self, args=tuple(map(f, self.args)))
+
+    def rewritten(self, rule: Callable[[Term], Term | None]) -> Term:
+        """The term with every part, outermost first, for which there is a rule replaced by what the rule says."""
+        new = rule(self)
+        return self.map(lambda x: x.rewritten(rule)) if new is None else new
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from .cell import Cell
@@ -108,10 +108,6 @@ def in_products(cell: Cell) -> tuple[str, ...]:
     return tuple(s for s in cell.states if s in found)
 
 
-def _edited(term: Term, edit: Callable[[Term], Term]) -> Term:
-    return replace(term, args=tuple(edit(a) for a in term.args))
-
-
 def _masked(term: Term, names: Mapping[str, str], inside: bool) -> Term:
     """Past states inside products, multiplied by their masks."""
     if term.kind == "signal" and inside and term.value[1] and term.value[0] in names:
@@ -119,11 +115,10 @@ def _masked(term: Term, names: Mapping[str, str], inside: bool) -> Term:
     if term.kind == "binary" and term.value == "@":
         left, right = term.args
         return replace(term, args=(_masked(left, names, inside), _masked(right, names, True)))
-    return _edited(term, lambda a: _masked(a, names, inside))
+    return term.map(lambda a: _masked(a, names, inside))
 
 
 def _rename(term: Term, names: Mapping[str, str]) -> Term:
     """What other equations read of this step by its new name."""
-    if term.kind == "signal" and not term.value[1]:
-        return replace(term, value=(names.get(term.value[0], term.value[0]), 0))
-    return _edited(term, lambda a: _rename(a, names))
+    return term.rewritten(lambda t: replace(t, value=(names.get(t.value[0], t.value[0]), 0)) if (
+        t.kind == "signal" and not t.value[1]) else None)

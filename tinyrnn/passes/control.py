@@ -25,6 +25,7 @@ from ..ir.scan import (
 )
 from . import adjoint
 from .adjoint import Cotangents, accumulate, backward
+from .everywhere import first_met
 
 
 def scan_vjp(node: Node, cotangents: Cotangents, needed: list[bool]) -> Sequence[Node | None]:
@@ -83,19 +84,7 @@ def _stand_in(n: Node) -> Node:
 def _residuals(outputs: Iterable[Node], forward: Sequence[Node], constants: Sequence[Node]) -> list[Node]:
     """The values of the forward step that `outputs` read; what depends on constants alone is recomputed."""
     inside, fixed = set(forward), invariant(forward, constants)
-    found: dict[Node, None] = {}
-    seen: set[Node] = set()
-    stack = list(outputs)
-    while stack:
-        n = stack.pop()
-        if n in seen or n in fixed:
-            continue
-        seen.add(n)
-        if n not in inside or n.op is TAG or _whole(n):
-            stack.extend(n.src)
-        else:
-            found[n] = None
-    return list(found)
+    return first_met(outputs, lambda n: n in inside and n.op is not TAG and not _whole(n), fixed)
 
 
 def _whole(n: Node) -> bool:

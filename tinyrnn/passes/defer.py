@@ -7,15 +7,15 @@ The loop then only traces what the product needs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ..ir.graph import Graph
-from ..ir.node import Node, apply, walk, without_collector
-from ..ir.ops.elementwise import ADD, TAG, add
+from ..ir.node import Node, apply, rebuild, walk, without_collector
+from ..ir.ops.elementwise import TAG, add
 from ..ir.ops.leaves import hole
 from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, TRANSPOSE
 from ..ir.scan import FINAL, LITERALS, SCAN, TRACE, ScanView, expression_of, final, position_of
-from .everywhere import replaced
+from .everywhere import accumulators, first_met, replaced
 from .lift import Lift, Lifted
 from .restate import restated
 
@@ -42,8 +42,7 @@ def _deferred(graph: Graph) -> Graph:
             new.update(_one(ScanView.of(apply(SCAN, tuple(new[s] for s in n.src), n.at)), projections.get(n, [])))
             new[n] = n
         else:
-            src = tuple(new[s] for s in n.src)
-            new[n] = n if src == n.src else apply(n.op, src, n.at)
+            rebuild([n], new)
     return Graph({k: new[n] for k, n in graph.outputs.items()})
 
 
@@ -52,7 +51,7 @@ def _one(scan: ScanView, projections: Sequence[Node]) -> dict[Node, Node]:
     _, slices, constants = scan.split(scan.body.args)
     init, xs, consts = scan.split(scan.node.src)
     wanted = list(dict.fromkeys(expression_of(p) for p in projections if p.op is TRACE))
-    sums = _accumulators(scan, wanted)
+    sums = {i: g for i, g in accumulators(scan, wanted).items() if g.floating}
     kept = [i for i in range(scan.n_states) if i not in sums]
     inside = set(walk([scan.body.outs[i] for i in kept]))
     later = [e for e in wanted if e not in inside and _has_product(e, inside)]
@@ -91,37 +90,11 @@ def _unchanged(scan: ScanView, projections: Sequence[Node]) -> dict[Node, Node]:
     return {p: apply(p.op, (scan.node,), p.at) for p in projections}
 
 
-def _accumulators(scan: ScanView, wanted: Sequence[Node]) -> Mapping[int, Node]:
-    """State i -> g for every state that does nothing but `a + g`."""
-    order = walk([*scan.body.outs, *wanted])
-    uses: dict[Node, int] = {}
-    for n in (*(s for m in order for s in m.src), *scan.body.outs, *wanted):
-        uses[n] = uses.get(n, 0) + 1
-    found: dict[int, Node] = {}
-    for i, (a, out) in enumerate(zip(scan.body.args, scan.body.outs, strict=False)):
-        if out.op is ADD and uses.get(a) == 1 == uses[out] and a in out.src:
-            term = out.src[1] if out.src[0] is a else out.src[0]
-            if (term.shape, term.dtype) == (a.shape, a.dtype) and out.floating:
-                found[i] = term
-    return found
-
-
 def _has_product(e: Node, inside: set[Node]) -> bool:
     return any(n.op is MATMUL for n in walk([e], known=inside))
 
 
 def _stops(outputs: Sequence[Node], inside: set[Node], given: Sequence[Node]) -> list[Node]:
     """The values of the loop that `outputs` start from; moves are repeated outside rather than traced."""
-    found: dict[Node, None] = {}
-    seen: set[Node] = set()
-    stack = list(outputs)
-    while stack:
-        n = stack.pop()
-        if n in seen or n in given or n.op in LITERALS:
-            continue
-        seen.add(n)
-        if (n in inside and n.op not in MOVES) or not n.src:
-            found[n] = None
-        else:
-            stack.extend(n.src)
-    return list(found)
+    met = first_met(outputs, lambda n: (n in inside and n.op not in MOVES) or not n.src, set(given))
+    return [n for n in met if n.op not in LITERALS]

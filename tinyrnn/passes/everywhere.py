@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, rebuild, walk, without_collector
+from ..ir.ops.elementwise import ADD
 from ..ir.scan import (
     FINAL,
     ITEM,
@@ -84,6 +85,49 @@ def map_scans(outputs: Sequence[Node], change: Callable[[ScanView, Sequence[Node
         else:
             rebuild([n], new)
     return [new[o] for o in outputs]
+
+
+def accumulators(scan: ScanView, wanted: Sequence[Node]) -> dict[int, Node]:
+    """State i -> g for every state that does nothing but `a + g`."""
+    results = [*scan.body.outs, *wanted]
+    uses = Counter([*(s for n in walk(results) for s in n.src), *results])
+    found = {}
+    for i, (a, out) in enumerate(zip(scan.body.args, scan.body.outs, strict=False)):
+        if out.op is ADD and uses[a] == 1 == uses[out] and a in out.src:
+            term = out.src[1] if out.src[0] is a else out.src[0]
+            if (term.shape, term.dtype) == (a.shape, a.dtype):
+                found[i] = term
+    return found
+
+
+def first_met(outputs: Iterable[Node], stops: Callable[[Node], bool], ignored: Container[Node]) -> list[Node]:
+    """The nodes at which ways back from `outputs` stop."""
+    found, seen, stack = dict[Node, None](), set[Node](), list(outputs)
+    while stack:
+        n = stack.pop()
+        if n in seen or n in ignored:
+            continue
+        seen.add(n)
+        if stops(n):
+            found[n] = None
+        else:
+            stack.extend(n.src)
+    return list(found)
+
+
+def made_in_order(outputs: Sequence[Node], reads: Callable[[Node], Sequence[Node]], make: Callable[[Node], None],
+                  new: Container[Node]) -> None:
+    """`make(n)` enters a node into `new` after all that it reads, which may be other nodes than its sources."""
+    stack = [*outputs]
+    while stack:
+        n = stack[-1]
+        missing = [] if n in new else [s for s in reads(n) if s not in new]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
+        if n not in new:
+            make(n)
 
 
 def users(order: Iterable[Node]) -> dict[Node, list[Node]]:

@@ -19,7 +19,7 @@ from ..ir.ops.linear import BROADCAST, RESHAPE, SUM, axes_of
 from ..ir.ops.reduce import AMAX, AMIN
 from ..ir.scan import ITEM, REGION, body_of, close
 from ..shapes import Shape
-from .everywhere import everywhere, users
+from .everywhere import everywhere, made_in_order, users
 
 ROW_REDUCTIONS = (SUM, AMAX, AMIN)
 LIMIT = 96  # nodes in one region: more would not fit the registers of any machine
@@ -245,23 +245,20 @@ def _rebuilt(outputs: Sequence[Node], order: Iterable[Node], used: dict[Node, li
     wanted = set(outputs)
     results = {c: [m for m in c.members if m in wanted or any(cluster.get(u) is not c for u in used[m])]
                for c in cluster.values()}
-    stack: list[Node] = [*outputs]
-    while stack:
-        n = stack[-1]
-        if n in new:
-            stack.pop()
-            continue
+
+    def reads(n: Node) -> Sequence[Node]:
         c = cluster.get(n)
-        reads = n.src if c is None else [s for m in c.members for s in m.src if s not in c.members]
-        missing = [s for s in reads if s not in new and s.op is not FULL]
-        if missing:
-            stack += missing
-            continue
-        stack.pop()
+        outside = n.src if c is None else [s for m in c.members for s in m.src if s not in c.members]
+        return [s for s in outside if s.op is not FULL]
+
+    def make(n: Node) -> None:
+        c = cluster.get(n)
         if c is None:
             rebuild([n], new)
         else:
             _make_region(c, results[c], new)
+
+    made_in_order(outputs, reads, make, new)
     return [new[o] for o in outputs]
 
 

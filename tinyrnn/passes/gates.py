@@ -13,13 +13,13 @@ from itertools import accumulate
 from typing import Any
 
 from ..ir.graph import Graph
-from ..ir.node import DType, Node, apply, walk, without_collector
+from ..ir.node import DType, Node, apply, rebuild, walk, without_collector
 from ..ir.ops.elementwise import SUMS, TAG, add_n
 from ..ir.ops.leaves import ARG, INPUT, LEAF
 from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE, matmul, reshape, transpose
 from ..ir.ops.structure import CONCAT, SLICE, concat, parts_of, split_at
 from ..ir.scan import LITERALS, REGION, TRACE, ScanView, body_of, expression_of, make_body
-from .everywhere import map_scans, rewritten, with_body
+from .everywhere import made_in_order, map_scans, rewritten, with_body
 
 SHALLOW = (TRANSPOSE, RESHAPE, SLICE, CONCAT, TAG)
 
@@ -100,24 +100,14 @@ def _stacked(group: Sequence[Node], b: Node) -> dict[Node, Node]:
 def _substituted(outputs: Sequence[Node], table: dict[Node, Node]) -> list[Node]:
     """Products replaced by slices of larger ones; what the larger ones read is replaced, too."""
     new: dict[Node, Node] = {}
-    stack = list(reversed(outputs))
-    while stack:
-        n = stack[-1]
-        if n in new:
-            stack.pop()
-            continue
-        target = table.get(n)
-        reads = n.src if target is None else (target,)
-        missing = [s for s in reads if s not in new]
-        if missing:
-            stack += missing
-            continue
-        stack.pop()
-        if target is not None:
-            new[n] = new[target]
+
+    def make(n: Node) -> None:
+        if n in table:
+            new[n] = new[table[n]]
         else:
-            src = tuple(new[s] for s in n.src)
-            new[n] = n if src == n.src else apply(n.op, src, n.at)
+            rebuild([n], new)
+
+    made_in_order(outputs[::-1], lambda n: (table[n],) if n in table else n.src, make, new)
     return [new[o] for o in outputs]
 
 

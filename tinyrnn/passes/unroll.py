@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..ir.graph import Graph, Label
-from ..ir.node import Node, apply, intern, walk, without_collector
-from ..ir.ops.elementwise import ADD, TAG, add_n, cell_of, name_of
+from ..ir.node import Node, apply, intern, rebuild, walk, without_collector
+from ..ir.ops.elementwise import TAG, add_n, cell_of, name_of
 from ..ir.ops.leaves import ARG, full, is_number
 from ..ir.ops.structure import stack, take
 from ..ir.scan import FINAL, SCAN, TRACE, ScanView, expression_of, position_of
+from .everywhere import accumulators
 
 Steps = tuple[int, ...]
 
@@ -53,11 +54,10 @@ def _unroll(outputs: Sequence[Node], prefix: Steps, notes: _Unrolled) -> list[No
         elif n.op in (FINAL, TRACE) and n.src[0] in runs:
             new[n] = runs[n.src[0]].read(n)
         else:
-            src = tuple([new[s] for s in n.src])
-            new[n] = n if src == n.src else apply(n.op, src, n.at)
+            rebuild([n], new)
             if n.op is TAG:
-                new[n] = src[0]
-                _note(notes, n, prefix, src[0])
+                new[n] = new[n.src[0]]
+                _note(notes, n, prefix, new[n])
     return [new[o] for o in outputs]
 
 
@@ -76,7 +76,7 @@ class _Run:
         body = scan.body
         self.program = [n for n in walk([*body.outs, *traced]) if n.op is not ARG]
         self.nested = any(n.op is SCAN for n in self.program)
-        sums = _accumulators(scan, self.program, traced)
+        sums = accumulators(scan, traced)
         self.wanted = [*body.outs, *dict.fromkeys((*traced, *sums.values()))]
         self.sums: dict[int, list[Node]] = {i: [] if is_number(init[i], 0) else [init[i]] for i in sums}
         self.steps: list[dict[Node, Node]] = [{}] * scan.steps
@@ -123,20 +123,3 @@ class _Run:
         if not self.scan.steps:
             return full(0, projection.shape, projection.dtype)
         return stack([env[expression_of(projection)] for env in self.steps])
-
-
-def _accumulators(scan: ScanView, program: Sequence[Node], traced: Sequence[Node]) -> dict[int, Node]:
-    """State i -> g for every state that does nothing but `a + g`."""
-    uses: dict[Node, int] = defaultdict(int)
-    for n in program:
-        for s in n.src:
-            uses[s] += 1
-    for n in (*scan.body.outs, *traced):
-        uses[n] += 1
-    found = {}
-    for i, (a, out) in enumerate(zip(scan.body.args, scan.body.outs, strict=False)):
-        if out.op is ADD and uses[a] == 1 == uses[out] and a in out.src:
-            term = out.src[1] if out.src[0] is a else out.src[0]
-            if (term.shape, term.dtype) == (a.shape, a.dtype):
-                found[i] = term
-    return found

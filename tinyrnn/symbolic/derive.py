@@ -349,9 +349,7 @@ def _fresh(name: str, cell: Cell) -> str:
 
 
 def _with_names(t: Term, new: Mapping[str, str]) -> Term:
-    if t.kind == "signal":
-        return Term("signal", (new.get(t.value[0], t.value[0]), t.value[1]))
-    return Term(t.kind, t.value, tuple(_with_names(x, new) for x in t.args))
+    return t.rewritten(lambda x: Term("signal", (new.get(x.value[0], x.value[0]), x.value[1])) if x.kind == "signal" else None)
 
 
 def _local(cell: Cell, e: Equation, mark: str, sizes: Mapping[str, int]) -> dict[tuple[str, str], Term]:
@@ -407,4 +405,4 @@ def _at_one(t: Term, g: Term) -> Term:
         return Term("number", 1.0)
     if t.kind == "binary" and t.value == "*" and (g in t.args):
         return next(x for x in t.args if x != g)
-    return Term(t.kind, t.value, tuple(_at_one(x, g) if g in x.walk() else x for x in t.args))
+    return t.map(lambda x: _at_one(x, g) if g in x.walk() else x)

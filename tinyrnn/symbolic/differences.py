@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import reduce
 
 from ..cells import latex
 from ..cells.cell import Cell
@@ -82,7 +82,7 @@ def _equation(cell: Cell, name: str) -> Term | None:
 
 def _split(t: Term, cell: Cell) -> Term:
     """W @ [h, x] as W_h @ h + W_x @ x."""
-    args = tuple(_split(x, cell) for x in t.args)
+    args = t.map(lambda x: _split(x, cell)).args
     if t.kind == "parameter" and t.value in cell.constants:
         return Term("number", cell.constants[t.value])
     if t.kind == "binary" and t.value == "@" and args[0].kind == "parameter" and args[1].kind == "join":
@@ -101,14 +101,12 @@ def _renamed(t: Term, parameters: Mapping[str, Term], names: Mapping[str, Term])
     if t.kind == "signal":
         name, lag = t.value
         return _at(names[name], lag) if name in names else t
-    return Term(t.kind, t.value, tuple(_renamed(x, parameters, names) for x in t.args))
+    return t.map(lambda x: _renamed(x, parameters, names))
 
 
 def _at(t: Term, lag: int) -> Term:
     """An expression of this step, read some steps ago."""
-    if t.kind == "signal":
-        return Term("signal", (t.value[0], lag))
-    return Term(t.kind, t.value, tuple(_at(x, lag) for x in t.args))
+    return t.rewritten(lambda x: Term("signal", (x.value[0], lag)) if x.kind == "signal" else None)
 
 
 def _expanded(t: Term) -> Sum:
@@ -148,11 +146,5 @@ def _factors(t: Term) -> list[Term]:
 def _cancelled(terms: Sum) -> Sum:
     count: Counter[Term] = Counter()
     for sign, t in terms:
-        count[_bare(t)] += sign
+        count[t] += sign
     return [(n, t) for t, n in count.items() if n and t != Term("number", 0.0)]
-
-
-@cache
-def _bare(t: Term) -> Term:
-    """The term without its place in the text."""
-    return Term(t.kind, t.value, tuple(_bare(x) for x in t.args))

@@ -293,6 +293,4 @@ def turned(t: Term) -> Term:
 
 def shifted(t: Term, steps: int) -> Term:
     """The same expression, read so many steps later."""
-    if t.kind in ("signal", "adjoint"):
-        return Term(t.kind, (t.value[0], t.value[1] + steps))
-    return Term(t.kind, t.value, tuple(shifted(x, steps) for x in t.args))
+    return t.rewritten(lambda x: Term(x.kind, (x.value[0], x.value[1] + steps)) if x.kind in ("signal", "adjoint") else None)

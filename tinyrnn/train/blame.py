@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from ..ir import Graph
 from ..ir.graph import Label
 from ..ir.node import Node
 from ..passes import unroll
+from ..search import shortest_way
 from ..shapes import show
 from ..tensor import Tensor
 from .data import Piece
@@ -86,13 +86,5 @@ def _label(bad: Node, flat: Graph) -> str:
 def _parameter(bad: Node, parameters: Mapping[str, Tensor]) -> str:
     """The parameter nearest before the node."""
     owner = {p.node: name for name, p in parameters.items()}
-    queue, seen = deque([bad]), {bad}
-    while queue:
-        n = queue.popleft()
-        if n in owner:
-            return owner[n]
-        for s in n.src:
-            if s not in seen:
-                seen.add(s)
-                queue.append(s)
-    return ""
+    way = shortest_way(bad, lambda n: n.src, lambda n: n in owner)
+    return owner[way[-1]] if way else ""

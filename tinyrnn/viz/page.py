@@ -20,6 +20,7 @@ from ..cells import Cell, latex
 from ..errors import ArgumentError
 from ..files import atomic_write, path_of
 from ..nn.module import Module
+from ..search import shortest_way
 from ..symbolic import pages
 from ..symbolic.derive import derive
 from .flow import flow_of
@@ -273,18 +274,9 @@ class _Layer:
     def _drawn(self, source: str, reader: str, readers: Mapping[str, list[str]]) -> list[str]:
         """The boxes from a reader (left out) back to what it reads: other boxes of the same values, and exits, in between."""
         same = {self._item(source).node, self._item(reader).node if reader != "loss" else None}
-        queue, after = [source], {source: ""}
-        for k in queue:
-            if reader in readers.get(k, ()):
-                way = [k]
-                while after[way[-1]]:
-                    way.append(after[way[-1]])
-                return way
-            for r in readers.get(k, ()):
-                if r not in after and r != "loss" and (self._item(r).kind == "exit" or self._item(r).node in same):
-                    after[r] = k
-                    queue.append(r)
-        return [source]
+        way = shortest_way(source, lambda k: [r for r in readers.get(k, ()) if r != "loss" and (
+            self._item(r).kind == "exit" or self._item(r).node in same)], lambda k: reader in readers.get(k, ()))
+        return way[::-1] or [source]
 
     def _item(self, box: str) -> Item:
         return self.tile.items[box.rpartition("-")[0]]

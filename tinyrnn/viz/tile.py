@@ -12,6 +12,7 @@ from typing import Any
 from ..analysis.recurrence import Recurrence
 from ..ir.node import Node
 from ..ir.ops.leaves import INPUT, input_name
+from ..search import shortest_way
 from .items import Extract, Item, pretty
 from .layered import Layout, Plan, lay_out
 from .scene import LINE, Point, text_width
@@ -144,17 +145,9 @@ class _Tiling:
             i = self.items[k]
             return k not in taken and i.kind != "input" and (i.kind in ("op", "function", "state") or i.node is node)
 
-        queue, after = [end], {end: ""}
-        for k in queue:
-            if start in self.items[k].sources:
-                way = [start, k]
-                while after[way[-1]]:
-                    way.append(after[way[-1]])
-                return way
-            for s in self.items[k].sources:
-                if allowed(s) and s not in after:
-                    after[s] = k
-                    queue.append(s)
+        way = shortest_way(end, lambda k: filter(allowed, self.items[k].sources), lambda k: start in self.items[k].sources)
+        if way:
+            return [start, *reversed(way)]
         ends = [end, *(s for s in self.items[end].sources if self.items[end].kind == "exit" and self.items[s].kind == "state")]
         return [*ends, start]
 
