@@ -3,7 +3,8 @@
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.cells.equations import parse, show_system
+from tinyrnn.cells.equations import parse
+from tinyrnn.cells.terms import show_system
 from tinyrnn.errors import EquationError, ShapeError
 
 GOOD = {

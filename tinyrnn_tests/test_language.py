@@ -8,7 +8,8 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn.cells import latex
-from tinyrnn.cells.equations import _LOOKALIKES, fresh
+from tinyrnn.cells.equations import _LOOKALIKES
+from tinyrnn.cells.terms import fresh
 from tinyrnn.cells.variants import noisy
 
 RNG = np.random.default_rng(5)

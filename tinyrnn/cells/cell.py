@@ -23,12 +23,13 @@ from ..passes.derivatives import grad
 from ..passes.unroll import unroll
 from ..shapes import show
 from . import latex
-from .equations import System, Term, parse, show_system
+from .equations import parse
 from .initial import constant, orthogonal, uniform, xavier
 from .lower import Step
 from .ranks import Ranks, likely_gains
 from .roles import Roles, find_roles
 from .sizes import Sizes, concrete
+from .terms import System, Term, show_system
 from .trace import equations_of
 
 Arrays = dict[str, npt.NDArray[Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from ..ir.function import FUNCTIONS
-from .equations import LOGIC, System, Term, show, when
+from .terms import LOGIC, System, Term, show, when
 
 _OPERATORS = {"+": "+", "-": "-", "*": r"\odot", "@": r"\,", "<": "<", "<=": r"\le", ">": ">", ">=": r"\ge"}
 _LEVEL = {"+": 1, "-": 1, "*": 2, "@": 2, "<": 0, "<=": 0, ">": 0, ">=": 0}

@@ -21,7 +21,7 @@ from ..ir.ops import reduce as r
 from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to, matmul, outer, reshape, sum_, swap_last, transpose
 from ..ir.ops.structure import concat
-from .equations import Equation, Term
+from .terms import Equation, Term
 
 
 class Value(NamedTuple):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from .equations import REDUCTIONS, ROWS, Equation, System, Term
+from .equations import REDUCTIONS, ROWS
+from .terms import Equation, System, Term
 
 Key = tuple[str, str]  # ("signal" or "parameter", name)
 

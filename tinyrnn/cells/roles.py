@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .equations import Equation, System, Term
 from .mistakes import nearest
+from .terms import Equation, System, Term
 
 
 @dataclass(frozen=True)

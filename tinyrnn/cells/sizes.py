@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..errors import EquationError
-from .equations import REDUCTIONS, ROWS, Equation, System, Term, show
+from .equations import REDUCTIONS, ROWS
 from .ranks import Key, Ranks, factors, reads_signals
+from .terms import Equation, System, Term, show
 
 MAX_TERMS = 64  # sizes in one sum, such as h+x+y
 

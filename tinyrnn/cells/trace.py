@@ -13,8 +13,9 @@ import numpy as np
 from ..errors import EquationError
 from ..ir.op import CATALOGUE
 from ..operators import Operators
-from .equations import MAX_NESTING, MAX_OPERATORS, Equation, System, Term, functions, number, show_system
+from .equations import MAX_NESTING, MAX_OPERATORS, functions
 from .mistakes import nearest
+from .terms import Equation, System, Term, number, show_system
 
 
 class Symbol(Operators):
@@ -174,10 +175,10 @@ def _run(function: Callable[..., Mapping[str, Any]], arguments: Mapping[str, Any
     return result
 
 
-def _each(root: Term) -> Iterator[Term]:
+def _each(*roots: Term) -> Iterator[Term]:
     """Every term inside once, however often it is shared."""
     entered: set[int] = set()
-    stack = [root]
+    stack = [*roots]
     while stack:
         t = stack.pop()
         if id(t) not in entered:
@@ -245,13 +246,4 @@ def _nameable(part: Part) -> bool:
 
 def _uses(roots: Iterable[Term]) -> Counter[int]:
     """How often each expression is an operand, every shared one entered once."""
-    uses: Counter[int] = Counter()
-    entered: set[int] = set()
-    stack = list(roots)
-    while stack:
-        t = stack.pop()
-        if id(t) not in entered:
-            entered.add(id(t))
-            uses.update(id(a) for a in t.args)
-            stack.extend(t.args)
-    return uses
+    return Counter(id(a) for t in _each(*roots) for a in t.args)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from .cell import Cell
-from .equations import Equation, Term, fresh, show, show_system
+from .terms import Equation, Term, fresh, show, show_system
 from .zoo import get
 
 _PRODUCT = re.compile(r"W_(\w+) @ (\w+\[t(?:-1)?\])")

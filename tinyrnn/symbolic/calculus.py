@@ -10,7 +10,7 @@ from typing import Any
 
 from ..cells import latex
 from ..cells.cell import Cell
-from ..cells.equations import Equation, Term, show
+from ..cells.terms import Equation, Term, show
 from ..errors import ProofError
 from .axioms import vanishes
 from .scalars import scalar

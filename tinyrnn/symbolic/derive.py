@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from ..cells.cell import Cell
-from ..cells.equations import Equation, Term, fresh, show
 from ..cells.lower import Step
+from ..cells.terms import Equation, Term, fresh, show
 from ..errors import ArgumentError
 from ..files import PathLike, atomic_write, path_of
 from ..ir.graph import Graph

@@ -13,7 +13,7 @@ from functools import reduce
 
 from ..cells import latex
 from ..cells.cell import Cell
-from ..cells.equations import Term, show
+from ..cells.terms import Term, show
 from .reading import block_name
 
 Sum = list[tuple[int, Term]]

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from ..cells.cell import Cell
-from ..cells.equations import Term as Expression
 from ..cells.equations import parse_line
+from ..cells.terms import Term as Expression
 from ..errors import ArgumentError, EquationError, TermLimitError
 from ..ir.node import Node
 from ..ir.ops.leaves import LEAF, box_of, full

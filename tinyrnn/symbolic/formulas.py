@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..cells import latex
-from ..cells.equations import Term, show
+from ..cells.terms import Term, show
 from . import scalars
 from .linear import Chain
 from .reading import total

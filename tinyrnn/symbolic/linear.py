@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 from ..cells import latex
-from ..cells.equations import Term, number
+from ..cells.terms import Term, number
 from .reading import is_number, negated, product, total
 
 

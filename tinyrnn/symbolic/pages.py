@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..cells import latex
 from ..cells.cell import Cell
-from ..cells.equations import Term, number, show
+from ..cells.terms import Term, number, show
 from . import calculus
 from .formulas import Formula, JacobianBlock
 from .reading import block_name

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 
 from ..cells.cell import Cell
-from ..cells.equations import Term, number
+from ..cells.terms import Term, number
 from ..ir.node import Node
 from ..ir.op import Trait
 from ..ir.ops.leaves import filled, input_name

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from math import isfinite, isnan
 from typing import Any
 
-from ..cells.equations import Term, show
+from ..cells.terms import Term, show
 
 
 def scalar(t: Term) -> Any:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.op import CATALOGUE
-from ..rowprogram import RowProgram, Step, reduced_in, summed_in
+from ..machine import Number
+from ..rowprogram import RowProgram, reduced_in, summed_in
+from ..staging import Staging
 from .emit import Emit
 from .machine import POINTER, Lanes, Machine, memory_type
 
@@ -25,14 +26,15 @@ def emit_rows(module: Any, name: str, program: RowProgram, vector_bytes: int) ->
     e.b.ret_void()
 
 
-class _Kernel:
+class _Kernel(Staging):
     """What both kinds share: operands, addresses, values."""
 
+    m: Machine
+
     def __init__(self, e: Emit, m: Machine, program: RowProgram) -> None:
-        self.e, self.m, self.program = e, m, program
+        super().__init__(m, program)
+        self.e = e
         pointers, sizes, self.n, _ = e.function.args
-        self.dtypes = [np.dtype(d) for d in (*(x.dtype for x in program.loads), *(s.dtype for s in program.stores))]
-        self.accesses = program.accesses
         self.base = [e.entry(pointers, i, POINTER) for i in range(len(self.dtypes))]
         self._sizes, self._at = sizes, 0
 
@@ -42,7 +44,7 @@ class _Kernel:
         return self.e.entry(self._sizes, self._at - 1)
 
     def read_strides(self) -> None:
-        rank, loads = self.program.rank, len(self.program.loads)
+        rank, loads = self.program.rank, self.loads
         self.outer_strides, self.inner_stride = [], []
         for i, access in enumerate(self.accesses):
             column = self.program.columns and i >= loads
@@ -62,21 +64,14 @@ class _Kernel:
         return self.e.gather(self.m, self.e.at(row, self.e.mul(j, stride), self.kind(i)), stride, dtype,
                              self.e.sub(self.limit, j))
 
-    def store(self, i: int, x: Lanes, row: Any, j: Any, mask: Any) -> None:
-        k = len(self.program.loads) + i
+    def store(self, i: int, x: Number, row: Any, j: Any, mask: Any) -> None:
+        k = self.loads + i
         x = self.m.cast(x, self.dtypes[k])
         if self.accesses[k] == "1":
             self.e.store(self.m, x, self.e.at(row, j, self.kind(k)), mask)
         else:
             stride = self.inner_stride[k]
             self.e.scatter(self.m, x, self.e.at(row, self.e.mul(j, stride), self.kind(k)), stride, self.e.sub(self.limit, j))
-
-    def apply(self, step: Step, sources: Sequence[Lanes]) -> Lanes:
-        dtype = np.dtype(step.dtype)
-        if step.op == "number":
-            return self.m.constant(step.at[0], dtype)
-        at = tuple(np.dtype(a) for a in step.at) if step.op == "astype" else step.at
-        return self.m.cast(self.m.implementation(CATALOGUE[step.op])(*sources, *at), dtype)
 
     limit: Any
 
@@ -89,7 +84,6 @@ class _Rows(_Kernel):
         outer = [self.n, *(self.size() for _ in range(rank - 1))] if rank else []
         self.limit = self.size() if rank else self.n
         self.read_strides()
-        self.stage, self.stored = self.program.stages, self.program.stored
         self.whole = e.mul(e.div(self.limit, self.m.lanes), self.m.lanes)
         self._nest(outer, self.base, 0)
 
@@ -107,47 +101,43 @@ class _Rows(_Kernel):
         e.loop(0, outer[depth], 1, turn)
 
     def _row(self, rows: list[Any]) -> None:
-        known: dict[int, Lanes] = {i: self.load(i, rows[i], None, None)
-                                   for i, x in enumerate(self.program.loads) if x.access in "0r"}
-        for stage in range(max((*self.stage, *self.stored), default=0) + 1):
+        known: dict[int, Number] = {i: self.load(i, rows[i], None, None)
+                                    for i, x in enumerate(self.program.loads) if x.access in "0r"}
+        for stage in range(max((*self.stages, *self.stored), default=0) + 1):
             self._stage(stage, rows, known)
 
-    def _stage(self, stage: int, rows: list[Any], known: dict[int, Lanes]) -> None:
+    def _stage(self, stage: int, rows: list[Any], known: dict[int, Number]) -> None:
         """One pass over j: what is stored at this stage, and the reductions that the next one reads."""
-        p, loads = self.program, len(self.program.loads)
-        for i, step in enumerate(p.steps):  # numbers of the row that are known by now
-            k = loads + i
-            if self.stage[k] == stage and step.level == "row" and not step.reduces and all(s in known for s in step.sources):
-                known[k] = self.apply(step, [known[s] for s in step.sources])
-        reductions = [loads + i for i, s in enumerate(p.steps) if s.reduces and self.stage[loads + i] == stage]
-        full = [i for i, s in enumerate(p.stores) if s.access != "r" and self.stored[i] == stage]
+        p, loads = self.program, self.loads
+        self.row_steps(stage, known)
+        reductions, full = self.reductions(stage), self.full_stores(stage)
         start = [self.m.neutral(p.steps[k - loads].op, reduced_in(p.steps[k - loads])) for k in reductions]
         if reductions or full:
             found = self._pass(rows, known, reductions, full, start)
             known.update(zip(reductions, found, strict=True))
         for i, s in enumerate(p.stores):
-            if s.access == "r" and (s.value in reductions or (s.value in known and self.stage[s.value] == stage)):
+            if s.access == "r" and (s.value in reductions or (s.value in known and self.stages[s.value] == stage)):
                 self.e.store_first(self.m, self.m.cast(known[s.value], self.dtypes[loads + i]), rows[loads + i])
 
-    def _pass(self, rows: list[Any], known: dict[int, Lanes], reductions: list[int], full: list[int],
-              start: list[Lanes]) -> list[Lanes]:
-        steps = [self.program.steps[k - len(self.program.loads)] for k in reductions]
+    def _pass(self, rows: list[Any], known: dict[int, Number], reductions: list[int], full: list[int],
+              start: list[Number]) -> list[Number]:
+        steps = [self.program.steps[k - self.loads] for k in reductions]
 
         def advance(j: Any, state: list[Any], mask: Any = None) -> list[Any]:
-            memo = dict(known)
-            for i in full:
-                value = self._value(self.program.stores[i].value, rows, j, mask, memo)
-                self._later.append((i, value))
-            joined = []
+            memo, joined = dict(known), []
+
+            def value(k: int) -> Number:
+                return self.value(k, memo, lambda i: self.load(i, rows[i], j, mask))
+
+            later = [(i, value(self.program.stores[i].value)) for i in full]
             for step, old in zip(steps, state, strict=True):
-                x = self.m.cast(self._value(step.sources[0], rows, j, mask, memo), np.dtype(step.dtype))
+                x = self.m.cast(value(step.sources[0]), np.dtype(step.dtype))
                 x = self.m.cast(x, reduced_in(step))
                 before = Lanes(self.m, old, x.dtype)
                 new = self.m.joined(step.op, before, x)
                 joined.append((new if mask is None else self.m.select(_as_lanes(self.m, mask), new, before)).value)
-            for i, value in self._later:
-                self.store(i, value, rows[len(self.program.loads) + i], j, mask)
-            self._later.clear()
+            for i, x in later:
+                self.store(i, x, rows[self.loads + i], j, mask)
             return joined
 
         e = self.e
@@ -157,23 +147,6 @@ class _Rows(_Kernel):
         whole = [e.across(self.m, Lanes(self.m, v, reduced_in(step)), partial(self.m.joined, step.op))
                  for step, v in zip(steps, state, strict=True)]
         return [self.m.cast(x, np.dtype(step.dtype)) for step, x in zip(steps, whole, strict=True)]
-
-    _later: list[tuple[int, Lanes]]
-
-    def __init__(self, e: Emit, m: Machine, program: RowProgram) -> None:
-        super().__init__(e, m, program)
-        self._later = []
-
-    def _value(self, k: int, rows: list[Any], j: Any, mask: Any, memo: dict[int, Lanes]) -> Lanes:
-        """Value k at lanes j, computed once for each pass; sources come before users, so no stack is needed."""
-        loads = len(self.program.loads)
-        for i in self.program.needed(k, memo):
-            if i < loads:
-                memo[i] = self.load(i, rows[i], j, mask)
-            else:
-                step = self.program.steps[i - loads]
-                memo[i] = self.apply(step, [memo[s] for s in step.sources])
-        return memo[k]
 
 
 class _Columns(_Kernel):
@@ -188,7 +161,7 @@ class _Columns(_Kernel):
         e.loop(0, self.limit, TILE, lambda first: self._tile(outer, first))
 
     def _tile(self, outer: Sequence[Any], first: Any) -> None:
-        e, p, loads = self.e, self.program, len(self.program.loads)
+        e, p, loads = self.e, self.program, self.loads
         count = e.least(e.sub(self.limit, first), TILE)
         whole = e.mul(e.div(count, self.m.lanes), self.m.lanes)
 
@@ -228,18 +201,15 @@ class _Columns(_Kernel):
         e.loop(0, outer[depth], 1, turn)
 
     def _block(self, first: Any, count: Any, base: list[Any], tile: Any, j: Any, mask: Any) -> None:
-        e, p, loads = self.e, self.program, len(self.program.loads)
+        e, p = self.e, self.program
         column, kinds = e.add(tile, j), [summed_in(np.dtype(s.dtype)) for s in p.stores]
 
         def advance(r: Any, state: list[Any]) -> list[Any]:
             at = [e.at(q, e.mul(e.add(first, r), self.outer_strides[k][-1]), self.kind(k)) for k, q in enumerate(base)]
-            memo: dict[int, Lanes] = {}
-            for s in p.stores:
-                for i in p.needed(s.value, memo):
-                    memo[i] = self.load(i, at[i], column, mask) if i < loads else self.apply(
-                        p.steps[i - loads], [memo[x] for x in p.steps[i - loads].sources])
-            return [(Lanes(self.m, old, kind) + self.m.cast(self.m.cast(memo[s.value], np.dtype(s.dtype)), kind)).value
-                    for old, kind, s in zip(state, kinds, p.stores, strict=True)]
+            memo: dict[int, Number] = {}
+            values = [self.value(s.value, memo, lambda i: self.load(i, at[i], column, mask)) for s in p.stores]
+            return [(Lanes(self.m, old, kind) + self.m.cast(self.m.cast(x, np.dtype(s.dtype)), kind)).value
+                    for old, kind, s, x in zip(state, kinds, p.stores, values, strict=True)]
 
         start = [self.m.constant(0, kind).value for kind in kinds]
         for i, value in enumerate(e.carry(0, count, 1, start, advance)):

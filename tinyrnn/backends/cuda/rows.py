@@ -10,16 +10,15 @@ Floats are added up in float64 and rounded once.  Orders depend on shapes alone,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...ir.op import CATALOGUE
 from ..machine import Number
 from ..plan import Call
 from ..rowprogram import RowProgram, Step, reduced_in, summed_in
+from ..staging import Staging
 from .source import CMachine, Lines, c_memory, c_type
 
 THREADS = 256
@@ -139,14 +138,14 @@ def _lines(rows: int, down: int) -> int:
 
 # ---- code
 
-class _Kernel:
+class _Kernel(Staging):
     """What all kinds share: operands, whole numbers, values."""
 
+    m: CMachine
+
     def __init__(self, lines: Lines, program: RowProgram) -> None:
-        self.w, self.m, self.program = lines, CMachine(lines), program
-        self.loads = len(program.loads)
-        self.dtypes = [np.dtype(d) for d in (*(x.dtype for x in program.loads), *(s.dtype for s in program.stores))]
-        self.accesses, self.words = program.accesses, words_of(program)
+        super().__init__(CMachine(lines), program)
+        self.w, self.words = lines, words_of(program)
 
     def head(self, name: str, threads: int) -> Any:
         """The kernel's first line; everything it is told, by name."""
@@ -192,35 +191,15 @@ class _Kernel:
         index = {"1": j, "0": "0", "r": "0", "s": f"{j} * s{k}"}[self.accesses[k]]
         self.w(f"q{k}[{index}] = {self.m.cast(x, self.dtypes[k]).value};")
 
-    def apply(self, step: Step, sources: Sequence[Number]) -> Number:
-        dtype = np.dtype(step.dtype)
-        if step.op == "number":
-            return self.m.constant(step.at[0], dtype)
-        at = tuple(np.dtype(a) for a in step.at) if step.op == "astype" else step.at
-        return self.m.cast(self.m.implementation(CATALOGUE[step.op])(*sources, *at), dtype)
-
-    def value(self, k: int, j: str, memo: dict[int, Number]) -> Number:
-        """Value k at place j; sources come before users."""
-        for i in self.program.needed(k, memo):
-            if i < self.loads:
-                memo[i] = self.load(i, j)
-            else:
-                step = self.program.steps[i - self.loads]
-                memo[i] = self.apply(step, [memo[s] for s in step.sources])
-        return memo[k]
+    def at_place(self, k: int, j: str, memo: dict[int, Number]) -> Number:
+        """Value k at place j."""
+        return self.value(k, memo, lambda i: self.load(i, j))
 
     def of_row(self) -> dict[int, Number]:
         """What is one number for the whole row and needs no reduction."""
         known = {i: self.load(i, "0") for i in range(self.loads) if self.accesses[i] in "0r"}
         self.row_steps(0, known)
         return known
-
-    def row_steps(self, stage: int, known: dict[int, Number]) -> None:
-        for i, step in enumerate(self.program.steps):
-            k = self.loads + i
-            if (step.level == "row" and not step.reduces and self.program.stages[k] == stage and k not in known
-                    and all(s in known for s in step.sources)):
-                known[k] = self.apply(step, [known[s] for s in step.sources])
 
     def stores_of_row(self, known: dict[int, Number], done: set[int], condition: str) -> None:
         """What is stored once a row, as soon as it is known."""
@@ -244,7 +223,7 @@ class _Plain(_Kernel):
                 full = [i for i, s in enumerate(self.program.stores) if s.access != "r"]
                 with self.w.block("for (tr_i64 j = TR_X; j < inner; j += TR_ACROSS)"):
                     memo = dict(known)
-                    found = [(i, self.value(self.program.stores[i].value, "j", memo)) for i in full]
+                    found = [(i, self.at_place(self.program.stores[i].value, "j", memo)) for i in full]
                     for i, x in found:
                         self.store(i, x, "j")
 
@@ -262,17 +241,13 @@ class _Reducing(_Kernel):
                 self.w("const tr_i64 r = live ? first + threadIdx.y : rows - 1;")
                 self.at_row("r")
                 known, done = self.of_row(), set[int]()
-                for stage in range(max((*self.program.stages, *self.program.stored), default=0) + 1):
+                for stage in range(max((*self.stages, *self.stored), default=0) + 1):
                     self.row_steps(stage, known)
                     self._pass(stage, known)
                     self.row_steps(stage + 1, known)
                     self.stores_of_row(known, done, "live && threadIdx.x == 0")
         if _two_pass(self.program):
             self._in_parts(name)
-
-    def _reductions(self, stage: int) -> list[int]:
-        return [self.loads + i for i, s in enumerate(self.program.steps)
-                if s.reduces and self.program.stages[self.loads + i] == stage]
 
     def _pass(self, stage: int, known: dict[int, Number]) -> None:
         """One pass over j: what is stored at this stage, and the reductions that the next one reads."""
@@ -284,9 +259,9 @@ class _Reducing(_Kernel):
     def _along(self, stage: int, known: dict[int, Number], first: str, by: str, live: str = "live") -> dict[int, str]:
         """A thread's share of a pass; the variables that hold its parts of the reductions."""
         p, w = self.program, self.w
-        full = [i for i, s in enumerate(p.stores) if s.access != "r" and p.stored[i] == stage]
+        full = self.full_stores(stage)
         parts: dict[int, str] = {}
-        for k in self._reductions(stage):
+        for k in self.reductions(stage):
             dtype = reduced_in(p.steps[k - self.loads])
             parts[k] = w.fresh("part")
             w(f"{c_type(dtype)} {parts[k]} = {self.m.neutral(p.steps[k - self.loads].op, dtype).value};")
@@ -294,10 +269,10 @@ class _Reducing(_Kernel):
             return parts
         with w.block(f"for (tr_i64 j = {first}; j < inner; j += {by})"):
             memo = dict(known)
-            found = [(i, self.value(p.stores[i].value, "j", memo)) for i in full]
+            found = [(i, self.at_place(p.stores[i].value, "j", memo)) for i in full]
             for k, part in parts.items():
                 step = p.steps[k - self.loads]
-                x = self.m.cast(self.m.cast(self.value(step.sources[0], "j", memo), np.dtype(step.dtype)), reduced_in(step))
+                x = self.m.cast(self.m.cast(self.at_place(step.sources[0], "j", memo), np.dtype(step.dtype)), reduced_in(step))
                 w(f"{part} = {self.m.joined(step.op, Number(self.m, part, x.dtype), x).value};")
             if found:
                 with w.block(f"if ({live})"):
@@ -330,7 +305,7 @@ class _Reducing(_Kernel):
 
     def _in_parts(self, name: str) -> None:
         """Parts of rows into scratch memory [reduction, row, part], then each row from its parts."""
-        reductions = self._reductions(0)
+        reductions = self.reductions(0)
         with self.head(f"{name}_parts", THREADS):
             self.read_words()
             with self.w.block("for (tr_i64 r = blockIdx.y; r < rows; r += gridDim.y)"):
@@ -375,7 +350,7 @@ class _Columns(_Kernel):
                 self.at_row("r")
                 memo: dict[int, Number] = {}
                 for i, s in enumerate(self.program.stores):
-                    x = self.m.cast(self.m.cast(self.value(s.value, "j", memo), self.dtypes[self.loads + i]), self._kind(i))
+                    x = self.m.cast(self.m.cast(self.at_place(s.value, "j", memo), self.dtypes[self.loads + i]), self._kind(i))
                     self.w(f"{sums[i]} = {(self._number(i, sums[i]) + x).value};")
             for i, total in enumerate(sums):
                 self._stripes(i, total)

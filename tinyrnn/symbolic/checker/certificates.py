@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ...cells.equations import System
 from ...cells.roles import find_roles
+from ...cells.terms import System
 from ...errors import LoadError, ProofError
 from .choices import chooses_otherwise
 from .contents import WEIGHT, read

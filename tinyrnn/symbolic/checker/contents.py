@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...cells.equations import System, parse
+from ...cells.equations import parse
 from ...cells.roles import Roles, find_roles
+from ...cells.terms import System
 from ...errors import LoadError
 from .forms import kind_of
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...cells.equations import Equation, System, Term
+from ...cells.terms import Equation, System, Term
 from .numbers import Array, Point, clipped, each, extreme, summed, truths
 
 

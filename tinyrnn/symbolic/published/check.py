@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...cells.equations import Equation, parse, parse_line
+from ...cells.equations import parse, parse_line
+from ...cells.terms import Equation
 from ...errors import ArgumentError
 from ..checker.meaning import Equations
 from ..checker.numbers import Array, Number, Point, Work, drawn_prime, each, filled, still, summed
