@@ -74,8 +74,8 @@ from .functional import (
     where,
 )
 from .functional import entrywise as _entrywise
+from .functions import FUNCTIONS as _FUNCTIONS
 from .ir import Graph
-from .ir.function import FUNCTIONS as _FUNCTIONS
 from .ir.graph import LENSES as _LENSES
 from .nn import load
 from .tensor import Tensor

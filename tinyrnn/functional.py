@@ -13,8 +13,8 @@ import numpy.typing as npt
 from .backends import check_backend
 from .cells.trace import Symbol
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError
+from .functions import FUNCTIONS
 from .ir import scan as scans
-from .ir.function import FUNCTIONS
 from .ir.node import Node, walk
 from .ir.ops import elementwise as e
 from .ir.ops import linear, structure

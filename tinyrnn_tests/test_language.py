@@ -71,7 +71,7 @@ def test_several_inputs_are_given_by_name_or_in_order():
     ("h[t] = x[t] h[t-1]", r"an operator is missing between \] and h", (1, 13)),
     ("h[t] = tanh(x[t]) W", r"an operator is missing between \) and W", (1, 19)),
     ("h[t] = 2(x[t]) + h[t-1]", r"no function \(is \* or @ missing", (1, 8)),
-    ("h[t] = tnah(W @ x[t])", r"no function 'tnah'; the functions are sigmoid.*did you mean 'tanh'\?", (1, 8)),
+    ("h[t] = tnah(W @ x[t])", r"no function 'tnah'; the functions are exp.*did you mean 'tanh'\?", (1, 8)),
     ("h[t] = Sigmoid(W @ x[t])", r"did you mean 'sigmoid'\?", (1, 8)),
     ("h[t] = x[t] + h[t-1]^2", r"\^ is no operator here: a power is written a \*\* b", (1, 21)),
     ("from[t] = x[t]", "'from' is a word of Python, reserved.*call it from_", (1, 1)),

@@ -7,7 +7,7 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn.cells.equations import functions
-from tinyrnn.ir.function import FUNCTIONS
+from tinyrnn.functions import FUNCTIONS
 
 SIZES = {"x": 3, "h": 4}
 MATRIX, EQUATION = ("h", "h"), "h[t] = tanh(W @ x[t] + {} @ h[t-1])"

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import EquationError
-from ..ir.function import FUNCTIONS
+from ..functions import FUNCTIONS
 from .mistakes import instead_of, nearest, what_is_wrong, word_of_python
 from .terms import LISTS, Declaration, Equation, Place, System, Term
 

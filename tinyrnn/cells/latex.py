@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from ..ir.function import FUNCTIONS
+from ..functions import FUNCTIONS
 from .terms import LOGIC, System, Term, show, when
 
 _OPERATORS = {"+": "+", "-": "-", "*": r"\odot", "@": r"\,", "<": "<", "<=": r"\le", ">": ">", ">=": r"\ge"}

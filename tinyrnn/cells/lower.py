@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..ir.function import FUNCTIONS
+from ..functions import FUNCTIONS
 from ..ir.node import Node, promote
 from ..ir.ops import elementwise as e
 from ..ir.ops import reduce as r

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import DTypeError
+from ...functions import ElementwiseFunction, declare
 from ...shapes import Shape, broadcast
-from ..function import ElementwiseFunction, declare
 from ..node import OPERATORS, Bits, Builder, DType, Node, apply, attribute, promote
 from ..op import CATALOGUE, PRIMITIVE, Kind, Op, Symmetry, Trait, Vjp, per_entry, register
 from .leaves import FULL, INPUT, LEAF, box_of, dtype_of, full, is_number, lift, literal_value, pair

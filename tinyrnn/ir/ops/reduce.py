@@ -9,8 +9,8 @@ import numpy as np
 
 from ... import shapes
 from ...errors import DTypeError, ShapeError
+from ...functions import entrywise
 from ...shapes import Shape
-from ..function import entrywise
 from ..node import Bits, DType, Node, apply
 from ..op import PRIMITIVE, Op, Trait, register
 from . import elementwise as e

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from ..errors import GraphError
-from .node import Builder
+from .errors import GraphError
+
+Builder = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
