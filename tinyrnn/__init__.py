@@ -3,12 +3,13 @@
 Write a recurrent cell as equations; tinyrnn proves its gradients, draws its unrolled graph, and trains it.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import backends, cells, domains, io, nn, optim, train
 from .cells import Cell
 from .compile import compile
+from .door import PUBLIC as _PUBLIC
+from .door import behind as _behind
 from .errors import EquationError, FallbackWarning, ProofError, StaleError, TinyRNNError
 from .functional import (
     T,
@@ -76,7 +77,6 @@ from .functional import (
 from .functional import entrywise as _entrywise
 from .functions import FUNCTIONS as _FUNCTIONS
 from .ir import Graph
-from .ir.graph import LENSES as _LENSES
 from .nn import load
 from .tensor import Tensor
 
@@ -92,34 +92,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ON_FIRST_USE = {
-    "analyze": "analysis.report", "Report": "analysis.report", "xray": "analysis.xray", "XRay": "analysis.xray",
-    "leaks": "analysis.leaks", "LeakReport": "analysis.leaks", "page": "viz.page", "Page": "viz.page",
-    "draw": "viz.drawing", "Drawing": "viz.drawing",
-    "derive": "symbolic.derive", "Derivation": "symbolic.derive", "equivalent": "symbolic.equivalent",
-    "Equivalence": "symbolic.equivalent", "prove": "symbolic.prove", "Proof": "symbolic.prove"}
-
-
-def _lens(name: str) -> Any:
-    """A picture whose module is loaded when it is first asked for, and enters the real one."""
-    def first(*args: Any, **options: Any) -> Any:
-        import_module(".viz.drawing", __name__)
-        return _LENSES[name](*args, **options)
-
-    return first
-
-
-_LENSES.update({name: _lens(name) for name in ("draw", "path")})
-
 
 def __getattr__(name: str) -> Any:
     """Proofs, derivations, pictures and analyses are loaded when they are first asked for; `import tinyrnn` stays quick."""
     if name in _FUNCTIONS:
         return _entrywise(name)
-    if name not in _ON_FIRST_USE:
+    if name not in _PUBLIC:
         raise AttributeError(f"module 'tinyrnn' has no attribute {name!r}")
-    return getattr(import_module(f".{_ON_FIRST_USE[name]}", __name__), name)
+    return _behind(name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ON_FIRST_USE, *_FUNCTIONS})
+    return sorted({*globals(), *_PUBLIC, *_FUNCTIONS})

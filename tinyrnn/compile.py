@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import time
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
-from itertools import pairwise
+from itertools import islice, pairwise
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .backends import (
+    Backend,
     UnsupportedError,
     check_backend,
     checked_threads,
@@ -28,7 +30,7 @@ from .backends import (
 from .errors import ArgumentError, BackendError, FallbackWarning, GraphError
 from .ir import Graph, check
 from .ir.check import ENABLED
-from .ir.node import without_collector
+from .ir.node import Node, without_collector
 from .ir.ops.leaves import box_of, input_node
 from .locks import ForkSafeLock
 from .passes import concat, defer, fuse, gates, hoist, save, simplify
@@ -36,7 +38,7 @@ from .shapes import show
 from .signatures import Found, read, resized, specified, specs, stand_ins, unique
 from .tensor import Tensor, as_tensor, changed, give
 from .tracing import Trace, tracing
-from .trees import flatten
+from .trees import flatten, names_of
 
 if TYPE_CHECKING:
     from .symbolic.prove import Proof
@@ -68,35 +70,35 @@ class Kernel(NamedTuple):
 class Entry:
     """A program for one signature: its graph after each pass, and how to run it."""
 
-    def __init__(self, stages: list[tuple[str, Graph]], form: Callable[[list[Any]], Any], trace: Trace, backend: str,
-                 strict: bool, arguments: tuple[Any, Any] = ((), {})) -> None:
+    def __init__(self, stages: list[tuple[str, Graph]], form: Callable[[list[Any]], Any], trace: Trace, backend: Backend,
+                 strict: bool, updates: dict[str, Node], arguments: tuple[Any, Any] = ((), {})) -> None:
         self.stages, self.form, self.trace, self.backend = stages, form, trace, backend
         self.arguments = specified(arguments)
         self.asked = backend  # what runs is the interpreter where no kernel exists
         self.graph = stages[-1][1]
-        self.results = [k for k in self.graph.outputs if not k.startswith(_UPDATE)]
-        self.updates = {f"{_UPDATE}{i}": leaf for i, leaf in enumerate(trace.updates)}
-        self.executable: Any = self._compiled(strict) if backend != "numpy" else None
+        self.updates = updates  # outputs that become the data of leaves
+        self.results = [k for k in self.graph.outputs if k not in updates]
+        self.executable: Any = self._compiled(strict) if backend.name != "numpy" else None
         self._inputs, self._leaves = self.graph.inputs, list(self.graph.leaves.values())
         self._outputs = [(k, n.shape, n.dtype) for k, n in self.graph.outputs.items()]
 
     def _compiled(self, strict: bool) -> Any:
         try:
             with without_collector():
-                return compiled(self.graph, self.backend, updates=self.updates)
+                return compiled(self.graph, self.backend, self.updates)
         except UnsupportedError as error:
             if strict:
                 raise
-            self.backend = "numpy"
+            self.backend = Backend("numpy")
             warnings.warn(f"this runs on the interpreter, many times slower: {error}", FallbackWarning, stacklevel=6)
             return None
 
     def run(self, values: Mapping[str, npt.NDArray[Any]], threads: int) -> Any:
         for node, draw in self.trace.draws:
             box_of(node).data = draw()
-        if self.backend.startswith("cuda"):
+        if self.backend.name == "cuda":
             return self._run_on_gpu(values)
-        there = self.asked.startswith("cuda") and any(is_device(v) for v in values.values())
+        there = self.asked.name == "cuda" and any(is_device(v) for v in values.values())
         values = fetched(values)
         if self.executable is None:
             outputs = self.graph.run({k: values[k] for k in self._inputs})
@@ -141,9 +143,6 @@ class Entry:
         return kernels.kernels_case(what, shapes, graph, run, held, seed)
 
 
-_UPDATE = "new value "
-
-
 class Program:
     """A function of tensors, traced once for each signature and run by compiled kernels.
 
@@ -154,10 +153,10 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], backend: str = "cpu", *, threads: int | None = None,
                  strict: bool = False) -> None:
-        check_backend(backend)
+        chosen = check_backend(backend)
         if not callable(function):
             raise ArgumentError(f"tr.compile takes a function of tensors, got {type(function).__name__}")
-        self.function, self.backend, self.strict = function, backend, strict
+        self.function, self.backend, self.strict = function, chosen, strict
         self._lock = ForkSafeLock()
         self.threads = None if threads is None else checked_threads(threads)
         self.entries: dict[Hashable, list[Entry]] = {}
@@ -168,7 +167,7 @@ class Program:
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         entry, values = self._entry(args, keywords)
-        threads = 1 if entry.backend != "cpu" else default_threads() if self.threads is None else self.threads
+        threads = 1 if entry.backend.name != "cpu" else default_threads() if self.threads is None else self.threads
         if not entry.trace.updates and not entry.trace.draws:
             return entry.run(values, threads)
         with self._lock:  # one after the other: each call starts from what the one before assigned
@@ -210,7 +209,7 @@ class Program:
     def profile(self, *args: Any, **keywords: Any) -> list[Kernel]:
         """The kernels with the seconds that each took, one after the other in one thread; parameters keep their data."""
         entry, values = self._entry(args, keywords)
-        if entry.backend != "cpu":
+        if entry.backend.name != "cpu":
             where = "the interpreter" if entry.executable is None else "a GPU, where NVIDIA Nsight times kernels"
             raise BackendError(f"a profile needs compiled kernels of the CPU; this program runs on {where}")
         return [Kernel(*k) for k in entry.executable.profile(*entry.arrays(values))]
@@ -248,7 +247,7 @@ class Program:
         if entry.executable is None:
             return []
         cases = [kernels.plan_case(what, entry.graph, entry.executable.plan)]
-        if entry.backend != "cpu":
+        if entry.backend.name != "cpu":
             return cases
         cases.append(entry.kernels_case(what, seed))
         for other in self._at_other_sizes(entry):
@@ -323,9 +322,9 @@ class Program:
     def _entry_of(self, result: Any, arguments: Any, values: Mapping[str, Any], trace: Trace) -> Entry:
         with without_collector():
             leaves, form = flatten(result)
-            outputs = {_label(i, result): as_tensor(leaf).source() for i, leaf in enumerate(leaves)}
-            outputs |= {f"{_UPDATE}{i}": node for i, node in enumerate(trace.updates.values())}
-            stages = [("trace", Graph(outputs))]
+            outputs = dict(zip(_names(result, len(leaves)), (as_tensor(leaf).source() for leaf in leaves), strict=True))
+            updates = dict(zip(_unlike(outputs, len(trace.updates)), trace.updates, strict=True))
+            stages = [("trace", Graph({**outputs, **dict(zip(updates, trace.updates.values(), strict=True))}))]
             foreign = [k for k in stages[0][1].inputs if k not in values]
             if foreign:
                 raise ArgumentError(f"the function reads the placeholder {foreign[0]!r}, which is none of its arguments: give "
@@ -333,7 +332,7 @@ class Program:
             for name, transform in PIPELINE:
                 graph = _unchanged(name, stages[-1][1], transform(stages[-1][1]))
                 stages.append((name, check(graph) if ENABLED else graph))
-        return Entry(stages, form, trace, self.backend, self.strict, arguments)
+        return Entry(stages, form, trace, self.backend, self.strict, updates, arguments)
 
 
 def _positional(function: Callable[..., Any]) -> list[str]:
@@ -355,11 +354,15 @@ def _unchanged(name: str, before: Graph, after: Graph) -> Graph:
     return after
 
 
-def _label(i: int, result: Any) -> str:
-    """The name of a result in the graph: its key, where the results are a flat dict."""
-    flat = isinstance(result, Mapping) and all(
-        isinstance(k, str) and isinstance(v, Tensor) and not k.startswith(_UPDATE) for k, v in result.items())
-    return list(result)[i] if flat else f"result {i}"
+def _names(result: Any, count: int) -> list[str]:
+    """The names of results in the graph: their keys, where the results are dicts, and numbers elsewhere."""
+    names = names_of(result)
+    return [f"result {i}" for i in range(count)] if names is None or len(set(names)) < count else names
+
+
+def _unlike(taken: Container[str], count: int) -> list[str]:
+    """Names for new values that no result has."""
+    return list(islice((name for i in itertools.count() if (name := f"new value {i}") not in taken), count))
 
 
 @overload

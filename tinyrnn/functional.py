@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from .backends import check_backend
+from .backends import Backend, check_backend
 from .cells.trace import Symbol
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError
 from .functions import FUNCTIONS
@@ -61,7 +61,7 @@ def parameter(data: Any, name: str | None = None, dtype: npt.DTypeLike | None = 
 
 
 def _leaf(data: Any, dtype: Any, name: str | None, trainable: bool, backend: str) -> Tensor:
-    if check_backend(backend) not in ("numpy", "cpu", "cuda"):
+    if check_backend(backend) != Backend(backend):
         raise ArgumentError(f"backend={backend!r}: a tensor lives on 'numpy' or 'cuda'; how products are computed is said "
                             "where they are, as in tr.compile(f, backend='cuda:tf32')")
     home = "cuda" if backend == "cuda" else "numpy"

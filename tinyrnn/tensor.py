@@ -17,7 +17,6 @@ import numpy.typing as npt
 from .backends import copy_on_gpu, evaluate, is_device, made_on_gpu, mirror, on_gpu, on_host, taken
 from .cells.trace import Symbol
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError, SymbolicError
-from .ir.graph import LENSES
 from .ir.node import OPERATORS, Node, walk
 from .ir.ops import elementwise as e
 from .ir.ops import reduce as r
@@ -424,5 +423,3 @@ def _there(array: Any, name: str | None, trainable: bool) -> Tensor:
     box.home = "cuda"
     return Tensor(boxed(box, array.shape, array.dtype), owner=True)
 
-
-LENSES["tensor"] = Tensor

@@ -32,6 +32,17 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     return [tree], lambda new: new[0]
 
 
+def names_of(tree: Any, within: str = "") -> list[str] | None:
+    """The name of every leaf, `scores.loss`, by the keys of dicts and the fields of named tuples; None where one has none."""
+    if tree is None:
+        return []
+    fields = tree if isinstance(tree, Mapping) else tree._asdict() if hasattr(tree, "_fields") else None
+    if fields is None:
+        return [within] if within and _kind(tree) is None else None
+    found = [names_of(part, f"{within}.{k}" if within else k) if isinstance(k, str) else None for k, part in fields.items()]
+    return None if None in found else [name for names in found if names is not None for name in names]
+
+
 def leaves_like(tree: Any, like: Any, what: str) -> list[Any]:
     """The leaves of a structure in the order of another one, entries of dicts by their keys; another nesting, number of
     parts or set of keys is refused."""

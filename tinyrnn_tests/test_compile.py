@@ -188,7 +188,7 @@ def test_what_can_be_read():
 
 
 def test_bad_use_is_refused():
-    with pytest.raises(tr.TinyRNNError, match="there is no backend 'tpu'; available: numpy, cpu"):
+    with pytest.raises(tr.TinyRNNError, match="there is no backend 'tpu'; there are numpy, cpu, cuda"):
         tr.compile(lambda x: x, backend="tpu")
     for bad in (0, -1, 1.5, True, "2"):
         with pytest.raises(tr.TinyRNNError, match=r"threads=.*: expected a whole number from 1"):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
+from tinyrnn.backends import Backend
 from tinyrnn.backends.cuda import graphs, moves, rows
-from tinyrnn.backends.cuda.runtime import mode_of
 from tinyrnn.ir import Graph
 
 from .graph_cases import LAYERS, runs_of, values_for
@@ -289,7 +289,7 @@ def test_products_are_as_exact_as_was_asked(mode, low, high, sizes, gpu):
 def test_modes_that_do_not_exist():
     for options in ("fast", "tf32,bf16", "eager,slow", "tf32,tf32", "eager,eager", ","):
         with pytest.raises(tr.TinyRNNError, match="expected eager, tf32 or bf16 behind the colon"):
-            mode_of(options)
+            Backend.of(f"cuda:{options}")
 
 
 # ---- graphs

@@ -11,10 +11,11 @@ import numpy as np
 
 from ..domains import Mark, Padding
 from ..domains.padding import CLEAN, PADDED
+from ..door import behind
 from ..errors import ArgumentError, ShapeError
 from ..functional import grad, where
 from ..functional import sum as total
-from ..ir.graph import LENSES, Graph
+from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.ops.elementwise import name_of
 from ..ir.ops.leaves import box_of, full, input_name, input_node
@@ -89,7 +90,7 @@ class LeakReport(Printed):
         if not self.found:
             raise ArgumentError("there is no leak to draw: the proof holds")
         first = self.found[0]
-        return LENSES["path"](f"padding reaches {first.result}", first.nodes, first.steps, file, **options)
+        return behind("draw_path")(f"padding reaches {first.result}", first.nodes, first.steps, file, **options)
 
 
 def leaks(what: Module | Callable[..., Any], lengths: Any, x: Any = None, *,

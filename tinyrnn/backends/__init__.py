@@ -9,14 +9,13 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..errors import BackendError, FallbackWarning
-from ..ir.graph import RUNNERS, Graph
+from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.ops.leaves import Box, box_of
 from .arrays import fetched, is_device, on_host, speaks_dlpack, taken
+from .choice import NAMES, Backend
 from .numpy import run
 from .plan import UnsupportedError
-
-NAMES = ("numpy", "cpu", "cuda")
 
 
 class Availability(tuple[str, ...]):
@@ -48,19 +47,13 @@ def _missing(name: str) -> str | None:
     return None
 
 
-def check_backend(backend: str) -> str:
-    """The name of a backend that can run here, `cuda` with its options; raises where it cannot."""
-    name, _, options = backend.partition(":") if isinstance(backend, str) else ("", "", "")
-    if name not in NAMES:
-        raise BackendError(f"there is no backend {backend!r}; available: {', '.join(available())}")
-    if options and name != "cuda":
-        raise BackendError(f"backend {backend!r}: only 'cuda' takes options, as in 'cuda:tf32'")
-    reason = _missing(name)
+def check_backend(text: Any) -> Backend:
+    """The backend that a text names, if it can run here; raises `BackendError` where it cannot."""
+    backend = Backend.of(text)
+    reason = _missing(backend.name)
     if reason is not None:
-        raise BackendError(f"backend {name!r} cannot run here: {reason}. `tinyrnn doctor` says more; available: "
+        raise BackendError(f"backend {backend.name!r} cannot run here: {reason}. `tinyrnn doctor` says more; available: "
                            f"{', '.join(available())}")
-    if name == "cuda":
-        _cuda("runtime").mode_of(options)
     return backend
 
 
@@ -69,15 +62,14 @@ def _cuda(module: str) -> Any:
     return import_module(f"tinyrnn.backends.cuda.{module}")
 
 
-def compiled(graph: Graph, backend: str = "cpu", *, updates: Mapping[str, Node] | None = None) -> Any:
+def compiled(graph: Graph, backend: Backend, updates: Mapping[str, Node] | None = None) -> Any:
     """The compiled form of a graph that went through the passes; raises `UnsupportedError` where it holds what no kernel
     computes.
 
     `updates` are outputs that become the data of leaves: on a GPU they stay where they are.
     """
-    name, _, options = backend.partition(":")
-    if name == "cuda":
-        return _cuda("backend").executable(graph, options, True, updates)
+    if backend.name == "cuda":
+        return _cuda("backend").executable(graph, backend, True, updates)
     return import_module("tinyrnn.backends.cpu.backend").executable(graph, True, not updates)  # llvmlite is loaded on first use
 
 
@@ -98,7 +90,7 @@ def evaluate(nodes: Sequence[Node]) -> list[Any]:
     graph = Graph({str(i): n for i, n in enumerate(nodes)})
     if any(box_of(n).home == "cuda" for n in graph.leaves.values()):
         try:
-            return list(_cuda("backend").run(graph, {}, options="eager", on_device=True).values())
+            return list(_cuda("backend").run(graph, {}, None, Backend("cuda", eager=True), on_device=True).values())
         except UnsupportedError as error:
             warnings.warn(f"this runs on the interpreter, many times slower: {error}", FallbackWarning, stacklevel=4)
     return list(run(graph, {}).values())
@@ -129,20 +121,18 @@ def mirror(array: Any, own: bool) -> Any:
     return _cuda("mirrors").mirror_with(array, own)
 
 
-def _run_cpu(graph: Graph, values: Mapping[str, Any], domain: Any = None) -> dict[str, Any]:
-    results: dict[str, Any] = import_module("tinyrnn.backends.cpu.backend").run(graph, values, domain)
+def run_graph(graph: Graph, values: Mapping[str, Any], domain: Any, text: str) -> dict[str, Any]:
+    """`Graph.run` on the backend that a text names."""
+    backend, results = Backend.of(text), dict[str, Any]()
+    if backend.name == "cuda":
+        results = _cuda("backend").run(graph, values, domain, backend, any(is_device(v) for v in values.values()))
+    elif backend.name == "cpu":
+        results = import_module("tinyrnn.backends.cpu.backend").run(graph, values, domain)
+    else:
+        results = run(graph, values, domain)
     return results
 
 
-def _run_cuda(graph: Graph, values: Mapping[str, Any], domain: Any = None, options: str = "") -> dict[str, Any]:
-    results: dict[str, Any] = _cuda("backend").run(graph, values, domain, options,
-                                                   any(is_device(v) for v in values.values()))
-    return results
-
-
-RUNNERS["cpu"] = _run_cpu
-RUNNERS["cuda"] = _run_cuda
-
-__all__ = ["UnsupportedError", "available", "check_backend", "checked_threads", "compiled", "copy_on_gpu",
+__all__ = ["Backend", "UnsupportedError", "available", "check_backend", "checked_threads", "compiled", "copy_on_gpu",
            "default_threads", "evaluate", "fetched", "is_device", "made_on_gpu", "mirror", "on_device", "on_gpu", "on_host",
-           "run", "speaks_dlpack", "taken"]
+           "run", "run_graph", "speaks_dlpack", "taken"]

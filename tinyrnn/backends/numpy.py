@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController
 
 from ..domains import FLOAT, Domain
 from ..errors import BackendError, DTypeError, GraphError
-from ..ir.graph import RUNNERS, Graph
+from ..ir.graph import Graph
 from ..ir.node import Node, walk, without_collector
 from ..ir.ops.leaves import ARG, HOLE, INPUT, LEAF, box_of
 from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, body_of, expression_of, invariant
@@ -216,5 +216,3 @@ def _castable(given: Any, wanted: Any) -> bool:
 def _own(y: Any, domain: Domain) -> Any:
     return np.array(y, copy=True) if isinstance(y, (np.ndarray, np.generic)) else y
 
-
-RUNNERS["numpy"] = run

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..door import behind
 from ..errors import ArgumentError, EquationError, ShapeError
-from ..ir.graph import LENSES, Graph, Label, node_of
+from ..ir.graph import Graph, Label, node_of
 from ..ir.node import Node
 from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full, input_node
@@ -143,7 +144,7 @@ class Cell:
 
     def draw(self, file: str | None = None, **options: Any) -> Any:
         """A picture of the cell, folded or (with `steps=`) unrolled; see `tinyrnn.draw`."""
-        return LENSES["draw"](self, file, **options)
+        return behind("draw")(self, file, **options)
 
     # ---- sizes and parameters
 
@@ -309,7 +310,7 @@ class Cell:
 
     def _loss(self, loss: str | Callable[[list[Any]], Any], traces: Mapping[str, Node], steps: int) -> Node:
         if callable(loss):
-            handle = LENSES["tensor"]
+            handle = behind("Tensor")
             per_step = [{n: handle(take(y, t)) for n, y in traces.items()} for t in range(steps)]
             total = node_of(loss([d[self.outputs[0]] if len(d) == 1 else d for d in per_step]))
             if total.shape:

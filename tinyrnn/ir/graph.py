@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..door import behind
 from ..errors import GraphError
 from ..shapes import show
 from .node import Node, walk
@@ -28,10 +29,6 @@ class Label(NamedTuple):
 
     def __str__(self) -> str:
         return self.name if self.step is None else f"{self.name}[{str(self.step).strip('()')}]"
-
-
-RUNNERS: dict[str, Callable[[Graph, Mapping[str, Any], Any], dict[str, Any]]] = {}
-"""Backends by name; a backend enters itself, so that the graph imports none."""
 
 
 def node_of(value: Any) -> Node:
@@ -120,11 +117,8 @@ class Graph:
         `values` gives an array for each input (and may replace the data of a leaf by its name); `domain` says what
         the numbers are (ordinary ones unless given).
         """
-        name, _, options = backend.partition(":") if isinstance(backend, str) else ("", "", "")
-        if name not in RUNNERS or (options and name != "cuda"):
-            raise GraphError(f"there is no backend {backend!r}; there are {', '.join(RUNNERS)}, and 'cuda' takes options, as "
-                             "in 'cuda:tf32'")
-        return RUNNERS[name](self, values or {}, domain, *([options] if options else []))
+        results: dict[str, Any] = behind("run_graph")(self, values or {}, domain, backend)
+        return results
 
     def __str__(self) -> str:
         return "\n".join([*_listing(self.nodes, self.names), *self._output_lines()])
@@ -166,7 +160,7 @@ class Graph:
 
     def draw(self, file: str | None = None, **options: Any) -> Any:
         """A picture of the graph; see `tinyrnn.draw`."""
-        return LENSES["draw"](self, file, **options)
+        return behind("draw")(self, file, **options)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """In a notebook: a picture where it can be read, else the listing's first lines."""
@@ -177,8 +171,6 @@ class Graph:
 
 
 SHOWN = 150  # nodes that a notebook draws by itself
-LENSES: dict[str, Callable[..., Any]] = {}
-"""Pictures and reports by name; the modules that make them enter themselves."""
 
 
 def _attribute(n: Node, index: int, value: Any, number: Mapping[Node, int]) -> str | None:

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import on_host
+from ..door import behind
 from ..errors import ArgumentError, LoadError, ShapeError
 from ..files import PathLike
 from ..io.weights import checksum, write_weights
-from ..ir.graph import LENSES
 from ..shapes import show
 from ..tensor import Tensor
 from ..tracing import current
@@ -194,7 +194,7 @@ class Module:
 
     def draw(self, file: PathLike | None = None, **options: Any) -> Any:
         """A picture of the layers; see `tinyrnn.draw`."""
-        return LENSES["draw"](self, file, **options)
+        return behind("draw")(self, file, **options)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """In a notebook: the picture."""

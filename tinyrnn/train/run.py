@@ -23,7 +23,7 @@ from .callbacks import Callback, StopTraining
 from .checkpoint import NAME, Lock, check_arrays, read_checkpoint, write_checkpoint
 from .data import Batch, Batches, Piece, parts_of
 from .history import History
-from .task import FINITE, Task
+from .task import Results, Task
 
 SAVE_SECONDS = 30.0
 MOST_STEPS = 2**53  # counters beyond are not those of a run
@@ -115,11 +115,11 @@ class Run:
         except IndexRangeError as error:
             raise IndexRangeError(f"{where}: {error}{_ranges(batch)}. Tokens are less than the rows of their Embedding, labels "
                                   "less than the number of classes; targets that do not count: ignore_index=") from None
-        self.carried = results.pop("state", None)
+        self.carried = results.state
         self.done += 1
         if self.accumulate > 1 and (self.done % self.accumulate == 0 or self.done == len(self.pieces)):
             self._apply(place)
-        self.mean.add(results, weight)
+        self.mean.add(results.scores, weight)
 
     def _numbers(self) -> dict[str, Any]:
         step = self.optimizer.state.get("step", 0) + 1
@@ -128,13 +128,13 @@ class Run:
     def _counted(self) -> None:
         self.optimizer.state = {**self.optimizer.state, "step": self.optimizer.state.get("step", 0) + 1}
 
-    def _train(self, given: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    def _train(self, given: Mapping[str, Any], place: Place) -> Results:
         given = {**given, "numbers": self._numbers()}
         results = self._checked(self.task.training, given, self.task.training(**given), place)
         self._counted()
         return results
 
-    def _gather(self, given: Mapping[str, Any], weight: float, place: Place) -> dict[str, Any]:
+    def _gather(self, given: Mapping[str, Any], weight: float, place: Place) -> Results:
         given = {**given, "weight": np.float64(weight)}
         results = self._checked(self.task.gathering, given, self.task.gathering(**given), place)
         self.gathered += weight
@@ -147,14 +147,14 @@ class Run:
             self._counted()
         self.gathered = 0.0
 
-    def _checked(self, program: Program, given: Mapping[str, Any], results: dict[str, Any], place: Place) -> dict[str, Any]:
-        """Results without their flags; an error that names the first number that is not finite."""
-        bad = [k.removeprefix(FINITE) for k, v in results.items() if k.startswith(FINITE) and not v]
+    def _checked(self, program: Program, given: Mapping[str, Any], results: Results, place: Place) -> Results:
+        """The results, or an error that names the first number that is not finite."""
+        bad = [k for k, finite in results.finite.items() if not finite]
         if bad:
             first = blame(*program.traced(**given), self.task.parameters, place.piece)
             raise NonFiniteError(f"{place.where}: {bad[0]} is not finite; first: {first}. The weights are those before this "
                                  f"step{self._kept()}. Check the data, lower lr, or set clip_norm")
-        return {k: v for k, v in results.items() if not k.startswith(FINITE)}
+        return results
 
     def _kept(self) -> str:
         return "" if self.folder is None else f"; the last checkpoint in {self.folder} is sound"
@@ -219,7 +219,7 @@ class Run:
                 "batch_size": self.batches.batch_size, "bucket": self.batches.bucket, "tbptt": self.batches.tbptt,
                 "ignore_index": self.batches.ignore_index, "shuffle": self.shuffle, "accumulate": self.accumulate,
                 "loss": _spelled(self.task.loss), "metrics": list(self.task.metrics), "optimizer": repr(self.optimizer),
-                "backend": self.task.training.backend, "model": self.task.form(),
+                "backend": str(self.task.training.backend), "model": self.task.form(),
                 "callbacks": [_spelled(c) for c in self.callbacks],
                 "parameters": {k: [str(p.dtype), *p.shape] for k, p in self.task.parameters.items()}}
 
@@ -373,6 +373,6 @@ def score(task: Task, batches: Batches) -> dict[str, float]:
     for piece, batch in batches:
         task.check_masks(batch)
         results = task.scoring(**batch, **({"state": None if piece.fresh else state} if task.streams else {}))
-        state = results.pop("state", None)
-        mean.add(results, batches.weight(batch))
+        state = results.state
+        mean.add(results.scores, batches.weight(batch))
     return task.finished(mean.value())

@@ -6,7 +6,7 @@ import functools
 import inspect
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,15 @@ from .data import Data, parts_of
 from .metrics import LOSSES, Loss, Metric, base_of, loss_named, metric_named
 
 Array = npt.NDArray[Any]
-FINITE = "finite: "
+
+
+class Results(NamedTuple):
+    """What a program says of a batch: the loss and the metrics, the state that the next piece of a stream starts from, and
+    for every number that must be finite whether it is."""
+
+    scores: dict[str, Any]
+    state: Any = None
+    finite: dict[str, Any] = {}  # noqa: RUF012  (never changed)
 
 
 class Task:
@@ -89,7 +97,7 @@ class Task:
 
     # ---- what the programs compute
 
-    def _scores(self, x: Any, y: Tensor, lengths: Any, mask: Tensor | None, state: Any) -> dict[str, Any]:
+    def _scores(self, x: Any, y: Tensor, lengths: Any, mask: Tensor | None, state: Any) -> Results:
         output, after = call(self.model, x, lengths, mask, state, self.streams)
         keep = self._counted(x, y, lengths, mask)
         keep = None if keep is None else Tensor(tag(keep.source(), "mask"))  # a node of its own, so that its use can be seen
@@ -112,7 +120,7 @@ class Task:
         if keep is not None:
             _check_masked({f"the loss {self.loss_name}": scores["loss"],
                            **{f"the metric {k}": scores[k] for k in self.metrics}}, keep)
-        return {**scores, "state": after} if self.streams else scores
+        return Results(scores, after if self.streams else None)
 
     def _counted(self, x: Any, y: Tensor, lengths: Any, mask: Tensor | None) -> Tensor | None:
         """Which targets count; None when all do."""
@@ -149,14 +157,14 @@ class Task:
                                         "sum as well as of the number that it is divided by (tr.where(mask, each, 0.0))")
 
     def _gradients(self, x: Any, y: Tensor, key: Tensor, lengths: Any, mask: Tensor | None,
-                   state: Any) -> tuple[dict[str, Any], dict[str, Tensor], Tensor]:
+                   state: Any) -> tuple[Results, dict[str, Tensor], Tensor]:
         """Scores, with a flag for each number that must be finite; gradients; and whether all flags hold."""
         with randomness(key):
-            scores = self._scores(x, y, lengths, mask, state)
-        grads = grad(scores["loss"], self.parameters)
-        finite = {"the loss": _finite(scores["loss"]), **{f"the gradient of {k}": _finite(g) for k, g in grads.items()}}
-        good = functools.reduce(operator.and_, finite.values())
-        return {**scores, **{f"{FINITE}{k}": f for k, f in finite.items()}}, grads, good
+            results = self._scores(x, y, lengths, mask, state)
+        loss = results.scores["loss"]
+        grads = grad(loss, self.parameters)
+        finite = {"the loss": _finite(loss), **{f"the gradient of {k}": _finite(g) for k, g in grads.items()}}
+        return results._replace(finite=finite), grads, functools.reduce(operator.and_, finite.values())
 
     def _update(self, grads: Mapping[str, Tensor], numbers: Mapping[str, Tensor], good: Tensor) -> None:
         """New parameters, unless a number on the way is not finite."""
@@ -170,30 +178,30 @@ class Task:
                 slots[k].assign(where(good, v, slots[k]))
 
     def _training(self, x: Any, y: Tensor, key: Tensor, numbers: Mapping[str, Tensor], lengths: Any = None,
-                  mask: Tensor | None = None, state: Any = None) -> dict[str, Any]:
-        scores, grads, good = self._gradients(x, y, key, lengths, mask, state)
+                  mask: Tensor | None = None, state: Any = None) -> Results:
+        results, grads, good = self._gradients(x, y, key, lengths, mask, state)
         self._update(grads, numbers, good)
-        return scores
+        return results
 
     def _gathering(self, x: Any, y: Tensor, key: Tensor, weight: Tensor, lengths: Any = None, mask: Tensor | None = None,
-                   state: Any = None) -> dict[str, Any]:
+                   state: Any = None) -> Results:
         """One of several batches of an update: its gradients are added up, weighted by its targets."""
-        scores, grads, good = self._gradients(x, y, key, lengths, mask, state)
+        results, grads, good = self._gradients(x, y, key, lengths, mask, state)
         for name, g in grads.items():
             total = self.sums[name]
             total.assign(where(good, total + g * weight.astype(g.dtype), total))
-        return scores
+        return results
 
-    def _applying(self, numbers: Mapping[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
+    def _applying(self, numbers: Mapping[str, Tensor], weight: Tensor) -> Results:
         """The update for what was added up."""
         grads = {k: t / weight.astype(t.dtype) for k, t in self.sums.items()}
         finite = {f"the gradient of {k}": _finite(g) for k, g in grads.items()}
         self._update(grads, numbers, functools.reduce(operator.and_, finite.values()))
         for t in self.sums.values():
             t.assign(Tensor(full(0, t.shape, t.dtype)))
-        return {f"{FINITE}{k}": f for k, f in finite.items()}
+        return Results({}, finite=finite)
 
-    def _scoring(self, x: Any, y: Tensor, lengths: Any = None, mask: Tensor | None = None, state: Any = None) -> dict[str, Any]:
+    def _scoring(self, x: Any, y: Tensor, lengths: Any = None, mask: Tensor | None = None, state: Any = None) -> Results:
         return self._scores(x, y, lengths, mask, state)
 
     # ---- whether there is a target for every step

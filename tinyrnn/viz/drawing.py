@@ -12,7 +12,7 @@ from ..analysis.study import Loss, Study, study_cell
 from ..cells import Cell
 from ..errors import ArgumentError
 from ..files import atomic_write, path_of
-from ..ir.graph import LENSES, Graph
+from ..ir.graph import Graph
 from ..ir.node import Node
 from ..nn.module import Module
 from . import graphs, models, raster, strip
@@ -183,6 +183,3 @@ def draw_path(title: str, nodes: Sequence[Node], said: Sequence[str], file: str 
         drawing.save(file)
     return drawing
 
-
-LENSES["draw"] = draw
-LENSES["path"] = draw_path

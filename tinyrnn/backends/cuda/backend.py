@@ -10,32 +10,31 @@ from ...errors import BackendError
 from ...ir.graph import Graph
 from ...ir.node import Node
 from ...passes import fuse, simplify
+from ..choice import Backend
 from ..matmul import Library
 from ..numpy import admitted
 from ..schedule import plan_of
 from .device import require
 from .graphs import Executable, with_room
-from .runtime import Mode, mode_of
 
-_executables: WeakKeyDictionary[Graph, dict[tuple[Mode, int], Executable]] = WeakKeyDictionary()
+_executables: WeakKeyDictionary[Graph, dict[tuple[Backend, int], Executable]] = WeakKeyDictionary()
 
 
-def executable(graph: Graph, options: str = "", fused: bool = False, updates: Mapping[str, Node] | None = None) -> Executable:
+def executable(graph: Graph, backend: Backend, fused: bool = False, updates: Mapping[str, Node] | None = None) -> Executable:
     """A graph's form for the current GPU, made once; `fused` graphs went through the passes already."""
-    key = mode_of(options), require().cuda.Device().id
+    key = backend, require().cuda.Device().id
     found = _executables.setdefault(graph, {})
     if key not in found:
         plan = plan_of(graph if fused else fuse(simplify(graph)), Library())
-        found[key] = with_room(lambda: Executable(plan, key[0], updates), "loading a program")
+        found[key] = with_room(lambda: Executable(plan, backend, updates), "loading a program")
     return found[key]
 
 
-def run(graph: Graph, values: Mapping[str, Any], domain: Any = None, options: str = "",
-        on_device: bool = False) -> dict[str, Any]:
+def run(graph: Graph, values: Mapping[str, Any], domain: Any, backend: Backend, on_device: bool = False) -> dict[str, Any]:
     """Evaluate a graph; results are arrays of their own that share memory with nothing."""
     if domain is not None:
         raise BackendError("compiled kernels know ordinary numbers only; use backend='numpy' for other domains")
-    compiled = executable(graph, options)
+    compiled = executable(graph, backend)
     nodes = {**graph.inputs, **graph.leaves}
     given = {nodes[k]: v for k, v in admitted(graph, values, leaves=False).items()}
     return compiled.run(given, on_device)

@@ -21,11 +21,12 @@ import numpy as np
 from ...errors import BackendError, OutOfMemoryError
 from ...ir.node import Node
 from ...ir.ops.leaves import box_of
+from ..choice import Backend
 from ..plan import Buffer, Plan
 from .bound import bound, by_library, launch
 from .device import identity, mark, require
 from .errors import allocated, reported, unrepeatable
-from .runtime import Arrays, Eager, Mode, handle, on_this_device, refuse, views, workspace_of
+from .runtime import Arrays, Eager, handle, on_this_device, refuse, views, workspace_of
 
 Done = TypeVar("Done")
 MOST = 32         # graphs that are kept; the one that was not launched for the longest time goes first
@@ -120,7 +121,7 @@ class Captured:
         with LOCK, own:  # cuBLAS's handle serves one stream at a time
             cublas.use(own.ptr, self.workspace)
             work = bound(executable.work, executable.functions, address, self.memory.data.ptr + executable.scratch,
-                         by_library(cublas, executable.mode.precision))
+                         by_library(cublas, executable.backend.precision))
             own.begin_capture()
             try:
                 self.cupy.cuda.runtime.memsetAsync(address[self.plan.note], 0, self.plan.note.bytes, own.ptr)
@@ -233,8 +234,8 @@ CAPTURED = _Shelf()
 class Executable(Eager):
     """A plan that can be run again and again: the first time eagerly, then as a graph."""
 
-    def __init__(self, plan: Plan, mode: Mode, updates: Mapping[str, Node] | None = None) -> None:
-        super().__init__(plan, mode, updates)
+    def __init__(self, plan: Plan, backend: Backend, updates: Mapping[str, Node] | None = None) -> None:
+        super().__init__(plan, backend, updates)
         self.seen: set[Hashable] = set()  # streams on which it ran
         self.lock = threading.Lock()
 
@@ -250,7 +251,7 @@ class Executable(Eager):
             raise BackendError(f"this program was made on GPU {self.device}, the current device is {current}: make it anew")
         with self.lock:
             replaced = any(n in values for n in self.leaves.values())
-            eager = self.mode.eager or replaced or identity(stream) not in self.seen
+            eager = self.backend.eager or replaced or identity(stream) not in self.seen
             self.seen.add(identity(stream))
             if eager:
                 return with_room(lambda: self.eager(values, on_device, stream), "running a plan", self)

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,12 @@ import numpy.typing as npt
 from ...errors import BackendError, IndexRangeError
 from ...ir.node import Node
 from ...ir.ops.leaves import box_of
+from ..choice import Backend
 from ..executable import Planned
 from ..memory import ALIGNMENT, arrange
 from ..plan import Buffer, Call, Plan, View
 from .bound import bound, by_cupy, by_library, launch
-from .cublas import PRECISIONS, Cublas
+from .cublas import Cublas
 from .device import identity, mark, require
 from .errors import allocated, in_words, unrepeatable
 from .kernels import library
@@ -28,32 +29,14 @@ from .mirrors import Mirror, mirror_of
 Arrays = dict[str, Any]
 
 
-class Mode(NamedTuple):
-    """How to run: `cuda`, `cuda:eager`, `cuda:tf32`, `cuda:bf16`, or two of these as in `cuda:eager,tf32`."""
-
-    eager: bool = False
-    precision: str = ""
-
-
-def mode_of(options: str) -> Mode:
-    """What stands behind the colon of a backend's name."""
-    words = options.split(",") if options else []
-    precisions = [w for w in words if w and w in PRECISIONS]
-    unknown = [w for w in words if w != "eager" and w not in precisions]
-    if unknown or len(precisions) > 1 or len(set(words)) < len(words):
-        raise BackendError(f"backend 'cuda:{options}': expected eager, tf32 or bf16 behind the colon (eager with one of the "
-                           "others), as in 'cuda:tf32'")
-    return Mode("eager" in words, precisions[0] if precisions else "")
-
-
 class Eager(Planned):
     """A plan that can be run again and again, a launch at a time.
 
     `updates` are outputs that become the new data of leaves, at the end of a run in which nothing went wrong.
     """
 
-    def __init__(self, plan: Plan, mode: Mode, updates: Mapping[str, Node] | None = None) -> None:
-        self.plan, self.mode, self.updates = plan, mode, dict(updates or {})
+    def __init__(self, plan: Plan, backend: Backend, updates: Mapping[str, Node] | None = None) -> None:
+        self.plan, self.backend, self.updates = plan, backend, dict(updates or {})
         self.cupy = require()
         self.leaves = {b: b.source for b in plan.given if b.role == "leaf"}
         self.inputs = [b for b in plan.given if b.role == "input"]
@@ -122,7 +105,7 @@ class Eager(Planned):
 
     @property
     def _by_cupy(self) -> bool:
-        return self.mode.eager and not self.mode.precision
+        return self.backend.eager and not self.backend.precision
 
     def _multiply(self, stream: Any) -> Any:
         """The products that a graph would hold, so that runs before and after its capture agree bit for bit; for those who
@@ -131,7 +114,7 @@ class Eager(Planned):
             return by_cupy
         cublas = handle()
         cublas.use(stream.ptr, workspace_of(stream))
-        return by_library(cublas, self.mode.precision)
+        return by_library(cublas, self.backend.precision)
 
     # ---- memory
 
