@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import tinyrnn as tr
-from tinyrnn.backends.matmul import Library
+from tinyrnn.backends.matmul import Blas
 from tinyrnn.backends.plan import Call, Loop
 from tinyrnn.backends.schedule import plan_of
 from tinyrnn.compile import PIPELINE, Program
@@ -167,7 +167,7 @@ def _loops(name: str) -> list[Loop]:
         return loss, tr.grad(loss, {**parameters, "x": x})
 
     program = tr.compile(train, backend="numpy").trace(np.ones((ROWS, STEPS, sizes["x"]), "f"))
-    return [item for item in plan_of(program.stages[-1][1], Library()).items if isinstance(item, Loop)]
+    return [item for item in plan_of(program.stages[-1][1], Blas()).items if isinstance(item, Loop)]
 
 
 def _exchanges(name: str, loops: list[Loop]) -> str:

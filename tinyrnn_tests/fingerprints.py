@@ -23,7 +23,7 @@ from tinyrnn.backends.cpu.runtime import emitter
 from tinyrnn.backends.cuda.launch import kernel_keys, name_of, source_of
 from tinyrnn.backends.cuda.source import PRELUDE
 from tinyrnn.backends.executable import Planned
-from tinyrnn.backends.matmul import Library
+from tinyrnn.backends.matmul import Blas
 from tinyrnn.backends.schedule import plan_of
 from tinyrnn.ir import Graph
 from tinyrnn.randomness import new_key
@@ -108,7 +108,7 @@ def program_texts(program):
     """Each stage, the plans as pseudo-code, and the kernels for each processor and for a GPU."""
     found = {f"stage {name}": numbered(graph) for name, graph in program.stages}
     graph = program.stages[-1][1]
-    plan, on_gpu = plan_of(graph), plan_of(graph, Library())
+    plan, on_gpu = plan_of(graph), plan_of(graph, Blas())
     found["plan"], found["plan for a GPU"] = Listed(plan).source, Listed(on_gpu).source
     found |= {f"kernels {name}": llvm(plan, target) for name, target in TARGETS.items()}
     keys = kernel_keys(on_gpu.calls())

@@ -315,7 +315,7 @@ def caches(seed):
         os.environ[store.VARIABLE] = folder
         try:
             for _ in range(3):
-                own = engine.Library(engine.host())
+                own = engine.KernelCache(engine.host())
                 runtime.library = lambda target, own=own: own  # as a new process
                 found, _ = run_compiled(graph, values)
                 assert_equal_computations(graph, found, values)

@@ -20,7 +20,7 @@ def close(found, expected):
 @NEEDS["torch"]
 @pytest.mark.parametrize("name", cases.unusual())
 def test_pytorch_computes_the_same_cell(name):
-    case, task = cases.unusual()[name], sides.Task(POINT)
+    case, task = cases.unusual()[name], sides.Workload(POINT)
     layer = sides.layer_of(case, POINT)
     _, infer = sides.ours(layer, task)
     train, peer = sides.torch_unusual(case, task, layer.state_dict())
@@ -32,7 +32,7 @@ def test_pytorch_computes_the_same_cell(name):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", cases.unusual())
 def test_jax_computes_the_same_cell(name):
-    case, task = cases.unusual()[name], sides.Task(POINT)
+    case, task = cases.unusual()[name], sides.Workload(POINT)
     layer = sides.layer_of(case, POINT)
     step, infer = sides.ours(layer, task)
     train, peer = sides.jax_unusual(case, task, layer.state_dict())
@@ -46,7 +46,7 @@ def test_jax_computes_the_same_cell(name):
 @NEEDS["torch"]
 @pytest.mark.parametrize("kind", cases.STOCK)
 def test_stock_layers_have_the_same_weights(kind):
-    task, layer = sides.Task(POINT), sides.stock(kind, POINT)
+    task, layer = sides.Workload(POINT), sides.stock(kind, POINT)
     _, infer = sides.ours(layer, task)
     _, peer = sides.torch_stock(kind, task, layer)
     close(peer(), infer())

@@ -148,7 +148,7 @@ def test_a_new_length_batch_or_width_compiles_nothing(monkeypatch):
 
     held = run(3, 2, 5, 6)
     compiled = []
-    monkeypatch.setattr(engine.Library, "_compiled", lambda self, missing, passes: compiled.extend(missing))
+    monkeypatch.setattr(engine.KernelCache, "_compiled", lambda self, missing, passes: compiled.extend(missing))
     run(9, 4, 3, 8)
     run(40, 31, 17, 33)
     run(2, 3, 64, 100)

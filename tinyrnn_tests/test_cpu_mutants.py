@@ -20,7 +20,7 @@ def with_own_kernels(monkeypatch):
     own = {}
     monkeypatch.setenv("TINYRNN_CACHE", "off")
     for module in (engine, runtime):
-        monkeypatch.setattr(module, "library", lambda target: own.setdefault(target, engine.Library(target)))
+        monkeypatch.setattr(module, "library", lambda target: own.setdefault(target, engine.KernelCache(target)))
 
 
 def cell_check(text=ODD["two products"], batch=3):
@@ -111,8 +111,8 @@ MUTANTS = {
             c for c in loop.calls if not any(v.buffer is s[0].buffer for s in slots for v in [c.operands[-1]])]), cell_check),
     "every loop is split along its rows": (loops, "_within", lambda *_: True, mixing_check),
     "no barriers": (driver, "_barrier", lambda *_: None, thread_check),
-    "relu of NaN is 0": (machine.Machine, "relu", relu_of_numbers, special_check),
-    "sums start from 1": (machine.Machine, "neutral", lambda self, reduction, dtype: self.constant(1, dtype),
+    "relu of NaN is 0": (machine.LlvmDomain, "relu", relu_of_numbers, special_check),
+    "sums start from 1": (machine.LlvmDomain, "neutral", lambda self, reduction, dtype: self.constant(1, dtype),
                           lambda: cell_check(ODD["layer_norm"])),
     "panels are not padded": (products.Tiles, "_write", lambda self, e, m, sums, c, row_c, vectors, masks, before, plain=(
         products.Tiles._write): plain(self, e, m, sums, c, row_c, vectors, [None] * vectors, before), guard_check),

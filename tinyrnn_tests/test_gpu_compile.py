@@ -7,7 +7,7 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn.backends.cuda import launch
-from tinyrnn.backends.matmul import Library
+from tinyrnn.backends.matmul import Blas
 from tinyrnn.backends.schedule import plan_of
 from tinyrnn.bench import gpu_clusters, gpu_machine
 
@@ -41,7 +41,7 @@ def training_step(cell, dtype):
 
 def compiled(graph, architecture, *more):
     """What each kernel of a graph takes; fails where one spills or does not fit."""
-    calls = list(plan_of(graph, Library()).calls())
+    calls = list(plan_of(graph, Blas()).calls())
     source = launch.source_of([*launch.kernel_keys(calls), *more])
     code, usage = nvrtc.compiled(source, architecture)
     assert code[:4] == b"\x7fELF"

@@ -14,10 +14,10 @@ import pytest
 import tinyrnn as tr
 from tinyrnn.backends.cuda import kernels, nvrtc
 from tinyrnn.backends.cuda.launch import kernel_keys
-from tinyrnn.backends.matmul import Library
+from tinyrnn.backends.matmul import Blas
 from tinyrnn.backends.schedule import plan_of
 from tinyrnn.bench import gpu, gpu_clusters, gpu_kernels, gpu_peers, gpu_report, gpu_visit
-from tinyrnn.bench.steps import Record, Step, take
+from tinyrnn.bench.steps import Record, TimedCommand, take
 from tinyrnn.cli import main
 
 from .gpu import toolchain, visit
@@ -29,7 +29,7 @@ WRITE = "from pathlib import Path; from tinyrnn.bench.steps import Record; r = R
 def step(record, name, then, seconds=30.0, **options):
     """A step that writes a row and then does something."""
     code = WRITE.format(file=str(record.file), name=name, value=len(name)) + then
-    return Step(name, [sys.executable, "-c", code], seconds, **options)
+    return TimedCommand(name, [sys.executable, "-c", code], seconds, **options)
 
 
 # ---- steps
@@ -39,7 +39,7 @@ def test_steps_that_hang_raise_or_are_killed_cost_themselves_only(tmp_path):
     steps = [step(record, "good", ""), step(record, "raises", "raise RuntimeError('sticky error')"),
              step(record, "hangs", "import time; time.sleep(600)", 3.0),
              step(record, "killed", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"),
-             Step("not there", ["/no/such/program"], 5.0), step(record, "deaf", "import signal, time; "
+             TimedCommand("not there", ["/no/such/program"], 5.0), step(record, "deaf", "import signal, time; "
              "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)", 3.0), step(record, "last", "print('all is well')")]
     assert not take(steps, record, 120.0, said.append)
     found = record.read()
@@ -118,7 +118,7 @@ def test_the_visits_are_in_the_order_of_what_they_tell():
     for s in (*gpu_visit.probe(part), *gpu_visit.whole(part)):
         ours = s.command[4].split(":")[0] in ("rows", "grid", "accuracy", "unusual")
         assert s.needs == ("smoke" if ours else ""), s.name
-    everything = [s.name for s in gpu_visit.whole(part, visit.tests("out"), [Step("memcheck", [], 1.0)])]
+    everything = [s.name for s in gpu_visit.whole(part, visit.tests("out"), [TimedCommand("memcheck", [], 1.0)])]
     assert everything[:3] == ["machine", "smoke", "tests"]
     assert everything.index("grid, RNN") < everything.index("grid, LSTM, torch") < everything.index("torch.compile")
     assert everything[-2:] == ["torch.compile", "JAX"]
@@ -264,7 +264,7 @@ def test_kernels_made_beforehand_are_those_that_are_asked_for(sheet, monkeypatch
         assert gpu.main([str(sheet.record.file), part, "--short"]) == 0
     monkeypatch.setattr(gpu_kernels, "ANCHOR", gpu.TINY)
     monkeypatch.setattr(gpu_kernels, "SMOKE", (gpu.TINY, gpu.TINY))
-    made = {tuple(kernel_keys(plan_of(p.stages[-1][1], Library()).calls())) for p in gpu_kernels.plans()}
+    made = {tuple(kernel_keys(plan_of(p.stages[-1][1], Blas()).calls())) for p in gpu_kernels.plans()}
     assert len(asked) > 10
     assert set(asked) <= made
 
@@ -383,7 +383,7 @@ visit(steps, record, 600.0)
 
 def test_a_record_that_somebody_else_wrote_is_laid_aside(tmp_path):
     record = Record(tmp_path / "found.json")
-    broken = Step("breaks", [sys.executable, "-c", f"open({str(record.file)!r}, 'w').write('{{half')"], 20.0)
+    broken = TimedCommand("breaks", [sys.executable, "-c", f"open({str(record.file)!r}, 'w').write('{{half')"], 20.0)
     assert take([step(record, "good", ""), broken, step(record, "last", "")], record, 60.0, lambda text: None)
     assert record.read()["rows"] == {"last": 4}
     assert set(record.read()["steps"]) == {"breaks", "last"}
@@ -394,7 +394,7 @@ def test_a_step_says_what_it_knows_before_it_is_stopped(tmp_path):
     """Tests that run out of time still write which of them failed."""
     record = Record(tmp_path / "found.json")
     code = "import time\ntry:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    print('3 failed')"
-    take([Step("tests", [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{code}"], 6.0)], record, 30.0,
+    take([TimedCommand("tests", [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{code}"], 6.0)], record, 30.0,
          lambda text: None)
     assert record.read()["steps"]["tests"]["ended"] == "stopped after 6 s"
     assert record.read()["steps"]["tests"]["said"] == "3 failed\n"

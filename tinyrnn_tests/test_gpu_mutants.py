@@ -48,7 +48,7 @@ def staging_check(gpu):
         np.testing.assert_array_equal(cupy.asnumpy(difference), 1 - k)
 
 
-def words_in_disorder(self, address, scratch, steps, plain=launch.Kernel.words):
+def words_in_disorder(self, address, scratch, steps, plain=launch.KernelLaunch.words):
     table = plain(self, address, scratch, steps)
     table["w"][:, [0, 1]] = table["w"][:, [1, 0]]
     return table
@@ -82,7 +82,7 @@ def never_uploading(box, name, write=False):
     return mirrors.mirror_of(box, name, write=write)
 
 
-def owning(self, array, *, borrowed=False, plain=mirrors.Mirror.__init__):
+def owning(self, array, *, borrowed=False, plain=mirrors.DeviceMirror.__init__):
     plain(self, array)
 
 
@@ -96,7 +96,7 @@ def starting_from_one(self, plain=rows._Kernel.of_row):
 
 
 MUTANTS = {
-    "operands change places": (launch.Kernel, "words", words_in_disorder, cell_check),
+    "operands change places": (launch.KernelLaunch, "words", words_in_disorder, cell_check),
     "a loop that goes back goes forth": (graphs, "bound", in_one_direction, cell_check),
     "a batch of matrices is one matrix": (launch.Product, "batch", property(lambda self: 1), matrix_check),
     "rows and columns of a product are exchanged": (cublas, "TRANSPOSE", 0, cell_check),
@@ -111,8 +111,8 @@ MUTANTS = {
         "if (note[0] != 0) return;", "")}, index_check),
     "the host is not told of new data": (Box, "moved", lambda self: None, parameters_check),
     "new data of the host are not uploaded": (runtime, "mirror_of", never_uploading, parameters_check),
-    "other streams do not wait": (mirrors.Mirror, "await_on", lambda self, stream, write=False: None, streams_check),
-    "what is borrowed is written": (mirrors.Mirror, "__init__", owning, borrowed_check),
+    "other streams do not wait": (mirrors.DeviceMirror, "await_on", lambda self, stream, write=False: None, streams_check),
+    "what is borrowed is written": (mirrors.DeviceMirror, "__init__", owning, borrowed_check),
     "rows that share a block share sums": (rows, "emit_rows", changed("+ threadIdx.y * (blockDim.x / 32)", ""), layer_norm_check),
     "parts of rows are lost": (rows, "emit_rows", changed("k < parts", "k + 1 < parts"), reductions_check),
     "shares of columns are lost": (rows, "emit_rows", changed("k < parts", "k + 1 < parts"), columns_check),

@@ -9,7 +9,7 @@ import pytest
 import tinyrnn as tr
 from tinyrnn.backends.cuda import nvrtc
 from tinyrnn.backends.cuda.launch import kernel_keys, source_of
-from tinyrnn.backends.matmul import Library
+from tinyrnn.backends.matmul import Blas
 from tinyrnn.backends.schedule import plan_of
 from tinyrnn.ir import Graph
 from tinyrnn.passes import simplify
@@ -223,7 +223,7 @@ def test_a_grid_of_nothing_is_not_launched(cupy):
 
 
 def test_cooperative_grids_are_cut_by_cupy_and_not_used(cupy):
-    plan = plan_of(fuse(simplify(tr.cells.LSTM.rolled(2, gradients=True))), Library())
+    plan = plan_of(fuse(simplify(tr.cells.LSTM.rolled(2, gradients=True))), Blas())
     source = source_of(kernel_keys(plan.calls()))
     assert "cooperative" not in source
     assert "#include" not in source.replace('#include "tr_cpu.h"', ""), "kernels need no headers"

@@ -12,7 +12,7 @@ from tinyrnn.analysis.study import study_cell
 from tinyrnn.domains import Mark, Padding
 from tinyrnn.domains.padding import CLEAN, PADDED, ZERO, tags_of
 from tinyrnn.viz.drawing import flowing
-from tinyrnn.viz.scene import Box, Wire
+from tinyrnn.viz.scene import BoxShape, Wire
 
 from .test_xray import lstm_by_hand
 
@@ -22,7 +22,7 @@ def wires(drawing, kind="forward"):
 
 
 def boxes(drawing):
-    return {p.key: p for p in drawing.scene.parts if isinstance(p, Box)}
+    return {p.key: p for p in drawing.scene.parts if isinstance(p, BoxShape)}
 
 
 # ---- pictures

@@ -421,10 +421,10 @@ def test_kernels_that_refuse_or_take_what_the_graph_does_not_are_noticed(monkeyp
     def refuses(self, given, outputs, threads):
         raise tr.errors.IndexRangeError("index 0 is outside")
 
-    monkeypatch.setattr(runtime.Executable, "run", refuses)
+    monkeypatch.setattr(runtime.CpuExecutable, "run", refuses)
     with pytest.raises(ProofError, match="refuse what the graph computes"):
         program.prove()
-    monkeypatch.setattr(runtime.Executable, "run", lambda self, given, outputs, threads: None)
+    monkeypatch.setattr(runtime.CpuExecutable, "run", lambda self, given, outputs, threads: None)
     with pytest.raises(ProofError, match="outside of its table"):
         program.prove()
 
@@ -443,14 +443,14 @@ def test_a_proof_of_a_program_covers_what_runs(monkeypatch):
     step = Program(lambda x: {"y": tr.tanh(x).sum(0)})
     step(np.ones((2, 3)))
     assert step.prove().holds
-    run = runtime.Executable.run
+    run = runtime.CpuExecutable.run
 
     def wrong(self, given, outputs, threads):
         run(self, given, outputs, threads)
         if outputs["y"].size == 1:
             outputs["y"] += 1e-7
 
-    monkeypatch.setattr(runtime.Executable, "run", wrong)
+    monkeypatch.setattr(runtime.CpuExecutable, "run", wrong)
     with pytest.raises(ProofError, match=r"the kernels of 1 compute another output 'y': off by 1.00e-07"):
         step.prove()
 

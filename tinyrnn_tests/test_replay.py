@@ -20,7 +20,7 @@ from tinyrnn.passes.fuse import fuse
 from .aliasing import Case, weighted
 from .graph_cases import ODD, through_passes
 
-TARGETS = {"cpu": None, "cuda": matmul.Library()}
+TARGETS = {"cpu": None, "cuda": matmul.Blas()}
 
 
 def rolled(text="h[t] = tanh(W @ h[t-1] + U @ h[t-2] + V @ x[t] + b)"):

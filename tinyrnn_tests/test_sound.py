@@ -213,7 +213,7 @@ def test_without_a_home_and_a_name_nothing_is_cached_and_everything_runs():
 
 def test_machine_code_of_dropped_programs_is_freed(monkeypatch):
     monkeypatch.setenv(store.VARIABLE, "off")
-    own = engine.Library(engine.host())
+    own = engine.KernelCache(engine.host())
     monkeypatch.setattr(runtime, "library", lambda target: own)
     monkeypatch.setattr(engine, "LATEST", 3)
     own._latest = type(own._latest)(maxlen=3)

@@ -18,7 +18,7 @@ from tinyrnn.compile import PIPELINE
 from tinyrnn.errors import DrawError
 from tinyrnn.viz import graphviz
 from tinyrnn.viz.drawing import flowing
-from tinyrnn.viz.scene import Box, Wire, Words, text_width
+from tinyrnn.viz.scene import BoxShape, Wire, Words, text_width
 from tinyrnn.viz.theme import INKS, LEVELS, decades, level, palette
 
 from .test_equations import GOOD
@@ -90,7 +90,7 @@ def test_every_cell_is_drawn_soundly(name, view):
 def test_nothing_overlaps(name, view):
     """Boxes stand apart, words keep clear of each other, and every text fits into its box."""
     scene = tr.draw(CELLS[name], **VIEWS[view]).scene
-    boxes = [p for p in scene.parts if isinstance(p, Box) and "exit" not in p.classes]
+    boxes = [p for p in scene.parts if isinstance(p, BoxShape) and "exit" not in p.classes]
     for a, b in combinations(boxes, 2):
         apart = any(abs(a.at[i] - b.at[i]) >= (a.size[i] + b.size[i]) / 2 - 0.01 for i in (0, 1))
         assert apart, (a.key, b.key)
@@ -156,7 +156,7 @@ def test_widths_and_fills_are_those_of_the_run():
     ray = tr.xray(cell, steps=4, loss="sum").layer
     study = study_cell(cell, 4)
     tile, flow = flowing(cell, study)
-    boxes = {p.key: p for p in drawing.scene.parts if isinstance(p, Box)}
+    boxes = {p.key: p for p in drawing.scene.parts if isinstance(p, BoxShape)}
     compared = 0
     for k, item in ((k, i) for k, i in tile.items.items() if i.kind != "exit"):
         name = item.lines[0].split("   ")[0].replace("ₜ₋₁", "[t-1]").replace("ₜ", "") if item.kind != "input" else item.lines[0]

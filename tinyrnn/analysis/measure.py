@@ -25,7 +25,7 @@ def size_of(n: Node) -> int:
 
 
 @dataclass(frozen=True)
-class Work:
+class OperationCount:
     """Operations and bytes, and the longest chain of operations.
 
     `flops / span` is the parallelism: how many times faster it could be with any number of processors.
@@ -55,7 +55,7 @@ class Work:
                 "critical path": list(self.chain)}
 
 
-def work(graph: Graph) -> Work:
+def work(graph: Graph) -> OperationCount:
     """Work and span of a graph without scans."""
     depth: dict[Node, int] = {}
     span: dict[Node, int] = {}
@@ -75,7 +75,7 @@ def work(graph: Graph) -> Work:
         flops += own
         moved += size_of(n) + sum(size_of(s) for s in n.src)
     end = max(graph.nodes, key=lambda n: span[n], default=None)
-    return Work(len(graph), dict(ops.most_common()), flops, moved, max(depth.values(), default=0),
+    return OperationCount(len(graph), dict(ops.most_common()), flops, moved, max(depth.values(), default=0),
                 span[end] if end is not None else 0, max(at_depth.values(), default=0), _chain(graph, end, before))
 
 
@@ -90,7 +90,7 @@ def _chain(graph: Graph, end: Node | None, before: dict[Node, Node | None]) -> t
 
 
 @dataclass(frozen=True)
-class Memory:
+class PeakMemory:
     """Bytes that are alive while the graph runs node by node, each value dropped after its last use."""
 
     inputs: int
@@ -103,7 +103,7 @@ class Memory:
         return {"inputs": self.inputs, "peak": self.peak, "total": self.total, "peak at": self.at}
 
 
-def memory(graph: Graph) -> Memory:
+def memory(graph: Graph) -> PeakMemory:
     """Memory in the order in which the interpreter executes."""
     order = graph.nodes
     last = {s: i for i, n in enumerate(order) for s in n.src}
@@ -123,7 +123,7 @@ def memory(graph: Graph) -> Memory:
             if last.get(s, i) == i and s.src and s not in kept and (s is not n or s not in last):
                 live -= size_of(s)
         curve.append(live)
-    return Memory(given, peak, total, "" if worst is None else where(graph, worst), tuple(curve))
+    return PeakMemory(given, peak, total, "" if worst is None else where(graph, worst), tuple(curve))
 
 
 def where(graph: Graph, n: Node) -> str:

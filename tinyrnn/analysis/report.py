@@ -16,7 +16,7 @@ from ..ir.scan import SCAN
 from ..nn.module import Module
 from ..passes import grad, unroll
 from .dynamics import Route, lyapunov, singular_values, step_jacobians, strongest
-from .measure import Memory, Saved, Work, memory, saved, saved_of_cell, work
+from .measure import OperationCount, PeakMemory, Saved, memory, saved, saved_of_cell, work
 from .paths import Ways, ways
 from .printed import Printed, plain
 from .recurrence import recurrences
@@ -52,8 +52,8 @@ class Report(Printed):
 
     title: str
     steps: int | None
-    work: Work
-    memory: Memory
+    work: OperationCount
+    memory: PeakMemory
     ways: tuple[Ways, ...]
     runs: tuple[tuple[int, int], ...]
     saved: Saved | None = None

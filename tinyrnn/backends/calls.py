@@ -14,7 +14,7 @@ from ..ir.ops.random import RANDOM_BITS
 from ..ir.ops.reduce import ARGMAX
 from ..ir.ops.structure import CUMSUM, GATHER, ONE_HOT, PICK, SCATTER, axis_of
 from .plan import Call, View
-from .rowprogram import Access, Load, RowProgram, Step, Store, access, row_call
+from .rowprogram import Access, FusedKernel, Instruction, Load, Store, access, row_call
 
 TALL_ROWS, TALL_COLUMNS = 256, 384  # of the left operand that a tall product packs at a time
 TILE_ROWS = 6
@@ -30,21 +30,21 @@ def copy(source: View, target: View) -> Call:
     """`target = source`, entry by entry, cast where the dtypes differ."""
     spread = source.broadcast(target.shape)
     stored: Access = "1" if not target.shape or target.strides[-1] == 1 else "s"
-    program = RowProgram(max(len(target.shape) - 1, 0), (Load(source.dtype.str, access(spread, "full")),), (),
+    program = FusedKernel(max(len(target.shape) - 1, 0), (Load(source.dtype.str, access(spread, "full")),), (),
                          (Store(0, target.dtype.str, stored),))
     return row_call(program, target.shape or (1,), (spread, target), text=f"{target} = {source}")
 
 
 def reduce_rows(op: str, x: View, y: View) -> Call:
     """`y[i] = op over j of x[i, j]`."""
-    program = RowProgram(1, (Load(x.dtype.str, access(x, "full")),), (Step(op, (), (0,), y.dtype.str, "row", True),),
+    program = FusedKernel(1, (Load(x.dtype.str, access(x, "full")),), (Instruction(op, (), (0,), y.dtype.str, "row", True),),
                          (Store(1, y.dtype.str, "r"),))
     return row_call(program, x.shape, (x, y), text=f"{y} = {op}({x}, axis=-1)")
 
 
 def sum_columns(x: View, y: View) -> Call:
     """`y[j] = Σ_i x[i, j]`."""
-    program = RowProgram(1, (Load(x.dtype.str, "1"),), (), (Store(0, y.dtype.str, "1"),), True)
+    program = FusedKernel(1, (Load(x.dtype.str, "1"),), (), (Store(0, y.dtype.str, "1"),), True)
     return row_call(program, x.shape, (x, y), text=f"{y} = sum({x}, axis=0)")
 
 

@@ -35,7 +35,7 @@ class Number(Operators):
 
     __slots__ = ("dtype", "m", "value")
 
-    def __init__(self, m: Machine, value: Any, dtype: DType) -> None:
+    def __init__(self, m: CodeDomain, value: Any, dtype: DType) -> None:
         self.m, self.value, self.dtype = m, value, dtype
 
     @property
@@ -56,7 +56,7 @@ class Number(Operators):
         return self.m.shift_right(self, n)
 
 
-class Machine:
+class CodeDomain:
     """Emits the ops of the catalogue."""
 
     name = "abstract"

@@ -50,7 +50,7 @@ class Panels:
         scope.finish(n, c, others)
 
 
-class Library:
+class Blas:
     """BLAS on a device: any strides of which one is 1, nothing packed; a matrix, or a batch of them at equal distances."""
 
     def product(self, scope: Any, n: Node, a: View, b: View) -> None:

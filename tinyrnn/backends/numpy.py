@@ -28,7 +28,7 @@ Instruction = tuple[int, Any, tuple[Any, ...], tuple[int, ...], int, tuple[int, 
 _OP, _SCAN, _REGION, _READ = range(4)
 
 
-class Plan:
+class Tape:
     """An order of evaluation over slots."""
 
     def __init__(self, order: Sequence[Node], outputs: Sequence[Node], given: Sequence[Node]) -> None:
@@ -84,7 +84,7 @@ def _last_uses(order: Sequence[Node], keep: set[Node]) -> dict[Node, list[Node]]
 
 def _compile(n: Node, wanted: Mapping[Node, Mapping[Node, None]]) -> tuple[int, Any]:
     if n.op is SCAN:
-        return _SCAN, ScanPlan(ScanView.of(n), list(wanted[n]))
+        return _SCAN, ScanTape(ScanView.of(n), list(wanted[n]))
     if n.op is REGION:
         return _REGION, RegionPlan(n)
     if n.op in (FINAL, TRACE, ITEM):
@@ -99,13 +99,13 @@ class RegionPlan:
 
     def __init__(self, node: Node) -> None:
         body = body_of(node)
-        self.plan = Plan(walk(body.outs), body.outs, body.args)
+        self.plan = Tape(walk(body.outs), body.outs, body.args)
 
     def __call__(self, domain: Domain, values: Sequence[Any]) -> dict[Any, Any]:
         return {(ITEM, i): y for i, y in enumerate(self.plan(domain, values))}
 
 
-class ScanPlan:
+class ScanTape:
     """Step-invariant nodes once, then the step T times; only the traced values are kept."""
 
     def __init__(self, scan: ScanView, wanted: Sequence[Node]) -> None:
@@ -114,8 +114,8 @@ class ScanPlan:
         order = walk([*scan.body.outs, *wanted])
         fixed = invariant(order, constants)
         before = [n for n in order if n in fixed and n not in set(constants)]
-        self.before = Plan(before, before, constants)
-        self.step = Plan([n for n in order if n not in fixed], [*scan.body.outs, *wanted],
+        self.before = Tape(before, before, constants)
+        self.step = Tape([n for n in order if n not in fixed], [*scan.body.outs, *wanted],
                          [*states, *slices, *constants, *before])
 
     def __call__(self, domain: Domain, values: Sequence[Any]) -> dict[Any, Any]:
@@ -134,15 +134,15 @@ class ScanPlan:
 
 # ---- graphs
 
-_plans: WeakKeyDictionary[Graph, tuple[Plan, list[Node]]] = WeakKeyDictionary()
+_plans: WeakKeyDictionary[Graph, tuple[Tape, list[Node]]] = WeakKeyDictionary()
 
 
-def plan_of(graph: Graph) -> tuple[Plan, list[Node]]:
+def plan_of(graph: Graph) -> tuple[Tape, list[Node]]:
     """The plan of a graph and the nodes that must be given to it, made once."""
     if graph not in _plans:
         given = [*graph.inputs.values(), *graph.leaves.values()]
         with without_collector():
-            _plans[graph] = Plan(graph.nodes, list(graph.outputs.values()), given), given
+            _plans[graph] = Tape(graph.nodes, list(graph.outputs.values()), given), given
     return _plans[graph]
 
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from ..ir.op import CATALOGUE
 from .plan import View
-from .rowprogram import RowProgram, Step
+from .rowprogram import FusedKernel, Instruction
 
 _FUNCTIONS = {"scale", "power"}  # 0 * inf is 0 for one of them
 _LOOSE = {"add", "sub", "add_n"}
 
 
-def lines(program: RowProgram, views: Sequence[View], names: Mapping[int, str]) -> list[str]:
+def lines(program: FusedKernel, views: Sequence[View], names: Mapping[int, str]) -> list[str]:
     """One line for every value that is used twice, has a name, or is stored; `names` are those of the equations."""
     loads = len(program.loads)
     uses = [0] * (loads + len(program.steps))
@@ -51,7 +51,7 @@ def _free(name: str, taken: set[str]) -> str:
     return found
 
 
-def _expression(step: Step, text: Mapping[int, str]) -> str:
+def _expression(step: Instruction, text: Mapping[int, str]) -> str:
     parts = [text[s] for s in step.sources]
     if step.op == "number":
         return f"{step.at[0]:g}" if isinstance(step.at[0], float) else str(step.at[0])

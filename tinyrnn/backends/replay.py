@@ -22,7 +22,7 @@ from .calls import panel_columns
 from .memory import arrange
 from .numpy import plan_of as interpreted
 from .plan import Buffer, Call, Loop, Plan, row_major
-from .rowprogram import Access, RowProgram, Step
+from .rowprogram import Access, FusedKernel, Instruction
 
 NOTHING = np.uint64(0xD1B54A32D192ED03)  # what memory holds that nobody wrote
 GIVEN = ("input", "leaf", "literal")
@@ -182,7 +182,7 @@ class _Rows:
 
     def __init__(self, frame: _Frame, n: int) -> None:
         self.frame, self.program = frame, frame.call.key[0]
-        p: RowProgram = self.program
+        p: FusedKernel = self.program
         frame.takes(*(x.dtype for x in p.loads), *(x.dtype for x in p.stores))
         extents = [*frame.sizes[: p.rank], n] if p.columns or not p.rank else [n, *frame.sizes[: p.rank]]
         self.outer, self.inner = tuple(extents[:-1]), extents[-1]
@@ -211,7 +211,7 @@ class _Rows:
                 value = VALUE_NUMBERS.reduced("sum", self._whole(value), tuple(range(p.rank)), False)
             frame.write(k, value, *self.lie[k])
 
-    def _computed(self, step: Step, sources: Sequence[Numbers]) -> Numbers:
+    def _computed(self, step: Instruction, sources: Sequence[Numbers]) -> Numbers:
         if step.op == "number":
             return VALUE_NUMBERS.enter(step.at[0], np.dtype(step.dtype))
         if step.reduces:

@@ -36,7 +36,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Instruction:
     """`op(*sources, *at)`, or a number where the op is `number`; `reduces` where j is summed or compared away."""
 
     op: str
@@ -55,10 +55,10 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
-class RowProgram:
+class FusedKernel:
     rank: int  # loops outside of j
     loads: tuple[Load, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[Instruction, ...]
     stores: tuple[Store, ...]
     columns: bool = False  # the stored values are summed over all rows
 
@@ -109,14 +109,14 @@ class RowProgram:
         return max(floats or found, key=lambda d: d.itemsize)
 
 
-class Reader:
+class RegionReader:
     """Reads a region's body into a program and the views of its operands."""
 
     def __init__(self, outs: Sequence[Node], args: Mapping[Node, View], number: Any) -> None:
         self.shape: Shape = _space(outs)
         self.args, self.number = args, number
         self.loads: list[tuple[Load, View]] = []
-        self.steps: list[Step] = []
+        self.steps: list[Instruction] = []
         self.index: dict[Any, int] = {}
         self.columns = any(n.op in ROW_REDUCTIONS and not row_sum(n) for n in outs)
         self.values: dict[Node, Any] = {}
@@ -137,14 +137,14 @@ class Reader:
         if n.op in ROW_REDUCTIONS:
             if not row_sum(n):
                 return self._source(n.src[0], n.src[0])
-            return self._step(Step(_reduction(n), (), (self._source(n.src[0], n.src[0]),), n.dtype.str, "row", True))
+            return self._step(Instruction(_reduction(n), (), (self._source(n.src[0], n.src[0]),), n.dtype.str, "row", True))
         sources = tuple(self._source(s, n) for s in n.src)
         if n.op.name in ("power", "powk") and n.dtype.kind != "f":
             raise UnsupportedError(f"powers of {n.dtype} numbers have no compiled kernels: use float32 or float64")
         at = tuple(a.str if isinstance(a, np.dtype) else a for a in n.at)
-        return self._step(Step(n.op.name, at, sources, n.dtype.str, self.level(n)))
+        return self._step(Instruction(n.op.name, at, sources, n.dtype.str, self.level(n)))
 
-    def _step(self, step: Step) -> int:
+    def _step(self, step: Instruction) -> int:
         self.steps.append(step)
         return -len(self.steps)  # steps are numbered after the loads, whose count is not known yet
 
@@ -161,8 +161,8 @@ class Reader:
         if s.dtype.kind != "f" or float(value) in INLINE:
             key: Any = ("number", s.dtype.str, repr(value))
             if key not in self.index:
-                self.index[key] = self._step(Step("number", (value if s.dtype.kind != "f" else Bits(value),), (), s.dtype.str,
-                                                  "row"))
+                kept = value if s.dtype.kind != "f" else Bits(value)
+                self.index[key] = self._step(Instruction("number", (kept,), (), s.dtype.str, "row"))
             return self.index[key]
         view: View = self.number(value, s.dtype)
         return self._load(view, "full", self.shape)
@@ -200,9 +200,9 @@ class Reader:
             shape = (prod(shape),)
         loads = tuple(Load(x.dtype, "1" if flat and v.strides == row_major(self.shape) and x.access != "0" else x.access)
                       for x, v in self.loads)
-        program = RowProgram(
+        program = FusedKernel(
             max(len(shape) - 1, 0), loads,
-            tuple(Step(s.op, s.at, tuple(map(final, s.sources)), s.dtype, s.level, s.reduces) for s in self.steps),
+            tuple(Instruction(s.op, s.at, tuple(map(final, s.sources)), s.dtype, s.level, s.reduces) for s in self.steps),
             tuple(Store(final(value), v.dtype.str, access) for value, (access, v) in written), self.columns)
         return row_call(program, shape, views, flat=flat, names={final(i): name for i, name in self.names.items()})
 
@@ -234,7 +234,7 @@ def summed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64) if dtype.kind == "f" else dtype
 
 
-def reduced_in(step: Step) -> np.dtype[Any]:
+def reduced_in(step: Instruction) -> np.dtype[Any]:
     """The dtype of a reduction on its way."""
     return summed_in(np.dtype(step.dtype)) if step.op == "sum" else np.dtype(step.dtype)
 
@@ -248,7 +248,7 @@ def access(view: View, level: Level) -> Access:
     return "1" if view.strides[-1] == 1 else "s"
 
 
-def _flat(reader: Reader, loads: Sequence[View], written: Sequence[Any]) -> bool:
+def _flat(reader: RegionReader, loads: Sequence[View], written: Sequence[Any]) -> bool:
     """Whether the whole space may be walked as one row: every operand is a full array without gaps, or one number."""
     whole = row_major(reader.shape)
     return (len(reader.shape) > 1 and not any(s.reduces for s in reader.steps)
@@ -256,7 +256,7 @@ def _flat(reader: Reader, loads: Sequence[View], written: Sequence[Any]) -> bool
             and all(access != "r" and v.strides == whole for _, (access, v) in written))
 
 
-def row_call(program: RowProgram, shape: Shape, views: Sequence[View], *, flat: bool = False, text: str = "",
+def row_call(program: FusedKernel, shape: Shape, views: Sequence[View], *, flat: bool = False, text: str = "",
              names: Mapping[int, str] | None = None) -> Call:
     """A program on given operands, loads first; in a `flat` call the whole space is walked as one row."""
     loads = len(program.loads)
@@ -276,7 +276,7 @@ def row_call(program: RowProgram, shape: Shape, views: Sequence[View], *, flat: 
                 flops, text, 0, names or {})
 
 
-def _split(program: RowProgram, outer: Sequence[int], inner: int, strides: Sequence[Any], accesses: Sequence[Access],
+def _split(program: FusedKernel, outer: Sequence[int], inner: int, strides: Sequence[Any], accesses: Sequence[Access],
            loads: int) -> tuple[tuple[int, ...], int, int]:
     """What one unit of the split extent moves each operand by, the extent, and its grain (0: it cannot be split)."""
     by_inner = tuple({"1": 1, "0": 0, "s": s[-1] if s else 0, "r": 0}[a] for a, s in zip(accesses, strides, strict=True))

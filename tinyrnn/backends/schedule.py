@@ -27,15 +27,15 @@ from ..passes.fuse import is_kernel
 from ..shapes import Shape
 from .calls import LOOKUPS, copy, reduce_rows, sum_columns
 from .loops import ScanPlan
-from .matmul import Library, Panels
+from .matmul import Blas, Panels
 from .plan import Buffer, Call, Plan, UnsupportedError, View, row_major
 from .replay import checked
-from .rowprogram import Reader
+from .rowprogram import RegionReader
 
 JOINS = (CONCAT, STACK)
 
 
-def plan_of(graph: Graph, products: Panels | Library | None = None) -> Plan:
+def plan_of(graph: Graph, products: Panels | Blas | None = None) -> Plan:
     """The kernel plan of a graph whose elementwise ops are fused; `products` says how matrices are multiplied."""
     plan = Planner(graph, products or Panels()).plan
     return checked(graph, plan) if ENABLED else plan
@@ -44,7 +44,7 @@ def plan_of(graph: Graph, products: Panels | Library | None = None) -> Plan:
 class Planner:
     """Makes one plan."""
 
-    def __init__(self, graph: Graph, products: Panels | Library) -> None:
+    def __init__(self, graph: Graph, products: Panels | Blas) -> None:
         self.products = products
         self.buffers: list[Buffer] = []
         self.numbers: dict[tuple[str, str], View] = {}
@@ -315,7 +315,7 @@ class Scope:
                 self.env[item] = inner.env[body.outs[i]]
                 self.filled[item] = [self.env[item], *self.homes[item]]
             return
-        reader = Reader([body.outs[i] for i in items], args, self.planner.number)
+        reader = RegionReader([body.outs[i] for i in items], args, self.planner.number)
         stores = []
         for i, item in items.items():
             main, others = self.place(item, (lambda v: v.contiguous) if reader.columns else None)

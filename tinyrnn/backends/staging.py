@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..ir.op import CATALOGUE
-from .machine import Machine, Number
-from .rowprogram import RowProgram, Step
+from .machine import CodeDomain, Number
+from .rowprogram import FusedKernel, Instruction
 
 
 class Staging:
     """The values of a program as numbers of emitted code."""
 
-    def __init__(self, m: Machine, program: RowProgram) -> None:
+    def __init__(self, m: CodeDomain, program: FusedKernel) -> None:
         self.m, self.program, self.loads = m, program, len(program.loads)
         self.dtypes = [np.dtype(d) for d in (*(x.dtype for x in program.loads), *(s.dtype for s in program.stores))]
         self.accesses, self.stages, self.stored = program.accesses, program.stages, program.stored
 
-    def apply(self, step: Step, sources: Sequence[Number]) -> Number:
+    def apply(self, step: Instruction, sources: Sequence[Number]) -> Number:
         dtype = np.dtype(step.dtype)
         if step.op == "number":
             return self.m.constant(step.at[0], dtype)

@@ -125,7 +125,7 @@ def launches(sheet: Sheet) -> None:
 
 # ---- ours
 
-class Data:
+class Inputs:
     """Input and weights of the loss `Σ y g`, on the device."""
 
     def __init__(self, point: Point) -> None:
@@ -136,7 +136,7 @@ class Data:
         self.g = cupy.asarray(rng.normal(size=(point.batch, point.steps, point.h)).astype(np.float32))
 
 
-def ours(layer: Any, data: Data, mode: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def ours(layer: Any, data: Inputs, mode: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """Forward, and a training step with all gradients; the projection of the input is inside of both."""
     infer, step = programs(layer, mode)
     return lambda: infer(data.x), lambda: step(data.x, data.g)
@@ -175,7 +175,7 @@ def grid(sheet: Sheet, kind: str) -> None:
 
 
 def _row_of_ours(sheet: Sheet, kind: str, point: Point, mode: str) -> None:
-    sheet.row("rows", kind, str(point), mode, make=lambda: timed(ours(stock(kind, point), Data(point), MODES[mode])))
+    sheet.row("rows", kind, str(point), mode, make=lambda: timed(ours(stock(kind, point), Inputs(point), MODES[mode])))
 
 
 def timed(runs: Iterable[Callable[[], Any]]) -> list[float]:
@@ -198,7 +198,7 @@ def torch_rows(sheet: Sheet, kind: str, whole: str = "") -> None:
         return
 
     def row(point: Point, precision: str) -> list[float]:
-        return timed(peers.torch_stock(kind, Data(point), stock(kind, point), precision))
+        return timed(peers.torch_stock(kind, Inputs(point), stock(kind, point), precision))
 
     for point in sheet.in_time(f"grid, {kind}, torch", _grid(sheet) if whole else (_anchor(sheet),)):
         for precision in peers.PRECISIONS:
@@ -210,7 +210,7 @@ def unusual_cells(sheet: Sheet) -> None:
     point = _anchor(sheet)
 
     def row(case: Unusual, mode: str) -> list[float]:
-        return timed(ours(layer_of(case, point), Data(point), MODES[mode]))
+        return timed(ours(layer_of(case, point), Inputs(point), MODES[mode]))
 
     for name, case in unusual().items():
         sheet.record.put("unusual", name, "point", value=str(point))
@@ -225,7 +225,7 @@ def unusual_torch(sheet: Sheet, only: str = "", compiled: str = "") -> None:
     point = _anchor(sheet)
 
     def row(case: Unusual) -> list[float]:
-        return timed(peers.torch_unusual(case, Data(point), layer_of(case, point).state_dict(), compiled=bool(compiled)))
+        return timed(peers.torch_unusual(case, Inputs(point), layer_of(case, point).state_dict(), compiled=bool(compiled)))
 
     for name, case in unusual().items():
         if only in ("", name):
@@ -241,7 +241,7 @@ def unusual_jax(sheet: Sheet, only: str) -> None:
     case = unusual()[only]
     sheet.record.put("unusual", only, "point", value=str(point))
     sheet.row("unusual", only, "JAX scan", make=lambda: [
-        peers.median_on_host(run) for run in peers.jax_on_gpu(case, Data(point), layer_of(case, point).state_dict())])
+        peers.median_on_host(run) for run in peers.jax_on_gpu(case, Inputs(point), layer_of(case, point).state_dict())])
 
 
 # ---- whether the numbers are right

@@ -19,7 +19,7 @@ from .. import nn
 from ..backends.cuda import nvrtc
 from ..backends.cuda.kernels import code_of
 from ..backends.cuda.launch import kernel_keys
-from ..backends.matmul import Library
+from ..backends.matmul import Blas
 from ..backends.schedule import plan_of
 from .cases import STOCK, Point, unusual
 from .gpu import ANCHOR, SMOKE, compared, programs
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in ("libnvrtc-builtins.so*", "libnvrtc.so*"):  # the one that is loaded is the one that is asked
             for file in sorted(Path(args.nvrtc).rglob(name)):
                 ctypes.CDLL(str(file.resolve()), mode=ctypes.RTLD_GLOBAL)
-    keys = dict.fromkeys(tuple(kernel_keys(plan_of(program.stages[-1][1], Library()).calls())) for program in plans())
+    keys = dict.fromkeys(tuple(kernel_keys(plan_of(program.stages[-1][1], Blas()).calls())) for program in plans())
     size = sum(len(code_of(list(k), args.arch)) for k in keys)
     print(f"{len(keys)} modules for sm_{args.arch} by NVRTC {'.'.join(map(str, nvrtc.version()))}, {size >> 10} KiB")
     return 0

@@ -14,7 +14,7 @@ from .cases import STOCK
 from .gpu import MODES
 from .gpu_report import page
 from .report import write_page
-from .steps import Record, Say, Step, take
+from .steps import Record, Say, TimedCommand, take
 
 
 class Command(Protocol):
@@ -37,44 +37,44 @@ def by_module(file: Path, short: bool = False, module: str = BENCHMARK) -> Comma
     return command
 
 
-def probe(part: Command) -> list[Step]:
+def probe(part: Command) -> list[TimedCommand]:
     """Whether it works, what the chip can do, and one layer beside cuDNN's: three minutes.
 
     Where the smoke test fails, our own layers are not measured: their times would be those of wrong numbers.
     """
     return [
-        Step("machine", part("machine"), 25),
-        Step("smoke", part("smoke"), 50),
-        Step("clusters", part("clusters"), 20),
-        Step("node", part("node"), 20),
-        Step("products", part("products"), 25),
-        Step("exchange", part("exchange"), 20),
-        Step("launches", part("launches"), 20),
-        *(Step(f"LSTM, {mode}", part(f"rows:LSTM:{mode}"), 30, needs="smoke") for mode in MODES),
-        Step("LSTM, torch", part("torch:LSTM"), 40)]
+        TimedCommand("machine", part("machine"), 25),
+        TimedCommand("smoke", part("smoke"), 50),
+        TimedCommand("clusters", part("clusters"), 20),
+        TimedCommand("node", part("node"), 20),
+        TimedCommand("products", part("products"), 25),
+        TimedCommand("exchange", part("exchange"), 20),
+        TimedCommand("launches", part("launches"), 20),
+        *(TimedCommand(f"LSTM, {mode}", part(f"rows:LSTM:{mode}"), 30, needs="smoke") for mode in MODES),
+        TimedCommand("LSTM, torch", part("torch:LSTM"), 40)]
 
 
-def whole(part: Command, tests: Sequence[Step] = (), sanitizers: Sequence[Step] = ()) -> list[Step]:
+def whole(part: Command, tests: Sequence[TimedCommand] = (), sanitizers: Sequence[TimedCommand] = ()) -> list[TimedCommand]:
     """Tests, then our rows, then those of peers, and what takes long last: eight minutes."""
     return [
-        Step("machine", part("machine"), 25),
-        Step("smoke", part("smoke"), 50),
+        TimedCommand("machine", part("machine"), 25),
+        TimedCommand("smoke", part("smoke"), 50),
         *tests,
-        *(Step(f"LSTM, {mode}", part(f"rows:LSTM:{mode}"), 30, needs="smoke") for mode in MODES),
-        Step("accuracy", part("accuracy"), 30, needs="smoke"),
-        Step("LSTM, torch", part("torch:LSTM"), 40),
-        *(Step(f"grid, {kind}", part(f"grid:{kind}", 22), 35, needs="smoke") for kind in STOCK),
-        Step("unusual cells", part("unusual"), 30, needs="smoke"),
-        Step("unusual cells, torch", part("unusual torch"), 30),
+        *(TimedCommand(f"LSTM, {mode}", part(f"rows:LSTM:{mode}"), 30, needs="smoke") for mode in MODES),
+        TimedCommand("accuracy", part("accuracy"), 30, needs="smoke"),
+        TimedCommand("LSTM, torch", part("torch:LSTM"), 40),
+        *(TimedCommand(f"grid, {kind}", part(f"grid:{kind}", 22), 35, needs="smoke") for kind in STOCK),
+        TimedCommand("unusual cells", part("unusual"), 30, needs="smoke"),
+        TimedCommand("unusual cells, torch", part("unusual torch"), 30),
         *sanitizers,
-        *(Step(f"grid, {kind}, torch", part(f"torch:{kind}:whole", 8), 20) for kind in STOCK),
-        Step("node", part("node"), 15),
-        Step("torch.compile", part(f"unusual torch:{ONE}:compiled"), 60),
-        Step("JAX", part(f"unusual JAX:{ONE}"), 40)]
+        *(TimedCommand(f"grid, {kind}, torch", part(f"torch:{kind}:whole", 8), 20) for kind in STOCK),
+        TimedCommand("node", part("node"), 15),
+        TimedCommand("torch.compile", part(f"unusual torch:{ONE}:compiled"), 60),
+        TimedCommand("JAX", part(f"unusual JAX:{ONE}"), 40)]
 
 
-def run(folder: Path, what: str, *, tests: Sequence[Step] = (), sanitizers: Sequence[Step] = (), seconds: float | None = None,
-        short: bool = False, module: str = BENCHMARK) -> int:
+def run(folder: Path, what: str, *, tests: Sequence[TimedCommand] = (), sanitizers: Sequence[TimedCommand] = (),
+        seconds: float | None = None, short: bool = False, module: str = BENCHMARK) -> int:
     """The "probe", or the "whole" with what is tested there, with figures and page in a folder; the exit status."""
     record = Record(folder / ("gpu-probe.json" if what == "probe" else "gpu.json"))
     part = by_module(record.file, short, module)
@@ -84,7 +84,7 @@ def run(folder: Path, what: str, *, tests: Sequence[Step] = (), sanitizers: Sequ
     return 0 if well else 1
 
 
-def visit(steps: Sequence[Step], record: Record, seconds: float, say: Say = print) -> bool:
+def visit(steps: Sequence[TimedCommand], record: Record, seconds: float, say: Say = print) -> bool:
     """All steps, and the page about what was reached, also where the visit is broken off; whether all went well."""
     folder = record.file.parent
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,13 +14,13 @@ import numpy as np
 
 from ..backends.cpu.emit import Emit
 from ..backends.cpu.engine import host, library
-from ..backends.cpu.machine import POINTER, Lanes, Machine
+from ..backends.cpu.machine import POINTER, Lanes, LlvmDomain
 
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 SUMS = 24
 
 
-def _store_total(e: Emit, m: Machine, sums: list[Any]) -> None:
+def _store_total(e: Emit, m: LlvmDomain, sums: list[Any]) -> None:
     """The end of a kernel: all sums are used, so that none is optimised away."""
     f32 = np.dtype(np.float32)
     total = m.add_n(*(Lanes(m, v, f32) for v in sums))
@@ -31,7 +31,7 @@ def _store_total(e: Emit, m: Machine, sums: list[Any]) -> None:
 def _emit_peak(module: Any, name: str) -> None:
     """`n` rounds of 24 independent fused multiply-adds in registers."""
     e = Emit(module, name)
-    m = Machine(e.b, host().vector_bytes // 4)
+    m = LlvmDomain(e.b, host().vector_bytes // 4)
     f32 = np.dtype(np.float32)
     factor = e.scalar(m, e.entry(e.function.args[0], 0, POINTER), f32)
     start = [m.constant(i / SUMS, f32).value for i in range(SUMS)]
@@ -43,7 +43,7 @@ def _emit_peak(module: Any, name: str) -> None:
 def _emit_read(module: Any, name: str) -> None:
     """Sums of `n` numbers, eight vectors at a time, over and over: as fast as memory hands them over."""
     e = Emit(module, name)
-    m = Machine(e.b, host().vector_bytes // 4)
+    m = LlvmDomain(e.b, host().vector_bytes // 4)
     f32 = np.dtype(np.float32)
     source = e.entry(e.function.args[0], 0, POINTER)
     kind = m.vector(f32).element

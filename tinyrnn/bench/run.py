@@ -65,7 +65,7 @@ def _stock(grid: Sequence[Point], limit: float, say: Say) -> dict[str, Any]:
     for kind in STOCK:
         rows = []
         for point in grid:
-            task, layer = sides.Task(point), sides.stock(kind, point)
+            task, layer = sides.Workload(point), sides.stock(kind, point)
             train, _ = sides.ours(layer, task)
             peer, _ = sides.torch_stock(kind, task, layer)
             rows.append(_row(point, compare(train, _torch_settings(peer), PAIRS, limit), say, f"{kind}, training step,"))
@@ -79,7 +79,7 @@ def _streams(points: Sequence[Point], limit: float, say: Say) -> dict[str, Any]:
     for kind in STOCK:
         rows = []
         for point in points:
-            task, layer = sides.Task(point), sides.stock(kind, point)
+            task, layer = sides.Workload(point), sides.stock(kind, point)
             _, infer = sides.ours(layer, task)
             _, peer = sides.torch_stock(kind, task, layer)
             row = _row(point, compare(infer, _torch_settings(peer), PAIRS, limit / 3), say, f"{kind}, inference,")
@@ -100,7 +100,7 @@ def _unusual(grid: Sequence[Point], peers: Sequence[str], limit: float, say: Say
         for p in peers:
             rows = []
             for point in grid:
-                task, layer = sides.Task(point), sides.layer_of(case, point)
+                task, layer = sides.Workload(point), sides.layer_of(case, point)
                 train, _ = sides.ours(layer, task)
                 weights = layer.state_dict()
                 runs = (_torch_settings(sides.torch_unusual(case, task, weights)[0]) if p == "torch" else
@@ -114,7 +114,7 @@ def _torch_compile(say: Say) -> dict[str, Any]:
     """One cell through torch.compile: its first call takes minutes where there is a compiler at all."""
     name, case = "minimal gated unit", unusual()["minimal gated unit"]
     point = GRID[2]
-    task, layer = sides.Task(point), sides.layer_of(case, point)
+    task, layer = sides.Workload(point), sides.layer_of(case, point)
     began = time.perf_counter()
     try:
         run, _ = sides.torch_unusual(case, task, layer.state_dict(), compiled=True)
@@ -141,7 +141,7 @@ def _efficiency(grid: Sequence[Point], peak: float, say: Say) -> list[dict[str, 
     rows = []
     for kind in STOCK:
         for point in grid:
-            task, layer = sides.Task(point), sides.stock(kind, point)
+            task, layer = sides.Workload(point), sides.stock(kind, point)
             run, _ = sides.ours(layer, task, threads=1)
             run()
             took = burst(run)
@@ -156,7 +156,7 @@ def _efficiency(grid: Sequence[Point], peak: float, say: Say) -> list[dict[str, 
 def _roofline(peak: float, say: Say) -> dict[str, Any]:
     """Every kernel of an LSTM's training step: its rate, and the most that the peak and the cache allow."""
     point = GRID[4]
-    task, layer = sides.Task(point), sides.stock("LSTM", point)
+    task, layer = sides.Workload(point), sides.stock("LSTM", point)
     parameters = dict(layer.named_parameters())
 
     def train(x: Any, g: Any) -> Any:
@@ -180,7 +180,7 @@ def _tracing(say: Say) -> dict[str, float]:
     parameters = dict(layer.named_parameters())
     whole, traced = [], []
     for steps in range(5, 17):
-        task = sides.Task(Point(steps, 4, 16, 32))
+        task = sides.Workload(Point(steps, 4, 16, 32))
         took: list[float] = []
 
         def train(x: Any, g: Any, took: list[float] = took) -> Any:

@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 Run = Callable[[], Any]
 
 
-class Task:
+class Workload:
     """Data for one point: inputs, and the weights of the loss `Σ y g`, so that every output counts differently."""
 
     def __init__(self, point: Point, seed: int = 0) -> None:
@@ -36,7 +36,7 @@ def missing() -> dict[str, str]:
 
 # ---- tinyrnn
 
-def ours(layer: Any, task: Task, threads: int | None = None) -> tuple[Run, Run]:
+def ours(layer: Any, task: Workload, threads: int | None = None) -> tuple[Run, Run]:
     """A training step (all gradients, that of x included) and an inference."""
     parameters = dict(layer.named_parameters())
 
@@ -70,7 +70,7 @@ def torch_threads(threads: int) -> None:
     import_module("torch").set_num_threads(threads)
 
 
-def torch_stock(kind: str, task: Task, layer: Any) -> tuple[Run, Run]:
+def torch_stock(kind: str, task: Workload, layer: Any) -> tuple[Run, Run]:
     """PyTorch's own layer with the same weights."""
     torch = import_module("torch")
     p = task.point
@@ -115,7 +115,7 @@ def torch_loop(w: Mapping[str, Any], x: Any, state: tuple[Any, ...], step: Calla
     return torch.stack(out, 1)
 
 
-def torch_unusual(case: Unusual, task: Task, weights: Mapping[str, Array], compiled: bool = False) -> tuple[Run, Run]:
+def torch_unusual(case: Unusual, task: Workload, weights: Mapping[str, Array], compiled: bool = False) -> tuple[Run, Run]:
     """The cell as a loop over time in PyTorch, eager or through torch.compile."""
     torch = import_module("torch")
     m = TorchNames()

@@ -53,7 +53,7 @@ class Record:
         atomic_write(self.file, (json.dumps(found, indent=1) + "\n").encode())
 
 
-class Step(NamedTuple):
+class TimedCommand(NamedTuple):
     """A command under a time limit, left out where the step that it `needs` has failed."""
 
     name: str
@@ -63,7 +63,7 @@ class Step(NamedTuple):
     environment: Mapping[str, str] = {}
 
 
-def take(steps: Sequence[Step], record: Record, seconds: float, say: Say = print) -> bool:
+def take(steps: Sequence[TimedCommand], record: Record, seconds: float, say: Say = print) -> bool:
     """Every step that there is time for; whether all went well."""
     end, ended = time.monotonic() + seconds, dict[str, str]()
     for step in steps:
@@ -87,7 +87,7 @@ def take(steps: Sequence[Step], record: Record, seconds: float, say: Say = print
     return set(ended.values()) <= {"well"}
 
 
-def _taken(step: Step, seconds: float, folder: Path) -> dict[str, Any]:
+def _taken(step: TimedCommand, seconds: float, folder: Path) -> dict[str, Any]:
     """One step: how it ended, how long it took, where its output is."""
     log = folder / "logs" / (re.sub(r"[^A-Za-z0-9]+", "-", step.name).strip("-") + ".log")
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -80,13 +80,13 @@ class Symbol(Operators):
         raise EquationError("a quantity of a cell has no truth value while the cell is traced; use tr.where")
 
 
-class Constant(float):
+class NamedNumber(float):
     """A number with a name: the default of an argument, a plain number wherever Python needs one."""
 
     name: str
 
     @classmethod
-    def called(cls, name: str, value: float) -> Constant:
+    def called(cls, name: str, value: float) -> NamedNumber:
         made = cls(value)
         made.name = name
         return made
@@ -96,7 +96,7 @@ def as_term(value: Any) -> Term:
     """A symbol's term, a constant by its name, or a Python number."""
     if isinstance(value, Symbol):
         return value.term
-    if isinstance(value, Constant):
+    if isinstance(value, NamedNumber):
         return Term("parameter", value.name)
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item") and not getattr(value, "trainable", False):
         value = value.item()  # what a function of tensors makes of a number
@@ -117,7 +117,7 @@ def equations_of(function: Callable[..., Mapping[str, Any]], inputs: Sequence[st
     missing = [n for n in inputs if n not in names]
     if missing:
         raise EquationError(f"the function has no argument {missing[0]!r}; its arguments are {', '.join(names)}")
-    given = {n: Constant.called(n, v) if type(v) is float else v
+    given = {n: NamedNumber.called(n, v) if type(v) is float else v
              for n, v in defaults.items() if v is not inspect.Parameter.empty and n not in inputs}
     free = [n for n in names if n not in given]
     first = _run(function, {n: Symbol(Term("unknown", n)) for n in free} | given)
@@ -128,7 +128,7 @@ def equations_of(function: Callable[..., Mapping[str, Any]], inputs: Sequence[st
     leaves = [t for r in terms.values() for t in _each(r) if not t.args]
     used = {t.value[0] if t.kind == "signal" else t.value for t in leaves}
     _check_result(terms, free, used, inputs, outputs)
-    constants = tuple((n, float(v)) for n, v in given.items() if isinstance(v, Constant) and n in used)
+    constants = tuple((n, float(v)) for n, v in given.items() if isinstance(v, NamedNumber) and n in used)
     read_now = {t.value[0] for t in leaves if t.kind == "signal" and not t.value[1]}
     declared = () if set(inputs) <= read_now else tuple(inputs)  # an input read only at earlier steps is declared
     equations = Sharing(terms, set(names)).equations

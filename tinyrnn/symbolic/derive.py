@@ -24,7 +24,7 @@ from .checker.contents import WEIGHT
 from .formulas import Formula, JacobianBlock
 from .linear import NotLinearError, bound, chains, paths
 from .prove import weighted
-from .reading import BATCH, Reader, block_name, shifted, total
+from .reading import BATCH, TermReader, block_name, shifted, total
 
 SHARED = 6
 """An expression of at least so many operations gets a name when it is used twice."""
@@ -100,8 +100,8 @@ class Derivation:
         return Term("adjoint", (f"loss {own}", lag)) if own != who else Term("signal", (who, lag))
 
     @cached_property
-    def _reader(self) -> Reader:
-        return Reader(self._names, self.cell, self._sizes)
+    def _reader(self) -> TermReader:
+        return TermReader(self._names, self.cell, self._sizes)
 
     @cached_property
     def _shared(self) -> dict[str, Term]:
@@ -243,7 +243,7 @@ class Derivation:
         for (by, lag), slot in slots.items():
             if by in self.cell.states:
                 v = input_node("the tangent", slot.shape)
-                reader = Reader({**names, v: self._variable}, self.cell, self._sizes)
+                reader = TermReader({**names, v: self._variable}, self.cell, self._sizes)
                 for state in self.cell.states:
                     moved = forward([signals[state]], {slot: v})[0]
                     key = (state, by if lag == 1 else f"{by}[t-{lag}]")
@@ -368,7 +368,7 @@ def _local(cell: Cell, e: Equation, mark: str, sizes: Mapping[str, int]) -> dict
         wrt, names = {mark: y.src[0], **wrt}, {y.src[0]: Term("signal", (mark, 0)), **names}
     names[y] = Term("signal", (e.name, 0))
     g, variable = input_node("the adjoint", y.shape), Term("variable", "g")
-    reader = Reader({**names, g: variable}, cell, sizes)
+    reader = TermReader({**names, g: variable}, cell, sizes)
     found = {}
     adjoints = backward({y: g}, wrt.values())
     for name, n in wrt.items():

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..cells.cell import Cell
 from ..cells.equations import parse_line
-from ..cells.terms import Term as Expression
+from ..cells.terms import Term
 from ..errors import ArgumentError, EquationError, TermLimitError
 from ..ir.node import Node
 from ..ir.ops.leaves import LEAF, box_of, full
@@ -49,8 +49,8 @@ from .matching import (
     Effort,
     Entry,
     Match,
+    Multiple,
     Search,
-    Term,
     block_mapping,
     block_of,
     output_pairings,
@@ -341,34 +341,34 @@ def _residual_fields(where: str, left: Residual, turned: bool = False) -> dict[s
     return {"where": f"the equation of {where}[t]", "residual": left.text, "residual_latex": left.latex}
 
 
-def _substitution(a: Cell, b: Cell, found: Map) -> dict[str, Expression]:
+def _substitution(a: Cell, b: Cell, found: Map) -> dict[str, Term]:
     """Blocks of `a` as expressions in blocks of `b`; what has no counterpart keeps its own name."""
     absent = {block_of(a, e)[0] for e in _absent(found.match)}
     return {block_name(a, block.parameter, block.parts[-1] if block.parts else 0): _expression(b, terms)
             for block, terms in found.blocks.items() if block not in absent}
 
 
-def _expression(b: Cell, terms: tuple[Term, ...]) -> Expression:
-    total = Expression("number", 0.0)
+def _expression(b: Cell, terms: tuple[Multiple, ...]) -> Term:
+    total = Term("number", 0.0)
     for k, t in enumerate(terms):
         name = block_name(b, t.block.parameter, t.block.parts[-1] if t.block.parts else 0)
-        one = Expression("transpose" if t.transposed else "parameter", name)
-        one = one if abs(t.scale) == 1 else Expression("binary", "*", (Expression("number", float(abs(t.scale))), one))
-        one = Expression("negate", None, (one,)) if t.scale < 0 else one
-        total = one if not k else Expression("binary", "+", (total, one))
+        one = Term("transpose" if t.transposed else "parameter", name)
+        one = one if abs(t.scale) == 1 else Term("binary", "*", (Term("number", float(abs(t.scale))), one))
+        one = Term("negate", None, (one,)) if t.scale < 0 else one
+        total = one if not k else Term("binary", "+", (total, one))
     return total
 
 
-def _signals(match: Match) -> dict[str, Expression]:
+def _signals(match: Match) -> dict[str, Term]:
     """Quantities of the second cell in terms of the first's."""
-    found: dict[str, Expression] = {}
+    found: dict[str, Term] = {}
     for ours, theirs in sorted(match.names.items(), key=lambda pair: pair[0] in match.negated):
-        here = Expression("signal", (ours, 0))
+        here = Term("signal", (ours, 0))
         found.setdefault(theirs, mirrored(match.negated[ours], ours) if ours in match.negated else here)
     return found
 
 
-def _first_residual(a: Cell, b: Cell, parameters: Mapping[str, Expression], match: Match) -> tuple[str, Residual]:
+def _first_residual(a: Cell, b: Cell, parameters: Mapping[str, Term], match: Match) -> tuple[str, Residual]:
     """The first equation of `a` that differs from the one it corresponds to."""
     theirs, signals = {e.name for e in b.system.equations}, _signals(match)
     for e in a.system.equations:
@@ -404,7 +404,7 @@ def _with_mapping(a: Cell, b: Cell, mapping: Mapping[str, str], seed: int) -> di
     return {"verdict": "unknown", "reason": f"inputs, states and outputs do not correspond: {a!r}, {b!r}"}
 
 
-def _terms(a: Cell, b: Cell, mapping: Mapping[str, str]) -> dict[str, Expression]:
+def _terms(a: Cell, b: Cell, mapping: Mapping[str, str]) -> dict[str, Term]:
     return {p: _parsed(p, str(mapping.get(p, p)), a, b) for p in a.parameters if p not in a.learned}
 
 
@@ -422,7 +422,7 @@ def _pairs(a: Cell, b: Cell, mapping: Mapping[str, str]) -> Iterator[Pair]:
             yield Pair(a, b, signals, {**names, **outputs}, mapped)
 
 
-def _blocks_of_terms(a: Cell, b: Cell, terms: Mapping[str, Expression]) -> dict[str, Expression]:
+def _blocks_of_terms(a: Cell, b: Cell, terms: Mapping[str, Term]) -> dict[str, Term]:
     """The given mapping by blocks: the parts of a joined matrix belong to the columns of the parts."""
     found = {}
     for p, t in terms.items():
@@ -432,15 +432,15 @@ def _blocks_of_terms(a: Cell, b: Cell, terms: Mapping[str, Expression]) -> dict[
     return found
 
 
-def _column(t: Expression, b: Cell, k: int) -> Expression:
+def _column(t: Term, b: Cell, k: int) -> Term:
     if t.kind == "join":
         return t.args[k]
     if t.kind == "parameter":
-        return Expression("parameter", block_name(b, t.value, k))
-    return Expression(t.kind, t.value, tuple(_column(x, b, k) for x in t.args))
+        return Term("parameter", block_name(b, t.value, k))
+    return Term(t.kind, t.value, tuple(_column(x, b, k) for x in t.args))
 
 
-def _parsed(parameter: str, text: str, a: Cell, b: Cell) -> Expression:
+def _parsed(parameter: str, text: str, a: Cell, b: Cell) -> Term:
     if text == parameter and parameter not in b.parameters:
         raise ArgumentError(f"the mapping says nothing of {parameter}, and {b.name} has no parameter of that name; "
                             f"give it in terms of {', '.join(b.parameters)}, or as 0")
@@ -460,7 +460,7 @@ def _parsed(parameter: str, text: str, a: Cell, b: Cell) -> Expression:
     return term
 
 
-def _evaluate(t: Expression, theirs: Nodes, shape: Shape) -> Node:
+def _evaluate(t: Term, theirs: Nodes, shape: Shape) -> Node:
     match t.kind:
         case "parameter":
             return theirs[t.value]

@@ -22,7 +22,7 @@ from ..ir.ops.linear import swap_last
 from ..ir.ops.structure import concat
 from .draws import Draws, Values, sources, with_finite_floats
 from .identity import CONVINCING, degrees_of, error_bound, field_inputs
-from .matching import Block, Blocks, Match, Term
+from .matching import Block, Blocks, Match, Multiple
 from .sides import both_sides, edges, first_difference, names_of
 
 Nodes = dict[str, Node]
@@ -108,7 +108,7 @@ def size_of(text: str, sizes: Sizes) -> int:
     return int(text) if text.isdigit() else sizes[text]
 
 
-def _read(b: Cell, term: Term, theirs: Nodes, sizes: Sizes) -> Node:
+def _read(b: Cell, term: Multiple, theirs: Nodes, sizes: Sizes) -> Node:
     node = theirs[term.block.parameter]
     key = []
     for text, k in zip(b.parameters[term.block.parameter], term.block.parts, strict=True):
@@ -137,7 +137,7 @@ def shown_mapping(a: Cell, b: Cell, blocks: Blocks) -> dict[str, str]:
     return found
 
 
-def _sum(b: Cell, terms: tuple[Term, ...]) -> str:
+def _sum(b: Cell, terms: tuple[Multiple, ...]) -> str:
     parts = [("- " if t.scale < 0 else "+ ") + (f"{decimal(abs(t.scale))} * " if abs(t.scale) != 1 else "")
              + t.block.show(b) + (".T" if t.transposed else "") for t in terms]
     text = " ".join(parts)
@@ -351,7 +351,7 @@ def turned_back(found: Map) -> Blocks:
     back: Blocks = {}
     for ours, terms in found.blocks.items():
         for t in terms:
-            back.setdefault(t.block, (Term(ours, 1 / t.scale, t.transposed),))
+            back.setdefault(t.block, (Multiple(ours, 1 / t.scale, t.transposed),))
     return back
 
 

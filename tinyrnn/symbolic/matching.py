@@ -42,7 +42,7 @@ class _Recording(Polynomials):
     def __init__(self, cut: bool) -> None:
         super().__init__(LIMIT, one_sigmoid=True)
         self.cut, self.odd = cut, False
-        self.calls: list[Call] = []
+        self.calls: list[Application] = []
 
     def matmul(self, a: Array, b: Array) -> Array:
         product = super().matmul(a, b)
@@ -63,7 +63,7 @@ class _Recording(Polynomials):
             if len(base.terms) == 1 and base.degree == 1:
                 units.append((-p if mirrored else p, _generator(base)))
         if len(units) == a.size and len(self.names) > before:
-            self.calls.append(Call(name, tuple(a.shape[1:]), tuple(units), odd))
+            self.calls.append(Application(name, tuple(a.shape[1:]), tuple(units), odd))
         return out
 
 
@@ -88,7 +88,7 @@ class _Opaque(Exact):
 
 
 @dataclass(frozen=True)
-class Call:
+class Application:
     """A function applied to an array: (argument, generator of the output) for each unit."""
 
     name: str
@@ -113,7 +113,7 @@ class Profile:
     gates: dict[int, str]                   # call -> the quantity it computes
 
     @property
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[Application]:
         return self.ring.calls
 
 
@@ -298,7 +298,7 @@ class Search:
                     nxt.table[mine] = mirror(self._b(yours), 1)
                 yield from self._extend(k + 1, nxt, signals)
 
-    def _candidates(self, k: int, call: Call, state: _State) -> list[tuple[int, int]]:
+    def _candidates(self, k: int, call: Application, state: _State) -> list[tuple[int, int]]:
         fit = [j for j, c in enumerate(self.b.calls)
                if (c.name, c.shape, len(c.units)) == (call.name, call.shape, len(call.units))]
         name = self.a.gates.get(k)
@@ -431,7 +431,7 @@ def block_of(cell: Cell, entry: Entry) -> tuple[Block, tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class Term:
+class Multiple:
     """A number times a block, transposed or not."""
 
     block: Block
@@ -439,7 +439,7 @@ class Term:
     transposed: bool
 
 
-Blocks = dict[Block, tuple[Term, ...]]
+Blocks = dict[Block, tuple[Multiple, ...]]
 
 
 def block_mapping(match: Match, a: Cell, b: Cell) -> Blocks | None:
@@ -458,7 +458,7 @@ def block_mapping(match: Match, a: Cell, b: Cell) -> Blocks | None:
     for p in a.parameters:  # what occurs in no linear place keeps its name
         if p not in a.learned and not any(block.parameter == p for block in found) and a.parameters[p] == b.parameters.get(p):
             for parts in product(*(range(len(s.split("+"))) for s in a.parameters[p])):
-                found[Block(p, parts)] = (Term(Block(p, parts), Fraction(1), False),)
+                found[Block(p, parts)] = (Multiple(Block(p, parts), Fraction(1), False),)
     return found if _keeps_data(found, a, b) else None
 
 
@@ -474,11 +474,11 @@ def _keeps_data(found: Blocks, a: Cell, b: Cell) -> bool:
     return True
 
 
-def _term(cell: Cell, entry: Entry, local: tuple[int, ...], scale: Fraction) -> Term:
+def _term(cell: Cell, entry: Entry, local: tuple[int, ...], scale: Fraction) -> Multiple:
     block, other = block_of(cell, entry)
-    return Term(block, scale, len(other) == 2 and other != local and other == local[::-1])
+    return Multiple(block, scale, len(other) == 2 and other != local and other == local[::-1])
 
 
-def _agree(p: tuple[Term, ...], q: tuple[Term, ...]) -> bool:
+def _agree(p: tuple[Multiple, ...], q: tuple[Multiple, ...]) -> bool:
     """Equal up to transposition, which a diagonal entry does not show."""
     return {(t.block, t.scale) for t in p} == {(t.block, t.scale) for t in q}

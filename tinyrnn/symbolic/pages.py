@@ -17,7 +17,7 @@ from .formulas import Formula, JacobianBlock
 from .reading import block_name
 
 
-class Derivation(Protocol):
+class Printable(Protocol):
     """What a page reads."""
 
     cell: Cell
@@ -48,13 +48,13 @@ class Section:
     formulas: tuple[tuple[str, str], ...] = ()
 
 
-def sections(d: Derivation) -> list[Section]:
+def sections(d: Printable) -> list[Section]:
     """All that a page shows, in the order of a lecture."""
     found = [_shapes(d), _forward(d), _local(d), _backward(d), _gradients(d), _jacobian(d), _product(d)]
     return [s for s in found if s.rows or s.formulas]
 
 
-def _shapes(d: Derivation) -> Section:
+def _shapes(d: Printable) -> Section:
     cell = d.cell
     kinds = [("input", cell.inputs), ("state", cell.states), ("gate", cell.gates),
              ("output", tuple(o for o in cell.outputs if o not in cell.states))]
@@ -71,7 +71,7 @@ def _shapes(d: Derivation) -> Section:
     return Section("Shapes", words, tuple((kind, name, " × ".join(shape) or "1") for kind, name, shape in rows))
 
 
-def _forward(d: Derivation) -> Section:
+def _forward(d: Printable) -> Section:
     numbers = [(n, number(v)) for n, v in d.cell.system.constants]
     lines = [(f"{n} = {show(v)}", f"{latex.name(n)} = {latex.term(v)}") for n, v in numbers]
     lines += [(f"{e.name}[t] = {show(e.term)}", f"{latex.name(e.name, 't')} = {latex.term(e.term)}")
@@ -79,7 +79,7 @@ def _forward(d: Derivation) -> Section:
     return Section("Forward", "The equations of one step; ⊙ is the product entry by entry.", formulas=tuple(lines))
 
 
-def _local(d: Derivation) -> Section:
+def _local(d: Printable) -> Section:
     words = "Each equation differentiated by SymPy, where the derivative acts entry by entry; and, after the second equals " \
             "sign, as the engine's backward graph computes it, in gate outputs.  SymPy shows both to be equal.  The a of a " \
             "gate is what goes into its function."
@@ -98,19 +98,19 @@ def _signal(text: str) -> str:
     return latex.name(name, step or "t")
 
 
-def _backward(d: Derivation) -> Section:
+def _backward(d: Printable) -> Section:
     words = "From the last step to the first.  L is the sum of the losses of all steps; a term with ℓ is what the loss of " \
             "this step contributes itself.  Terms of steps beyond the last are left out."
     return Section("Backward recurrences", words, formulas=tuple((f.text, f.latex) for f in
                                                                  (*d.recurrence.values(), *d.inputs.values())))
 
 
-def _gradients(d: Derivation) -> Section:
+def _gradients(d: Printable) -> Section:
     words = "Every step adds its share; u ⊗ v is the matrix u vᵀ.  Columns stand where a part of W is meant."
     return Section("Parameter gradients", words, formulas=tuple((f.text, f.latex) for f in d.parameters.values()))
 
 
-def _jacobian(d: Derivation) -> Section:
+def _jacobian(d: Printable) -> Section:
     lines = [(f"d{b.state}[t]/d{b.by}[t-{b.lag}] = {b.text}", f"{_fraction(b)} = {b.latex}") for b in d.jacobian.values()]
     words = "The blocks of the derivative of the state by the earlier state."
     return Section("Jacobian of one step", words, formulas=tuple(lines))
@@ -120,7 +120,7 @@ def _fraction(b: JacobianBlock) -> str:
     return rf"\frac{{\partial {latex.name(b.state, 't')}}}{{\partial {latex.name(b.by, f't-{b.lag}')}}}"
 
 
-def _product(d: Derivation) -> Section:
+def _product(d: Printable) -> Section:
     words = "Over many steps Jacobians multiply, so their norms bound how fast a gradient can grow, and a product of norms " \
             "below one makes it vanish (Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks, " \
             "2013).  Norms of matrices are spectral; a sigmoid lies in (0, 1), its slope is at most 1/4, that of tanh 1."
@@ -136,7 +136,7 @@ def _product(d: Derivation) -> Section:
 
 # ---- printers
 
-def as_text(d: Derivation) -> str:
+def as_text(d: Printable) -> str:
     """Plain text, for a terminal."""
     out = [d.cell.title, ""]
     for s in sections(d):
@@ -152,7 +152,7 @@ def show_name(name: str) -> str:
     return re.sub(r"\\mathrm|[{}\\]", "", name)
 
 
-def as_latex(d: Derivation) -> str:
+def as_latex(d: Printable) -> str:
     """Sections with aligned equations."""
     out = [rf"\section*{{{_tex(d.cell.title)}}}"]
     for s in sections(d):
@@ -189,7 +189,7 @@ def _tex(text: str) -> str:
     return "".join(_TEX.get(c, c) for c in text)
 
 
-def as_markdown(d: Derivation, extra: Iterable[str] = ()) -> str:
+def as_markdown(d: Printable, extra: Iterable[str] = ()) -> str:
     """Markdown with `$$` formulas; names from users are escaped."""
     out = [f"# {_md(d.cell.title)}"]
     out += [f"*{_md(line)}*" for line in d.cell.citation.splitlines()]
@@ -216,7 +216,7 @@ _STYLE = ("body{font:17px/1.6 system-ui,sans-serif;max-width:52rem;margin:2rem a
           "td{padding:.1rem 1rem .1rem 0}")
 
 
-def as_html(d: Derivation) -> str:
+def as_html(d: Printable) -> str:
     """One page without script and without network; formulas are MathML."""
     body = [f"<h1>{escape(d.cell.title)}</h1>", *(f"<p><em>{escape(c)}</em></p>" for c in d.cell.citation.splitlines())]
     for s in sections(d):
@@ -246,7 +246,7 @@ def mathml_lines(formula: str) -> str:
     return "".join(f'<div class="formula">{mathml(line, "block")}</div>' for line in lines)
 
 
-def as_notebook(d: Derivation) -> str:
+def as_notebook(d: Printable) -> str:
     """nbformat 4: the derivation as Markdown, then the cells that make and prove it."""
     code = f"import tinyrnn as tr\n\ncell = tr.Cell({d.cell.canonical_text()!r}, name={d.cell.name!r})\ntr.derive(cell)"
     cells: list[dict[str, object]] = [_code(code), _code("print(tr.prove(cell))")]

@@ -22,7 +22,7 @@ BATCH = 10_007
 
 
 
-class Reader:
+class TermReader:
     """Terms of nodes; `names` says what is printed by its name, `parts` how the columns of a matrix are divided, `sizes`
     which numbers are sizes."""
 

@@ -45,7 +45,7 @@ class Mean:
         return {k: v / self.weight if self.weight else v * 0.0 for k, v in self.totals.items()}
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where a run stands: in words, and the rows of its batch."""
 
     where: str
@@ -109,7 +109,7 @@ class Run:
         given: dict[str, Any] = {**batch, "key": new_key(self.rng)}
         if self.task.streams:
             given["state"] = None if piece.fresh else self.carried
-        place = Place(where, piece)
+        place = Position(where, piece)
         try:
             results = self._train(given, place) if self.accumulate == 1 else self._gather(given, weight, place)
         except IndexRangeError as error:
@@ -128,26 +128,26 @@ class Run:
     def _counted(self) -> None:
         self.optimizer.state = {**self.optimizer.state, "step": self.optimizer.state.get("step", 0) + 1}
 
-    def _train(self, given: Mapping[str, Any], place: Place) -> Results:
+    def _train(self, given: Mapping[str, Any], place: Position) -> Results:
         given = {**given, "numbers": self._numbers()}
         results = self._checked(self.task.training, given, self.task.training(**given), place)
         self._counted()
         return results
 
-    def _gather(self, given: Mapping[str, Any], weight: float, place: Place) -> Results:
+    def _gather(self, given: Mapping[str, Any], weight: float, place: Position) -> Results:
         given = {**given, "weight": np.float64(weight)}
         results = self._checked(self.task.gathering, given, self.task.gathering(**given), place)
         self.gathered += weight
         return results
 
-    def _apply(self, place: Place) -> None:
+    def _apply(self, place: Position) -> None:
         if self.gathered:
             given = {"numbers": self._numbers(), "weight": np.float64(self.gathered)}
             self._checked(self.task.applying, given, self.task.applying(**given), place)
             self._counted()
         self.gathered = 0.0
 
-    def _checked(self, program: Program, given: Mapping[str, Any], results: Results, place: Place) -> Results:
+    def _checked(self, program: Program, given: Mapping[str, Any], results: Results, place: Position) -> Results:
         """The results, or an error that names the first number that is not finite."""
         bad = [k for k, finite in results.finite.items() if not finite]
         if bad:

@@ -11,9 +11,9 @@ from ..ir.graph import Graph
 from ..ir.node import Node
 from ..shapes import show
 from . import graphviz
-from .layered import Layout, Plan, Point, lay_out
-from .pieces import Piece, Pieces, matched, narrowed, pieces
-from .scene import LINE, Box, Frame, Scene, Wire, Words, curve, dot_text, straight, text_width
+from .layered import Arrangement, Layout, Point, lay_out
+from .pieces import GraphItem, Pieces, matched, narrowed, pieces
+from .scene import LINE, BoxShape, Frame, Scene, Wire, Words, curve, dot_text, straight, text_width
 from .steps import MARGIN
 
 _FILLS = {"leaf": "input", "linear": "gate", "multilinear": "gate", "control": "panel", "constant": "op", "selection": "op"}
@@ -71,7 +71,7 @@ def path(title: str, nodes: Sequence[Node], said: Sequence[str]) -> Scene:
     scene = Scene(title, f"{title}: " + "; then ".join(said) + ".")
     scene.add(Words((MARGIN, 24), title, size=14, bold=True))
     x, y, across = MARGIN, 62.0, 1100.0
-    boxes: list[Box] = []
+    boxes: list[BoxShape] = []
     for i, (n, text) in enumerate(zip(nodes, said, strict=True)):
         what, _, where = text.partition(", padded")
         lines = [n.op.label if n.src else what.partition(" ")[0], what, f"padded{where}"]
@@ -79,7 +79,7 @@ def path(title: str, nodes: Sequence[Node], said: Sequence[str]) -> Scene:
         if x + wide > across and boxes:
             x, y = MARGIN, y + 78
         fill = "gone" if i in (0, len(nodes) - 1) else "op"
-        boxes.append(Box(f"n{i}", (x + wide / 2, y), (wide, LINE * 3 + 9), lines, fill, text, corner=5 if n.src else 0))
+        boxes.append(BoxShape(f"n{i}", (x + wide / 2, y), (wide, LINE * 3 + 9), lines, fill, text, corner=5 if n.src else 0))
         x += wide + 30
     scene.add(*(Wire(f"f-{b.key}", (a.key, b.key), _onward(a, b), "backward", "padding flows on") for a, b in pairwise(boxes)))
     scene.add(*boxes)
@@ -87,7 +87,7 @@ def path(title: str, nodes: Sequence[Node], said: Sequence[str]) -> Scene:
     return scene
 
 
-def _onward(a: Box, b: Box) -> list[Point]:
+def _onward(a: BoxShape, b: BoxShape) -> list[Point]:
     """From a box to the next, which may stand at the start of the next line."""
     start, end = (a.at[0] + a.size[0] / 2, a.at[1]), (b.at[0] - b.size[0] / 2, b.at[1])
     if start[1] == end[1]:
@@ -124,11 +124,11 @@ def _place(scene: Scene, p: Pieces, corner: Point, kept: Mapping[str, str]) -> S
     return whole
 
 
-def _box(piece: Piece, at: Point, size: Size, lines: Sequence[str], state: str | None) -> Box:
+def _box(piece: GraphItem, at: Point, size: Size, lines: Sequence[str], state: str | None) -> BoxShape:
     n = piece.node
     own = "state" if "out" in piece.key else _FILLS.get(n.op.kind, "function")
     title = f"{piece.lines[0]}: {n.op.name} {n.dtype}{show(n.shape)}" + (f", {state}" if state else "")
-    return Box(piece.key, at, size, lines, own if state is None else "op" if state == "same" else state, title,
+    return BoxShape(piece.key, at, size, lines, own if state is None else "op" if state == "same" else state, title,
                corner=0 if n.op.kind == "leaf" else 5, dashed=state == "gone")
 
 
@@ -137,14 +137,15 @@ def _built_in(p: Pieces, size: Mapping[str, Size]) -> Places:
     bodies = dict.fromkeys(g for x in p.found.values() if (g := p.outermost(x.group)) and "body" in g)
     own = {g: [k for k, x in p.found.items() if p.outermost(x.group) == g] for g in bodies}
     home = {k: g for g, keys in own.items() for k in keys}
-    inner = {g: lay_out(Plan({k: size[k] for k in keys}, {k: [r for r in p.found[k].reads if home.get(r) == g] for k in keys}))
+    inner = {g: lay_out(Arrangement({k: size[k] for k in keys},
+                                    {k: [r for r in p.found[k].reads if home.get(r) == g] for k in keys}))
              for g, keys in own.items()}
     outer_size = {k: size[k] for k in p.found if k not in home} | {g: (x.width + 20, x.height + 34) for g, x in inner.items()}
     reads: dict[str, list[str]] = {k: [] for k in outer_size}
     for k, x in p.found.items():
         mine = home.get(k, k)
         reads[mine] += [home.get(r, r) for r in x.reads if home.get(r, r) != mine]
-    outer = lay_out(Plan(outer_size, reads, late=True))
+    outer = lay_out(Arrangement(outer_size, reads, late=True))
     at, frames = dict(outer.at), {}
     for g, layout in inner.items():
         w, h = outer_size[g]

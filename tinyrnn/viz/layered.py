@@ -20,7 +20,7 @@ Edge = tuple[str, str]
 
 
 @dataclass
-class Plan:
+class Arrangement:
     """What is to be laid out: sizes, what reads what, and wishes."""
 
     size: dict[str, tuple[float, float]]
@@ -44,13 +44,13 @@ class Layout:
     rails: dict[int, float]
 
 
-def lay_out(plan: Plan) -> Layout:
+def lay_out(plan: Arrangement) -> Layout:
     """Places for everything."""
     return _Placing(plan).layout()
 
 
 class _Placing:
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Arrangement) -> None:
         self.plan = plan
         self.layer = _layers(plan)
         self.size = dict(plan.size)
@@ -197,7 +197,7 @@ class _Placing:
         return x[self.layer[reader]] - w / 2, y[reader] + shift
 
 
-def _layers(plan: Plan) -> dict[str, int]:
+def _layers(plan: Arrangement) -> dict[str, int]:
     """Longest paths from the sources; items of the last layer stand together at the end."""
     layer: dict[str, int] = {}
     stack = list(plan.size)[::-1]
@@ -218,7 +218,7 @@ def _layers(plan: Plan) -> dict[str, int]:
     return layer
 
 
-def _delayed(plan: Plan, layer: dict[str, int]) -> None:
+def _delayed(plan: Arrangement, layer: dict[str, int]) -> None:
     """Everything moves to the layer before its first reader, last layers first, so that edges are short."""
     readers: dict[str, list[str]] = defaultdict(list)
     for k, sources in plan.reads.items():

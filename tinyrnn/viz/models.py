@@ -13,8 +13,8 @@ from ..nn.packed import Packed
 from ..nn.recurrent import Recurrent
 from ..nn.seq2seq import EncoderDecoder
 from ..nn.sequential import Sequential
-from .layered import Plan, lay_out
-from .scene import LINE, Box, Frame, Scene, Wire, Words, curve, fitted, straight, text_width
+from .layered import Arrangement, lay_out
+from .scene import LINE, BoxShape, Frame, Scene, Wire, Words, curve, fitted, straight, text_width
 from .steps import MARGIN
 
 
@@ -146,7 +146,7 @@ def layers(model: Module) -> Scene:
     wiring.box(["output"], ends, "state")
     size = {k: (min(max(34.0, max(text_width(t[:90], 11 if i == 0 else 9.5) for i, t in enumerate(lines)) + 16), 420.0),
                 LINE * len(lines) + 12) for k, lines in wiring.lines.items()}
-    layout = lay_out(Plan(size, wiring.reads, gap=(36.0, 44.0)))
+    layout = lay_out(Arrangement(size, wiring.reads, gap=(36.0, 44.0)))
     title = f"{type(model).__name__}: {_count(model)}"
     scene = Scene(title, f"{title}. " + "; ".join(", ".join(lines) for lines in wiring.lines.values()) + ".")
     scene.add(Words((MARGIN, 24), title, size=14, bold=True))
@@ -164,7 +164,7 @@ def layers(model: Module) -> Scene:
         if k in wiring.returns:
             _loop(scene, k, (x, y), size[k], wiring.returns[k])
         corner = 0 if wiring.kind[k] == "input" else 5
-        scene.add(Box(k, (x, y), size[k], lines, wiring.kind[k], ", ".join(lines), corner=corner))
+        scene.add(BoxShape(k, (x, y), size[k], lines, wiring.kind[k], ", ".join(lines), corner=corner))
     right, bottom = _lists(scene, wiring, dy + layout.height + 30)
     scene.size = (max(dx + layout.width + MARGIN, 1.1 * text_width(title, 14) + 2 * MARGIN, right), bottom)
     return scene
@@ -180,7 +180,7 @@ def _loop(scene: Scene, key: str, at: tuple[float, float], size: tuple[float, fl
                    "the state goes into the delay"),
               Wire(f"{key}-out", (box, key), straight((x - edge, up), (x - side, up), (x - side, top)), "delay",
                    f"the state of the step {'before' if direction == 'forward' else 'after'} comes back"),
-              Box(box, (x, up), (26, 14), ["z⁻¹" if direction == "forward" else "z⁺¹"], "op",
+              BoxShape(box, (x, up), (26, 14), ["z⁻¹" if direction == "forward" else "z⁺¹"], "op",
                   f"a delay of one step, {direction} in time", corner=2, classes="delay"))
 
 

@@ -20,7 +20,7 @@ _SAID = {"final": "at the end", "trace": "at every step", "item": "result"}
 
 
 @dataclass
-class Piece:
+class GraphItem:
     """One node on the picture; a node of a body that several scans share stands in each of them."""
 
     key: str
@@ -34,7 +34,7 @@ class Piece:
 class Pieces:
     """All pieces, and the titles of their groups."""
 
-    found: dict[str, Piece]
+    found: dict[str, GraphItem]
     groups: dict[str, str]
     within: dict[str, str] = field(default_factory=dict)  # the body of a scan inside another -> that other
 
@@ -64,7 +64,7 @@ def pieces(graph: Graph, prefix: str = "n") -> Pieces:
 class _Taking:
     def __init__(self, graph: Graph, prefix: str) -> None:
         self.graph, self.prefix = graph, prefix
-        self.found: dict[str, Piece] = {}
+        self.found: dict[str, GraphItem] = {}
         self.groups: dict[str, str] = {}
         self.within: dict[str, str] = {}
         self.keys: dict[Node, str] = {}
@@ -72,7 +72,7 @@ class _Taking:
 
     def add(self, n: Node, lines: list[str], reads: Sequence[str], group: str | None, kind: str = "") -> str:
         key = f"{self.prefix}{kind}{len(self.found)}"
-        self.found[key] = Piece(key, n, [line for line in lines if line] or [n.op.label], list(reads), group)
+        self.found[key] = GraphItem(key, n, [line for line in lines if line] or [n.op.label], list(reads), group)
         return key
 
     def enter(self, nodes: Sequence[Node], known: Mapping[Node, str], group: str | None) -> dict[Node, str]:
@@ -128,7 +128,8 @@ def narrowed(p: Pieces, changed: Collection[str]) -> tuple[Pieces, int]:
     """The pieces that changed, what they read and what reads them; and how many are left out."""
     near = set(changed) | {r for k in changed for r in p.found[k].reads}
     near |= {k for k, x in p.found.items() if set(x.reads) & set(changed)}
-    kept = {k: Piece(k, x.node, x.lines, [r for r in x.reads if r in near], x.group) for k, x in p.found.items() if k in near}
+    kept = {k: GraphItem(k, x.node, x.lines, [r for r in x.reads if r in near], x.group)
+            for k, x in p.found.items() if k in near}
     used = {x.group for x in kept.values()}
     return Pieces(kept, {g: title for g, title in p.groups.items() if g in used}, p.within), len(p.found) - len(kept)
 

@@ -23,7 +23,7 @@ _NARROW, _WIDE, _SMALL = (frozenset(s) for s in ("iljtfr.,:;'|!()[]1 ", "mwMWΣ@
 
 
 @dataclass
-class Box:
+class BoxShape:
     """A box or circle with lines of text; `fill` names a colour, None is hatched."""
 
     key: str
@@ -88,7 +88,7 @@ class Swatch:
     title: str = ""
 
 
-Part = Box | Wire | Words | Frame | Swatch
+Part = BoxShape | Wire | Words | Frame | Swatch
 
 
 @dataclass
@@ -131,24 +131,24 @@ class Scene:
         g.attr("node", fontname="Helvetica", fontsize="10", fontcolor=paint["text"], color=paint["line"], style="filled",
                fixedsize="true")
         frames = [p for p in self.parts if isinstance(p, Frame)]
-        inside = {id(b): _frame_of(b, frames) for b in self.parts if isinstance(b, Box)}
+        inside = {id(b): _frame_of(b, frames) for b in self.parts if isinstance(b, BoxShape)}
         for f in frames:
             with g.subgraph(name=f"cluster_{f.key}") as c:
                 (x, y), (w, h) = f.corner, f.size
                 c.attr(label=dot_text([f.title]), bb=f"{x:.1f},{height - y - h:.1f},{x + w:.1f},{height - y:.1f}",
                        id=f.key, color=paint["line"], style="rounded,filled", fillcolor=paint[f.kind])
-                own = [b for b in self.parts if isinstance(b, Box) and inside[id(b)] is f]
+                own = [b for b in self.parts if isinstance(b, BoxShape) and inside[id(b)] is f]
                 for b in own or [self._note(f)]:
                     _dot_box(c, b, paint, height)
         for part in self.parts:
-            if isinstance(part, Box) and inside[id(part)] is None:
+            if isinstance(part, BoxShape) and inside[id(part)] is None:
                 _dot_box(g, part, paint, height)
         for wire in self.parts:
             if isinstance(wire, Wire) and wire.ends[0] != wire.ends[1]:
                 _dot_wire(g, wire, paint, height)
         return str(g.source)
 
-    def _note(self, f: Frame) -> Box:
+    def _note(self, f: Frame) -> BoxShape:
         """The words of a frame without boxes, as one box."""
         rows: dict[float, list[str]] = {}
         for p in self.parts:
@@ -156,14 +156,14 @@ class Scene:
                 rows.setdefault(round(p.at[1]), []).append(p.text)
         lines = ["     ".join(row) for row in rows.values()]
         middle = (f.corner[0] + f.size[0] / 2, f.corner[1] + f.size[1] / 2)
-        return Box(f"{f.key}-note", middle, f.size, lines, f.kind, f.title, corner=0)
+        return BoxShape(f"{f.key}-note", middle, f.size, lines, f.kind, f.title, corner=0)
 
 
 def _inside(at: Point, f: Frame) -> bool:
     return f.corner[0] <= at[0] <= f.corner[0] + f.size[0] and f.corner[1] <= at[1] <= f.corner[1] + f.size[1]
 
 
-def _frame_of(box: Box, frames: Sequence[Frame]) -> Frame | None:
+def _frame_of(box: BoxShape, frames: Sequence[Frame]) -> Frame | None:
     """The smallest frame around a box."""
     around = [f for f in frames if _inside(box.at, f)]
     return min(around, key=lambda f: f.size[0] * f.size[1], default=None)
@@ -229,7 +229,7 @@ def path_of(points: Sequence[Point]) -> str:
 
 def _svg(p: Part) -> str:
     match p:
-        case Box():
+        case BoxShape():
             return _svg_box(p)
         case Wire():
             return _svg_wire(p)
@@ -253,7 +253,7 @@ def _fill(name: str | None, more: str = "") -> str:
     return f'class="{name}{" " + more if more else ""}"'
 
 
-def _svg_box(b: Box) -> str:
+def _svg_box(b: BoxShape) -> str:
     (x, y), (w, h) = b.at, b.size
     dash = ' stroke-dasharray="5 3"' if b.dashed else ""
     shape = (f'<circle {_fill(b.fill, "line")} cx="{_n(x)}" cy="{_n(y)}" r="{_n(w / 2)}"/>' if b.round else
@@ -313,7 +313,7 @@ def _head(points: Sequence[Point], size: float) -> str:
 
 # ---- DOT
 
-def _dot_box(into: Any, b: Box, paint: dict[str, str], height: float) -> None:
+def _dot_box(into: Any, b: BoxShape, paint: dict[str, str], height: float) -> None:
     (x, y), (w, h) = b.at, b.size
     style_ = "filled,dashed" if b.dashed else "filled" if b.round or not b.corner else "filled,rounded"
     lines = [fitted(line, w - 4, 10.5) for line in b.lines]

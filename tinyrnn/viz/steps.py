@@ -11,7 +11,7 @@ from ..shapes import show
 from .flow import Flow
 from .items import at_step, pretty
 from .layered import Point
-from .scene import LINE, PREFIX, Box, Frame, Scene, Swatch, Wire, Words, beside, curve, straight, text_width
+from .scene import LINE, PREFIX, BoxShape, Frame, Scene, Swatch, Wire, Words, beside, curve, straight, text_width
 from .theme import BURST, LEVELS
 from .tile import Tile, shifted
 
@@ -184,7 +184,7 @@ class _Row:
         left, right = MARGIN, self.right
         middle, text = ((left + right) / 2, self.top - 44), f"L = {self.flow.loss:.4g}"
         wide = right - left > 1400  # one who scrolls sees it at both ends
-        self.scene.add(Box("loss", middle, (right - left, 26), [] if wide else [text], "loss",
+        self.scene.add(BoxShape("loss", middle, (right - left, 26), [] if wide else [text], "loss",
                            f"the loss L, {self.flow.loss:.6g}: {self.flow.what}"))
         if wide:
             self.scene.add(Words((left + 12, self.top - 40), text), Words((right - 12, self.top - 40), text, "end"))
@@ -246,7 +246,7 @@ def _step(scene: Scene, tile: Tile, p: int | None, flow: Flow | None, dx: float,
             continue
         x, y = tile.layout.at[k]
         fill = _fill(item.kind, flow, None if flow is None or p is None else flow.nodes[p].get(k))
-        scene.add(Box(f"{k}{suffix}", (x + dx, y + dy), tile.size[k], [_moved(tile, line, p) for line in item.lines] if
+        scene.add(BoxShape(f"{k}{suffix}", (x + dx, y + dy), tile.size[k], [_moved(tile, line, p) for line in item.lines] if
                       item.kind != "exit" else [], fill, _title(tile, k, p, flow), round=item.kind in ("op", "exit"),
                       corner=0 if item.kind == "input" else 5, classes=item.kind, link=item.kind != "exit",
                       word_classes=[_lit(line, classes) for line in item.lines[1:]]))
@@ -340,7 +340,7 @@ def _delays(scene: Scene, tile: Tile, ways: Mapping[int, str], dx: float, dy: fl
         back = straight((middle - 17, level), (left, level), (left, end[1]), end)
         scene.add(Wire(f"d-{slot}-in", (leaves, box), there, "delay", f"{name.partition('[')[0]} goes into the delay"),
                   Wire(f"d-{slot}-out", (box, arrives), back, "delay", f"{pretty(name)} comes out of the delay"),
-                  Box(box, (middle, level), (34, 15), ["z⁻¹"], "op", f"a delay of one step, into {pretty(name)}",
+                  BoxShape(box, (middle, level), (34, 15), ["z⁻¹"], "op", f"a delay of one step, into {pretty(name)}",
                       corner=2, classes="delay"))
 
 

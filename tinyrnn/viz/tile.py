@@ -14,7 +14,7 @@ from ..ir.node import Node
 from ..ir.ops.leaves import INPUT, input_name
 from ..search import shortest_way
 from .items import Extract, Item, pretty
-from .layered import Layout, Plan, lay_out
+from .layered import Arrangement, Layout, lay_out
 from .scene import LINE, Point, text_width
 
 
@@ -105,7 +105,7 @@ class _Tiling:
         size = {k: item_size(i) for k, i in self.items.items()}
         last = {k for k, i in self.items.items() if i.kind == "exit" or (
             i.kind == "state" and not any(k in j.sources for j in self.items.values()))}
-        plan = Plan(size, {k: i.sources for k, i in self.items.items()}, self._rails(), last, self._ranks(),
+        plan = Arrangement(size, {k: i.sources for k, i in self.items.items()}, self._rails(), last, self._ranks(),
                     {k for k, i in self.items.items() if i.ordered})
         return Tile(self.recurrence, self.items, lay_out(plan), size, self.arrives, self.leaves, self.order)
 

@@ -6,8 +6,8 @@ import subprocess
 
 import numpy as np
 
-from tinyrnn.backends.cuda.launch import Kernel, kernel_keys, scratch_bytes, source_of, work_of
-from tinyrnn.backends.matmul import Library
+from tinyrnn.backends.cuda.launch import KernelLaunch, kernel_keys, scratch_bytes, source_of, work_of
+from tinyrnn.backends.matmul import Blas
 from tinyrnn.backends.plan import Buffer
 from tinyrnn.backends.schedule import plan_of
 from tinyrnn.passes import simplify
@@ -26,7 +26,7 @@ class SanitizerError(AssertionError):
 
 def replay(graph, values, sanitizer, tmp_path, change=lambda source: source):
     """Every output of a graph, computed by its kernels under a sanitizer; `change` plants a bug in their source."""
-    plan = plan_of(fuse(simplify(graph)), Library())
+    plan = plan_of(fuse(simplify(graph)), Blas())
     calls = list(plan.calls())
     source = change(source_of(kernel_keys(calls)))
     known = toolchain.kernels_in(source)
@@ -40,7 +40,7 @@ def replay(graph, values, sanitizer, tmp_path, change=lambda source: source):
         turns = range(stretch.steps)
         for t in turns[::-1] if stretch.reverse else turns:
             for job in stretch.jobs:
-                record.append(kernel(job, t, number, scratch, list(known)) if isinstance(job, Kernel) else product(job, t, number))
+                record.append(kernel(job, t, number, scratch, list(known)) if isinstance(job, KernelLaunch) else product(job, t, number))
     (tmp_path / "in").write_bytes(b"".join(record))
     run(program(source, known, sanitizer), tmp_path)
     data, at, found = (tmp_path / "out").read_bytes(), 0, {}

@@ -14,16 +14,16 @@ from ...passes import fuse, simplify
 from ..arrays import fetched
 from ..numpy import admitted
 from ..schedule import plan_of
-from .runtime import Executable, default_threads
+from .runtime import CpuExecutable, default_threads
 
-_executables: WeakKeyDictionary[Graph, Executable] = WeakKeyDictionary()
+_executables: WeakKeyDictionary[Graph, CpuExecutable] = WeakKeyDictionary()
 
 
-def executable(graph: Graph, fused: bool = False, keep: bool = True) -> Executable:
+def executable(graph: Graph, fused: bool = False, keep: bool = True) -> CpuExecutable:
     """A graph's compiled form, made once; `fused` graphs went through the passes already; see `Executable` for `keep`."""
     found = _executables.get(graph)
     if found is None:
-        found = _executables[graph] = Executable(plan_of(graph if fused else fuse(simplify(graph))), keep=keep)
+        found = _executables[graph] = CpuExecutable(plan_of(graph if fused else fuse(simplify(graph))), keep=keep)
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from llvmlite import ir
 
 from ...ir.node import DType
-from .machine import BYTE, I32, I64, POINTER, Lanes, Machine, memory_type, scalar_type
+from .machine import BYTE, I32, I64, POINTER, Lanes, LlvmDomain, memory_type, scalar_type
 
 KERNEL = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64, POINTER])
 """kernel(pointers, sizes, n, scratch): operands, whole numbers, the extent along which work is split, a thread's own room."""
@@ -119,7 +119,7 @@ class Emit:
         value.align = 8
         return value
 
-    def mask(self, m: Machine, count: Any) -> Any:
+    def mask(self, m: LlvmDomain, count: Any) -> Any:
         """The lanes below `count`."""
         numbers = ir.Constant(ir.VectorType(I32, m.lanes), list(range(m.lanes)))
         from_count = ir.Constant(ir.VectorType(I32, m.lanes), ir.Undefined)
@@ -127,7 +127,7 @@ class Emit:
         everywhere = ir.Constant(ir.VectorType(I32, m.lanes), [0] * m.lanes)
         return self.b.icmp_signed("<", numbers, self.b.shuffle_vector(low, from_count, everywhere))
 
-    def load(self, m: Machine, pointer: Any, dtype: DType, mask: Any = None) -> Lanes:
+    def load(self, m: LlvmDomain, pointer: Any, dtype: DType, mask: Any = None) -> Lanes:
         """`lanes` numbers that stand side by side; where the mask is off, zeros."""
         kind = ir.VectorType(memory_type(dtype), m.lanes)
         if mask is None:
@@ -139,7 +139,7 @@ class Emit:
             raw = m.intrinsic(name, kind, [pointer, align, mask, ir.Constant(kind, None)])
         return self._from_memory(m, raw, dtype)
 
-    def store(self, m: Machine, x: Lanes, pointer: Any, mask: Any = None) -> None:
+    def store(self, m: LlvmDomain, x: Lanes, pointer: Any, mask: Any = None) -> None:
         raw = self._to_memory(m, x)
         if mask is None:
             self.b.store(raw, pointer).align = x.dtype.itemsize
@@ -147,7 +147,7 @@ class Emit:
         align = ir.Constant(I32, x.dtype.itemsize)
         m.intrinsic(f"llvm.masked.store.{_suffix(raw.type)}.p0", ir.VoidType(), [raw, pointer, align, mask])
 
-    def gather(self, m: Machine, pointer: Any, stride: Any, dtype: DType, count: Any) -> Lanes:
+    def gather(self, m: LlvmDomain, pointer: Any, stride: Any, dtype: DType, count: Any) -> Lanes:
         """`lanes` numbers that stand `stride` apart, the first `count` of which exist."""
         kind = memory_type(dtype)
         raw = ir.Constant(ir.VectorType(kind, m.lanes), None)
@@ -155,35 +155,35 @@ class Emit:
             v[0], self.read(self.at(pointer, self.mul(i, stride), kind), kind), self.b.trunc(i, I32))])
         return self._from_memory(m, raw, dtype)
 
-    def scatter(self, m: Machine, x: Lanes, pointer: Any, stride: Any, count: Any) -> None:
+    def scatter(self, m: LlvmDomain, x: Lanes, pointer: Any, stride: Any, count: Any) -> None:
         """The first `count` lanes stored `stride` apart."""
         raw = self._to_memory(m, x)
         kind = memory_type(x.dtype)
         self.loop(0, self.least(count, m.lanes), 1, lambda i: self.write(
             self.b.extract_element(raw, self.b.trunc(i, I32)), self.at(pointer, self.mul(i, stride), kind)))
 
-    def scalar(self, m: Machine, pointer: Any, dtype: DType) -> Lanes:
+    def scalar(self, m: LlvmDomain, pointer: Any, dtype: DType) -> Lanes:
         """One number in every lane."""
         raw = self.read(pointer, memory_type(dtype))
         if dtype.kind == "b":
             raw = self.b.trunc(raw, scalar_type(dtype))
         return m.splat(raw, dtype)
 
-    def store_first(self, m: Machine, x: Lanes, pointer: Any) -> None:
+    def store_first(self, m: LlvmDomain, x: Lanes, pointer: Any) -> None:
         """The first lane stored as one number."""
         self.write(self.b.extract_element(self._to_memory(m, x), ir.Constant(I32, 0)), pointer)
 
-    def _from_memory(self, m: Machine, raw: Any, dtype: DType) -> Lanes:
+    def _from_memory(self, m: LlvmDomain, raw: Any, dtype: DType) -> Lanes:
         if dtype.kind == "b":
             raw = self.b.trunc(raw, m.vector(dtype))
         return Lanes(m, raw, dtype)
 
-    def _to_memory(self, m: Machine, x: Lanes) -> Any:
+    def _to_memory(self, m: LlvmDomain, x: Lanes) -> Any:
         if x.dtype.kind == "b":
             return self.b.zext(x.value, ir.VectorType(BYTE, m.lanes))
         return x.value
 
-    def across(self, m: Machine, x: Lanes, join: Callable[[Lanes, Lanes], Lanes]) -> Lanes:
+    def across(self, m: LlvmDomain, x: Lanes, join: Callable[[Lanes, Lanes], Lanes]) -> Lanes:
         """All lanes joined pairwise, in a fixed order; the result stands in every lane."""
         distance = m.lanes // 2
         empty = ir.Constant(x.value.type, ir.Undefined)

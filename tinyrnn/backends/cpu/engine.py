@@ -120,7 +120,7 @@ class Code:
                 lock.release()
 
 
-class Library:
+class KernelCache:
     """Compiled functions by their structure.
 
     Whoever runs one holds its code; beside that the latest modules are held here, so that a program which is made anew
@@ -181,6 +181,6 @@ def source_hash() -> str:
 
 
 @cache
-def library(target: Target) -> Library:
+def library(target: Target) -> KernelCache:
     """The compiled functions for a target."""
-    return Library(target)
+    return KernelCache(target)

@@ -10,7 +10,7 @@ from llvmlite import ir
 
 from ...ir.node import DType
 from ..machine import BOOL, Number
-from ..machine import Machine as Base
+from ..machine import CodeDomain as Base
 
 BYTE, I32, I64, POINTER = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.PointerType()
 CONTRACT = ("contract",)  # a b + c may be one instruction; sums are never reordered, so their order is fixed
@@ -37,7 +37,7 @@ Lanes = Number
 """A vector of numbers of one dtype."""
 
 
-class Machine(Base):
+class LlvmDomain(Base):
     """Emits the ops of the catalogue for vectors of `lanes` numbers."""
 
     name = "llvm"

@@ -11,7 +11,7 @@ from ...ir.node import DType
 from ..rowprogram import summed_in
 from .emit import Emit
 from .engine import Target
-from .machine import I32, I64, POINTER, Lanes, Machine, memory_type
+from .machine import I32, I64, POINTER, Lanes, LlvmDomain, memory_type
 
 UINT32 = np.dtype(np.uint32)
 
@@ -73,7 +73,7 @@ def emit_scatter(module: Any, name: str, target: Target, dtype: DType, index: DT
     """`y[index[i]] += x[i]`, in the order of i; where there is room for wide sums, those are made and rounded at the end."""
     e, (x, at, y, *room), (width, size, count), _ = _start(module, name, 3 + (wide is not None), 3)
     kinds = {k: memory_type(k) for k in (dtype, to, wide or to)}
-    m, total, sums = Machine(e.b, max(2, min(target.vector_bytes // dtype.itemsize, 16))), wide or to, [*room, y][0]
+    m, total, sums = LlvmDomain(e.b, max(2, min(target.vector_bytes // dtype.itemsize, 16))), wide or to, [*room, y][0]
 
     def row(i: Any) -> None:
         source = e.at(x, e.mul(i, width), kinds[dtype])
@@ -159,7 +159,7 @@ def _greater(e: Emit, dtype: DType, value: Any, best: Any) -> Any:
 def emit_cumsum(module: Any, name: str, target: Target, dtype: DType, to: DType) -> None:
     """Running sums along an axis, first to last."""
     e, (x, y), (length, inner), n = _start(module, name, 2, 2)
-    m = Machine(e.b, 2)
+    m = LlvmDomain(e.b, 2)
     kind, result, wide = memory_type(dtype), memory_type(to), summed_in(to)
 
     def line(first: Any, _: Any, __: Any) -> None:
@@ -180,7 +180,7 @@ def emit_random(module: Any, name: str, target: Target) -> None:
     """Threefry-2x32 on the position of every entry."""
     e, (key, site, y, start), _, n = _start(module, name, 4, 0)
     lanes = target.vector_bytes // 4
-    m = Machine(e.b, lanes)
+    m = LlvmDomain(e.b, lanes)
     before = e.b.udiv(e.b.sub(e.b.ptrtoint(y, I64), e.b.ptrtoint(start, I64)), e.whole(4))
     keys = [e.scalar(m, e.at(key, i, I32), UINT32) for i in range(2)]
     where = e.scalar(m, site, UINT32)

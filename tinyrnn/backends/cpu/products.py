@@ -18,7 +18,7 @@ from ...ir.node import DType
 from ..calls import TALL_COLUMNS, TALL_ROWS, TILE_ROWS
 from .emit import Emit
 from .engine import Target
-from .machine import I32, I64, POINTER, Lanes, Machine, memory_type
+from .machine import I32, I64, POINTER, Lanes, LlvmDomain, memory_type
 
 DEPTH = 256
 CHUNK = 96  # rows of the left operand that stay in the second-level cache
@@ -64,7 +64,7 @@ class Tiles:
     def _tile(self, rows: int, vectors: int) -> Any:
         """`count` tiles below each other: C[r, v] (+)= Σ_k A[r, k] P[k, v]; `width` columns of C exist."""
         e = Emit(self.module, f"{self.prefix}{rows}_{vectors}", TILE, internal=True)
-        m = Machine(e.b, self.shape.lanes)
+        m = LlvmDomain(e.b, self.shape.lanes)
         a, panel, c, next_a, row_a, step_a, row_c, depth, width, count, add = e.function.args
         last = e.mask(m, e.sub(width, (vectors - 1) * self.shape.lanes))
         masks = [None] * (vectors - 1) + [last]
@@ -81,7 +81,7 @@ class Tiles:
         e.b.ret_void()
         return e.function
 
-    def _accumulate(self, e: Emit, m: Machine, given: Any, rows: int, vectors: int) -> list[Any]:
+    def _accumulate(self, e: Emit, m: LlvmDomain, given: Any, rows: int, vectors: int) -> list[Any]:
         a, panel, row_a, step_a, depth = given
         # one pointer for every three rows: the row stride is the index register that reaches all three
         pointers = [e.at(a, e.mul(row_a, r), self.kind) for r in range(0, rows, 3)]
@@ -99,7 +99,7 @@ class Tiles:
         state = e.carry(0, depth, 1, [panel, *pointers, *[zero] * (rows * vectors)], advance)
         return state[1 + len(pointers) :]
 
-    def _write(self, e: Emit, m: Machine, sums: list[Any], c: Any, row_c: Any, vectors: int, masks: list[Any],
+    def _write(self, e: Emit, m: LlvmDomain, sums: list[Any], c: Any, row_c: Any, vectors: int, masks: list[Any],
                before: list[Any]) -> None:
         for i, value in enumerate(sums):
             r, v = divmod(i, vectors)
@@ -127,7 +127,7 @@ def emit_pack(module: Any, name: str, target: Target, dtype: DType) -> None:
 def _emit_pack_body(e: Emit, target: Target, dtype: DType, b: Any, panels: Any, rows: Any, columns: Any, by_row: Any,
                     by_column: Any) -> None:
     shape, kind = tile_shape(target, dtype), memory_type(dtype)
-    m = Machine(e.b, shape.lanes)
+    m = LlvmDomain(e.b, shape.lanes)
     padded = e.up(columns, shape.lanes)
 
     def block(k0: Any) -> None:
@@ -148,7 +148,7 @@ def _emit_pack_body(e: Emit, target: Target, dtype: DType, b: Any, panels: Any, 
     e.loop(0, rows, DEPTH, block)
 
 
-def _copy_rows(e: Emit, m: Machine, dtype: DType, s: Any, p: Any, by_row: Any, depth: Any, width: Any, there: Any) -> None:
+def _copy_rows(e: Emit, m: LlvmDomain, dtype: DType, s: Any, p: Any, by_row: Any, depth: Any, width: Any, there: Any) -> None:
     kind = memory_type(dtype)
 
     def vector(j: Any) -> None:
@@ -160,7 +160,7 @@ def _copy_rows(e: Emit, m: Machine, dtype: DType, s: Any, p: Any, by_row: Any, d
     e.loop(0, width, m.lanes, vector)
 
 
-def _copy_columns(e: Emit, m: Machine, dtype: DType, s: Any, p: Any, by_row: Any, by_column: Any, depth: Any, width: Any,
+def _copy_columns(e: Emit, m: LlvmDomain, dtype: DType, s: Any, p: Any, by_row: Any, by_column: Any, depth: Any, width: Any,
                   there: Any) -> None:
     """The same for a transposed matrix, whose columns lie in memory like rows: squares are turned in registers."""
     kind, side = memory_type(dtype), m.lanes
@@ -348,7 +348,7 @@ def emit_batch(module: Any, name: str, target: Target, dtype: DType, kind: str) 
     """`C[i] = A[i] @ B[i]` for i < n: matrices of their own for every row of a batch."""
     e = Emit(module, name)
     lanes = target.vector_bytes // dtype.itemsize
-    m, memory = Machine(e.b, lanes), memory_type(dtype)
+    m, memory = LlvmDomain(e.b, lanes), memory_type(dtype)
     pointers, sizes, n, _ = e.function.args
     a, b, c = (e.entry(pointers, i, POINTER) for i in range(3))
     rows, inner, columns = (e.entry(sizes, i) for i in range(3))
@@ -375,7 +375,7 @@ def emit_batch(module: Any, name: str, target: Target, dtype: DType, kind: str) 
     e.b.ret_void()
 
 
-def _dot(e: Emit, m: Machine, dtype: DType, a: Any, b: Any, inner: Any) -> Lanes:
+def _dot(e: Emit, m: LlvmDomain, dtype: DType, a: Any, b: Any, inner: Any) -> Lanes:
     kind = memory_type(dtype)
 
     def advance(j: Any, state: list[Any]) -> list[Any]:
@@ -387,7 +387,7 @@ def _dot(e: Emit, m: Machine, dtype: DType, a: Any, b: Any, inner: Any) -> Lanes
     return e.across(m, Lanes(m, total, dtype), lambda x, y: x + y)
 
 
-def _combination(e: Emit, m: Machine, dtype: DType, kind: str, rows: tuple[Any, Any, Any], steps: tuple[Any, Any, Any],
+def _combination(e: Emit, m: LlvmDomain, dtype: DType, kind: str, rows: tuple[Any, Any, Any], steps: tuple[Any, Any, Any],
                  inner: Any, columns: Any, j: Any) -> None:
     """Lanes j of one row of C: the rows of B weighted by a row of A."""
     (a, b, c), (step_a, sb, step_c) = rows, steps

@@ -9,29 +9,29 @@ from typing import Any
 import numpy as np
 
 from ..machine import Number
-from ..rowprogram import RowProgram, reduced_in, summed_in
+from ..rowprogram import FusedKernel, reduced_in, summed_in
 from ..staging import Staging
 from .emit import Emit
-from .machine import POINTER, Lanes, Machine, memory_type
+from .machine import POINTER, Lanes, LlvmDomain, memory_type
 
 BLOCK = 256   # rows of a column sum that are added up in registers before they join the totals
 TILE = 2048    # columns whose totals are kept in the wider type, on the stack
 
 
-def emit_rows(module: Any, name: str, program: RowProgram, vector_bytes: int) -> None:
+def emit_rows(module: Any, name: str, program: FusedKernel, vector_bytes: int) -> None:
     """A function for one program."""
     e = Emit(module, name)
     lanes = max(2, min(vector_bytes // program.lanes_dtype.itemsize, 16))
-    (_Columns if program.columns else _Rows)(e, Machine(e.b, lanes), program).emit()
+    (_Columns if program.columns else _Rows)(e, LlvmDomain(e.b, lanes), program).emit()
     e.b.ret_void()
 
 
 class _Kernel(Staging):
     """What both kinds share: operands, addresses, values."""
 
-    m: Machine
+    m: LlvmDomain
 
-    def __init__(self, e: Emit, m: Machine, program: RowProgram) -> None:
+    def __init__(self, e: Emit, m: LlvmDomain, program: FusedKernel) -> None:
         super().__init__(m, program)
         self.e = e
         pointers, sizes, self.n, _ = e.function.args
@@ -216,5 +216,5 @@ class _Columns(_Kernel):
             e.store(self.m, self._read_total(i, j, mask) + Lanes(self.m, value, kinds[i]), self._total(i, j), mask)
 
 
-def _as_lanes(m: Machine, mask: Any) -> Lanes:
+def _as_lanes(m: LlvmDomain, mask: Any) -> Lanes:
     return Lanes(m, mask, np.dtype(bool))

@@ -78,7 +78,7 @@ def checked_threads(threads: Any) -> int:
     return int(threads)
 
 
-class Executable(Planned):
+class CpuExecutable(Planned):
     """A plan that can be run again and again, from one thread at a time.
 
     With `keep`, weights stay packed from run to run for as long as they are the same; a program that changes them in

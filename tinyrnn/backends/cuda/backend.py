@@ -11,22 +11,23 @@ from ...ir.graph import Graph
 from ...ir.node import Node
 from ...passes import fuse, simplify
 from ..choice import Backend
-from ..matmul import Library
+from ..matmul import Blas
 from ..numpy import admitted
 from ..schedule import plan_of
 from .device import require
-from .graphs import Executable, with_room
+from .graphs import CudaExecutable, with_room
 
-_executables: WeakKeyDictionary[Graph, dict[tuple[Backend, int], Executable]] = WeakKeyDictionary()
+_executables: WeakKeyDictionary[Graph, dict[tuple[Backend, int], CudaExecutable]] = WeakKeyDictionary()
 
 
-def executable(graph: Graph, backend: Backend, fused: bool = False, updates: Mapping[str, Node] | None = None) -> Executable:
+def executable(graph: Graph, backend: Backend, fused: bool = False,
+               updates: Mapping[str, Node] | None = None) -> CudaExecutable:
     """A graph's form for the current GPU, made once; `fused` graphs went through the passes already."""
     key = backend, require().cuda.Device().id
     found = _executables.setdefault(graph, {})
     if key not in found:
-        plan = plan_of(graph if fused else fuse(simplify(graph)), Library())
-        found[key] = with_room(lambda: Executable(plan, backend, updates), "loading a program")
+        plan = plan_of(graph if fused else fuse(simplify(graph)), Blas())
+        found[key] = with_room(lambda: CudaExecutable(plan, backend, updates), "loading a program")
     return found[key]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..plan import Buffer, View
 from .cublas import Cublas
 from .device import require
-from .launch import Kernel, Product, Stretch
+from .launch import KernelLaunch, Product, Stretch
 
 Job = Callable[[int], object]
 
@@ -21,7 +21,7 @@ def bound(work: Sequence[Stretch], functions: dict[str, Any], address: dict[Buff
     """Every stretch with its turns in order and its jobs, each of which takes the turn."""
     found = []
     for stretch in work:
-        jobs = [_launch(job, functions[job.function], address, scratch, stretch.steps) if isinstance(job, Kernel)
+        jobs = [_launch(job, functions[job.function], address, scratch, stretch.steps) if isinstance(job, KernelLaunch)
                 else multiply(job, address) for job in stretch.jobs]
         turns = range(stretch.steps)
         if jobs:
@@ -37,7 +37,7 @@ def launch(work: Sequence[tuple[range, list[Job]]]) -> None:
                 job(t)
 
 
-def _launch(kernel: Kernel, function: Any, address: dict[Buffer, int], scratch: int, steps: int) -> Job:
+def _launch(kernel: KernelLaunch, function: Any, address: dict[Buffer, int], scratch: int, steps: int) -> Job:
     words, grid, block = kernel.words(address, scratch, steps), kernel.grid, kernel.block
     return lambda t: function(grid, block, (words[t : t + 1],))
 

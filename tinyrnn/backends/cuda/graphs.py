@@ -231,7 +231,7 @@ class _Shelf:
 CAPTURED = _Shelf()
 
 
-class Executable(Eager):
+class CudaExecutable(Eager):
     """A plan that can be run again and again: the first time eagerly, then as a graph."""
 
     def __init__(self, plan: Plan, backend: Backend, updates: Mapping[str, Node] | None = None) -> None:

@@ -14,7 +14,7 @@ from .device import architecture, require
 from .launch import name_of, source_of
 
 
-class Library:
+class DeviceKernels:
     """The kernels of one device."""
 
     def __init__(self, device: int) -> None:
@@ -55,6 +55,6 @@ def code_of(keys: Iterable[tuple[Hashable, ...]], found: str) -> bytes:
 
 
 @cache
-def library(device: int) -> Library:
+def library(device: int) -> DeviceKernels:
     """The compiled kernels of a device."""
-    return Library(device)
+    return DeviceKernels(device)

@@ -17,7 +17,7 @@ from .cublas import Matrix, matrix
 from .source import PRELUDE
 
 
-class Kernel(NamedTuple):
+class KernelLaunch(NamedTuple):
     """One launch for each turn of a loop."""
 
     function: str
@@ -53,7 +53,7 @@ class Stretch(NamedTuple):
 
     steps: int
     reverse: bool
-    jobs: list[Kernel | Product]
+    jobs: list[KernelLaunch | Product]
 
 
 def work_of(plan: Plan, commits: Iterable[Call] = ()) -> list[Stretch]:
@@ -66,7 +66,7 @@ def work_of(plan: Plan, commits: Iterable[Call] = ()) -> list[Stretch]:
     return found
 
 
-def jobs_of(call: Call) -> Sequence[Kernel | Product]:
+def jobs_of(call: Call) -> Sequence[KernelLaunch | Product]:
     """What one call launches; nothing where there is nothing to do."""
     if call.family == "gemm":
         m, k, n = call.sizes
@@ -78,7 +78,7 @@ def jobs_of(call: Call) -> Sequence[Kernel | Product]:
     numbers = (*call.sizes, call.extent, *((rows.parts_of(call),) if call.family == "rows" else ()))
     found = rows.launches(call) if call.family == "rows" else moves.launches(call)
     name = name_of((call.family, *call.key))
-    return [Kernel(name + x.suffix, x.grid, x.block, call.operands, numbers) for x in found]
+    return [KernelLaunch(name + x.suffix, x.grid, x.block, call.operands, numbers) for x in found]
 
 
 def scratch_bytes(calls: Iterable[Call]) -> int:

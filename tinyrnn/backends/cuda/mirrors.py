@@ -17,7 +17,7 @@ from .device import identity, mark, require
 from .errors import allocated
 
 
-class Mirror:
+class DeviceMirror:
     """The data of one leaf on a device."""
 
     def __init__(self, array: Any, *, borrowed: bool = False) -> None:
@@ -81,14 +81,14 @@ class Made:
         return self.array
 
 
-def mirror_of(box: Box, name: str, *, write: bool = False) -> Mirror:
+def mirror_of(box: Box, name: str, *, write: bool = False) -> DeviceMirror:
     """A leaf's place on the current device, with its data unless all of them are about to be written."""
     cupy = require()
     mirror = box.mirror
     device = cupy.cuda.Device().id
     if mirror is None or mirror.array.device.id != device or (write and mirror.borrowed):
         data = box.data
-        mirror = box.mirror = Mirror(allocated(lambda: cupy.empty(data.shape, data.dtype), name, data.nbytes))
+        mirror = box.mirror = DeviceMirror(allocated(lambda: cupy.empty(data.shape, data.dtype), name, data.nbytes))
         box.mirrored = False
     if not box.mirrored:
         stream = cupy.cuda.get_current_stream()
@@ -96,14 +96,14 @@ def mirror_of(box: Box, name: str, *, write: bool = False) -> Mirror:
         mirror.array.set(np.asarray(box.data, order="C"))
         stream.synchronize()
         mirror.ready, box.mirrored = None, True
-    found: Mirror = mirror
+    found: DeviceMirror = mirror
     return found
 
 
-def mirror_with(array: Any, own: bool) -> Mirror:
+def mirror_with(array: Any, own: bool) -> DeviceMirror:
     """An array of the device as the place of a leaf: the array itself, or a copy for one that will be written to."""
     whole = array if array.flags.c_contiguous else array.copy()
-    mirror = Mirror(array.copy() if own and whole is array else whole, borrowed=not own)
+    mirror = DeviceMirror(array.copy() if own and whole is array else whole, borrowed=not own)
     stream = require().cuda.get_current_stream()
     mirror.ready, mirror.stream = mark(stream), identity(stream)
     return mirror

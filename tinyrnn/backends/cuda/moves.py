@@ -11,7 +11,7 @@ from ..machine import Number
 from ..plan import Call
 from ..rowprogram import summed_in
 from .rows import THREADS, Launch
-from .source import CMachine, Lines, c_memory, c_type
+from .source import CudaDomain, Lines, c_memory, c_type
 
 UINT32 = np.dtype(np.uint32)
 TILE = 256          # whole numbers that the threads of a block compare with at a time
@@ -153,7 +153,7 @@ def _cumsum(name: str, dtype: DType, to: DType) -> str:
 def _random(name: str) -> str:
     """Threefry-2x32 on the position of every entry."""
     kernel = _Kernel({"key": "unsigned", "site": "unsigned", "y": "unsigned", "start": "unsigned"}, "")
-    m = CMachine(Lines())
+    m = CudaDomain(Lines())
     key = [Number(m, f"key[{i}]", UINT32) for i in range(2)]
     bits = m.random_bits(key, Number(m, "(unsigned)i", UINT32), Number(m, "site[0]", UINT32))
     body = "\n".join([f"{_for('n')} {{", *(f"    {line}" for line in m.lines.text), f"    y[i] = {bits.value};", "}"])

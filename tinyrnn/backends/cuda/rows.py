@@ -17,9 +17,9 @@ import numpy as np
 
 from ..machine import Number
 from ..plan import Call
-from ..rowprogram import RowProgram, Step, reduced_in, summed_in
+from ..rowprogram import FusedKernel, Instruction, reduced_in, summed_in
 from ..staging import Staging
-from .source import CMachine, Lines, c_memory, c_type
+from .source import CudaDomain, Lines, c_memory, c_type
 
 THREADS = 256
 TOGETHER = 512               # the most threads that share a row
@@ -38,7 +38,7 @@ class Launch(NamedTuple):
     block: tuple[int, int]
 
 
-def emit_rows(name: str, program: RowProgram) -> str:
+def emit_rows(name: str, program: FusedKernel) -> str:
     """The kernels of one program."""
     lines = Lines()
     if program.columns:
@@ -50,7 +50,7 @@ def emit_rows(name: str, program: RowProgram) -> str:
     return str(lines)
 
 
-def words_of(program: RowProgram) -> int:
+def words_of(program: FusedKernel) -> int:
     """Addresses, sizes, the extent, the number of parts and scratch memory: how many words a call of this program has."""
     operands, loads = len(program.accesses), len(program.loads)
     outer = program.rank * (loads if program.columns else operands)
@@ -62,7 +62,7 @@ def words_of(program: RowProgram) -> int:
 
 def launches(call: Call) -> list[Launch]:
     """What a call launches; nothing where there is nothing to do."""
-    program: RowProgram = call.key[0]
+    program: FusedKernel = call.key[0]
     rows, inner = extents(call)
     if program.columns:
         return _column_launches(rows, inner)
@@ -90,7 +90,7 @@ def _column_launches(rows: int, inner: int) -> list[Launch]:
 
 def extents(call: Call) -> tuple[int, int]:
     """Rows and the length of each."""
-    program: RowProgram = call.key[0]
+    program: FusedKernel = call.key[0]
     if program.columns:
         return prod(call.sizes[: program.rank]), call.extent
     if not program.rank:
@@ -100,7 +100,7 @@ def extents(call: Call) -> tuple[int, int]:
 
 def parts_of(call: Call) -> int:
     """How many parts each row of a reduction, or the rows of a column sum, are cut into."""
-    program: RowProgram = call.key[0]
+    program: FusedKernel = call.key[0]
     rows, inner = extents(call)
     if program.columns:
         return _shares(rows, inner)
@@ -114,14 +114,14 @@ def _shares(rows: int, inner: int) -> int:
 
 def scratch_bytes(call: Call) -> int:
     """Memory for the parts of sums."""
-    program: RowProgram = call.key[0]
+    program: FusedKernel = call.key[0]
     rows, inner = extents(call)
     parts = parts_of(call)
     sums = inner * len(program.stores) if program.columns else rows * sum(s.reduces for s in program.steps)
     return 8 * parts * sums if parts > 1 else 0
 
 
-def _two_pass(program: RowProgram) -> bool:
+def _two_pass(program: FusedKernel) -> bool:
     """Whether all reductions are found in one pass, and nothing along the row waits for them."""
     first = all(program.stages[len(program.loads) + i] == 0 for i, s in enumerate(program.steps) if s.reduces)
     return first and not any(stage for stage, s in zip(program.stored, program.stores, strict=True) if s.access != "r")
@@ -141,10 +141,10 @@ def _lines(rows: int, down: int) -> int:
 class _Kernel(Staging):
     """What all kinds share: operands, whole numbers, values."""
 
-    m: CMachine
+    m: CudaDomain
 
-    def __init__(self, lines: Lines, program: RowProgram) -> None:
-        super().__init__(CMachine(lines), program)
+    def __init__(self, lines: Lines, program: FusedKernel) -> None:
+        super().__init__(CudaDomain(lines), program)
         self.w, self.words = lines, words_of(program)
 
     def head(self, name: str, threads: int) -> Any:
@@ -280,7 +280,7 @@ class _Reducing(_Kernel):
                         self.store(i, x, "j")
         return parts
 
-    def _joined_by_all(self, step: Step, part: str) -> Number:
+    def _joined_by_all(self, step: Instruction, part: str) -> Number:
         """The parts of the threads of a row, made one that all of them know: neighbours first, then warps in order."""
         w, dtype = self.w, reduced_in(step)
         mine, wide = Number(self.m, part, dtype), "int" if dtype.itemsize < 4 else c_type(dtype)

@@ -23,8 +23,8 @@ from .cublas import Cublas
 from .device import identity, mark, require
 from .errors import allocated, in_words, unrepeatable
 from .kernels import library
-from .launch import Kernel, kernel_keys, scratch_bytes, work_of
-from .mirrors import Mirror, mirror_of
+from .launch import KernelLaunch, kernel_keys, scratch_bytes, work_of
+from .mirrors import DeviceMirror, mirror_of
 
 Arrays = dict[str, Any]
 
@@ -52,7 +52,7 @@ class Eager(Planned):
         self.device = self.cupy.cuda.Device().id
         keys, kernels = kernel_keys(calls), library(self.device)
         kernels.require(keys)
-        names = {job.function for s in self.work for job in s.jobs if isinstance(job, Kernel)}
+        names = {job.function for s in self.work for job in s.jobs if isinstance(job, KernelLaunch)}
         self.functions = kernels.functions(keys, sorted(names))
         self._latest: tuple[Any, Any] = None, None
         self.literals = {b: allocated(partial(self.cupy.asarray, np.ascontiguousarray(b.source)), "a constant", b.bytes)
@@ -142,7 +142,7 @@ class Eager(Planned):
         return {b: a.data.ptr for b, a in self.literals.items()} | {
             b: m.array.data.ptr for b, m in self.mirrors(stream).items()}
 
-    def mirrors(self, stream: Any) -> dict[Buffer, Mirror]:
+    def mirrors(self, stream: Any) -> dict[Buffer, DeviceMirror]:
         """The leaves' places on the device, their data uploaded where the host's are newer."""
         updated = set(self.updates.values())
         found = {b: mirror_of(box_of(n), b.name, write=n in updated) for b, n in self.leaves.items()}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...ir.node import DType
-from ..machine import BOOL, Machine, Number
+from ..machine import BOOL, CodeDomain, Number
 
 PRELUDE = """\
 #ifdef TR_CPU
@@ -136,7 +136,7 @@ class Lines:
         return "\n".join([*self.text, ""])
 
 
-class CMachine(Machine):
+class CudaDomain(CodeDomain):
     """Numbers are names of C variables; every operation is a line."""
 
     name = "cuda"

@@ -20,7 +20,20 @@ from .choices import chooses_otherwise
 from .contents import WEIGHT, read
 from .forms import kind_of
 from .meaning import Equations
-from .numbers import SMALLEST, Array, Drawn, NearError, Number, Point, Work, drawn_prime, each, filled, still, summed
+from .numbers import (
+    SMALLEST,
+    Allowance,
+    Array,
+    DrawnArray,
+    FieldPoint,
+    NearError,
+    Residue,
+    drawn_prime,
+    each,
+    filled,
+    still,
+    summed,
+)
 from .programs import Interpreter
 
 # These limits and the formula of the error are the checker's own, as are its primes: it takes nothing from the engine.
@@ -73,7 +86,7 @@ def check(certificate: Mapping[str, Any], seed: int | None = None) -> list[Verdi
             for side in (p.values() if "before" in p else [p]):
                 if sum(math.prod(shape) for _, shape in side["inputs"].values()) > LARGEST:
                     raise LoadError(f"the certificate asks for inputs of more than {LARGEST:,} numbers")
-        run = _Run(certificate["text"], system, (drawn_prime(rng), drawn_prime(rng)), rng, Work(MOST_WORK))
+        run = _Run(certificate["text"], system, (drawn_prime(rng), drawn_prime(rng)), rng, Allowance(MOST_WORK))
         with np.errstate(all="ignore"):
             return [run.verified(p) for p in certificate["programs"]]
     except (ProofError, LoadError):
@@ -92,7 +105,7 @@ class _Run:
     system: System | None           # the equations of a cell
     primes: tuple[int, int]
     rng: np.random.Generator
-    work: Work
+    work: Allowance
     sides: dict[int, set[bool]] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
     signed: dict[str, bool] = field(default_factory=dict)
@@ -148,7 +161,7 @@ class _Run:
         """One draw: with positive floats, or with floats near 1, where a branch would meet a NaN."""
         for k, positive in ((draw, False), (draw, True), (0, False), (0, True)):
             rng = np.random.default_rng(seed)
-            point = Point(self.primes[draw % 2], rng, self.work, k, numbers, positive, modular)
+            point = FieldPoint(self.primes[draw % 2], rng, self.work, k, numbers, positive, modular)
             whole = _whole(program, ranges, self.sizes, self.signed, draw, rng)
             try:
                 found = (_pair(program, point, whole) if "before" in program else
@@ -183,7 +196,7 @@ class _Run:
         for side in sides:
             whole = {k: np.full(shape, value if k == name else 0, dtype) for k, (dtype, shape) in side["inputs"].items()
                      if kind_of(dtype) != "f"}
-            point = Point(self.primes[0], np.random.default_rng(0), self.work)
+            point = FieldPoint(self.primes[0], np.random.default_rng(0), self.work)
             point.strict = True
             try:
                 _run(side, _inputs(side, point, (), whole), point, steady=True)
@@ -230,11 +243,12 @@ def _whole(program: Mapping[str, Any], ranges: Mapping[str, int], sizes: Sequenc
         else:
             x = (np.arange(int(np.prod(shape))).reshape(shape) + draw // 2) % n
         x = x * rng.choice([-1, 1], shape) if signed[k] and draw % 4 > 1 else x
-        found[k] = np.asarray(x).astype(dtype).view(Drawn)
+        found[k] = np.asarray(x).astype(dtype).view(DrawnArray)
     return found
 
 
-def _inputs(program: Mapping[str, Any], point: Point, moving: Iterable[str], whole: Mapping[str, Array]) -> dict[str, Array]:
+def _inputs(program: Mapping[str, Any], point: FieldPoint, moving: Iterable[str],
+            whole: Mapping[str, Array]) -> dict[str, Array]:
     hot = set(moving)
     point.work.spend(sum(math.prod(shape) for _, shape in program["inputs"].values()))
     point.branches += sum(x.size for x in whole.values())
@@ -242,17 +256,17 @@ def _inputs(program: Mapping[str, Any], point: Point, moving: Iterable[str], who
             for name, (_, shape) in program["inputs"].items()}
 
 
-def _run(program: Mapping[str, Any], inputs: Mapping[str, Array], point: Point, steady: bool,
+def _run(program: Mapping[str, Any], inputs: Mapping[str, Array], point: FieldPoint, steady: bool,
          only: set[int] | None = None) -> dict[str, Any]:
     values = [still(inputs[k]) if steady else inputs[k] for k in program["inputs"]]
     Interpreter(point).run(program["code"], values, only)
     return {k: _array(values[i]) for k, i in program["outputs"].items() if only is None or i in only}
 
 
-def _number(x: Array) -> Number:
+def _number(x: Array) -> Residue:
     if x.shape != () or x.dtype != object:
         raise LoadError("the loss of a program is one number")
-    found: Number = x.item()
+    found: Residue = x.item()
     return found
 
 
@@ -274,7 +288,7 @@ def _needed(program: Mapping[str, Any]) -> set[int]:
     return found
 
 
-def _gradients(program: Mapping[str, Any], system: System | None, point: Point, whole: Mapping[str, Array]) -> Verdict:
+def _gradients(program: Mapping[str, Any], system: System | None, point: FieldPoint, whole: Mapping[str, Array]) -> Verdict:
     claims = program["claims"]
     inputs = _inputs(program, point, claims.values(), whole)
     loss = (_loss_of(system, program, inputs, point) if system is not None else
@@ -314,7 +328,7 @@ def _named(program: Mapping[str, Any], system: System | None) -> str:
     return (f"{program['what']} gradients against the equations, {sizes['steps']} steps, {sizes['batch']} rows, {shown}")
 
 
-def _pair(program: Mapping[str, Any], point: Point, whole: Mapping[str, Array]) -> Verdict:
+def _pair(program: Mapping[str, Any], point: FieldPoint, whole: Mapping[str, Array]) -> Verdict:
     before, after = program["before"], program["after"]
     inputs = _inputs(before, point, (), whole)
     if any(k not in before["inputs"] or after["inputs"][k] != before["inputs"][k] for k in after["inputs"]):
@@ -330,22 +344,22 @@ def _pair(program: Mapping[str, Any], point: Point, whole: Mapping[str, Array]) 
         if a[name].shape != b[name].shape:
             raise ProofError(f"output {str(name)!r} of the two programs differs", name)
         for x, y in zip(a[name].ravel(), b[name].ravel(), strict=True):
-            if (x.value != y.value) if isinstance(x, Number) and isinstance(y, Number) else x != y:
+            if (x.value != y.value) if isinstance(x, Residue) and isinstance(y, Residue) else x != y:
                 raise ProofError(f"output {str(name)!r} of the two programs differs", name)
-            degree, entries = max(degree, x.degree if isinstance(x, Number) else 0.0), entries + 1
+            degree, entries = max(degree, x.degree if isinstance(x, Residue) else 0.0), entries + 1
     if not entries:
         raise LoadError("the two programs compute nothing")
     return _verdict("two programs", entries, degree, point)
 
 
-def _verdict(what: str, entries: int, degree: float, point: Point) -> Verdict:
+def _verdict(what: str, entries: int, degree: float, point: FieldPoint) -> Verdict:
     bound = min(1.0, (degree + len(point.seen) ** 2 * point.argument_degree) / SMALLEST)
     if not bound <= CONVINCING:
         raise ProofError(f"{what}: the degree {degree:.3g} is too high for a convincing check (error bound {bound:.1e})")
     return Verdict(what, entries, bound, 1, point.branches)
 
 
-def _loss_of(system: System, program: Mapping[str, Any], inputs: Mapping[str, Array], point: Point) -> Number:
+def _loss_of(system: System, program: Mapping[str, Any], inputs: Mapping[str, Array], point: FieldPoint) -> Residue:
     """Σ <r[t], y[t]>, evaluated from the equations one example after the other."""
     equations = Equations(system, point, {k: v for k, v in inputs.items() if "[" not in k})
     total = point.number(0)

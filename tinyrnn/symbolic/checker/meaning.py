@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ...cells.terms import Equation, System, Term
-from .numbers import Array, Point, clipped, each, extreme, summed, truths
+from .numbers import Array, FieldPoint, clipped, each, extreme, summed, truths
 
 
 class Equations:
     """The equations of a cell, evaluated from their terms."""
 
-    def __init__(self, system: System, point: Point, parameters: Mapping[str, Array]) -> None:
+    def __init__(self, system: System, point: FieldPoint, parameters: Mapping[str, Array]) -> None:
         self.system, self.point, self.parameters = system, point, parameters
         self.constants = dict(system.constants)
         self.by_name = {e.name: e for e in system.equations}

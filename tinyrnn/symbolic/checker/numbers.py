@@ -24,20 +24,20 @@ Decisions = tuple[set[int], set[int], set[int]]
 ROUNDING = -1  # stands for a decision between numbers that are equal but for rounding
 
 
-class Drawn(np.ndarray[Any, Any]):
+class DrawnArray(np.ndarray[Any, Any]):
     """Whole numbers or bools that were drawn, or decided by floats, and what follows from them."""
 
 
 def marked(x: Any, *of: Any) -> Any:
     """Marked as drawn where any of the others is."""
-    return np.asarray(x).view(Drawn) if any(isinstance(v, Drawn) for v in of) else x
+    return np.asarray(x).view(DrawnArray) if any(isinstance(v, DrawnArray) for v in of) else x
 
 
 class NearError(LoadError):
     """The floats that decide branches are not finite, or an index lies outside of its table: the draw says nothing."""
 
 
-class Work:
+class Allowance:
     """How much may still be done: a count of numbers, never a clock."""
 
     def __init__(self, most: int) -> None:
@@ -60,12 +60,12 @@ def drawn_prime(rng: np.random.Generator) -> int:
             return p
 
 
-class Number:
+class Residue:
     """A float that decides branches, a residue, a tangent, and bounds of the degrees of both."""
 
     __slots__ = ("degree", "near", "point", "slope_degree", "tangent", "value")
 
-    def __init__(self, point: Point, near: float, value: int, tangent: int = 0, degree: float = 0.0,
+    def __init__(self, point: FieldPoint, near: float, value: int, tangent: int = 0, degree: float = 0.0,
                  slope_degree: float = 0.0) -> None:
         self.point, self.near, self.value, self.tangent = point, near, value % point.p, tangent % point.p
         self.degree, self.slope_degree = degree, slope_degree
@@ -73,39 +73,39 @@ class Number:
         if point.work.left < 0:
             point.work.spend(0)
 
-    def __add__(self, other: Any) -> Number:
+    def __add__(self, other: Any) -> Residue:
         b, join = self.point.number(other), self.point.join
-        return Number(self.point, self.near + b.near, self.value + b.value, self.tangent + b.tangent,
+        return Residue(self.point, self.near + b.near, self.value + b.value, self.tangent + b.tangent,
                       join(self.degree, b.degree), join(self.slope_degree, b.slope_degree))
 
-    def __mul__(self, other: Any) -> Number:
+    def __mul__(self, other: Any) -> Residue:
         a, b = self, self.point.number(other)
-        return Number(a.point, a.near * b.near, a.value * b.value, a.tangent * b.value + a.value * b.tangent,
+        return Residue(a.point, a.near * b.near, a.value * b.value, a.tangent * b.value + a.value * b.tangent,
                       a.degree + b.degree, a.point.join(a.slope_degree + b.degree, a.degree + b.slope_degree))
 
-    def __neg__(self) -> Number:
-        return Number(self.point, -self.near, -self.value, -self.tangent, self.degree, self.slope_degree)
+    def __neg__(self) -> Residue:
+        return Residue(self.point, -self.near, -self.value, -self.tangent, self.degree, self.slope_degree)
 
-    def __sub__(self, other: Any) -> Number:
+    def __sub__(self, other: Any) -> Residue:
         return self + -self.point.number(other)
 
-    def __rsub__(self, other: Any) -> Number:
+    def __rsub__(self, other: Any) -> Residue:
         return self.point.number(other) + -self
 
-    def __truediv__(self, other: Any) -> Number:
+    def __truediv__(self, other: Any) -> Residue:
         return self * self.point.reciprocal(self.point.number(other))
 
-    def __rtruediv__(self, other: Any) -> Number:
+    def __rtruediv__(self, other: Any) -> Residue:
         return self.point.number(other) / self
 
     __radd__, __rmul__ = __add__, __mul__
 
-    def at(self, near: Any) -> Number:
+    def at(self, near: Any) -> Residue:
         """The same number beside another float."""
-        return Number(self.point, float(near), self.value, self.tangent, self.degree, self.slope_degree)
+        return Residue(self.point, float(near), self.value, self.tangent, self.degree, self.slope_degree)
 
-    def steady(self) -> Number:
-        return Number(self.point, self.near, self.value, 0, self.degree)
+    def steady(self) -> Residue:
+        return Residue(self.point, self.near, self.value, 0, self.degree)
 
 
 def _near(f: Callable[[float], float]) -> Callable[[float], float]:
@@ -122,7 +122,7 @@ class Function(NamedTuple):
     """A function: on floats, its slope from output and argument, its value at 0, its value at -x from that at x."""
 
     near: Callable[[float], float]
-    slope: Callable[[Point, Number, Number], Number]
+    slope: Callable[[FieldPoint, Residue, Residue], Residue]
     at_zero: Fraction | None = None
     mirror: Callable[[int], int] | None = None
 
@@ -139,7 +139,7 @@ FUNCTIONS: dict[str, Function] = {
 }
 
 
-class Point:
+class FieldPoint:
     """A random point of the field modulo p: inputs drawn once, one free element for each argument of a function.
 
     Draw 0 takes floats near 1, even ones many of them smaller, odd ones of many magnitudes, those of the given numbers among
@@ -147,7 +147,7 @@ class Point:
     With `modular`, 1/x is the inverse of x, not free: more identities hold, of higher degree.
     """
 
-    def __init__(self, p: int, rng: np.random.Generator, work: Work, draw: int = 0, numbers: Sequence[float] = (),
+    def __init__(self, p: int, rng: np.random.Generator, work: Allowance, draw: int = 0, numbers: Sequence[float] = (),
                  positive: bool = False, modular: bool = False) -> None:
         self.p, self.rng, self.work, self.draw_number, self.positive, self.modular = p, rng, work, draw, positive, modular
         self.sizes = np.ones(1) if not draw else 2 * np.array([*DECADES, *numbers]) if draw % 2 else SMALL
@@ -161,10 +161,10 @@ class Point:
         self.exponents: dict[float, Fraction] = {}
         self.seen: dict[tuple[str, int], int] = {}
         self.argument_degree = 1.0
-        self.powers: dict[tuple[int, int], Number] = {}
+        self.powers: dict[tuple[int, int], Residue] = {}
 
     def draw(self, shape: Sequence[int], moves: bool) -> Array:
-        return filled(shape, lambda: Number(self, self._float(), self._any(),
+        return filled(shape, lambda: Residue(self, self._float(), self._any(),
                                             self._any() if moves else 0, 1.0, 1.0 if moves else 0.0))
 
     def _float(self) -> float:
@@ -174,25 +174,25 @@ class Point:
     def _any(self) -> int:
         return int(self.rng.integers(self.p))
 
-    def number(self, x: Any) -> Number:
-        if isinstance(x, Number):
+    def number(self, x: Any) -> Residue:
+        if isinstance(x, Residue):
             return x
         v = float(x)
         if not isfinite(v):
-            return Number(self, v, self._hash(repr(v), 0), 0, 1.0)
+            return Residue(self, v, self._hash(repr(v), 0), 0, 1.0)
         f = x if isinstance(x, Fraction) else Fraction(repr(v))
-        return Number(self, v, f.numerator * pow(f.denominator, -1, self.p))
+        return Residue(self, v, f.numerator * pow(f.denominator, -1, self.p))
 
-    def reciprocal(self, x: Number) -> Number:
+    def reciprocal(self, x: Residue) -> Residue:
         """A known number has an inverse; of anything else the reciprocal is free."""
         if (x.degree < 1 or self.modular) and x.value == 0:
             raise NearError("the reciprocal of a number that is 0")
         if x.degree < 1:
-            return Number(self, _near(lambda v: 1 / v)(x.near), pow(x.value, -1, self.p), 0, x.degree)
+            return Residue(self, _near(lambda v: 1 / v)(x.near), pow(x.value, -1, self.p), 0, x.degree)
         if not self.modular:
             return self.call("reciprocal", x)
         inverse = pow(x.value, -1, self.p)
-        return Number(self, _near(lambda v: 1 / v)(x.near), inverse, -inverse * inverse * x.tangent, x.degree,
+        return Residue(self, _near(lambda v: 1 / v)(x.near), inverse, -inverse * inverse * x.tangent, x.degree,
                       2 * x.degree + x.slope_degree)
 
     # ---- branches
@@ -210,25 +210,25 @@ class Point:
         """Whether a == b."""
         return self._noted(a, b, near(a) == near(b), TIE)
 
-    def sign(self, a: Any) -> Number:
+    def sign(self, a: Any) -> Residue:
         """-1, 0 or 1."""
         under, over, at = self.below(a, 0), self.below(0, a), self.alike(a, 0)
         return self.chosen(0 if at else over - under)
 
-    def size(self, a: Number) -> Number:
+    def size(self, a: Residue) -> Residue:
         """|a|, whose slope at 0 is 0."""
         under, at = self.kink(a, 0), self.alike(a, 0)
         return self.chosen(-a if under else a * 0 if at else a)
 
-    def chosen(self, x: Any) -> Number:
+    def chosen(self, x: Any) -> Residue:
         """A number among which data has chosen: where it is known, its degree says that it is no constant."""
         n = self.number(x)
         if n.degree:
             return n
-        return Number(self, n.near, n.value, n.tangent, CHOSEN, n.slope_degree)
+        return Residue(self, n.near, n.value, n.tangent, CHOSEN, n.slope_degree)
 
     def _noted(self, a: Any, b: Any, outcome: bool, kind: int) -> bool:
-        u, v = (x if isinstance(x, Number) else None for x in (a, b))
+        u, v = (x if isinstance(x, Residue) else None for x in (a, b))
         self.asked += 1
         if (u is not None and u.degree) or (v is not None and v.degree):
             difference = (self.number(a).value - self.number(b).value) % self.p
@@ -267,18 +267,18 @@ class Point:
             a, b, s, t = b, a % b, t, s - a // b * t
         return abs(t) < SIMPLE and (t > 0 or not signed)
 
-    def whole(self, v: Any) -> Number:
+    def whole(self, v: Any) -> Residue:
         """A free element for each whole number that was drawn."""
-        return Number(self, float(v), self._hash("whole", int(v)), 0, 1.0)
+        return Residue(self, float(v), self._hash("whole", int(v)), 0, 1.0)
 
     # ---- functions
 
-    def call(self, name: str, x: Number) -> Number:
+    def call(self, name: str, x: Residue) -> Residue:
         if name == "tanh":
             return 2 * self.call("sigmoid", 2 * x) - 1
         f = FUNCTIONS[name]
         self.argument_degree = max(self.argument_degree, x.degree)
-        y = Number(self, f.near(x.near), self._value(name, f, x.value), 0, 1.0)
+        y = Residue(self, f.near(x.near), self._value(name, f, x.value), 0, 1.0)
         if x.tangent:
             s = f.slope(self, y, x.steady())
             y.tangent, y.slope_degree = s.value * x.tangent % self.p, s.degree + x.slope_degree
@@ -298,7 +298,7 @@ class Point:
             self.seen[name, v] = int.from_bytes(digest, "big") % self.p
         return self.seen[name, v]
 
-    def power(self, a: Number, k: float) -> Number:
+    def power(self, a: Residue, k: float) -> Residue:
         """x^k for a known k, with d(x^k) = k x^(k-1) dx."""
         exponent = self._exponent(float(k))
         y = self._known_power(a.steady(), exponent)
@@ -311,7 +311,7 @@ class Point:
             self.exponents[k] = found[0] if found else Fraction(repr(k))
         return self.exponents[k]
 
-    def _known_power(self, a: Number, k: Fraction) -> Number:
+    def _known_power(self, a: Residue, k: Fraction) -> Residue:
         """Whole powers and halves by products; others are free."""
         if k.denominator == 1 and abs(k) <= 64:
             return self._product(a if k > 0 else self.reciprocal(a), abs(int(k)))
@@ -320,20 +320,20 @@ class Point:
             return self._product(root if k > 0 else self.reciprocal(root), abs(int(2 * k)))
         return self._free_power(a, self.number(k))
 
-    def _product(self, a: Number, n: int) -> Number:
+    def _product(self, a: Residue, n: int) -> Residue:
         y = self.number(1)
         for _ in range(n):
             y = y * a
         return y
 
-    def general_power(self, a: Number, b: Number) -> Number:
+    def general_power(self, a: Residue, b: Residue) -> Residue:
         """d(a^b) = b a^(b-1) da + a^b log a db."""
         u, v = a.steady(), b.steady()
         y = self._free_power(u, v)
         terms = [(v * self._free_power(u, v - 1), a)] if a.tangent else []
         return self._moving(y, [*terms, (y * self.call("log", u), b)] if b.tangent else terms)
 
-    def _free_power(self, a: Number, b: Number) -> Number:
+    def _free_power(self, a: Residue, b: Residue) -> Residue:
         """Powers whose exponents differ by one are a factor of a apart; of two such, the first one met is free."""
         known = self.powers.get((a.value, b.value))
         if known is None:
@@ -344,9 +344,9 @@ class Point:
             self.powers[a.value, b.value] = known
         return known
 
-    def _moving(self, y: Number, terms: Sequence[tuple[Number, Number]]) -> Number:
+    def _moving(self, y: Residue, terms: Sequence[tuple[Residue, Residue]]) -> Residue:
         """The number with the tangent Σ slope × tangent."""
-        found = Number(self, y.near, y.value, sum(s.value * x.tangent for s, x in terms), y.degree)
+        found = Residue(self, y.near, y.value, sum(s.value * x.tangent for s, x in terms), y.degree)
         for s, x in terms:
             found.slope_degree = self.join(found.slope_degree, s.degree + x.slope_degree)
         return found
@@ -376,7 +376,7 @@ def truths(f: Callable[..., bool], *x: Any) -> Array:
 
 
 def near(x: Any) -> float:
-    v = x.near if isinstance(x, Number) else float(x)
+    v = x.near if isinstance(x, Residue) else float(x)
     if isnan(v):
         raise NearError("a branch of the program depends on a NaN of the float run")
     return float(v)
@@ -386,13 +386,13 @@ def nears(x: Any) -> Any:
     return np.asarray(np.frompyfunc(near, 1, 1)(x), float)
 
 
-def clipped(m: Point, a: Any, low: float, high: float) -> Number:
+def clipped(m: FieldPoint, a: Any, low: float, high: float) -> Residue:
     """The number moved into [low, high], where its float says so."""
     under, over = m.kink(a, low), m.kink(high, a)  # both are asked, as its slope asks both
     return m.chosen(low if under else high if over else a)
 
 
-def summed(x: Array, axes: tuple[int, ...], keepdims: bool, point: Point) -> Array:
+def summed(x: Array, axes: tuple[int, ...], keepdims: bool, point: FieldPoint) -> Array:
     if x.dtype != object:
         return np.sum(x, axis=axes, keepdims=keepdims)
     empty = any(x.shape[i] == 0 for i in axes)
@@ -400,7 +400,7 @@ def summed(x: Array, axes: tuple[int, ...], keepdims: bool, point: Point) -> Arr
     return filled(shape, lambda: point.number(0)) if empty else np.asarray(np.sum(x, axis=axes, keepdims=keepdims), object)
 
 
-def extreme(choose: Any, x: Array, axes: tuple[int, ...], keepdims: bool, point: Point) -> Array:
+def extreme(choose: Any, x: Array, axes: tuple[int, ...], keepdims: bool, point: FieldPoint) -> Array:
     """Ties share evenly."""
     if x.dtype != object:
         return marked(choose(x, axis=axes, keepdims=keepdims), x)

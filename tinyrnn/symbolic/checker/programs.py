@@ -11,12 +11,26 @@ import numpy as np
 
 from ...errors import LoadError
 from .forms import checked, kind_of, natural
-from .numbers import Array, Drawn, NearError, Number, Point, clipped, each, extreme, filled, marked, nears, summed, truths
+from .numbers import (
+    Array,
+    DrawnArray,
+    FieldPoint,
+    NearError,
+    Residue,
+    clipped,
+    each,
+    extreme,
+    filled,
+    marked,
+    nears,
+    summed,
+    truths,
+)
 
 Rule = Callable[..., Any]
 
 
-def arithmetic(m: Point) -> dict[str, Rule]:
+def arithmetic(m: FieldPoint) -> dict[str, Rule]:
     """Functions of numbers, entry by entry, and sums and products."""
     def call(name: str) -> Rule:
         return lambda x: each(lambda a: m.call(name, m.number(a)), x)
@@ -31,10 +45,10 @@ def arithmetic(m: Point) -> dict[str, Rule]:
         "powk": lambda x, k: each(lambda a: m.power(a, k), x), "add_n": lambda *x: reduce(np.add, x),
         "sum": lambda x, axes, keep: summed(x, tuple(axes), keep, m), "matmul": np.matmul,
         "cumsum": lambda x, axis: np.asarray(np.cumsum(x, axis=axis), x.dtype),
-        "stop_gradient": lambda x: each(lambda a: a.steady() if isinstance(a, Number) else a, x)}
+        "stop_gradient": lambda x: each(lambda a: a.steady() if isinstance(a, Residue) else a, x)}
 
 
-def branches(m: Point) -> dict[str, Rule]:
+def branches(m: FieldPoint) -> dict[str, Rule]:
     """Whatever looks at the floats."""
     zero = m.number(0)
     return {
@@ -63,12 +77,12 @@ def _either(of_wholes: Callable[..., Array], of_numbers: Callable[..., Array], *
     return np.asarray(marked(of_wholes(*x[:2]), *x))
 
 
-def _argmax(m: Point, x: Array, axis: int) -> Array:
+def _argmax(m: FieldPoint, x: Array, axis: int) -> Array:
     chosen = np.argmax(nears(x), axis=axis)
     if x.dtype != object:
         return np.asarray(marked(chosen, x))
     truths(m.below, x, np.take_along_axis(x, np.expand_dims(chosen, axis), axis))
-    return np.asarray(chosen).view(Drawn)
+    return np.asarray(chosen).view(DrawnArray)
 
 
 def positions() -> dict[str, Rule]:
@@ -91,7 +105,7 @@ def inside(index: Array, n: int) -> Array:
 class Interpreter:
     """Runs instructions [op, sources, attributes] at a point."""
 
-    def __init__(self, point: Point) -> None:
+    def __init__(self, point: FieldPoint) -> None:
         self.point = point
         self.rules: dict[str, Rule] = {
             **arithmetic(point), **branches(point), **positions(),
@@ -114,9 +128,9 @@ class Interpreter:
         if kind_of(dtype) != "f":
             if x.dtype == object:
                 truths(self.point.below, x, 0.8125)  # noted as a comparison of its own
-                return nears(x).astype(dtype).view(Drawn)
+                return nears(x).astype(dtype).view(DrawnArray)
             return x.astype(dtype)
-        if isinstance(x, Drawn):
+        if isinstance(x, DrawnArray):
             return each(self.point.whole, np.asarray(x))
         if x.dtype.kind == "b":
             return each(self.point.chosen, np.asarray(x))
@@ -195,7 +209,7 @@ def _as_array(result: Any, x: Sequence[Any]) -> Array:
     """One number as an array; what follows from drawn numbers is marked, though NumPy forgets it for single ones."""
     if isinstance(result, np.ndarray):
         return result
-    found = np.asarray(result, object if isinstance(result, Number) else None)
+    found = np.asarray(result, object if isinstance(result, Residue) else None)
     return found if found.dtype == object else marked(found, *x)
 
 

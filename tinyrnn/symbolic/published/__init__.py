@@ -1,5 +1,5 @@
 """BPTT formulas as printed in the literature, transcribed as data and run."""
 
-from .check import Printed, Report, check, names, read
+from .check import Comparison, Transcription, check, names, read
 
-__all__ = ["Printed", "Report", "check", "names", "read"]
+__all__ = ["Comparison", "Transcription", "check", "names", "read"]

@@ -19,7 +19,7 @@ from ...cells.equations import parse, parse_line
 from ...cells.terms import Equation
 from ...errors import ArgumentError
 from ..checker.meaning import Equations
-from ..checker.numbers import Array, Number, Point, Work, drawn_prime, each, filled, still, summed
+from ..checker.numbers import Allowance, Array, FieldPoint, Residue, drawn_prime, each, filled, still, summed
 
 FOLDER = Path(__file__).parent
 WIDTH, WORK = 3, 10_000_000
@@ -27,7 +27,7 @@ WIDTH, WORK = 3, 10_000_000
 
 
 @dataclass(frozen=True)
-class Printed:
+class Transcription:
     """One formulation, as transcribed."""
 
     name: str
@@ -44,10 +44,10 @@ class Printed:
 
 
 @dataclass(frozen=True)
-class Report:
+class Comparison:
     """Whether the printed formulas are the derivative; which quantities are not; which corrections make them so."""
 
-    printed: Printed
+    printed: Transcription
     agrees: bool
     wrong: tuple[str, ...]
     corrected: bool
@@ -70,40 +70,40 @@ def names() -> list[str]:
     return sorted(p.stem for p in FOLDER.glob("*.toml"))
 
 
-def read(name: str) -> Printed:
+def read(name: str) -> Transcription:
     """One formulation by its name."""
     if name not in names():
         raise ArgumentError(f"there is no published formulation {name!r}; there are {', '.join(names())}")
     data = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
     corrections = tuple((c["what"], dict(c["lines"])) for c in data.pop("corrections", []))
-    return Printed(name, corrections=corrections, **data)
+    return Transcription(name, corrections=corrections, **data)
 
 
-def check(name: str, seed: int = 0) -> Report:
+def check(name: str, seed: int = 0) -> Comparison:
     """Run one formulation as printed, with all corrections, and with all but each one."""
     printed = read(name)
     wrong = _wrong(printed, (), seed)
     every = range(len(printed.corrections))
     needed = tuple(bool(_wrong(printed, [k for k in every if k != j], seed)) for j in every)
-    return Report(printed, not wrong, tuple(wrong), not _wrong(printed, every, seed), needed)
+    return Comparison(printed, not wrong, tuple(wrong), not _wrong(printed, every, seed), needed)
 
 
-def _wrong(printed: Printed, chosen: Iterable[int], seed: int) -> list[str]:
+def _wrong(printed: Transcription, chosen: Iterable[int], seed: int) -> list[str]:
     """The gradients that are not the derivative."""
     lines = {k: v for j in chosen for k, v in printed.corrections[j][1].items()}
     return [g for g in printed.gradients if not _holds(printed, lines, g, seed)]
 
 
-def _holds(printed: Printed, lines: Mapping[str, str], gradient: str, seed: int) -> bool:
+def _holds(printed: Transcription, lines: Mapping[str, str], gradient: str, seed: int) -> bool:
     """Whether one printed gradient, along a random direction, is the derivative along it."""
     rng = np.random.default_rng(seed)
-    point = Point(drawn_prime(rng), rng, Work(WORK))
+    point = FieldPoint(drawn_prime(rng), rng, Allowance(WORK))
     run = _Run(printed, lines, point, gradient)
     total = point.number(0)
     for t in range(1, printed.steps + 1):
         share = run.term(parse_line(lines.get(gradient, printed.gradients[gradient])), t)
         moved = run.moving[f"{gradient}[{t}]" if f"{gradient}[1]" in run.moving else gradient]
-        direction = each(lambda n: Number(point, 0.0, n.tangent), moved)
+        direction = each(lambda n: Residue(point, 0.0, n.tangent), moved)
         inner = each(lambda a, b: a.steady() * b, share, direction)
         total = total + summed(inner, tuple(range(np.ndim(share))), False, point).item()
     return total.value == run.loss.tangent
@@ -112,7 +112,7 @@ def _holds(printed: Printed, lines: Mapping[str, str], gradient: str, seed: int)
 class _Run:
     """The forward pass with one quantity moving, and the printed backward pass on steady numbers."""
 
-    def __init__(self, printed: Printed, lines: Mapping[str, str], point: Point, gradient: str) -> None:
+    def __init__(self, printed: Transcription, lines: Mapping[str, str], point: FieldPoint, gradient: str) -> None:
         self.printed, self.point = printed, point
         system = parse(printed.cell)
         self.values: dict[str, dict[int, Array]] = {}
@@ -161,7 +161,7 @@ class _Run:
             zero if t - lag > self.printed.steps else self.values[n][t - lag]))
 
 
-def _shapes(printed: Printed) -> dict[str, tuple[int, ...]]:
+def _shapes(printed: Transcription) -> dict[str, tuple[int, ...]]:
     """A parameter before @ is a matrix, any other a vector."""
     shapes: dict[str, tuple[int, ...]] = {}
     for e in parse(printed.cell).equations:
