@@ -46,7 +46,7 @@ def test_edges_carry_what_an_lstm_by_hand_sends():
               **{f"b_h{k}": np.zeros(4) for k in b}, "x": xs, "h[0]": rng.normal(size=(2, 4)), "c[0]": rng.normal(size=(2, 4))}
     tile, flow = flowing(tr.cells.LSTM, study_cell(tr.cells.LSTM, None, values, "sum"))
     hand = lstm_by_hand(W, U, b, xs, values["h[0]"], values["c[0]"])
-    key = {i.lines[0].split("   ")[0]: k for k, i in tile.items.items() if i.kind != "exit"}
+    key = {i.called: k for k, i in tile.items.items() if i.kind != "exit"}
     for t, found in hand.items():
         for gate in "ifgo":
             assert flow.edges[t][key[gate], key["hₜ₋₁"]] == pytest.approx(np.linalg.norm(found[f"h0 by {gate}"]), rel=1e-9)

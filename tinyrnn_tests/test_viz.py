@@ -119,7 +119,7 @@ def test_states_run_straight(name):
     order = [e.name for e in cell.system.equations]
     columns = {}
     for k, i in tile.items.items():
-        named = i.lines[0].split("   ")[0]
+        named = i.called
         if i.kind == "gate" and named in order:
             columns.setdefault(round(tile.layout.at[k][0]), []).append((tile.layout.at[k][1], order.index(named)))
     for column in columns.values():
@@ -159,7 +159,7 @@ def test_widths_and_fills_are_those_of_the_run():
     boxes = {p.key: p for p in drawing.scene.parts if isinstance(p, BoxShape)}
     compared = 0
     for k, item in ((k, i) for k, i in tile.items.items() if i.kind != "exit"):
-        name = item.lines[0].split("   ")[0].replace("ₜ₋₁", "[t-1]").replace("ₜ", "") if item.kind != "input" else item.lines[0]
+        name = item.called.replace("ₜ₋₁", "[t-1]").replace("ₜ", "") if item.kind != "input" else item.lines[0]
         name = {"hₜ₋₁": "h[t-1]", "cₜ₋₁": "c[t-1]", "xₜ": "x[t]"}.get(name, name)
         for t in range(1, 5) if name in ray.gradients else ():
             norm = ray.gradients[name][t - 1]

@@ -26,15 +26,33 @@ class Item:
 
     key: str
     kind: str  # input state gate function op
-    lines: list[str]
+    name: str    # of a quantity of the equations, "" for what has none
+    symbol: str  # of what computes it, "" for what is given
     node: Node
     sources: list[str] = field(default_factory=list)
     weights: list[str] = field(default_factory=list)
+    turned: frozenset[str] = frozenset()  # weights that stand transposed in the equation
+
+    @property
+    def title(self) -> str:
+        """`f = σ`, or the one of the two that there is."""
+        return " = ".join(filter(None, (self.name, self.symbol)))
+
+    @property
+    def called(self) -> str:
+        """Its name, or what it does."""
+        return self.name or self.symbol
+
+    @property
+    def lines(self) -> list[str]:
+        """What is written in its box: the title, and the names of weights, two a line."""
+        weights = [w + "ᵀ" * (w in self.turned) for w in self.weights]
+        return [self.title, *("  ".join(weights[i : i + 2]) for i in range(0, len(weights), 2))]
 
     @property
     def ordered(self) -> bool:
         """Whether it matters which operand comes first."""
-        return self.kind != "gate" and not self.lines[0].startswith(("+", "⊙"))
+        return self.kind != "gate" and not self.called.startswith(("+", "⊙"))
 
 
 @dataclass
@@ -128,7 +146,7 @@ class Extract:
         name = self._label(n)
         key = f"n{len(self.items)}"
         if n.op is INPUT or n.op is LEAF:
-            self._add(n, Item(key, "input", [pretty(name_of(n) or "data")], n))
+            self._add(n, Item(key, "input", pretty(name_of(n) or "data"), "", n))
             self._rail(n, name)
             return
         absorbed = Trait.ACTIVATES in n.op.traits and n.src[0] not in self.shown
@@ -136,13 +154,12 @@ class Extract:
         if inner is not None:
             symbol = n.op.label if Trait.ACTIVATES in n.op.traits else "affine"
             on_rail = name in self.rails
-            head = symbol if name is None or on_rail else f"{name}   {symbol}"
-            item = Item(key, "gate", [head, *_wrapped([w + "ᵀ" * (w in inner.turned) for w in inner.weights])], n,
-                        self._keys(inner.sources), inner.weights)
+            item = Item(key, "gate", "" if on_rail else name or "", symbol, n, self._keys(inner.sources), inner.weights,
+                        inner.turned)
         else:
             weights = [w for w in map(self._weight, n.src) if w is not None]
-            kind, lines = self._operation(n, name)
-            item = Item(key, "function" if weights else kind, lines + _wrapped(weights), n, self._keys(n.src), weights)
+            kind, own_name, symbol = self._operation(n, name)
+            item = Item(key, "function" if weights else kind, own_name, symbol, n, self._keys(n.src), weights)
         self._add(n, item)
         self._rail(n, name)
 
@@ -153,22 +170,23 @@ class Extract:
     def _rail(self, n: Node, name: str | None) -> None:
         """A state or an output stands on the picture by its own name, behind what computes it."""
         if name in self.rails:
-            self._add(n, Item(f"n{len(self.items)}", "state", [pretty(f"{name}[t]")], n, [self.shown[n]]))
+            self._add(n, Item(f"n{len(self.items)}", "state", pretty(f"{name}[t]"), "", n, [self.shown[n]]))
 
     def _add(self, n: Node, item: Item) -> None:
         self.items[item.key] = item
         self.shown[n] = item.key
 
-    def _operation(self, n: Node, name: str | None) -> tuple[str, list[str]]:
+    def _operation(self, n: Node, name: str | None) -> tuple[str, str, str]:
+        """Kind, name and symbol."""
         values = [literal_value(s) for s in n.src]
         sign = "outer" if _is_outer(n) else _SIGNS.get(n.op.name, n.op.label)
         literal = next((f"{v:g}" for v in values if v is not None and not isinstance(v, bool)), None)
         if literal is not None:
             sign = f"{literal} {sign}" if values[0] is not None and n.op.name in _SIGNS else f"{sign} {literal}"
         if name is not None and name not in self.rails:
-            return "gate", [f"{name}   {sign}"]
+            return "gate", name, sign
         small = n.op.name in _SIGNS and len(sign) == 1
-        return ("op" if small else "function"), [sign]
+        return ("op" if small else "function"), "", sign
 
     def _keys(self, sources: Collection[Node]) -> list[str]:
         found = (self.shown.get(s) for s in sources)
@@ -189,11 +207,6 @@ def _is_outer(n: Node) -> bool:
     if n.op is not MUL or n.ndim < 2 or any(s.op is not RESHAPE for s in n.src):
         return False
     return n.src[0].shape[-1] == 1 == n.src[1].shape[-2]
-
-
-def _wrapped(weights: list[str], per_line: int = 2) -> list[str]:
-    """Names of weights, a few a line."""
-    return ["  ".join(weights[i : i + per_line]) for i in range(0, len(weights), per_line)]
 
 
 _SUBSCRIPTS = str.maketrans("0123456789-t", "₀₁₂₃₄₅₆₇₈₉₋ₜ")

@@ -198,11 +198,11 @@ class _Layer:
     def _called(self, k: str, p: int) -> str:
         """An item in words: its name, or what it computes from names."""
         item = self.tile.items[k]
-        head, named, _ = item.lines[0].partition("   ")
+        head = item.called
         if item.kind in ("input", "state"):
             base, mark, lag = head.partition("ₜ")
             return at_step(clean(base, 40) + mark + lag, p, -1 if self.tile.recurrence.scan.reverse else 1)
-        if named:
+        if item.name and item.symbol:
             return pretty(f"{clean(head, 40)}[{p}]")
         if item.kind == "gate":
             return clean(f"{head}({', '.join(item.weights)})", 60)

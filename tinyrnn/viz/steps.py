@@ -191,7 +191,7 @@ class _Row:
         for p in self.shown:
             for k, norm in self.flow.told[p].items():
                 way = self._to_loss(k, p)
-                name = at_step(self.tile.items[k].lines[0], p)
+                name = at_step(self.tile.items[k].title, p)
                 self.scene.add(Wire(f"f-{k}-{p}-loss", (f"{k}-{p}", "loss"), way, "forward", f"{name} is read by the loss"))
                 what = f"what the loss sends to {name}"
                 _back(self.scene, f"b-loss-{k}-{p}", (f"{k}-{p}", "loss"), way, norm, self.flow, what)
@@ -283,18 +283,17 @@ def _back(scene: Scene, key: str, ends: tuple[str, str], way: Sequence[Point], n
 
 
 def _moved(tile: Tile, line: str, p: int | None) -> str:
-    shown = line.replace("   ", " = ")
-    return shown if p is None else at_step(shown, p, -1 if tile.recurrence.scan.reverse else 1)
+    return line if p is None else at_step(line, p, -1 if tile.recurrence.scan.reverse else 1)
 
 
 def _name(tile: Tile, key: str, p: int | None) -> str:
     """What an item is called in a sentence."""
-    return _moved(tile, tile.items[key].lines[0].split("   ")[0], p)
+    return _moved(tile, tile.items[key].called, p)
 
 
 def _title(tile: Tile, key: str, p: int | None, flow: Flow | None) -> str:
     item = tile.items[key]
-    title = f"{_moved(tile, item.lines[0], p)}  {item.node.op.label} {show(item.node.shape)}"
+    title = f"{_moved(tile, item.title, p)}  {item.node.op.label} {show(item.node.shape)}"
     if item.weights:
         title += f", weights {', '.join(item.weights)}"
     if flow is None or p is None or key not in flow.values[p]:
@@ -307,9 +306,9 @@ def _title(tile: Tile, key: str, p: int | None, flow: Flow | None) -> str:
 
 def _sentence(tile: Tile) -> str:
     """What a step is made of, for those who do not see it."""
-    gates = [i.lines[0].replace("   ", " = ") for i in tile.items.values() if i.kind == "gate"]
-    states = [i.lines[0] for i in tile.items.values() if i.kind == "state"]
-    reads = [i.lines[0] for i in tile.items.values() if i.kind == "input"]
+    gates = [i.title for i in tile.items.values() if i.kind == "gate"]
+    states = [i.title for i in tile.items.values() if i.kind == "state"]
+    reads = [i.title for i in tile.items.values() if i.kind == "input"]
     return f"reads {', '.join(reads)}; gates {', '.join(gates) or 'none'}; computes {', '.join(states)}."
 
 

@@ -17,8 +17,8 @@ def rows_of(tile: Tile) -> list[tuple[str, str]]:
     kinds = ("state", "gate", "function", "input")
     items = [(k, i) for k, i in tile.items.items() if i.kind in kinds and k not in tile.arrives]
     place = {name: n for n, name in enumerate(tile.order)}
-    items.sort(key=lambda pair: (kinds.index(pair[1].kind), place.get(pair[1].lines[0].split("   ")[0], len(place))))
-    return [(k, i.lines[0].replace("   ", " = ")) for k, i in items]
+    items.sort(key=lambda pair: (kinds.index(pair[1].kind), place.get(pair[1].called, len(place))))
+    return [(k, i.title) for k, i in items]
 
 
 def strip(tile: Tile, title: str, flow: Flow) -> Scene:

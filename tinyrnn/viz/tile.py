@@ -51,7 +51,9 @@ def item_size(item: Item) -> tuple[float, float]:
         return 3.0, 3.0
     if item.kind == "op":
         return 20.0, 20.0
-    wide = max(text_width(line, 11 if i == 0 else 9.5) for i, line in enumerate(item.lines))
+    title, *below = item.lines
+    title = title.replace(" = ", "   ") if item.name and item.symbol else title
+    wide = max(text_width(title, 11), *(text_width(line, 9.5) for line in below), 0.0)
     return min(max(30.0, wide + 14), 260.0), LINE * len(item.lines) + 11
 
 
@@ -84,7 +86,7 @@ class _Tiling:
             handed = (n for n in r.carried if n.op is INPUT and input_name(n) == name)
             node = next(handed, r.carried[r.remembered.index(name)])
         key = f"in-{len(self.items)}"
-        self.items = {key: Item(key, "input", [pretty(name)], node), **self.items}
+        self.items = {key: Item(key, "input", pretty(name), "", node), **self.items}
         return key
 
     def _leaving(self, slot: int, node: Node) -> str:
@@ -98,7 +100,7 @@ class _Tiling:
         if not read and self.items[source].kind == "state":
             return source
         key = f"out-{slot}"
-        self.items[key] = Item(key, "exit", [pretty(f"{self.bases[slot]}[t]")], node, [source])
+        self.items[key] = Item(key, "exit", pretty(f"{self.bases[slot]}[t]"), "", node, [source])
         return key
 
     def tile(self) -> Tile:
@@ -112,7 +114,7 @@ class _Tiling:
     def _ranks(self) -> dict[str, float]:
         """Gates from top to bottom in the order of the text."""
         place = {n: float(i) for i, n in enumerate(self.order)}
-        gates = {k: i.lines[0].split("   ")[0] for k, i in self.items.items() if i.kind == "gate"}
+        gates = {k: i.called for k, i in self.items.items() if i.kind == "gate"}
         return {k: place[n] for k, n in gates.items() if n in place}
 
     # ---- rails
