@@ -22,7 +22,8 @@ from .symbolic.checker import check_file
 from .symbolic.derive import derive
 from .symbolic.equivalent import equivalent
 from .symbolic.prove import prove
-from .viz import draw, graphviz
+from .viz import graphviz
+from .viz.drawing import draw
 from .viz.theme import THEMES
 
 

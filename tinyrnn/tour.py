@@ -18,7 +18,7 @@ from .symbolic.derive import derive
 from .symbolic.equivalent import equivalent
 from .symbolic.prove import prove
 from .testing import GradientCheck, check_gradients, random_values
-from .viz import draw
+from .viz.drawing import draw
 from .viz.page import page
 
 

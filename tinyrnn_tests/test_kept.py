@@ -182,7 +182,7 @@ def test_frozen_weights_stay_as_they_are(how, tmp_path):
         m.trainable = False
         assert not m.parameters()
         m.layers[2].trainable = True
-    fixed = {k for k, t in m._leaves() if not t.trainable}
+    fixed = {k for k, t in m.leaves() if not t.trainable}
     assert {"layer": 4, "parameter": 1, "tensor": 1, "model and back": 4}[how] == len(fixed)
     assert f"{len(m.parameters())}" in str(6 - len(fixed))
     assert m.summary().count("fixed") == len(fixed) + 1
@@ -196,7 +196,7 @@ def test_frozen_weights_stay_as_they_are(how, tmp_path):
         tr.optim.SGD(0.1, weight_decay=0.3).step(m.parameters())
         assert moved(before, m.state_dict()) == set(before) - fixed
         m = tr.load(tmp_path / f"{k}.safetensors")
-        assert {n for n, t in m._leaves() if not t.trainable} == fixed
+        assert {n for n, t in m.leaves() if not t.trainable} == fixed
     m.trainable = True
     assert len(m.parameters()) == 6
 

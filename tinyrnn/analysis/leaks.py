@@ -19,19 +19,12 @@ from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.ops.elementwise import name_of
 from ..ir.ops.leaves import box_of, full, input_name, input_node
-from ..nn.bidirectional import Bidirectional
-from ..nn.layers import Embedding
-from ..nn.module import Module
-from ..nn.packed import Packed
-from ..nn.recurrent import Recurrent
-from ..nn.seq2seq import EncoderDecoder
-from ..nn.sequential import Sequential
+from ..model import Model, evaluating
 from ..padding import check_lengths, row_mask, takes
 from ..passes import unroll
 from ..search import shortest_way
 from ..shapes import show
 from ..tensor import Tensor
-from ..train.loop import evaluating
 from ..trees import flatten
 from .printed import Printed
 
@@ -93,7 +86,7 @@ class LeakReport(Printed):
         return behind("draw_path")(f"padding reaches {first.result}", first.nodes, first.steps, file, **options)
 
 
-def leaks(what: Module | Callable[..., Any], lengths: Any, x: Any = None, *,
+def leaks(what: Model | Callable[..., Any], lengths: Any, x: Any = None, *,
           loss: Callable[..., Any] | None = None) -> LeakReport:
     """Prove that what stands beyond each row's length reaches no output within the lengths, state, loss or gradient.
 
@@ -120,14 +113,14 @@ def leaks(what: Module | Callable[..., Any], lengths: Any, x: Any = None, *,
         raise ArgumentError(f"leaks takes a layer, a model or a function of (x, lengths), got {type(what).__name__}")
     if loss is not None and not callable(loss):
         raise ArgumentError(f"loss={loss!r}: expected a function of the result")
-    axis = int(not (isinstance(what, Module) and what.reads_time_first()))
+    axis = int(not (isinstance(what, Model) and what.reads_time_first()))
     example = _example(what, given) if x is None else x
     parts = [_array(p) for p in (example if isinstance(example, tuple) else (example,))]
     if len(given) not in (1, len(parts)):
         raise ArgumentError(f"{len(parts)} inputs have {len(given)} lengths")
     counts = [check_lengths(n, p.shape[axis], p.shape[1 - axis]) for p, n in
               zip(parts, given if len(given) == len(parts) else given * len(parts), strict=True)]
-    title = type(what).__name__ if isinstance(what, Module) else getattr(what, "__name__", "function")
+    title = type(what).__name__ if isinstance(what, Model) else getattr(what, "__name__", "function")
     if not any((n < p.shape[axis]).any() for n, p in zip(counts, parts, strict=True)):
         raise ArgumentError("no row is shorter than its input, so nothing is padded and there is nothing to prove: give "
                             "lengths below the number of steps")
@@ -152,27 +145,9 @@ def _texts(lengths: Sequence[Any]) -> str:
 
 def _example(what: Any, lengths: Sequence[Any]) -> Any:
     """An input of the right shape for a layer that says it; one step longer than the longest row."""
-    def shaped(m: Any, n: Any) -> Any:
-        batch, steps = len(n), int(max(n, default=0)) + 1
-        match m:
-            case Sequential():
-                return shaped(m.layers[0], n)
-            case Bidirectional():
-                return shaped(m.forward, n)
-            case Packed():
-                shape: tuple[int, ...] = (batch, steps, m.input_size)
-                return np.ones(shape if m.batch_first else (steps, batch, m.input_size), m.dtype)
-            case Recurrent() if len(m.cell.inputs) == 1 and not m.time_major:
-                return np.ones((batch, steps, *m.cell.signal_shape(m.cell.inputs[0], m.sizes)), m.dtype)
-            case Embedding():
-                return np.zeros((batch, steps), np.int64)
-        raise ArgumentError(f"leaks needs an example of the input of {type(m).__name__}: leaks(model, lengths, x)")
-
-    if isinstance(what, EncoderDecoder):
-        if len(lengths) != 2:
-            raise ArgumentError("EncoderDecoder has two lengths: leaks(model, (source lengths, target lengths))")
-        return tuple(np.zeros((len(n), int(max(n)) + 1), np.int64) for n in lengths)
-    return shaped(what, lengths[0])
+    if not isinstance(what, Model):
+        raise ArgumentError(f"leaks needs an example of the input of {type(what).__name__}: leaks(model, lengths, x)")
+    return what.example(len(lengths[0]), *(int(max(n, default=0)) + 1 for n in lengths))
 
 
 # ---- the graph
@@ -191,7 +166,7 @@ class _Case:
         """The results as an unrolled graph: outputs at valid steps, states, loss and gradients."""
         inputs = self._inputs(parts)
         result = self._result(inputs)
-        outputs = self._valid(_named(result, isinstance(self.what, Module)), parts)
+        outputs = self._valid(_named(result, isinstance(self.what, Model)), parts)
         floating = [t for t in outputs.values() if t.dtype.kind == "f"]
         if not floating:
             raise ArgumentError("nothing floating comes out, so there is nothing to prove")
@@ -210,7 +185,7 @@ class _Case:
 
     def _parameters(self, value: Tensor) -> dict[str, Tensor]:
         """Every parameter that the loss depends on, those of layers that a function closes over included."""
-        own = dict(self.what.named_parameters()) if isinstance(self.what, Module) else {}
+        own = dict(self.what.named_parameters()) if isinstance(self.what, Model) else {}
         known = {t.node for t in own.values()}
         others = {k: n for k, n in Graph({"loss": value}).leaves.items() if box_of(n).trainable and n not in known}
         return {**own, **{f"{k} (of a layer outside)" if k in own else k: Tensor(n) for k, n in others.items()}}
@@ -223,7 +198,7 @@ class _Case:
     def _result(self, inputs: Sequence[Tensor]) -> Any:
         """What a layer, model or function returns; a model that knows neither lengths nor mask is not given any."""
         n: Any = tuple(self.counts) if self.several else self.counts[0]
-        if not isinstance(self.what, Module):
+        if not isinstance(self.what, Model):
             return self.what(tuple(inputs) if self.several else inputs[0], n)
         known = takes(self.what)
         with evaluating(self.what):
@@ -248,7 +223,7 @@ class _Case:
         """Those results that are one step longer where the input is."""
         longer = [np.concatenate([p, np.take(p, [0], self.axis)], self.axis) for p in parts]
         try:
-            again = _named(self._result(self._inputs(longer)), isinstance(self.what, Module))
+            again = _named(self._result(self._inputs(longer)), isinstance(self.what, Model))
         except ShapeError:  # a function for one length only: its shapes have to do; any other error is the function's own
             features = {n for p in parts for n in p.shape[2:]}
             if parts[-1].shape[self.axis] in features:

@@ -13,7 +13,7 @@ from ..errors import ArgumentError
 from ..ir.graph import Graph
 from ..ir.ops.leaves import box_of
 from ..ir.scan import SCAN
-from ..nn.module import Module
+from ..model import Model
 from ..passes import grad, unroll
 from .dynamics import Route, lyapunov, singular_values, step_jacobians, strongest
 from .measure import OperationCount, PeakMemory, Saved, memory, saved, saved_of_cell, work
@@ -21,7 +21,7 @@ from .paths import Ways, ways
 from .printed import Printed, plain
 from .recurrence import recurrences
 from .structure import Loops, loops, rerolled
-from .study import Study, arrays, sizes_for, study_cell, study_model, valid_rows
+from .study import Study, arrays, sizes_for, study_cell, valid_rows
 
 MOST_SOURCES = 16   # quantities of a graph or model to which ways are counted
 DYNAMIC_STEPS = 50  # numbers of a run are taken over at most so many steps
@@ -160,7 +160,7 @@ def _numbers(values: Any, most: int = 6) -> str:
     return ", ".join(shown) + (f", … ({len(values)})" if len(values) > most else "")
 
 
-def analyze(what: Cell | Graph | Module, x: Any = None, *, steps: int | None = None, batch: int = 1,
+def analyze(what: Cell | Graph | Model, x: Any = None, *, steps: int | None = None, batch: int = 1,
             sizes: Mapping[str, int] | None = None, values: Mapping[str, Any] | None = None, y: Any = None,
             lengths: Any = None, loss: Any = None, rng: Any = 0) -> Report:
     """What a cell, graph or model costs, and how its gradients travel.
@@ -188,10 +188,10 @@ def analyze(what: Cell | Graph | Module, x: Any = None, *, steps: int | None = N
         raise ArgumentError("steps, batch, sizes and values are for cells")
     if isinstance(what, Graph):
         return _graph(what)
-    if isinstance(what, Module):
+    if isinstance(what, Model):
         if x is None:
             raise ArgumentError("a model is analysed on an example: analyze(model, x) with x [B, T, ...]")
-        return _model(what, study_model(what, x, y, lengths=lengths, loss=loss))
+        return _model(what, what.subject(x, y, lengths=lengths, loss=loss))
     raise ArgumentError(f"analyze takes a cell, a model or a graph, got {type(what).__name__}")
 
 
@@ -247,7 +247,7 @@ def _graph(graph: Graph) -> Report:
                   {r.name: loops(r) for r in recurrences(graph)}, left_out=max(len(sources) - MOST_SOURCES, 0))
 
 
-def _model(model: Module, study: Study) -> Report:
+def _model(model: Model, study: Study) -> Report:
     flat = unroll(study.graph)
     steps = max((r.steps for r in study.recurrences), default=None)
     loss, learned = study.graph.outputs["loss"], {k: n for k, n in study.graph.leaves.items() if box_of(n).trainable}

@@ -9,18 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..cells import Cell
-from ..errors import ArgumentError, ShapeError, TinyRNNError
-from ..functional import sum as total
+from ..errors import ArgumentError, ShapeError
 from ..ir.graph import Graph
-from ..nn.module import Module
-from ..nn.packed import Packed
-from ..nn.recurrent import Recurrent
-from ..padding import check_lengths, row_mask, takes
 from ..shapes import show
-from ..tensor import Tensor, as_tensor
-from ..train.loop import evaluating
-from ..train.metrics import loss_named
-from ..train.task import call, takes_mask
 from .recurrence import Names, Recurrence, recurrences
 from .walk import Array, Numbers, Walk, numbers
 
@@ -45,7 +36,8 @@ class Study:
         return [(Walk(r), n) for r, n in zip(self.recurrences, self.numbers, strict=True)]
 
 
-def _study(title: str, graph: Graph, values: Mapping[str, Array], names: Names | None, rows: int, what: str) -> Study:
+def studied(title: str, graph: Graph, values: Mapping[str, Array], names: Names | None, rows: int, what: str) -> Study:
+    """A graph with an output `loss` as something to look at."""
     found = recurrences(graph, names)
     given, loss = numbers(graph, graph.outputs["loss"], found, values)
     return Study(title, graph, values, found, given, loss, rows, what)
@@ -77,7 +69,7 @@ def study_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | None =
     what = f"{_LOSSES.get(loss or 'sum', 'a function of the outputs')}; " + (
         "values as given" if given else "random weights and inputs")
     shown = ", ".join(f"{k} = {n}" for k, n in found.items())
-    return _study(cell.title, graph, run, None, batch, f"{what}, {shown}, {batch} row{'s' * (batch > 1)}")
+    return studied(cell.title, graph, run, None, batch, f"{what}, {shown}, {batch} row{'s' * (batch > 1)}")
 
 
 _LOSSES: Mapping[Any, str] = {"sum": "the sum of all outputs", "last": "the sum of the last outputs"}
@@ -143,95 +135,7 @@ def _sizes_of(cell: Cell, given: Mapping[str, Array]) -> dict[str, int]:
     return found
 
 
-# ---- layers and models
-
-def study_model(model: Module, x: Any, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Loss = None) -> Study:
-    """A layer or model on rows of data, in evaluation mode (without dropout).
-
-    With targets `y` the loss is one of `fit`'s (`"cross_entropy"` unless named), a function of (output, target).
-    Without them it is a function of the output; unless given, the sum of the output at each row's last step, or of
-    all of it where it has no time axis.
-    """
-    data = tuple(map(as_tensor, x)) if isinstance(x, tuple) else as_tensor(x)
-    last = data[-1] if isinstance(data, tuple) else data
-    if 0 in last.shape[:2]:
-        raise ArgumentError(f"x has shape {show(last.shape)}: at least one row and one step are needed")
-    time_first = model.reads_time_first()
-    with evaluating(model):
-        output = (_called(model, data, lengths, mask) if time_first else
-                  call(model, data, lengths, mask, None, False, checked=False)[0])
-        if y is not None:
-            value = _against(output, as_tensor(y), lengths, mask, loss or "cross_entropy")
-        else:
-            axis = 0 if time_first or _single(output, last) else 1
-            value = loss(output) if callable(loss) else _last(output, last, lengths, axis)
-    if not isinstance(value, Tensor) or value.shape:
-        seen = show(value.shape) if isinstance(value, Tensor) else repr(value)
-        raise ArgumentError(f"the loss is to be one number, got {seen}")
-    graph = Graph({"loss": value})
-    rows = (data[-1] if isinstance(data, tuple) else data).shape[0]
-    unnamed = "the sum of the last outputs" if y is None else "cross_entropy"
-    name = "a function of the output" if callable(loss) else loss or unnamed
-    what = f"{name}; {rows} row{'s' * (rows != 1)} of data"
-    return _study(type(model).__name__, graph, {}, parameter_names(model), rows, what)
-
-
-def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> Tensor:
-    function = loss_named(loss)
-    last = lengths[-1] if isinstance(lengths, tuple) else lengths
-    if last is not None and y.ndim > 1 and takes_mask(function):
-        mask = row_mask(y.shape[1], last, y.shape[0])
-    try:
-        result: Tensor = function(output, y) if mask is None else function(output, y, mask=mask)
-    except TinyRNNError as error:
-        raise ArgumentError(f"{error}; give the loss that the model was trained with, such as loss='mse'") from None
-    return result
-
-
-def _called(model: Module, data: Any, lengths: Any, mask: Any) -> Tensor:
-    """The output of a model that takes its sequences time first."""
-    marks = {k: v for k, v in (("lengths", lengths), ("mask", mask)) if v is not None}
-    unknown = [k for k in marks if k not in takes(model)]
-    if unknown:
-        raise ArgumentError(f"{type(model).__name__} takes its sequences time first and knows no {unknown[0]}")
-    result = model(*data, **marks) if isinstance(data, tuple) else model(data, **marks)
-    output: Tensor = result[0] if isinstance(result, tuple) else result
-    return output
-
-
-def _single(output: Tensor, data: Tensor) -> bool:
-    """Whether the output is that of one sequence without batch axis."""
-    return output.ndim == 2 and data.ndim == 2 and data.dtype.kind == "f" and output.shape[0] == data.shape[0]
-
-
-def _last(output: Tensor, data: Tensor, lengths: Any, axis: int) -> Tensor:
-    """The sum of the output at each row's last step."""
-    steps = data.shape[axis]
-    if output.ndim < 3 - (axis == 0 and data.ndim == 2) or output.shape[axis] != steps:
-        return total(output)
-    if lengths is None:
-        return total(output[:, -1] if axis else output[-1])
-    counts = check_lengths(lengths[-1] if isinstance(lengths, tuple) else lengths, steps, output.shape[1 - axis])
-    weight = np.zeros((len(counts), steps))
-    weight[np.flatnonzero(counts), counts[counts > 0] - 1] = 1
-    shaped = (weight if axis else weight.T).reshape(*output.shape[:2], *(1,) * (output.ndim - 2))
-    return total(output * as_tensor(shaped.astype(output.dtype)))
-
-
 def valid_rows(r: Recurrence, given: Numbers) -> Array | None:
     """Which steps of which rows a mask lets through, [T, B]; None without a mask."""
     found = next((x for k, x in zip(r.slices, given.slices, strict=True) if k == "valid[t]"), None)
     return None if found is None else np.asarray(found, bool)
-
-
-def parameter_names(model: Module) -> Names:
-    """What a model's parameters are called; rows of packed arrays have the names that the cell gives them."""
-    found = {t.node: name for name, t in model._places()}
-    layers = {t.node: path for path, m in model.named_modules() if hasattr(m, "cell") for _, t in m._places()}
-    for _, layer in model.named_modules():
-        if isinstance(layer, Packed):
-            suffixes = [f"l{k}{d}" for k in range(layer.num_layers) for d in layer.directions]
-            found.update({n: p for s in suffixes for p, n in layer.cell_weights(s).items() if n.op.name != "full"})
-        elif isinstance(layer, Recurrent):
-            found.update({t.node: p for p, t in layer.weights.items()})
-    return Names(found, layers)

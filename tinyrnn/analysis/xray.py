@@ -11,10 +11,10 @@ import numpy as np
 
 from ..cells import Cell
 from ..errors import ArgumentError
-from ..nn.module import Module
+from ..model import Model
 from .dynamics import singular_values, step_jacobians
 from .printed import Printed, plain
-from .study import Loss, study_cell, study_model, valid_rows
+from .study import Loss, study_cell, valid_rows
 from .walk import Array, Moment, Numbers, Walk
 
 COLOURS = [f"tab:{c}" for c in "blue orange green red purple brown pink gray olive cyan".split()]
@@ -178,7 +178,7 @@ def _some(steps: int) -> list[int]:
     return [1, 2, *(round(1 + (steps - 1) * k / 6) for k in range(1, 6)), steps - 1, steps]
 
 
-def xray(what: Cell | Module, x: Any = None, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Loss = None,
+def xray(what: Cell | Model, x: Any = None, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Loss = None,
          steps: int | None = None, values: Mapping[str, Any] | None = None, sizes: Mapping[str, int] | None = None,
          rng: Any = 0) -> XRay:
     """Where the gradient goes: `‖dL/dq[t]‖` of every state, gate and input, each step's part of every parameter's
@@ -200,10 +200,10 @@ def xray(what: Cell | Module, x: Any = None, y: Any = None, *, lengths: Any = No
         if y is not None or lengths is not None or mask is not None:
             raise ArgumentError("a cell is x-rayed on x or steps=, and values=; y, lengths and mask are for layers and models")
         study = study_cell(what, steps, _cell_values(what, x, values), loss or "last", sizes, rng=rng)
-    elif isinstance(what, Module):
+    elif isinstance(what, Model):
         if x is None or steps is not None or values is not None or sizes is not None:
             raise ArgumentError("a layer or model is x-rayed on data: xray(model, x, y); steps and values are for cells")
-        study = study_model(what, x, y, lengths=lengths, mask=mask, loss=loss)
+        study = what.subject(x, y, lengths=lengths, mask=mask, loss=loss)
     else:
         raise ArgumentError(f"xray takes a cell, a layer or a model, got {type(what).__name__}")
     if not study.recurrences:

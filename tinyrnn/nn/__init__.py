@@ -6,7 +6,7 @@ from .attention import Attention
 from .bidirectional import Bidirectional
 from .layers import Dropout, Embedding, Lambda, LayerNorm, Linear, Repeat
 from .load import load
-from .module import Module
+from .module import Module, loadable
 from .packed import GRU, LSTM, RNN
 from .pooling import Last, Pool
 from .recurrent import Recurrent
@@ -15,4 +15,4 @@ from .sequential import Sequential
 
 __all__ = ["GRU", "LSTM", "RNN", "Attention", "Bidirectional", "Dropout", "Embedding", "EncoderDecoder", "Lambda", "Last",
            "LayerNorm", "Linear", "Module", "Pool", "Recurrent", "Repeat", "Sequential", "bce", "bce_with_logits",
-           "cross_entropy", "init", "load", "mse", "nll"]
+           "cross_entropy", "init", "load", "loadable", "mse", "nll"]

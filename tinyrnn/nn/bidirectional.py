@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, LoadError
 from ..functional import concat
 from ..tensor import Tensor
-from .module import Module, describe
+from ..viz.wiring import Wiring, joined
+from .module import Module, build, describe, loadable
 from .packed import Packed
 from .recurrent import Recurrent
 
@@ -17,6 +18,7 @@ _MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mean": lambda a, b: (a + b) / 2}
 
 
+@loadable
 class Bidirectional(Module):
     """A recurrent layer and a second one, with parameters of its own, that reads from the end (Schuster & Paliwal, 1997).
 
@@ -47,6 +49,20 @@ class Bidirectional(Module):
 
     def config(self) -> dict[str, Any]:
         return {"layer": describe(self.forward), "merge": self.merge}
+
+    @classmethod
+    def built(cls, config: dict[str, Any]) -> Module:
+        inner = build(config.pop("layer"))
+        if not isinstance(inner, (Recurrent, Packed)):
+            raise LoadError(f"a Bidirectional layer around {type(inner).__name__}: expected a recurrent layer")
+        return cls(inner, **config)
+
+    def example(self, batch: int, *steps: int) -> Any:
+        return self.forward.example(batch, *steps)
+
+    def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
+        ends = [end for part in ("forward", "backward") for end in into.add(getattr(self, part), joined(name, part), reads)]
+        return [into.box([self.merge or "pair"], ends, "op")]
 
     def __call__(self, x: Any, state: Any = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Any, Any]]:
         if state is not None and (not isinstance(state, (tuple, list)) or len(state) != 2):

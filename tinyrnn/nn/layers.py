@@ -17,7 +17,7 @@ from ..ir.ops.leaves import box_of
 from ..randomness import keep_mask
 from ..shapes import checked_count, show
 from ..tensor import Tensor, as_tensor
-from .module import Module
+from .module import Module, loadable
 
 
 def cast(x: Any, dtype: np.dtype[Any]) -> Tensor:
@@ -26,6 +26,7 @@ def cast(x: Any, dtype: np.dtype[Any]) -> Tensor:
     return t if t.dtype == dtype else t.astype(dtype)
 
 
+@loadable
 class Linear(Module):
     """`y = x Wᵀ + b`, with PyTorch's names, layout and start: uniform on ±1/√in.
 
@@ -57,6 +58,7 @@ class Linear(Module):
         return self(x), None
 
 
+@loadable
 class Embedding(Module):
     """A table of vectors looked up by whole numbers, `y[...] = weight[x[...]]`; starts standard normal, as PyTorch's.
 
@@ -96,6 +98,9 @@ class Embedding(Module):
         return {"num_embeddings": self.num_embeddings, "embedding_dim": self.embedding_dim, "padding_idx": self.padding_idx,
                 "trainable": self.trainable, "dtype": self.weight.dtype.name}
 
+    def example(self, batch: int, *steps: int) -> Any:
+        return np.zeros((batch, *steps), np.int64)
+
     def __call__(self, x: Any) -> Tensor:
         index = as_tensor(x if hasattr(x, "dtype") else np.asarray(x))
         if index.dtype.kind not in "iu":
@@ -109,6 +114,7 @@ class Embedding(Module):
         return self(x), None
 
 
+@loadable
 class LayerNorm(Module):
     """`y = weight * (x - mean) / sqrt(var + eps) + bias` along the last axis (Ba, Kiros & Hinton, 2016).
 
@@ -147,6 +153,9 @@ class Lambda(Module):
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         self.function = function
 
+    def options(self) -> str:
+        return getattr(self.function, "__qualname__", "")
+
     def __call__(self, x: Any) -> Tensor:
         return self.function(as_tensor(x))
 
@@ -154,6 +163,7 @@ class Lambda(Module):
         return self(x), None
 
 
+@loadable
 class Repeat(Module):
     """One vector as a sequence of n equal steps: [B, H] becomes [B, n, H]."""
 
@@ -170,6 +180,7 @@ class Repeat(Module):
         return broadcast_to(t.reshape(t.shape[0], 1, *t.shape[1:]), (t.shape[0], self.n, *t.shape[1:]))
 
 
+@loadable
 class Dropout(Module):
     """Training: each entry is zero with probability p and divided by 1 - p otherwise.  Evaluation: the identity.
 

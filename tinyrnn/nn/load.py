@@ -3,71 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ..cells import Cell
-from ..cells.initial import blank, constant
+from ..cells.initial import blank
 from ..errors import LoadError, TinyRNNError
 from ..files import PathLike
 from ..io.weights import checksum, read_weights, sound_text, texts
-from .bidirectional import Bidirectional
-from .layers import Dropout, Embedding, LayerNorm, Linear, Repeat
-from .module import Module
-from .packed import GRU, LSTM, RNN, Packed
-from .pooling import Last, Pool
-from .recurrent import Recurrent
-from .seq2seq import EncoderDecoder
-from .sequential import Sequential
-
-
-def _recurrent(text: str, name: str, sizes: dict[str, int], **options: Any) -> Module:
-    cell = Cell(text, name)
-    shapes = cell.shapes(sizes)
-    return Recurrent(cell, sizes, fixed={p: constant(shapes[p], 0.0) for p in cell.fixed}, **options)
-
-
-def _sequential(layers: list[Any]) -> Module:
-    return Sequential(*map(build, layers))
-
-
-def _encoder_decoder(text: str, name: str, **options: Any) -> Module:
-    return EncoderDecoder(cell=Cell(text, name), **options)
-
-
-def _bidirectional(layer: Any, merge: str | None) -> Module:
-    inner = build(layer)
-    if not isinstance(inner, (Recurrent, Packed)):
-        raise LoadError(f"a Bidirectional layer around {type(inner).__name__}: expected a recurrent layer")
-    return Bidirectional(inner, merge)
-
+from .module import Module, build
 
 MOST_SHARED = 2**26  # numbers of shared arrays that may stand in several places while a model is built, or this many times
 MOST_PLACES = 256    # the numbers of the file
 
-KINDS: dict[str, Callable[..., Module]] = {
-    "Bidirectional": _bidirectional, "Dropout": Dropout, "Embedding": Embedding,
-    "EncoderDecoder": _encoder_decoder, "GRU": GRU, "LSTM": LSTM, "Last": Last,
-    "LayerNorm": LayerNorm, "Linear": Linear, "Pool": Pool, "RNN": RNN, "Recurrent": _recurrent, "Repeat": Repeat,
-    "Sequential": _sequential}
-
-
-def build(form: Any) -> Module:
-    """A module from its description."""
-    kind = form.get("kind") if isinstance(form, dict) else form
-    if not isinstance(form, dict) or not isinstance(kind, str) or kind not in KINDS:
-        raise LoadError(f"unknown layer {str(kind)[:40]!r}; known are {', '.join(KINDS)}")
-    try:
-        return KINDS[kind](**{k: v for k, v in form.items() if k != "kind"})
-    except LoadError:
-        raise
-    except Exception as error:  # a constructor may say anything of arguments that no program of ours wrote
-        raise LoadError(f"the description of a {kind} layer is not sound: {error}") from None
-
 
 def tie(model: Module, shared: Any) -> None:
     """Make parameters one that were one when the model was saved."""
-    places = dict(model._places())
+    places = dict(model.places())
     sound = isinstance(shared, dict) and all(isinstance(v, str) and k in places and v in places
                                              and places[k].shape == places[v].shape for k, v in shared.items())
     if not sound:
@@ -85,7 +36,7 @@ def tie(model: Module, shared: Any) -> None:
 
 def _freeze(model: Module, fixed: Any) -> None:
     """What was not trained when the model was saved is not trained now."""
-    own = dict(model._leaves())
+    own = dict(model.leaves())
     if not isinstance(fixed, list) or not all(isinstance(k, str) and k in own for k in fixed):
         raise LoadError("the description of fixed weights is not sound")
     for k in fixed:
@@ -143,6 +94,6 @@ def _entries(arrays: Mapping[str, Any], shared: Any) -> int:
 
 def _check_dtypes(model: Module, arrays: Mapping[str, Any]) -> None:
     """Weights are of the dtypes that the description says: nothing is converted."""
-    for k, t in model._leaves():
+    for k, t in model.leaves():
         if k in arrays and arrays[k].dtype != t.dtype:
             raise LoadError(f"{k} is {arrays[k].dtype} in the file, its layer is {t.dtype}")

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ..analysis.study import Study
 from ..backends import on_host
+from ..cells import Cell
 from ..door import behind
 from ..errors import ArgumentError, LoadError, ShapeError
 from ..files import PathLike
 from ..io.weights import checksum, write_weights
+from ..ir.node import Node
 from ..shapes import show
 from ..tensor import Tensor
 from ..tracing import current
 from ..train import History, evaluate, fit, generate, predict
+from ..viz.wiring import Wiring
+from .subject import subject_of
 
 Array = npt.NDArray[Any]
 
@@ -44,6 +49,7 @@ class Module:
     ['factor']
     """
 
+    cell: Cell | None = None  # what a recurrent layer runs at every step
     _training: bool = True
     reads_time: bool = False  # whether steps of a sequence meet here, so that padding must be marked
     ends_time: bool = False  # whether the output has no time axis any more, so that lengths no longer apply
@@ -77,14 +83,14 @@ class Module:
     @property
     def trainable(self) -> bool:
         """Whether training changes any parameter inside; setting it freezes them all, or lets them all be trained."""
-        made = [t for _, t in self._leaves() if t.parameter]
+        made = [t for _, t in self.leaves() if t.parameter]
         return any(t.trainable for t in made) or not made
 
     @trainable.setter
     def trainable(self, wanted: bool) -> None:
         if not isinstance(wanted, (bool, np.bool_)):
             raise ArgumentError(f"trainable={wanted!r}: expected True or False")
-        for _, t in self._leaves():
+        for _, t in self.leaves():
             if t.parameter:
                 t.trainable = wanted
 
@@ -92,9 +98,45 @@ class Module:
         also = "; it has a forward: rename it to __call__" if hasattr(self, "forward") else ""
         raise NotImplementedError(f"{type(self).__name__} has no __call__{also}")
 
+    # ---- what it says of itself
+
     def config(self) -> dict[str, Any] | None:
         """The arguments that build this layer again, as JSON; None for a model that only its own code can build."""
         return None
+
+    @classmethod
+    def built(cls, config: dict[str, Any]) -> Module:
+        """The layer of a file, from what `config` said."""
+        return cls(**config)
+
+    def described(self) -> str:
+        """What it is made of, in a line."""
+        return ", ".join(f"{name}: {type(m).__name__}({m.options()})" for name, m in self.named_modules())
+
+    def options(self) -> Any:
+        """What tells this layer from others of its kind."""
+        return self.config() or ""
+
+    def example(self, batch: int, *steps: int) -> Any:
+        """An input of the right shape and dtype, of so many rows and steps; raises where the shape does not follow from it."""
+        raise ArgumentError(f"leaks needs an example of the input of {type(self).__name__}: leaks(model, lengths, x)")
+
+    def subject(self, x: Any, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Any = None) -> Study:
+        """A run on data with a loss, for `xray`, `analyze` and `page`."""
+        return subject_of(self, x, y, lengths=lengths, mask=mask, loss=loss)
+
+    def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
+        """Its boxes on a picture: it reads `reads`, and its output comes from the boxes that are returned."""
+        return into.plain(self, name, reads)
+
+    def cell_names(self) -> dict[Node, str]:
+        """What the cell inside calls its parameters."""
+        return {}
+
+    @property
+    def time_first(self) -> bool:
+        """Whether it takes and gives [T, B, ...]."""
+        return False
 
     # ---- what belongs to it
 
@@ -112,30 +154,31 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter that is trained, once, with its dotted name; a shared one under its first name."""
-        return ((k, t) for k, t in self._leaves() if t.trainable)
+        return ((k, t) for k, t in self.leaves() if t.trainable)
 
-    def _leaves(self) -> Iterator[tuple[str, Tensor]]:
+    def leaves(self) -> Iterator[tuple[str, Tensor]]:
+        """All that holds data, trained or fixed, once, with its dotted name; what is shared under its first name."""
         aliases, known = self._aliases(), dict[str, Tensor]()
-        for k, t in self._places():
+        for k, t in self.places():
             if known.setdefault(k, t) is not t and known[k].node is not t.node:
                 raise ArgumentError(f"two parameters are called {k!r}: a key of a dict holds a dot, or 1 and '1' are both "
                                     "keys; rename one of them")
             if k not in aliases:
                 yield k, t
 
-    def _places(self, prefix: str = "", above: tuple[Module, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+    def places(self, prefix: str = "", above: tuple[Module, ...] = ()) -> Iterator[tuple[str, Tensor]]:
         """Every place that holds data, by its dotted name; shared data stand in several."""
         for name, value in _members(self, prefix):
             if isinstance(value, Module):
                 if value is not self and value not in above:  # a module may know its parent
-                    yield from value._places(name, (*above, self))
+                    yield from value.places(name, (*above, self))
             elif value.is_leaf:
                 yield name, value
 
     def _aliases(self) -> dict[str, str]:
         """Further names of shared parameters, each with the first."""
         first: dict[int, str] = {}
-        return {k: first[id(t.node)] for k, t in self._places() if first.setdefault(id(t.node), k) != k}
+        return {k: first[id(t.node)] for k, t in self.places() if first.setdefault(id(t.node), k) != k}
 
     def parameters(self) -> list[Tensor]:
         """Every trainable parameter once."""
@@ -143,11 +186,11 @@ class Module:
 
     def state_dict(self) -> dict[str, Array]:
         """All data by dotted name, as arrays of their own."""
-        return {k: t.numpy() for k, t in self._leaves()}
+        return {k: t.numpy() for k, t in self.leaves()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Assign all data; names and shapes must match exactly, else nothing is changed."""
-        own = dict(self._leaves())
+        own = dict(self.leaves())
         missing, extra = [k for k in own if k not in state], [k for k in state if k not in own]
         if missing or extra:
             raise LoadError("the weights do not belong to this model: "
@@ -166,7 +209,7 @@ class Module:
 
     def reads_time_first(self) -> bool:
         """Whether a layer inside takes its sequences time first."""
-        return any(getattr(m, "time_major", False) or not getattr(m, "batch_first", True) for _, m in self.named_modules())
+        return any(m.time_first for _, m in self.named_modules())
 
     # ---- modes
 
@@ -187,7 +230,7 @@ class Module:
                              for k, t in _members(m, name) if isinstance(t, Tensor) and t.is_leaf)
 
         rows = [(name or "(model)", type(m).__name__, own(m, name)) for name, m in self.named_modules()]
-        total, fixed = sum(t.size for t in self.parameters()), sum(t.size for _, t in self._leaves() if not t.trainable)
+        total, fixed = sum(t.size for t in self.parameters()), sum(t.size for _, t in self.leaves() if not t.trainable)
         width = [max(len(r[i]) for r in rows) for i in range(2)]
         lines = [f"{a:<{width[0]}}  {b:<{width[1]}}  {c}".rstrip() for a, b, c in rows]
         return Text("\n".join([*lines, f"{total:,} parameters" + f", and {fixed:,} numbers that are fixed" * bool(fixed)]))
@@ -221,10 +264,10 @@ class Module:
 
     def save(self, path: PathLike) -> None:
         """Write weights, structure and equations to one safetensors file, atomically."""
-        notes, arrays = {"tinyrnn": "1"}, {k: t.numpy() for k, t in self._leaves()}
+        notes, arrays = {"tinyrnn": "1"}, {k: t.numpy() for k, t in self.leaves()}
         if config_of(self) is not None:
             notes |= {"model": json.dumps(describe(self), default=np.generic.item), "shared": json.dumps(self._aliases())}
-            fixed = [k for k, t in self._leaves() if not t.trainable]
+            fixed = [k for k, t in self.leaves() if not t.trainable]
             notes |= {"fixed": json.dumps(fixed)} if fixed else {}
             notes["sum"] = checksum(arrays, *(notes[k] for k in ("model", "shared", "fixed") if k in notes))
         write_weights(path, arrays, notes)
@@ -247,16 +290,54 @@ def _check_range(name: str, array: Array, dtype: np.dtype[Any]) -> None:
                             "no place")
 
 
+KINDS: dict[str, type[Module]] = {}
+"""The layers that files may hold, by name: a closed vocabulary."""
+
+Kind = TypeVar("Kind", bound=type[Module])
+
+
+def loadable(kind: Kind) -> Kind:
+    """Let files hold layers of a class: `config` says how to build one again, and `load` does so where the class is known.
+
+    >>> import tinyrnn as tr
+    >>> @tr.nn.loadable
+    ... class Halve(tr.nn.Module):
+    ...     def config(self):
+    ...         return {}
+    ...     def __call__(self, x):
+    ...         return x / 2
+    >>> "Halve" in tr.nn.module.KINDS
+    True
+    """
+    if KINDS.setdefault(kind.__name__, kind) is not kind:
+        raise ArgumentError(f"there is a layer {kind.__name__} already: give the class another name")
+    return kind
+
+
+def build(form: Any) -> Module:
+    """A module from its description."""
+    kind = form.get("kind") if isinstance(form, dict) else form
+    if not isinstance(form, dict) or not isinstance(kind, str) or kind not in KINDS:
+        raise LoadError(f"unknown layer {str(kind)[:40]!r}; known are {', '.join(sorted(KINDS))}")
+    try:
+        return KINDS[kind].built({k: v for k, v in form.items() if k != "kind"})
+    except LoadError:
+        raise
+    except Exception as error:  # a constructor may say anything of arguments that no program of ours wrote
+        raise LoadError(f"the description of a {kind} layer is not sound: {error}") from None
+
+
 def config_of(module: Module) -> dict[str, Any] | None:
-    """The arguments that build a layer of tinyrnn again; None for classes of others, whatever they derive from."""
-    return type(module).config(module) if type(module).__module__.startswith(__name__.rpartition(".")[0]) else None
+    """The arguments that build a layer again; None for classes that no file may hold, whatever they derive from."""
+    return module.config() if KINDS.get(type(module).__name__) is type(module) else None
 
 
 def describe(module: Module) -> dict[str, Any]:
     """A module as JSON: its kind and the arguments that build it."""
     config = config_of(module)
     if config is None:
-        raise ArgumentError(f"{type(module).__name__} cannot be described in a file: it is not a layer of tinyrnn")
+        raise ArgumentError(f"{type(module).__name__} cannot be described in a file: its class is not declared with "
+                            "tr.nn.loadable")
     return {"kind": type(module).__name__, **config}
 
 

@@ -23,8 +23,9 @@ from ..ir.ops.structure import take
 from ..padding import refuse_single
 from ..shapes import checked_count, show
 from ..tensor import Tensor, detached
+from ..viz.wiring import Wiring, title_of
 from .layers import cast, dropped
-from .module import Module
+from .module import Module, loadable
 from .noise import Noise, Rates
 from .recurrent import State, end_of, one_row, only_row, sequence, single_rows, swap, time_mask
 
@@ -47,6 +48,7 @@ class Packed(Module):
         learn_state        the state before the first step is trained: `h0_l0`, ...; zero at the start
     """
 
+    cell: Cell
     reads_time = True
     patterns: ClassVar[Mapping[str, str]] = {
         "weight_ih": "W_i{}", "weight_hh": "W_h{}", "bias_ih": "b_i{}", "bias_hh": "b_h{}"}
@@ -102,6 +104,31 @@ class Packed(Module):
                 "bias": self.bias, "batch_first": self.batch_first, "dropout": self.dropout,
                 "bidirectional": self.bidirectional, "reverse": self.reverse, "recurrent_dropout": self.noise.dropout,
                 "zoneout": self.noise.rates, "learn_state": self.learn_state, "dtype": self.dtype.name}
+
+    @property
+    def time_first(self) -> bool:
+        return not self.batch_first
+
+    def example(self, batch: int, *steps: int) -> Any:
+        return np.ones((batch, *steps, self.input_size) if self.batch_first else (*steps, batch, self.input_size), self.dtype)
+
+    def cell_names(self) -> dict[Node, str]:
+        suffixes = [f"l{k}{d}" for k in range(self.num_layers) for d in self.directions]
+        return {n: p for s in suffixes for p, n in self.cell_weights(s).items()}
+
+    def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
+        """A box for each layer and direction."""
+        width = self.input_size
+        for k in range(self.num_layers):
+            ends = []
+            for d in self.directions:
+                weights = sum(getattr(self, f"{p}_l{k}{d}").size for p in self.layout)
+                ends.append(into.recurrent([f"{title_of(name, self)} l{k}{d}",
+                                            f"{width} → {self.widths['h']}, state {', '.join(self.cell.states)}",
+                                            f"{weights:,} parameters"], reads, self.reverse or d == "_reverse"))
+            reads = ends if len(ends) == 1 else [into.box(["concat"], ends, "op")]
+            width = self.widths["h"] * len(self.directions)
+        return reads
 
     def backwards(self, rng: Any = None) -> Module:
         """A layer of the same kind, with parameters of its own, that reads from the other end."""
@@ -224,6 +251,7 @@ class Packed(Module):
         return joined[0] if len(joined) == 1 else joined
 
 
+@loadable
 class RNN(Packed):
     """PyTorch's nn.RNN: `h[t] = tanh(W_ih x[t] + b_ih + W_hh h[t-1] + b_hh)`, y [B, T, H], state [layers, B, H].
 
@@ -241,6 +269,7 @@ class RNN(Packed):
         return {**super().config(), "nonlinearity": self.nonlinearity}
 
 
+@loadable
 class LSTM(Packed):
     """PyTorch's nn.LSTM: gates i, f, g, o; `y, (h, c) = layer(x)`, y [B, T, H], h and c [layers, B, H].
 
@@ -313,6 +342,7 @@ class LSTM(Packed):
                 "coupled": self.coupled, "layer_norm": self.layer_norm, "clip": self.clip, "cell_clip": self.cell_clip}
 
 
+@loadable
 class GRU(Packed):
     """PyTorch's nn.GRU: gates r, z, n; y [B, T, H], state [layers, B, H].  Cho et al., 2014.
 

@@ -13,7 +13,7 @@ from ..ir.ops.leaves import full
 from ..padding import refuse_single, valid_steps
 from ..shapes import show
 from ..tensor import Tensor, as_tensor
-from .module import Module
+from .module import Module, loadable
 from .recurrent import edge, one_row, only_row, single_rows
 
 
@@ -39,6 +39,7 @@ class OverTime(Module):
         raise NotImplementedError
 
 
+@loadable
 class Last(OverTime):
     """The output at each row's last valid step: [B, T, H] becomes [B, H]; zero for a row without any.
 
@@ -57,6 +58,7 @@ class Last(OverTime):
         return as_tensor(x), None
 
 
+@loadable
 class Pool(OverTime):
     """The "mean", "max" or "sum" over the valid steps: [B, T, H] becomes [B, H]; zero for a row without any.
 

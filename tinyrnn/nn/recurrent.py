@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..backends import on_host
 from ..cells import Cell, get
+from ..cells.initial import constant
 from ..errors import ArgumentError, ShapeError
 from ..functional import arange, one_hot, parameter, stack, where
 from ..functional import max as largest
@@ -21,13 +22,15 @@ from ..padding import refuse_single, valid_steps
 from ..shapes import show
 from ..tensor import Tensor, as_tensor, detached
 from ..trees import map_tree
+from ..viz.wiring import Wiring, count_of, title_of
 from .layers import cast
-from .module import Module
+from .module import Module, loadable
 from .noise import Noise, Rates
 
 State = Any
 
 
+@loadable
 class Recurrent(Module):
     """Any cell over a sequence: `y, state = layer(x)`, x [B, T, X], y [B, T, H].
 
@@ -43,6 +46,7 @@ class Recurrent(Module):
     ((2, 5, 4), (2, 4), 0.0)
     """
 
+    cell: Cell
     reads_time = True
 
     def __init__(self, cell: Cell | str, sizes: Mapping[str, int] | None = None, *, reverse: bool = False,
@@ -68,6 +72,28 @@ class Recurrent(Module):
         return {"text": self.cell.text, "name": self.cell.name, "sizes": self.sizes, "reverse": self.reverse,
                 "time_major": self.time_major, "zoneout": self.noise.rates, "recurrent_dropout": self.noise.dropout,
                 "dtype": self.dtype.name}
+
+    @classmethod
+    def built(cls, config: dict[str, Any]) -> Module:
+        cell, sizes = Cell(config.pop("text"), config.pop("name")), config.pop("sizes")
+        shapes = cell.shapes(sizes)
+        return cls(cell, sizes, fixed={p: constant(shapes[p], 0.0) for p in cell.fixed}, **config)
+
+    @property
+    def time_first(self) -> bool:
+        return self.time_major
+
+    def example(self, batch: int, *steps: int) -> Any:
+        if len(self.cell.inputs) != 1 or self.time_major:
+            return super().example(batch, *steps)
+        return np.ones((batch, *steps, *self.cell.signal_shape(self.cell.inputs[0], self.sizes)), self.dtype)
+
+    def cell_names(self) -> dict[Node, str]:
+        return {t.node: p for p, t in self.weights.items()}
+
+    def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
+        lines = [title_of(name, self), f"{self.cell.name}, state {', '.join(self.cell.states)}", count_of(self)]
+        return [into.recurrent(lines, reads, self.reverse)]
 
     def backwards(self, rng: Any = None) -> Recurrent:
         """A layer of the same cell, with parameters of its own, that reads from the other end."""

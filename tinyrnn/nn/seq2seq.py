@@ -17,6 +17,7 @@ from ..functional import argmax, concat, gather, one_hot, scan, tanh, where
 from ..ir.node import Node
 from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full
+from ..model import evaluating
 from ..padding import check_lengths, valid_steps
 from ..randomness import keep_mask
 from ..shapes import checked_count, show
@@ -24,11 +25,11 @@ from ..tensor import Tensor, as_tensor
 from ..train import History
 from ..train.data import is_ragged, pad_rows
 from ..train.generate import check_sampling, draw
-from ..train.loop import evaluating
+from ..viz.wiring import Wiring, count_of, joined, title_of
 from .attention import Attention
 from .bidirectional import Bidirectional
 from .layers import Embedding, Linear
-from .module import Module
+from .module import Module, loadable
 from .recurrent import Recurrent, swap
 
 Array = npt.NDArray[Any]
@@ -43,6 +44,7 @@ class Memory(NamedTuple):
     state: Any    # the decoder's first state, for each layer a list
 
 
+@loadable
 class EncoderDecoder(Module):
     """Sequences of tokens to other sequences of tokens (Sutskever, Vinyals & Le, 2014).
 
@@ -67,7 +69,7 @@ class EncoderDecoder(Module):
                  cell: Cell | str = "gru", num_layers: int = 1, bidirectional: bool = True, attention: str | None = None,
                  dropout: float = 0.0, teacher_forcing: float = 1.0, start: int = 0, stop: int = 0,
                  dtype: npt.DTypeLike = "float32", rng: Any = None) -> None:
-        self.cell = get(cell) if isinstance(cell, str) else cell
+        self.cell: Cell = get(cell) if isinstance(cell, str) else cell
         width = checked_count("embedding_size", embedding_size) if embedding_size is not None else hidden_size
         if not 0 <= teacher_forcing <= 1 or not 0 <= dropout < 1:
             raise ArgumentError(f"teacher_forcing={teacher_forcing!r}, dropout={dropout!r}: expected shares from 0 to 1")
@@ -107,6 +109,34 @@ class EncoderDecoder(Module):
                 "bidirectional": self.bidirectional, "attention": None if self.attention is None else self.attention.kind,
                 "dropout": self.dropout, "teacher_forcing": self.teacher_forcing, "start": self.start, "stop": self.stop,
                 "dtype": self.dtype.name}
+
+    @classmethod
+    def built(cls, config: dict[str, Any]) -> Module:
+        return cls(cell=Cell(config.pop("text"), config.pop("name")), **config)
+
+    def example(self, batch: int, *steps: int) -> Any:
+        """A pair: source and target tokens."""
+        if len(steps) != 2:
+            raise ArgumentError("EncoderDecoder has two lengths: leaks(model, (source lengths, target lengths))")
+        return tuple(np.zeros((batch, n), np.int64) for n in steps)
+
+    def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
+        """Encoder, bridges of the last states, decoder, and the attention that looks back."""
+        target = into.box(["target, one step late"], [], "input")
+        y = into.add(self.source_embedding, joined(name, "source_embedding"), reads)
+        z = into.add(self.target_embedding, joined(name, "target_embedding"), [target])
+        states: list[str] = []
+        for k, layer in enumerate(self.encoder):
+            y = into.add(layer, joined(name, f"encoder.{k}"), y)
+            ends = into.reads[y[0]] if into.kind[y[0]] == "op" else y
+            size = sum(t.size for bridge in self.bridge[k] for t in bridge.parameters())
+            states.append(into.box([f"bridge {k}: last states", "tanh(W s + b)", f"{size:,} parameters"], ends, "function"))
+        a = self.attention
+        context = [] if a is None else [into.box([title_of(joined(name, "attention"), a), a.kind, count_of(a)], y, "loss")]
+        for k, (layer, start) in enumerate(zip(self.decoder, states, strict=True)):
+            z = into.add(layer, joined(name, f"decoder.{k}"), [*z, start, *(context if k == 0 else [])])
+        into.asks += [(z[0], key) for key in context]
+        return into.add(self.out, joined(name, "out"), [*z, *context])
 
     reads_time = True
 

@@ -12,12 +12,14 @@ from ..padding import blank_padding, marks_for, takes
 from ..shapes import show
 from ..tensor import Tensor, as_tensor
 from ..trees import map_tree
+from ..viz.wiring import Wiring, joined
 from .layers import Dropout
-from .module import Module, config_of, describe
+from .module import Module, build, config_of, describe, loadable
 from .pooling import Last
 from .recurrent import one_row, only_row, single_rows
 
 
+@loadable
 class Sequential(Module):
     """Layers one after the other.
 
@@ -54,6 +56,18 @@ class Sequential(Module):
         if any(config_of(layer) is None for layer in self.layers):
             return None
         return {"layers": [describe(layer) for layer in self.layers]}
+
+    @classmethod
+    def built(cls, config: dict[str, Any]) -> Module:
+        return cls(*map(build, config.pop("layers")), **config)
+
+    def example(self, batch: int, *steps: int) -> Any:
+        return self.layers[0].example(batch, *steps)
+
+    def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
+        for k, layer in enumerate(self.layers):
+            reads = into.add(layer, joined(name, str(k)), reads)
+        return reads
 
     def __call__(self, x: Any, lengths: Any = None, mask: Any = None, state: Sequence[Any] | None = None,
                  return_state: bool = False) -> Any:

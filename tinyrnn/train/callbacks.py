@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..files import PathLike, atomic_write, path_of
+from ..model import Trainable
 from ..optim.schedules import mode_of
 from .checkpoint import check_arrays
 
@@ -27,7 +28,7 @@ class Callback:
     Plain functions of (epoch, numbers) are callbacks as well.
     """
 
-    def begin(self, model: Any) -> None:
+    def begin(self, model: Trainable) -> None:
         """Before the first epoch, or before going on."""
 
     def __call__(self, epoch: int, numbers: Mapping[str, float]) -> None:
@@ -54,7 +55,7 @@ class BestWeights(Callback):
         self.monitor, self.mode = monitor, mode_of(type(self).__name__, monitor, mode)
         self.weights: dict[str, Any] = {}
 
-    def begin(self, model: Any) -> None:
+    def begin(self, model: Trainable) -> None:
         self.model = model
         self.best, self.epoch, self.weights = inf if self.mode == "min" else -inf, 0, {}
 
@@ -67,14 +68,14 @@ class BestWeights(Callback):
         better = value < self.best - by if self.mode == "min" else value > self.best + by
         if better:
             self.best, self.epoch = value, epoch
-            self.weights = {k: t.numpy() for k, t in self.model._leaves()}
+            self.weights = {k: t.numpy() for k, t in self.model.leaves()}
         return better
 
     def __call__(self, epoch: int, numbers: Mapping[str, float]) -> None:
         self.improved(epoch, numbers)
 
     def end(self) -> None:
-        for k, t in self.model._leaves():
+        for k, t in self.model.leaves():
             if k in self.weights:
                 t.assign(self.weights[k])
 
@@ -83,7 +84,7 @@ class BestWeights(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if state["weights"]:
-            check_arrays("best", state["weights"], dict(self.model._leaves()))
+            check_arrays("best", state["weights"], dict(self.model.leaves()))
         self.best, self.epoch, self.weights = float(state["best"]), int(state["epoch"]), dict(state["weights"])
 
 
@@ -96,7 +97,7 @@ class EarlyStopping(BestWeights):
             raise ArgumentError(f"patience={patience!r}: expected a whole number from 1")
         self.patience, self.least = patience, least
 
-    def begin(self, model: Any) -> None:
+    def begin(self, model: Trainable) -> None:
         super().begin(model)
         self.waited = 0
 
@@ -125,7 +126,7 @@ class Log(Callback):
             raise ArgumentError(f"Log: there is no folder {self.path.parent}; make it first")
         self.rows: list[dict[str, float]] = []
 
-    def begin(self, model: Any) -> None:
+    def begin(self, model: Trainable) -> None:
         self.rows = []
 
     def __call__(self, epoch: int, numbers: Mapping[str, float]) -> None:

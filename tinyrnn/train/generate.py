@@ -10,15 +10,15 @@ import numpy.typing as npt
 from ..backends import on_host
 from ..compile import Program
 from ..errors import ArgumentError, NonFiniteError
+from ..model import Trainable, evaluating
 from ..tensor import Tensor
 from ..trees import flatten
 from .data import is_ragged
-from .loop import evaluating
 
 Array = npt.NDArray[Any]
 
 
-def generate(model: Any, prompt: Any, steps: int, *, temperature: float = 1.0, top_k: int | None = None,
+def generate(model: Trainable, prompt: Any, steps: int, *, temperature: float = 1.0, top_k: int | None = None,
              stop: int | None = None, rng: Any = None, backend: str = "cpu") -> Array:
     """The prompt followed by `steps` sampled tokens, [B, T0 + steps] (or [T0 + steps] for a single prompt).
 
@@ -59,7 +59,7 @@ def check_sampling(temperature: float, steps: int, top_k: int | None) -> None:
 class _Stepper:
     """A model's `step` as a program that carries the state as arrays."""
 
-    def __init__(self, model: Any, backend: str) -> None:
+    def __init__(self, model: Trainable, backend: str) -> None:
         if not hasattr(model, "step"):
             raise ArgumentError(f"generate needs {type(model).__name__}.step(x_t, state) -> (y_t, state)")
         self.model = model

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..compile import Program
 from ..errors import ArgumentError
 from ..files import PathLike, path_of
+from ..model import Trainable, evaluating
 from ..optim import Optimiser
 from .data import Batch, Batches, Data, Piece, Ragged
 from .history import History
@@ -24,7 +25,7 @@ Fitted = tuple[str | Loss | None, Sequence[str | Loss | Metric], int | None]
 _FITTED: WeakKeyDictionary[Any, Fitted] = WeakKeyDictionary()  # loss, metrics and ignore_index of each model's last fit
 
 
-def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optimizer: Optimiser, epochs: int = 1,
+def fit(model: Trainable, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optimizer: Optimiser, epochs: int = 1,
         batch_size: int = 32, metrics: Sequence[str | Loss | Metric] = (), lengths: Any = None, mask: Any = None,
         ignore_index: int | None = None, validation: Sequence[Any] | None = None, tbptt: int | None = None,
         accumulate: int = 1, bucket: bool = False,
@@ -70,7 +71,7 @@ def fit(model: Any, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optim
         run.release()
 
 
-def data_for(model: Any, x: Any, y: Any, lengths: Any = None, mask: Any = None) -> Data:
+def data_for(model: Trainable, x: Any, y: Any, lengths: Any = None, mask: Any = None) -> Data:
     """Data as a model takes them: a tuple for a cell of several inputs goes by their names."""
     names = getattr(model, "joint_inputs", ())
     if isinstance(x, tuple) and len(x) == len(names):
@@ -78,14 +79,14 @@ def data_for(model: Any, x: Any, y: Any, lengths: Any = None, mask: Any = None) 
     return Data(x, y, lengths, mask)
 
 
-def _held(model: Any, validation: Sequence[Any]) -> Data:
+def _held(model: Trainable, validation: Sequence[Any]) -> Data:
     if not isinstance(validation, (tuple, list)) or not 2 <= len(validation) <= 4:
         parts = len(validation) if isinstance(validation, (tuple, list)) else type(validation).__name__
         raise ArgumentError(f"validation is (x, y), (x, y, lengths) or (x, y, None, mask), got {parts} parts")
     return data_for(model, *validation)
 
 
-def evaluate(model: Any, x: Any, y: Any, *, loss: str | Loss | None = None, metrics: Sequence[str | Loss | Metric] = (),
+def evaluate(model: Trainable, x: Any, y: Any, *, loss: str | Loss | None = None, metrics: Sequence[str | Loss | Metric] = (),
              lengths: Any = None, mask: Any = None, ignore_index: int | None = None, batch_size: int = 256,
              tbptt: int | None = None, backend: str = "cpu") -> dict[str, float]:
     """Loss and metrics on data, with dropout off; those of the last `fit` unless given."""
@@ -100,7 +101,7 @@ def evaluate(model: Any, x: Any, y: Any, *, loss: str | Loss | None = None, metr
                                    ignore_index=ignore_index))
 
 
-def predict(model: Any, x: Any, *, lengths: Any = None, mask: Any = None, batch_size: int = 256,
+def predict(model: Trainable, x: Any, *, lengths: Any = None, mask: Any = None, batch_size: int = 256,
             backend: str = "cpu") -> Array | list[Array]:
     """The model's output for every row, with dropout off: an array, or for a list of rows of different lengths, where there is
     an output for every step, a list of arrays [T, ...] of these lengths."""
@@ -115,7 +116,7 @@ def predict(model: Any, x: Any, *, lengths: Any = None, mask: Any = None, batch_
     return y if own is None else [row[:n].copy() for row, n in zip(y, own, strict=True)]
 
 
-def _lengths_out(model: Any, data: Data, y: Array) -> Array | None:
+def _lengths_out(model: Trainable, data: Data, y: Array) -> Array | None:
     """The lengths of the output's rows, where it has those of an input that came as rows of different lengths."""
     for i in reversed(range(len(data.parts))):
         part = data.parts[i]
@@ -132,18 +133,3 @@ def whole_rows(data: Data, piece: Piece) -> Batch:
     if data.mask is not None:
         batch["mask"] = data.mask[rows]
     return batch if data.lengths is None else {**batch, "lengths": data.length_tree([n[rows] for n in data.lengths])}
-
-
-class evaluating:  # noqa: N801  (a context manager that reads as a word)
-    """Dropout off inside, as before afterwards."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def __enter__(self) -> None:
-        self.before = [(m, m.training) for _, m in self.model.named_modules()]
-        self.model.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for module, training in self.before:
-            module.training = training

@@ -161,7 +161,7 @@ class Run:
 
     def _check_weights(self) -> None:
         """An update may overflow where loss and gradients did not; nothing that is not finite is kept or written."""
-        kept = {**{k: t.numpy() for k, t in self.task.model._leaves()},
+        kept = {**{k: t.numpy() for k, t in self.task.model.leaves()},
                 **{f"{slot} of {k}": t.numpy() for k, slots in self.task.slots.items() for slot, t in slots.items()}}
         for name, array in kept.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -219,7 +219,7 @@ class Run:
                 "batch_size": self.batches.batch_size, "bucket": self.batches.bucket, "tbptt": self.batches.tbptt,
                 "ignore_index": self.batches.ignore_index, "shuffle": self.shuffle, "accumulate": self.accumulate,
                 "loss": _spelled(self.task.loss), "metrics": list(self.task.metrics), "optimizer": repr(self.optimizer),
-                "backend": str(self.task.training.backend), "model": self.task.form(),
+                "backend": str(self.task.training.backend), "model": self.task.model.described(),
                 "callbacks": [_spelled(c) for c in self.callbacks],
                 "parameters": {k: [str(p.dtype), *p.shape] for k, p in self.task.parameters.items()}}
 
@@ -229,7 +229,7 @@ class Run:
         self._check_weights()
         self.task.remember()
         write_checkpoint(self.folder, {
-            "setup": self.setup, "weights": {k: t.numpy() for k, t in self.task.model._leaves()},
+            "setup": self.setup, "weights": {k: t.numpy() for k, t in self.task.model.leaves()},
             "optimizer": self.optimizer.state_dict(), "sums": {k: t.numpy() for k, t in self.task.sums.items()},
             "rng": self.rng.bit_generator.state, "before": self.before, "epoch": self.epoch, "done": self.done,
             "totals": self.mean.totals, "weight": self.mean.weight, "carried": self.carried, "gathered": self.gathered,
@@ -271,7 +271,7 @@ class Run:
         """Every array is of the shape and dtype of what it becomes."""
         remembered = found["optimizer"].get("of", {})
         parts: dict[str, tuple[Any, Mapping[str, Tensor]]] = {
-            "weight": (found["weights"], dict(self.task.model._leaves())), "sum": (found["sums"], self.task.sums),
+            "weight": (found["weights"], dict(self.task.model.leaves())), "sum": (found["sums"], self.task.sums),
             **{f"optimiser's array of {k}:": (remembered[str(i)], slots) for i, (k, slots) in enumerate(
                 self.task.slots.items())}}
         for what, (arrays, own) in parts.items():
@@ -322,7 +322,7 @@ class Run:
             if isinstance(c, Callback):
                 c.load_state_dict(state)
         self.optimizer.load_state_dict(found["optimizer"])
-        for k, t in self.task.model._leaves():
+        for k, t in self.task.model.leaves():
             t.assign(found["weights"][k])
         for k, t in self.task.sums.items():
             t.assign(found["sums"][k])

@@ -17,6 +17,7 @@ from ..functional import grad, where
 from ..ir.node import walk
 from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full, input_node
+from ..model import Trainable
 from ..optim import Optimiser
 from ..optim.optimisers import slot_dtype, with_still_row
 from ..padding import blank_padding, marks_for, only_rows, row_mask, takes
@@ -42,7 +43,7 @@ class Results(NamedTuple):
 class Task:
     """Programs that train on and score a batch; parameters and what the optimiser remembers are updated in place."""
 
-    def __init__(self, model: Any, loss: str | Loss, metrics: Sequence[str | Loss | Metric], backend: str,
+    def __init__(self, model: Trainable, loss: str | Loss, metrics: Sequence[str | Loss | Metric], backend: str,
                  optimizer: Optimiser | None = None, *, accumulate: int = 1, streams: bool = False,
                  ignore_index: int | None = None) -> None:
         self.model, self.loss, self.streams, self.ignore_index = model, loss_named(loss), streams, ignore_index
@@ -82,14 +83,6 @@ class Task:
         assert self.optimizer is not None
         kept = {str(i): {k: t.numpy() for k, t in slots.items()} for i, slots in enumerate(self.slots.values())}
         self.optimizer.state = {**self.optimizer.state, "of": {**self.optimizer.state.get("of", {}), **kept}}
-
-    def form(self) -> str:
-        """What the model is made of, as text."""
-        def options(m: Any) -> Any:
-            return (m.config() if callable(getattr(m, "config", None)) else None) or getattr(
-                getattr(m, "function", None), "__qualname__", "")
-
-        return ", ".join(f"{name}: {type(m).__name__}({options(m)})" for name, m in self.model.named_modules())
 
     def finished(self, means: Mapping[str, Any]) -> dict[str, float]:
         """The figures that are shown, from the means over an epoch."""
@@ -226,7 +219,7 @@ class Task:
         return output_grows(self.model, x, grown)
 
 
-def output_grows(model: Any, x: Any, grown: int) -> bool:
+def output_grows(model: Trainable, x: Any, grown: int) -> bool:
     """Whether the model's output has one step more where a part of x has."""
     try:
         return _steps_out(model, x, None) != _steps_out(model, x, grown)
@@ -234,7 +227,7 @@ def output_grows(model: Any, x: Any, grown: int) -> bool:
         return True
 
 
-def _steps_out(model: Any, x: Any, grown: int | None) -> int | None:
+def _steps_out(model: Trainable, x: Any, grown: int | None) -> int | None:
     """The steps of the model's output for one row, with one step more in the part `grown` (in all parts of a dict)."""
     def stand_in(i: int, p: Any) -> Tensor:
         more = grown is not None and (i == grown or isinstance(x, Mapping))
@@ -264,13 +257,13 @@ def _finite(x: Tensor) -> Tensor:
     return abs(x).max() < float("inf") if x.size else as_tensor(np.True_)
 
 
-def check_streams(model: Any) -> None:
+def check_streams(model: Trainable) -> None:
     """Whether a model can carry its state from one piece of a stream to the next."""
     if "state" not in takes(model):
         raise ArgumentError(f"tbptt carries the state from piece to piece, but {type(model).__name__}.__call__ has no argument "
                             "state; it is to take one and to return (output, state)")
     for name, m in model.named_modules():
-        if getattr(m, "bidirectional", False) or getattr(m, "reverse", False) or hasattr(m, "backward"):
+        if m.reads_time and m.reads_back:
             raise ArgumentError(f"tbptt: {name or 'the model'} ({type(m).__name__}) reads its sequence from the end and cannot "
                                 "continue a stream")
 
@@ -302,14 +295,14 @@ def _by_name(metrics: Sequence[Metric]) -> dict[str, Metric]:
     return found
 
 
-def call(model: Any, x: Any, lengths: Any, mask: Any, state: Any, streams: bool, *,
+def call(model: Trainable, x: Any, lengths: Any, mask: Any, state: Any, streams: bool, *,
          checked: bool = True) -> tuple[Tensor, Any]:
     """The model's output, and its state where streams are continued; `checked` refuses a sequence where rows are meant."""
     with only_rows(checked):
         return _called(model, x, lengths, mask, state, streams)
 
 
-def _called(model: Any, x: Any, lengths: Any, mask: Any, state: Any, streams: bool) -> tuple[Tensor, Any]:
+def _called(model: Trainable, x: Any, lengths: Any, mask: Any, state: Any, streams: bool) -> tuple[Tensor, Any]:
     if model.reads_time_first():
         raise ArgumentError("fit, evaluate and predict take rows first; this model has a layer with batch_first=False or "
                             "time_major=True, for which time would be taken for rows")

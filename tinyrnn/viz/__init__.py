@@ -1,5 +1,1 @@
-"""Pictures of cells, graphs and models, and pages one can step through."""
-
-from .drawing import Drawing, draw
-
-__all__ = ["Drawing", "draw"]
+"""Pictures: of cells folded and unrolled, of graphs, of models, and pages that step through a run."""

@@ -2,152 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from ..cells import Cell
-from ..nn.attention import Attention
-from ..nn.bidirectional import Bidirectional
-from ..nn.module import Module
-from ..nn.packed import Packed
-from ..nn.recurrent import Recurrent
-from ..nn.seq2seq import EncoderDecoder
-from ..nn.sequential import Sequential
+from ..model import Model
 from .layered import Arrangement, lay_out
 from .scene import LINE, BoxShape, Frame, Scene, Wire, Words, curve, fitted, straight, text_width
 from .steps import MARGIN
+from .wiring import Wiring, count_of
 
 
-def cells_of(model: Module) -> list[tuple[str, Cell]]:
+def cells_of(model: Model) -> list[tuple[str, Cell]]:
     """The cells of a model, each once, with the name of the first layer that runs it."""
     found: dict[Cell, str] = {}
     for name, m in model.named_modules():
-        cell = getattr(m, "cell", None)
-        if isinstance(cell, Cell):
-            found.setdefault(cell, name or type(m).__name__)
+        if m.cell is not None:
+            found.setdefault(m.cell, name or type(m).__name__)
     return [(name, cell) for cell, name in found.items()]
 
 
-class _Wiring:
-    """Boxes and what each reads."""
-
-    def __init__(self) -> None:
-        self.lines: dict[str, list[str]] = {}
-        self.reads: dict[str, list[str]] = {}
-        self.kind: dict[str, str] = {}
-        self.returns: dict[str, str] = {}  # recurrent box -> "forward" or "backward" in time
-        self.seen: dict[int, str] = {}
-        self.asks: list[tuple[str, str]] = []    # a decoder's box and the attention that its last state asks
-        self.loose: list[tuple[str, list[str]]] = []  # modules whose wiring only their code knows
-
-    def box(self, lines: Sequence[str], reads: Sequence[str], kind: str) -> str:
-        key = f"m{len(self.lines)}"
-        self.lines[key], self.reads[key], self.kind[key] = list(lines), list(reads), kind
-        return key
-
-    def add(self, m: Module, name: str, reads: list[str]) -> list[str]:
-        """A module that reads these boxes; the boxes from which its output comes."""
-        before = self.seen.setdefault(id(m), name)
-        if before != name:
-            first = len(self.lines)
-            ends = self._wired(m, name, reads)
-            for key in list(self.lines)[first:]:
-                self.lines[key][-1] = f"shared with {before or 'the model'}"
-            return ends
-        return self._wired(m, name, reads)
-
-    def _wired(self, m: Module, name: str, reads: list[str]) -> list[str]:
-        match m:
-            case Sequential():
-                for k, layer in enumerate(m.layers):
-                    reads = self.add(layer, _joined(name, str(k)), reads)
-                return reads
-            case Packed():
-                return self._packed(m, name, reads)
-            case Bidirectional():
-                ends = [*self.add(m.forward, _joined(name, "forward"), reads),
-                        *self.add(m.backward, _joined(name, "backward"), reads)]
-                return [self.box([m.merge or "pair"], ends, "op")]
-            case EncoderDecoder():
-                return self._encoder_decoder(m, name, reads)
-            case Recurrent():
-                key = self.box([_title(name, m), f"{m.cell.name}, state {', '.join(m.cell.states)}", _count(m)], reads, "gate")
-                self.returns[key] = "backward" if m.reverse else "forward"
-                return [key]
-        own = [(k, c) for k, c in m.named_modules() if c is not m]
-        if not own:
-            return [self.box([_title(name, m), *_details(m), _count(m)], reads, "function")]
-        key = self.box([_title(name, m), "wired in its own code", _count(m)], reads, "loss")
-        self.loose.append((key, [f"{k}: {type(c).__name__}, {_count(c)}" for k, c in own if not _inside(k, own)]))
-        return [key]
-
-    def _packed(self, m: Packed, name: str, reads: list[str]) -> list[str]:
-        width = m.input_size
-        for k in range(m.num_layers):
-            ends = []
-            for d in m.directions:
-                back = m.reverse or d == "_reverse"
-                weights = sum(getattr(m, f"{p}_l{k}{d}").size for p in m.layout)
-                key = self.box([f"{_title(name, m)} l{k}{d}", f"{width} → {m.widths['h']}, state {', '.join(m.cell.states)}",
-                                f"{weights:,} parameters"], reads, "gate")
-                self.returns[key] = "backward" if back else "forward"
-                ends.append(key)
-            reads = ends if len(ends) == 1 else [self.box(["concat"], ends, "op")]
-            width = m.widths["h"] * len(m.directions)
-        return reads
-
-    def _encoder_decoder(self, m: EncoderDecoder, name: str, reads: list[str]) -> list[str]:
-        target = self.box(["target, one step late"], [], "input")
-        y = self.add(m.source_embedding, _joined(name, "source_embedding"), reads)
-        z = self.add(m.target_embedding, _joined(name, "target_embedding"), [target])
-        states: list[str] = []
-        for k, layer in enumerate(m.encoder):
-            y = self.add(layer, _joined(name, f"encoder.{k}"), y)
-            ends = self.reads[y[0]] if self.kind[y[0]] == "op" else y
-            size = sum(t.size for bridge in m.bridge[k] for t in bridge.parameters())
-            states.append(self.box([f"bridge {k}: last states", "tanh(W s + b)", f"{size:,} parameters"], ends, "function"))
-        context = [self.box([_title(_joined(name, "attention"), m.attention), m.attention.kind, _count(m.attention)], y, "loss")
-                   ] if isinstance(m.attention, Attention) else []
-        for k, (layer, start) in enumerate(zip(m.decoder, states, strict=True)):
-            z = self.add(layer, _joined(name, f"decoder.{k}"), [*z, start, *(context if k == 0 else [])])
-        self.asks += [(z[0], key) for key in context]
-        return self.add(m.out, _joined(name, "out"), [*z, *context])
-
-
-def _joined(a: str, b: str) -> str:
-    return f"{a}.{b}" if a else b
-
-
-def _inside(name: str, others: Sequence[tuple[str, Any]]) -> bool:
-    return any(name.startswith(f"{other}.") for other, _ in others)
-
-
-def _title(name: str, m: Module) -> str:
-    return f"{name}: {type(m).__name__}" if name else type(m).__name__
-
-
-def _count(m: Module) -> str:
-    n = sum(t.size for t in m.parameters())
-    return f"{n:,} parameter{'s' * (n != 1)}"
-
-
-def _details(m: Module) -> list[str]:
-    """The options of a layer in a line."""
-    options = {k: v for k, v in (m.config() or {}).items() if isinstance(v, (int, float, str)) and k not in ("dtype", "bias")}
-    text = ", ".join(f"{k}={v}" for k, v in options.items() if v is not True and v != 0)
-    return [text] if text else []
-
-
-def layers(model: Module) -> Scene:
+def layers(model: Model) -> Scene:
     """The layers of a model; recurrent ones with the loop of their state, and the direction in which they read."""
-    wiring = _Wiring()
+    wiring = Wiring()
     source = wiring.box(["x"], [], "input")
     ends = wiring.add(model, "", [source])
     wiring.box(["output"], ends, "state")
     size = {k: (min(max(34.0, max(text_width(t[:90], 11 if i == 0 else 9.5) for i, t in enumerate(lines)) + 16), 420.0),
                 LINE * len(lines) + 12) for k, lines in wiring.lines.items()}
     layout = lay_out(Arrangement(size, wiring.reads, gap=(36.0, 44.0)))
-    title = f"{type(model).__name__}: {_count(model)}"
+    title = f"{type(model).__name__}: {count_of(model)}"
     scene = Scene(title, f"{title}. " + "; ".join(", ".join(lines) for lines in wiring.lines.values()) + ".")
     scene.add(Words((MARGIN, 24), title, size=14, bold=True))
     dx, dy = MARGIN, 74.0
@@ -184,7 +65,7 @@ def _loop(scene: Scene, key: str, at: tuple[float, float], size: tuple[float, fl
                   f"a delay of one step, {direction} in time", corner=2, classes="delay"))
 
 
-def _lists(scene: Scene, wiring: _Wiring, top: float) -> tuple[float, float]:
+def _lists(scene: Scene, wiring: Wiring, top: float) -> tuple[float, float]:
     """What is inside modules whose wiring only their own code knows; where the lists end."""
     right = 0.0
     for key, entries in wiring.loose:

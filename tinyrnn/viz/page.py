@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..analysis.dynamics import strongest
-from ..analysis.study import Loss, Study, study_cell, study_model
+from ..analysis.study import Loss, Study, study_cell
 from ..analysis.walk import Numbers, Walk
 from ..cells import Cell, latex
 from ..errors import ArgumentError
 from ..files import atomic_write, path_of
-from ..nn.module import Module
+from ..model import Model
 from ..search import shortest_way
 from ..symbolic import pages
 from ..symbolic.derive import derive
@@ -59,7 +59,7 @@ def xml_attribute(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;")
 
 
-def page(what: Cell | Module, file: str | os.PathLike[str] | None = None, x: Any = None, y: Any = None, *,
+def page(what: Cell | Model, file: str | os.PathLike[str] | None = None, x: Any = None, y: Any = None, *,
          lengths: Any = None, loss: Loss = None, steps: int | None = None, values: Mapping[str, Any] | None = None,
          sizes: Mapping[str, int] | None = None, rng: Any = 0) -> Page:
     """One self-contained page that steps through forward, loss and backward.
@@ -80,10 +80,10 @@ def page(what: Cell | Module, file: str | os.PathLike[str] | None = None, x: Any
         sequence = values is not None and any(n in values for n in what.inputs)
         study = study_cell(what, 6 if steps is None and not sequence else steps, values, loss, sizes, rng=rng)
         cells: Mapping[str, Cell] = {study.recurrences[0].name: what}
-    elif isinstance(what, Module):
+    elif isinstance(what, Model):
         if x is None or steps is not None or values is not None:
             raise ArgumentError("a model's page is made from data: page(model, file, x, y); steps and values are for cells")
-        study = study_model(what, x, y, lengths=lengths, loss=loss)
+        study = what.subject(x, y, lengths=lengths, loss=loss)
         cells = _cells(what, study)
     else:
         raise ArgumentError(f"page takes a cell or a model, got {type(what).__name__}")
@@ -104,10 +104,9 @@ def check_steps(steps: int) -> None:
                             "are draw(cell, steps=..., show='heat') and xray")
 
 
-def _cells(model: Module, study: Study) -> dict[str, Cell]:
+def _cells(model: Model, study: Study) -> dict[str, Cell]:
     """The cell of every recurrence of a model."""
-    found = ((path, getattr(m, "cell", None)) for path, m in model.named_modules())
-    layers = [(path, cell) for path, cell in found if isinstance(cell, Cell)]
+    layers = [(path, m.cell) for path, m in model.named_modules() if m.cell is not None]
     return {r.name: cell for path, cell in layers for r in study.recurrences
             if not path or r.name == path or r.name.startswith(f"{path}.")}
 

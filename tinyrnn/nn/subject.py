@@ -1,0 +1,102 @@
+"""A layer or model on data, as something to look at: its graph with a loss, and the names of what is inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..analysis.recurrence import Names
+from ..analysis.study import Loss, Study, studied
+from ..errors import ArgumentError, TinyRNNError
+from ..functional import sum as total
+from ..ir.graph import Graph
+from ..ir.ops.leaves import FULL
+from ..model import Model, evaluating
+from ..padding import check_lengths, row_mask, takes
+from ..shapes import show
+from ..tensor import Tensor, as_tensor
+from ..train.metrics import loss_named
+from ..train.task import call, takes_mask
+
+
+def subject_of(model: Model, x: Any, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Loss = None) -> Study:
+    """A layer or model on rows of data, in evaluation mode (without dropout).
+
+    With targets `y` the loss is one of `fit`'s (`"cross_entropy"` unless named), a function of (output, target).
+    Without them it is a function of the output; unless given, the sum of the output at each row's last step, or of
+    all of it where it has no time axis.
+    """
+    data = tuple(map(as_tensor, x)) if isinstance(x, tuple) else as_tensor(x)
+    last = data[-1] if isinstance(data, tuple) else data
+    if 0 in last.shape[:2]:
+        raise ArgumentError(f"x has shape {show(last.shape)}: at least one row and one step are needed")
+    time_first = model.reads_time_first()
+    with evaluating(model):
+        output = (_called(model, data, lengths, mask) if time_first else
+                  call(model, data, lengths, mask, None, False, checked=False)[0])
+        if y is not None:
+            value = _against(output, as_tensor(y), lengths, mask, loss or "cross_entropy")
+        else:
+            axis = 0 if time_first or _single(output, last) else 1
+            value = loss(output) if callable(loss) else _last(output, last, lengths, axis)
+    if not isinstance(value, Tensor) or value.shape:
+        seen = show(value.shape) if isinstance(value, Tensor) else repr(value)
+        raise ArgumentError(f"the loss is to be one number, got {seen}")
+    graph = Graph({"loss": value})
+    rows = (data[-1] if isinstance(data, tuple) else data).shape[0]
+    unnamed = "the sum of the last outputs" if y is None else "cross_entropy"
+    name = "a function of the output" if callable(loss) else loss or unnamed
+    what = f"{name}; {rows} row{'s' * (rows != 1)} of data"
+    return studied(type(model).__name__, graph, {}, names_of(model), rows, what)
+
+
+def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> Tensor:
+    function = loss_named(loss)
+    last = lengths[-1] if isinstance(lengths, tuple) else lengths
+    if last is not None and y.ndim > 1 and takes_mask(function):
+        mask = row_mask(y.shape[1], last, y.shape[0])
+    try:
+        result: Tensor = function(output, y) if mask is None else function(output, y, mask=mask)
+    except TinyRNNError as error:
+        raise ArgumentError(f"{error}; give the loss that the model was trained with, such as loss='mse'") from None
+    return result
+
+
+def _called(model: Model, data: Any, lengths: Any, mask: Any) -> Tensor:
+    """The output of a model that takes its sequences time first."""
+    marks = {k: v for k, v in (("lengths", lengths), ("mask", mask)) if v is not None}
+    unknown = [k for k in marks if k not in takes(model)]
+    if unknown:
+        raise ArgumentError(f"{type(model).__name__} takes its sequences time first and knows no {unknown[0]}")
+    result = model(*data, **marks) if isinstance(data, tuple) else model(data, **marks)
+    output: Tensor = result[0] if isinstance(result, tuple) else result
+    return output
+
+
+def _single(output: Tensor, data: Tensor) -> bool:
+    """Whether the output is that of one sequence without batch axis."""
+    return output.ndim == 2 and data.ndim == 2 and data.dtype.kind == "f" and output.shape[0] == data.shape[0]
+
+
+def _last(output: Tensor, data: Tensor, lengths: Any, axis: int) -> Tensor:
+    """The sum of the output at each row's last step."""
+    steps = data.shape[axis]
+    if output.ndim < 3 - (axis == 0 and data.ndim == 2) or output.shape[axis] != steps:
+        return total(output)
+    if lengths is None:
+        return total(output[:, -1] if axis else output[-1])
+    counts = check_lengths(lengths[-1] if isinstance(lengths, tuple) else lengths, steps, output.shape[1 - axis])
+    weight = np.zeros((len(counts), steps))
+    weight[np.flatnonzero(counts), counts[counts > 0] - 1] = 1
+    shaped = (weight if axis else weight.T).reshape(*output.shape[:2], *(1,) * (output.ndim - 2))
+    return total(output * as_tensor(shaped.astype(output.dtype)))
+
+
+def names_of(model: Model) -> Names:
+    """What a model's parameters are called; those of a cell have the names that the cell gives them."""
+    found = {t.node: name for name, t in model.places()}
+    layers = {t.node: path for path, m in model.named_modules() if m.cell is not None for _, t in m.places()}
+    for _, layer in model.named_modules():
+        found.update({n: p for n, p in layer.cell_names().items() if n.op is not FULL})
+    return Names(found, layers)
