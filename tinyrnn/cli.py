@@ -15,6 +15,7 @@ from typing import Any
 from . import __version__, tour
 from .backends import available, check_backend
 from .cells import Cell, get, names
+from .door import behind
 from .errors import ArgumentError, DrawError, ProofError, TinyRNNError, printable
 from .files import atomic_write, path_of
 from .symbolic import published
@@ -58,17 +59,17 @@ def _shown(text: str) -> str | list[int]:
 def _page(args: argparse.Namespace) -> int:
     cell = cell_named(args.cell)
     file = args.output or f"{cell.name}.html"
-    lens("viz.page").page(cell, file, **_run(args))
+    behind("page")(cell, file, **_run(args))
     print(file)
     return 0
 
 
 def _analyze(args: argparse.Namespace) -> int:
-    return _told(lens("analysis.report").analyze(cell_named(args.cell), **_run(args)), args)
+    return _told(behind("analyze")(cell_named(args.cell), **_run(args)), args)
 
 
 def _xray(args: argparse.Namespace) -> int:
-    return _told(lens("analysis.xray").xray(cell_named(args.cell), **_run(args)), args)
+    return _told(behind("xray")(cell_named(args.cell), **_run(args)), args)
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
@@ -92,11 +93,6 @@ def _save_plot(found: Any, path: Path) -> None:
         found.plot().savefig(path)
     except ValueError as error:
         raise ArgumentError(f"cannot write {path.name!r}: {error}; use .json, or .png, .svg, .pdf for a plot") from None
-
-
-def lens(name: str) -> Any:
-    """A module that is loaded on first use."""
-    return import_module(f"tinyrnn.{name}")
 
 
 def _derive(args: argparse.Namespace) -> int:

@@ -1,17 +1,11 @@
-"""What training, analyses and pictures ask of a layer or a model: whoever answers this is trained, x-rayed and drawn."""
+"""What training asks of a layer or a model; `analysis.study.Model` and `viz.wiring.Wired` say what it takes to be looked at."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from .cells import Cell
-from .ir.node import Node
 from .tensor import Tensor
-
-if TYPE_CHECKING:
-    from .analysis.study import Study
-    from .viz.wiring import Wiring
 
 
 @runtime_checkable
@@ -43,31 +37,6 @@ class Trainable(Protocol):
 
     def described(self) -> str:
         """What it is made of, in a line of text."""
-
-
-@runtime_checkable
-class Model(Trainable, Protocol):
-    """What can be looked at, too."""
-
-    cell: Cell | None
-
-    def places(self, prefix: str = "", above: tuple[Any, ...] = ()) -> Iterator[tuple[str, Tensor]]:
-        """Every place that holds data; what is shared stands in several."""
-
-    def summary(self) -> str:
-        """A table of the layers."""
-
-    def example(self, batch: int, *steps: int) -> Any:
-        """An input of the right shape and dtype."""
-
-    def subject(self, x: Any, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Any = None) -> Study:
-        """A run on data with a loss, ready to be analysed."""
-
-    def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
-        """Its boxes on a picture, and from which of them its output comes."""
-
-    def cell_names(self) -> dict[Node, str]:
-        """What the cell inside calls its parameters."""
 
 
 class evaluating:  # noqa: N801  (reads as a verb where it is used: `with evaluating(model):`)

@@ -3,15 +3,20 @@
 import ast
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import resolve_name
 from pathlib import Path
 
 import tinyrnn
+from tinyrnn import door
 
 ROOT = Path(tinyrnn.__file__).parent
-FLOORS = [{"errors", "shapes", "files", "locks", "trees"}, {"ir"}, {"domains", "cells", "passes"}, {"backends", "symbolic"},
-          {"tensor", "tracing", "functional", "compile", "losses", "randomness", "padding", "signatures", "optim", "io", "train", "nn", "datasets", "testing"},
-          {"analysis", "viz"},
-          {"bench", "tour", "cli", "__main__"}]
+# Rooms (packages and modules of the top level) from the ground up: a room imports from floors below its own, and from itself.
+FLOORS = [{"errors"}, {"shapes", "files", "locks", "trees", "operators", "functions", "search", "door"}, {"ir"},
+          {"domains", "passes", "tracing"}, {"backends", "cells"}, {"symbolic", "tensor"}, {"padding", "randomness"},
+          {"functional", "model", "signatures"}, {"compile", "losses", "optim", "io", "analysis"}, {"train", "viz"},
+          {"nn", "datasets", "testing"}, {"tour", "bench"}, {"cli"}, {"__main__"}]
+DOOR = "tinyrnn.door"  # imports upwards, by a table; the package itself imports what it hands out
 
 
 def modules():
@@ -19,8 +24,8 @@ def modules():
             for p in ROOT.rglob("*.py")}
 
 
-def imports(name, path, files):
-    """Pairs (imported module of ours, whether inside a function)."""
+def imports(name, path, files, by_names=True):
+    """Pairs (imported module of ours, whether inside a function); modules that are imported by their names are some as well."""
     tree = ast.parse(path.read_text())
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     inner = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
@@ -32,11 +37,26 @@ def imports(name, path, files):
                 target = f"{head}.{a.name}" if f"{head}.{a.name}" in files else head
                 if target in files and target != name:
                     yield target, id(n) in inner
+        elif by_names and isinstance(n, ast.Call) and ast.unparse(n.func).endswith("import_module"):
+            yield from ((target, False) for target in by_name(n.args[0], package) if target in files)
+
+
+def by_name(argument, package):
+    """The modules that an argument of import_module may mean: all that begin like it, where its end is computed."""
+    if isinstance(argument, ast.Constant):
+        return [resolve_name(argument.value, package)]
+    first = argument.values[0] if isinstance(argument, ast.JoinedStr) else None
+    start = first.value if isinstance(first, ast.Constant) else ""
+    return [m for m in modules() if start.startswith("tinyrnn.") and m.startswith(start)]
 
 
 def floor(module):
-    part = module.split(".")[1:2]
-    return next((i for i, names in enumerate(FLOORS) if part and part[0] in names), None)
+    room = module.split(".")[1:2]
+    return next((i for i, rooms in enumerate(FLOORS) if room and room[0] in rooms), None)
+
+
+def test_every_room_stands_on_a_floor():
+    assert [m for m in modules() if m != "tinyrnn" and floor(m) is None] == []
 
 
 def test_imports_run_downwards():
@@ -44,14 +64,39 @@ def test_imports_run_downwards():
     for name, path in files.items():
         for target, inside in imports(name, path, files):
             assert not inside, f"{name} imports {target} inside a function"
-            if name != "tinyrnn" and floor(target) is not None:
-                assert floor(name) is not None, f"{name} stands on no floor"
-                assert floor(target) <= floor(name), f"{name} imports {target} from above"
+            if name not in ("tinyrnn", DOOR) and target != "tinyrnn" and target.split(".")[1] != name.split(".")[1]:
+                assert floor(target) < floor(name), f"{name} imports {target} from its own floor or from above"
+
+
+def test_the_floors_are_seen(tmp_path):
+    """An import that runs up is found however it is written."""
+    files = modules()
+    for code in ("from ..nn import module", "from ..nn.module import Module", "import_module('tinyrnn.nn.module')",
+                 "import_module('..nn.module')", "import_module(f'tinyrnn.nn.{what}')", "importlib.import_module('tinyrnn.nn.load')"):
+        path = tmp_path / "made_up.py"
+        path.write_text(code)
+        assert any(floor(t) > floor("tinyrnn.ir.made_up") for t, _ in imports("tinyrnn.ir.made_up", path, files)), code
+
+
+def test_the_door_leads_where_it_says():
+    assert all(hasattr(import_module(f"tinyrnn.{m}"), name) for table in (door.PUBLIC, door.INNER) for name, m in table.items())
+    asked = {n.args[0].value for path in ROOT.rglob("*.py") for n in ast.walk(ast.parse(path.read_text()))
+             if isinstance(n, ast.Call) and ast.unparse(n.func) == "behind" and isinstance(n.args[0], ast.Constant)}
+    assert set(door.INNER) <= asked <= {*door.PUBLIC, *door.INNER}
+
+
+def test_no_two_public_classes_have_one_name():
+    found = {}
+    for name, path in modules().items():
+        for n in ast.walk(ast.parse(path.read_text())):
+            if isinstance(n, ast.ClassDef) and not n.name.startswith("_"):
+                found.setdefault(n.name, []).append(name)
+    assert {k: v for k, v in found.items() if len(v) > 1} == {}
 
 
 def test_no_import_cycles():
     files = modules()
-    edges = {n: {t for t, _ in imports(n, p, files)} for n, p in files.items()}
+    edges = {n: {t for t, _ in imports(n, p, files, by_names=False)} for n, p in files.items()}
     done, path = set(), []
 
     def visit(n):

@@ -19,7 +19,7 @@ from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.ops.elementwise import name_of
 from ..ir.ops.leaves import box_of, full, input_name, input_node
-from ..model import Model, evaluating
+from ..model import evaluating
 from ..padding import check_lengths, row_mask, takes
 from ..passes import unroll
 from ..search import shortest_way
@@ -27,6 +27,7 @@ from ..shapes import show
 from ..tensor import Tensor
 from ..trees import flatten
 from .printed import Printed
+from .study import Model
 
 Found = dict[str, Tensor]
 

@@ -13,7 +13,6 @@ from ..errors import ArgumentError
 from ..ir.graph import Graph
 from ..ir.ops.leaves import box_of
 from ..ir.scan import SCAN
-from ..model import Model
 from ..passes import grad, unroll
 from .dynamics import Route, lyapunov, singular_values, step_jacobians, strongest
 from .measure import OperationCount, PeakMemory, Saved, memory, saved, saved_of_cell, work
@@ -21,7 +20,7 @@ from .paths import Ways, ways
 from .printed import Printed, plain
 from .recurrence import recurrences
 from .structure import Loops, loops, rerolled
-from .study import Study, arrays, sizes_for, study_cell, valid_rows
+from .study import Model, Study, arrays, sizes_for, study_cell, valid_rows
 
 MOST_SOURCES = 16   # quantities of a graph or model to which ways are counted
 DYNAMIC_STEPS = 50  # numbers of a run are taken over at most so many steps

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..cells import Cell
 from ..errors import ArgumentError, ShapeError
 from ..ir.graph import Graph
+from ..ir.node import Node
+from ..model import Trainable
 from ..shapes import show
+from ..tensor import Tensor
 from .recurrence import Names, Recurrence, recurrences
 from .walk import Array, Numbers, Walk, numbers
 
@@ -34,6 +37,28 @@ class Study:
     def walks(self) -> list[tuple[Walk, Numbers]]:
         """Every recurrence, ready to be walked over its named quantities."""
         return [(Walk(r), n) for r, n in zip(self.recurrences, self.numbers, strict=True)]
+
+
+@runtime_checkable
+class Model(Trainable, Protocol):
+    """A layer or a model that can be looked at."""
+
+    cell: Cell | None
+
+    def places(self, prefix: str = "", above: tuple[Any, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+        """Every place that holds data; what is shared stands in several."""
+
+    def summary(self) -> str:
+        """A table of the layers."""
+
+    def example(self, batch: int, *steps: int) -> Any:
+        """An input of the right shape and dtype."""
+
+    def subject(self, x: Any, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Any = None) -> Study:
+        """A run on data with a loss, ready to be analysed."""
+
+    def cell_names(self) -> dict[Node, str]:
+        """What the cell inside calls its parameters."""
 
 
 def studied(title: str, graph: Graph, values: Mapping[str, Array], names: Names | None, rows: int, what: str) -> Study:

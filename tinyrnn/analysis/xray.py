@@ -11,10 +11,9 @@ import numpy as np
 
 from ..cells import Cell
 from ..errors import ArgumentError
-from ..model import Model
 from .dynamics import singular_values, step_jacobians
 from .printed import Printed, plain
-from .study import Loss, study_cell, valid_rows
+from .study import Loss, Model, study_cell, valid_rows
 from .walk import Array, Moment, Numbers, Walk
 
 COLOURS = [f"tab:{c}" for c in "blue orange green red purple brown pink gray olive cyan".split()]

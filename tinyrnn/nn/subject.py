@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from ..analysis.recurrence import Names
-from ..analysis.study import Loss, Study, studied
+from ..analysis.study import Loss, Model, Study, studied
 from ..errors import ArgumentError, TinyRNNError
 from ..functional import sum as total
 from ..ir.graph import Graph
 from ..ir.ops.leaves import FULL
-from ..model import Model, evaluating
+from ..model import evaluating
 from ..padding import check_lengths, row_mask, takes
 from ..shapes import show
 from ..tensor import Tensor, as_tensor

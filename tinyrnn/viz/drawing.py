@@ -14,7 +14,6 @@ from ..errors import ArgumentError
 from ..files import atomic_write, path_of
 from ..ir.graph import Graph
 from ..ir.node import Node
-from ..model import Model
 from . import graphs, models, raster, strip
 from . import steps as step_pictures
 from .flow import Flow, flow_of
@@ -22,6 +21,7 @@ from .scene import Scene, xml
 from .steps import weights_of
 from .theme import THEMES
 from .tile import Tile, gate_order, tile_of
+from .wiring import Wired
 
 Show = str | Sequence[int]
 _STYLE = "body{margin:1rem;font-family:system-ui,sans-serif;overflow-x:auto}summary{cursor:pointer;padding:.4rem}"
@@ -89,7 +89,7 @@ class Drawing:
         return f"<Drawing {self.title}>"
 
 
-def draw(what: Cell | Graph | Model, file: str | os.PathLike[str] | None = None, *, steps: int | None = None,
+def draw(what: Cell | Graph | Wired, file: str | os.PathLike[str] | None = None, *, steps: int | None = None,
          gradients: bool = False, values: Mapping[str, Any] | None = None, loss: Loss = None, show: Show = "auto",
          after: Graph | None = None, theme: str = "auto") -> Drawing:
     """Draw a cell (folded, or unrolled over `steps`), a model layer by layer, or any graph.
@@ -116,11 +116,11 @@ def draw(what: Cell | Graph | Model, file: str | os.PathLike[str] | None = None,
         if after is not None:
             raise ArgumentError("after= compares two graphs; a cell has cell.graph() and cell.unroll(steps)")
         drawing = _cell(what, steps, gradients or show == "heat", values, loss, show, theme)
-    elif isinstance(what, (Graph, Model)):
+    elif isinstance(what, (Graph, Wired)):
         unrolled = steps is not None or gradients or values is not None or loss is not None or show != "auto"
         if unrolled:
             raise ArgumentError("steps, gradients, values, loss and show are for cells; a graph or model is drawn as it is")
-        if isinstance(what, Model) and after is not None:
+        if isinstance(what, Wired) and after is not None:
             raise ArgumentError("after= compares two graphs")
         drawing = _graph(what, after, theme) if isinstance(what, Graph) else _model(what, theme)
     else:
@@ -170,7 +170,7 @@ def _graph(graph: Graph, after: Graph | None, theme: str) -> Drawing:
     return Drawing(graphs.difference(graph, after), lambda: f"{graph}\n\n{after}", theme)
 
 
-def _model(model: Model, theme: str) -> Drawing:
+def _model(model: Wired, theme: str) -> Drawing:
     inside = [_folded(cell, f"{name}: {cell.title}", theme) for name, cell in models.cells_of(model)]
     return Drawing(models.layers(model), lambda: str(model.summary()), theme, inside)
 

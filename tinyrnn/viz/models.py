@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from ..cells import Cell
-from ..model import Model
 from .layered import Arrangement, lay_out
 from .scene import LINE, BoxShape, Frame, Scene, Wire, Words, curve, fitted, straight, text_width
 from .steps import MARGIN
-from .wiring import Wiring, count_of
+from .wiring import Wired, Wiring, count_of
 
 
-def cells_of(model: Model) -> list[tuple[str, Cell]]:
+def cells_of(model: Wired) -> list[tuple[str, Cell]]:
     """The cells of a model, each once, with the name of the first layer that runs it."""
     found: dict[Cell, str] = {}
     for name, m in model.named_modules():
@@ -19,7 +18,7 @@ def cells_of(model: Model) -> list[tuple[str, Cell]]:
     return [(name, cell) for cell, name in found.items()]
 
 
-def layers(model: Model) -> Scene:
+def layers(model: Wired) -> Scene:
     """The layers of a model; recurrent ones with the loop of their state, and the direction in which they read."""
     wiring = Wiring()
     source = wiring.box(["x"], [], "input")

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..analysis.dynamics import strongest
-from ..analysis.study import Loss, Study, study_cell
+from ..analysis.study import Loss, Model, Study, study_cell
 from ..analysis.walk import Numbers, Walk
 from ..cells import Cell, latex
 from ..errors import ArgumentError
 from ..files import atomic_write, path_of
-from ..model import Model
 from ..search import shortest_way
 from ..symbolic import pages
 from ..symbolic.derive import derive

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+from ..analysis.study import Model
 
 
 class Wiring:
@@ -70,3 +72,11 @@ def _details(m: Any) -> list[str]:
     options = {k: v for k, v in (m.config() or {}).items() if isinstance(v, (int, float, str)) and k not in ("dtype", "bias")}
     text = ", ".join(f"{k}={v}" for k, v in options.items() if v is not True and v != 0)
     return [text] if text else []
+
+
+@runtime_checkable
+class Wired(Model, Protocol):
+    """A layer or a model that can be drawn."""
+
+    def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
+        """Its boxes: it reads `reads`, and its output comes from the boxes that are returned."""
