@@ -105,7 +105,7 @@ MUTANTS = {
     "whole vectors are stored at the end of a row": (emit.Emit, "store", storing_all, guard_check),
     "temporaries overlap": (memory, "lifetimes", lambda plan, kept=(), plain=memory.lifetimes: {
         b: (first, first) for b, (first, _) in plain(plan, kept).items()}, zoo_check),
-    "a sequence is overwritten though it is read later": (schedule.Scope, "needed_later", lambda *_: False, reuse_check),
+    "a sequence is overwritten though it is read later": (schedule.PlannedScope, "needed_later", lambda *_: False, reuse_check),
     "a state is overwritten before its last reader": (
         loops, "_in_place", lambda loop, slots: loop.calls.__setitem__(slice(None), [
             c for c in loop.calls if not any(v.buffer is s[0].buffer for s in slots for v in [c.operands[-1]])]), cell_check),

@@ -98,20 +98,20 @@ def shifted(call):
 
 MUTANTS = {
     "constants do not keep a sequence": (loops.Reuse, "__init__", no_constants, lambda: [alias_graph(k) for k in (1, 2, 17, 21, 35, 66)]),
-    "nothing is needed later": (schedule.Scope, "needed_later", lambda *_: False, lambda: [alias_graph(k) for k in range(60)]),
-    "parts of a whole take its dtype": (schedule.Scope, "homes_of", lambda self, n: self.homes[n], lambda: [lookups()]),
+    "nothing is needed later": (schedule.PlannedScope, "needed_later", lambda *_: False, lambda: [alias_graph(k) for k in range(60)]),
+    "parts of a whole take its dtype": (schedule.PlannedScope, "homes_of", lambda self, n: self.homes[n], lambda: [lookups()]),
     "a state is written over too early": (loops, "_in_place", late_state, lambda: [rolled(ODD["two products"])]),
     "every loop is shared along its rows": (loops, "_within", lambda *_: True, lambda: [mixing()]),
     "buffers in use overlap": (memory, "lifetimes", lambda plan, kept=(), plain=memory.lifetimes: {
         b: (first, first) for b, (first, _) in plain(plan, kept).items()}, lambda: [rolled()]),
     "memory ends too early": (replay, "arrange", lambda plan, kept=(), plain=memory.arrange: (
         plain(plan, kept=kept)[0], plain(plan, kept=kept)[1] - 64), lambda: [rolled()]),
-    "zeros are not written before a scatter": (schedule.Scope, "copy", lambda self, source, target, plain=schedule.Scope.copy: (
+    "zeros are not written before a scatter": (schedule.PlannedScope, "copy", lambda self, source, target, plain=schedule.PlannedScope.copy: (
         None if source.buffer.role == "literal" else plain(self, source, target)), lambda: [lookups()]),
     "products read the wrong columns": (matmul, "product", shifted(calls.product), lambda: [rolled()]),
     "steps go the other way": (loops, "Loop", lambda steps, reverse, items: Loop(steps, not reverse, items), lambda: [rolled()]),
-    "whole numbers are kept in too few bits": (schedule.Scope, "contiguous", narrowed, lambda: [whole()]),
-    "two results of a kernel overlap": (schedule.Scope, "place", lambda self, n, fits=None, plain=schedule.Scope.place: (
+    "whole numbers are kept in too few bits": (schedule.PlannedScope, "contiguous", narrowed, lambda: [whole()]),
+    "two results of a kernel overlap": (schedule.PlannedScope, "place", lambda self, n, fits=None, plain=schedule.PlannedScope.place: (
         lambda main, others: ([setattr(self, "last", main), main][1] if not hasattr(self, "last") or main.shape != self.last.shape
                               else self.last, others))(*plain(self, n, fits)), lambda: [two_results()]),
     "slices start too early": (schedule, "_parts", lambda n, whole, plain=schedule._parts: [

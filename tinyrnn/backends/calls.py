@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from ..ir.op import Op
 from ..ir.ops.random import RANDOM_BITS
 from ..ir.ops.reduce import ARGMAX
 from ..ir.ops.structure import CUMSUM, GATHER, ONE_HOT, PICK, SCATTER, axis_of
-from .plan import Call, View
+from .plan import Call, Scope, View
 from .rowprogram import Access, FusedKernel, Instruction, Load, Store, access, row_call
 
 TALL_ROWS, TALL_COLUMNS = 256, 384  # of the left operand that a tall product packs at a time
@@ -102,14 +101,14 @@ def gemm(a: View, b: View, c: View) -> Call:
 
 # ---- lookups: views without gaps
 
-def _check(index: View, size: int, scope: Any) -> list[Call]:
+def _check(index: View, size: int, scope: Scope) -> list[Call]:
     """Every index lies within an axis: otherwise a note is left, on which the run stops."""
-    note: View = scope.planner.note
+    note = scope.planner.note
     return [Call("check", (index.dtype.str,), (index, note), frozenset([1]), (size,), prod(index.shape), (1, 0), 0, 0,
                  f"check 0 <= {index} < {size}")]
 
 
-def _gather(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+def _gather(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
     table, index = src
     width, count = prod(table.shape[1:]), prod(index.shape)
     check = _check(index, table.shape[0], scope)
@@ -123,7 +122,7 @@ MANY, SHARED = 2**16, 8
 """A scatter of so many rows, or of so many for each row of its result, adds up in float64: the result is small beside them."""
 
 
-def _scatter(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+def _scatter(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
     x, index = src
     count, width = prod(index.shape), prod(y.shape[1:])
     many = y.dtype == np.float32 and (count >= MANY or count >= SHARED * y.shape[0])
@@ -138,7 +137,7 @@ def _scatter(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
                          count * width, f"{y}[{index}] += {x}")]
 
 
-def _pick(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+def _pick(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
     x, index = src
     classes = x.shape[-1]
     check = _check(index, classes, scope)
@@ -148,32 +147,32 @@ def _pick(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
                          prod(index.shape), (classes, 1, 1), 1, 0, f"{y} = {x}[..., {index}]")]
 
 
-def _one_hot(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+def _one_hot(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
     classes = n.at[0]
     scope.copy(scope.planner.number(0, y.dtype).broadcast(y.shape), y)
     return [Call("one_hot", (y.dtype.str, src[0].dtype.str), (src[0], y), frozenset([1]), (classes,), prod(src[0].shape),
                  (1, classes), 1, 0, f"{y} = one_hot({src[0]})")]
 
 
-def _argmax(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+def _argmax(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
     (x,), axis = src, axis_of(n)
     inner = prod(x.shape[axis + 1 :])
     return [Call("argmax", (x.dtype.str,), (x, y), frozenset([1]), (x.shape[axis], inner), prod(x.shape[:axis]),
                  (x.shape[axis] * inner, inner), 1, prod(x.shape), f"{y} = argmax({x}, axis={axis})")]
 
 
-def _cumsum(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+def _cumsum(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
     (x,), axis = src, axis_of(n)
     inner = prod(x.shape[axis + 1 :])
     return [Call("cumsum", (x.dtype.str, y.dtype.str), (x, y), frozenset([1]), (x.shape[axis], inner), prod(x.shape[:axis]),
                  (x.shape[axis] * inner, x.shape[axis] * inner), 1, prod(x.shape), f"{y} = cumsum({x}, axis={axis})")]
 
 
-def _random(n: Node, src: Sequence[View], y: View, scope: Any) -> list[Call]:
+def _random(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
     site = scope.planner.array("site", np.asarray([n.at[0] & 0xFFFFFFFF], np.uint32))
     return [Call("random", (), (src[0], site, y, y), frozenset([2]), (), prod(y.shape), (0, 0, 1, 0), 1024, 60 * prod(y.shape),
                  f"{y} = random bits of ({src[0]}, {n.at[0]})")]
 
 
-LOOKUPS: dict[Op, Callable[[Node, Sequence[View], View, Any], list[Call]]] = {
+LOOKUPS: dict[Op, Callable[[Node, Sequence[View], View, Scope], list[Call]]] = {
     GATHER: _gather, SCATTER: _scatter, PICK: _pick, ONE_HOT: _one_hot, ARGMAX: _argmax, CUMSUM: _cumsum, RANDOM_BITS: _random}

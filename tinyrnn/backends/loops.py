@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..ir.node import Node, walk
 from ..ir.ops.elementwise import TAG
 from ..ir.ops.structure import CONCAT, SLICE, axis_of, parts_of
 from ..ir.scan import FINAL, ITEM, REGION, TRACE, ScanView, body_of, expression_of, invariant, position_of
 from ..passes.fuse import ROW_REDUCTIONS, is_kernel
-from .plan import Buffer, Call, Loop, UnsupportedError, View
+from .plan import Buffer, Call, Loop, Scope, UnsupportedError, View
 
 
 class ScanPlan:
@@ -21,7 +20,7 @@ class ScanPlan:
     state has one slot, and a second one that is copied into it at the end of a turn, unless it may be written in place.
     """
 
-    def __init__(self, outer: Any, node: Node) -> None:
+    def __init__(self, outer: Scope, node: Node) -> None:
         if outer.outer is not None:
             raise UnsupportedError("a scan inside a scan has no compiled kernel")
         self.outer, self.planner = outer, outer.planner
@@ -130,7 +129,7 @@ class Reuse:
     place of its sequences in the body, no result, and nothing after the scan.  Initial states are copied before.
     """
 
-    def __init__(self, scan: ScanView, wanted: Sequence[Node], outer: Any) -> None:
+    def __init__(self, scan: ScanView, wanted: Sequence[Node], outer: Scope) -> None:
         self.outer = outer
         self.free: dict[Node, list[View]] = {}  # region -> the places that it reads and nothing reads later
         _, slices, _ = scan.split(scan.body.args)

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
-from typing import Any
 
 from ..ir.node import Node
 from ..ir.ops.elementwise import TAG
 from ..ir.ops.linear import RESHAPE, TRANSPOSE
 from .calls import FEW_ROWS, batch_product, gemm, matvec, pack, panel_columns, product, tall
-from .plan import View
+from .plan import Scope, View
 
 
 class Panels:
     """The right operand is packed once into panels; few rows, and transposed left operands, have kernels of their own."""
 
-    def product(self, scope: Any, n: Node, a: View, b: View) -> None:
+    def product(self, scope: Scope, n: Node, a: View, b: View) -> None:
         c, others = scope.place(n, lambda v: len(v.shape) == 2 and v.dtype == n.dtype and v.strides[1] == 1)
         if not a.shape[1]:
             scope.copy(scope.planner.number(0, n.dtype).broadcast(n.shape), c)
@@ -31,7 +30,7 @@ class Panels:
             scope.add(make(a, self._packed(scope, b), b.shape[1], c))
         scope.finish(n, c, others)
 
-    def _packed(self, scope: Any, b: View) -> View:
+    def _packed(self, scope: Scope, b: View) -> View:
         """The right operand in panels, made where it is known: before the loop, if it does not change there."""
         home = scope.home_of(b)
         key = ("pack", id(b.buffer), b.offset, b.shape, b.strides, b.step)
@@ -41,10 +40,9 @@ class Panels:
             if b.buffer.role == "leaf":
                 home.packs[key].buffer.role = "kept"
             home.add(pack(b, home.packs[key]))
-        found: View = home.packs[key]
-        return found
+        return home.packs[key]
 
-    def batch(self, scope: Any, n: Node, a: View, b: View) -> None:
+    def batch(self, scope: Scope, n: Node, a: View, b: View) -> None:
         c, others = scope.place(n, lambda v: v.contiguous and v.dtype == n.dtype)
         scope.add(batch_product(_flat(scope, a), _flat(scope, b), _flat(scope, c)))
         scope.finish(n, c, others)
@@ -53,7 +51,7 @@ class Panels:
 class Blas:
     """BLAS on a device: any strides of which one is 1, nothing packed; a matrix, or a batch of them at equal distances."""
 
-    def product(self, scope: Any, n: Node, a: View, b: View) -> None:
+    def product(self, scope: Scope, n: Node, a: View, b: View) -> None:
         c, others = scope.place(n, lambda v: len(v.shape) == 2 and v.dtype == n.dtype and _rows_apart(v))
         if not a.shape[1]:
             scope.copy(scope.planner.number(0, n.dtype).broadcast(n.shape), c)
@@ -61,7 +59,7 @@ class Blas:
             scope.add(gemm(_as_batch(_ordered(scope, a)), _as_batch(_ordered(scope, b)), _as_batch(c)))
         scope.finish(n, c, others)
 
-    def batch(self, scope: Any, n: Node, a: View, b: View) -> None:
+    def batch(self, scope: Scope, n: Node, a: View, b: View) -> None:
         c, others = scope.place(n, lambda v: v.contiguous and v.dtype == n.dtype)
         if not a.shape[-1]:
             scope.copy(scope.planner.number(0, n.dtype).broadcast(n.shape), c)
@@ -70,7 +68,7 @@ class Blas:
         scope.finish(n, c, others)
 
 
-def _flat(scope: Any, v: View) -> View:
+def _flat(scope: Scope, v: View) -> View:
     """The leading axes as one."""
     shape = (prod(v.shape[:-2]), *v.shape[-2:])
     found = v if len(v.shape) == 3 else v.reshaped(shape) or scope.contiguous(v).reshaped(shape)
@@ -88,11 +86,10 @@ def _rows_apart(v: View) -> bool:
     return (columns == 1 or by_column == 1) and (rows == 1 or by_row >= columns)
 
 
-def _ordered(scope: Any, v: View) -> View:
+def _ordered(scope: Scope, v: View) -> View:
     """A matrix, or a batch of them, of which rows or columns are without gaps."""
     order = (*range(len(v.shape) - 2), len(v.shape) - 1, len(v.shape) - 2)
-    found: View = v if _rows_apart(v) or _rows_apart(v.transposed(order)) else scope.contiguous(v)
-    return found
+    return v if _rows_apart(v) or _rows_apart(v.transposed(order)) else scope.contiguous(v)
 
 
 def _is_transposed(n: Node) -> bool:

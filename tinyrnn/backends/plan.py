@@ -6,13 +6,15 @@ size, stride and number is an argument of its call, so that other lengths, batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+
+import numpy.typing as npt
 
 from ..errors import BackendError
-from ..ir.node import DType
+from ..ir.node import DType, Node
 from ..shapes import Shape
 
 
@@ -207,3 +209,89 @@ class Plan:
     def pseudo_code(self, inside: Callable[[Call], list[str]]) -> str:
         """Every kernel and loop in the order in which they run."""
         return "\n".join(line for item in self.items for line in item.lines("", inside))
+
+
+# ---- what makers of calls ask of whoever plans
+
+class Storage(Protocol):
+    """Where buffers come from."""
+
+    note: View
+
+    def temporary(self, shape: Shape, dtype: DType) -> View:
+        """Room for a value on the way."""
+
+    def array(self, name: str, array: npt.NDArray[Any]) -> View:
+        """Numbers that are part of the program."""
+
+    def number(self, value: Any, dtype: DType) -> View:
+        """One number."""
+
+
+class Scope(Protocol):
+    """The top of a graph, or the body of a loop: which value stands where, and the calls so far."""
+
+    env: dict[Node, View]
+    items: list[Any]
+    packs: dict[Any, View]
+    foreign: set[Buffer]
+    written: set[Buffer]
+    results: Sequence[Node]
+
+    @property
+    def planner(self) -> Storage:
+        """Where buffers come from."""
+
+    @property
+    def outer(self) -> Scope | None:
+        """The scope around a loop's body."""
+
+    @property
+    def filled(self) -> MutableMapping[Node, list[View]]:
+        """Every place in which a value stands."""
+
+    @property
+    def readers(self) -> MutableMapping[Node, list[Node]]:
+        """The projections of scans and regions."""
+
+    def inside(self) -> Scope:
+        """The body of a loop in this scope."""
+
+    def beside(self) -> Scope:
+        """A scope of its own names whose calls join this one's."""
+
+    def home_of(self, x: View) -> Scope:
+        """The outermost scope in which a view is there and does not change."""
+
+    def wish(self, n: Node, view: View) -> None:
+        """A place in which a value should stand."""
+
+    def deliver(self, n: Node, view: View) -> None:
+        """See to it that a wish is fulfilled."""
+
+    def homes_of(self, n: Node) -> list[View]:
+        """The places in which a value may live."""
+
+    def place(self, n: Node, fits: Callable[[View], bool] | None = None) -> tuple[View, list[View]]:
+        """Where a kernel writes a value, and where copies are wanted as well."""
+
+    def finish(self, n: Node, main: View, others: Iterable[View]) -> None:
+        """A value is there; copies for whoever wants it elsewhere, too."""
+
+    def run(self, order: Sequence[Node]) -> None:
+        """Plan nodes, sources first."""
+
+    def add(self, call: Call) -> None:
+        """A call at the end."""
+
+    def copy(self, source: View, target: View) -> None:
+        """`target = source`, entry by entry."""
+
+    def contiguous(self, x: View) -> View:
+        """The same numbers without gaps."""
+
+    def needed_later(self, buffer: Buffer, after: Node) -> bool:
+        """Whether anything that runs after a node reads a buffer."""
+
+    def forget(self, buffer: Buffer) -> None:
+        """A buffer will hold something else."""

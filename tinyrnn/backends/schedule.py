@@ -51,7 +51,7 @@ class Planner:
         self.given: list[Buffer] = []
         note = self.buffer("note", 3, np.dtype(np.int64), "note")
         self.note = View(note, (3,), (1,))
-        top = Scope(self, None)
+        top = PlannedScope(self, None)
         for name, n in [*graph.inputs.items(), *graph.leaves.items()]:
             buffer = self.buffer(name, prod(n.shape), n.dtype, "leaf" if n.op is LEAF else "input", n)
             self.given.append(buffer)
@@ -90,10 +90,10 @@ class Planner:
         return self.numbers[key]
 
 
-class Scope:
+class PlannedScope:
     """The top of a graph, or the body of a loop."""
 
-    def __init__(self, planner: Planner, outer: Scope | None) -> None:
+    def __init__(self, planner: Planner, outer: PlannedScope | None) -> None:
         self.planner, self.outer = planner, outer
         self.env: dict[Node, View] = {}
         self.homes: dict[Node, list[View]] = defaultdict(list)
@@ -106,13 +106,13 @@ class Scope:
         self.readers: dict[Node, list[Node]] = defaultdict(list)  # the projections of scans and regions
         self.written: set[Buffer] = set()
 
-    def inside(self) -> Scope:
+    def inside(self) -> PlannedScope:
         """The body of a loop in this scope."""
-        return Scope(self.planner, self)
+        return PlannedScope(self.planner, self)
 
-    def beside(self) -> Scope:
+    def beside(self) -> PlannedScope:
         """A scope of its own names whose calls join this one's."""
-        other = Scope(self.planner, self.outer)
+        other = PlannedScope(self.planner, self.outer)
         other.items, other.written, other.packs = self.items, self.written, self.packs
         return other
 
@@ -234,7 +234,7 @@ class Scope:
             home.copy(x, home.packs[key])
         return home.packs[key]
 
-    def home_of(self, x: View) -> Scope:
+    def home_of(self, x: View) -> PlannedScope:
         """The outermost scope in which a view is there and does not change."""
         scope = self
         while scope.outer is not None and not x.step and x.buffer not in scope.written:
