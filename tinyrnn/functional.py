@@ -25,7 +25,7 @@ from .passes import derivatives
 from .shapes import show
 from .tensor import Tensor, TensorLike, as_tensor, operand
 from .tracing import current
-from .trees import flatten, leaves_like, map_tree
+from .trees import flatten, leaves_like, map_tree, names_of
 
 Axis = int | Iterable[int] | None
 
@@ -469,5 +469,9 @@ def scan(fn: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, *
 
     nodes = [as_tensor(t).source() for t in slices]
     valid = step_mask(nodes[0].shape[0] if nodes and nodes[0].ndim else steps or 0, lengths, mask)
-    finals, traces = scans.scan(step, [as_tensor(t).source() for t in state], nodes, mask=valid, reverse=reverse, steps=steps)
+    own, read = names_of(init), names_of(xs)
+    names = None if own is None or read is None else scans.ScanNames(
+        [f"{k}[t-1]" for k in own], [f"{k}[t]" for k in read], {})
+    finals, traces = scans.scan(step, [as_tensor(t).source() for t in state], nodes, mask=valid, reverse=reverse, steps=steps,
+                                names=names)
     return state_form([Tensor(n) for n in finals]), output_form[0]([Tensor(n) for n in traces])

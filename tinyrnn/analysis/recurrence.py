@@ -9,10 +9,9 @@ from ..ir.graph import Graph, Label
 from ..ir.node import Node, rebuild, walk
 from ..ir.op import Trait
 from ..ir.ops.elementwise import TAG, WHERE, cell_of, name_of
-from ..ir.ops.leaves import ARG, FULL, INPUT, LEAF, box_of, input_name, input_node
-from ..ir.ops.linear import BROADCAST
-from ..ir.ops.structure import SLICE, STACK
-from ..ir.scan import SCAN, TRACE, ScanView, expression_of
+from ..ir.ops.leaves import INPUT, LEAF, box_of, input_node
+from ..ir.ops.structure import SLICE
+from ..ir.scan import SCAN, TRACE, VALID, ScanView, argument_names, expression_of
 
 
 @dataclass(frozen=True)
@@ -78,11 +77,12 @@ def recurrences(graph: Graph, names: Names | None = None) -> list[Recurrence]:
 def _read(scan: ScanView, traces: Sequence[Node], names: Names, taken: set[str]) -> Recurrence:
     body = scan.body
     states, slices, _ = scan.split(body.args)
-    init, xs, sources = scan.split(scan.node.src)
+    sources = scan.split(scan.node.src)[2]
     unique = _Unique()
-    past = [unique(n) for n in _state_names(body.outs, states, init)]
-    now = [unique(_slice_name(s, a, k)) for k, (s, a) in enumerate(zip(xs, slices, strict=True))]
-    fixed = [unique(_constant_name(s, names.of, k)) for k, s in enumerate(sources)]
+    given = scan.split(argument_names(scan.node))
+    past = [unique(n or own) for n, own in zip(given[0], _state_names(body.outs, states), strict=True)]
+    now = [unique(n or (VALID if a.dtype.kind == "b" else "x[t]")) for n, a in zip(given[1], slices, strict=True)]
+    fixed = [unique(n or _constant_name(s, names.of, k)) for k, (n, s) in enumerate(zip(given[2], sources, strict=True))]
     new = {a: input_node(k, a.shape, a.dtype) for a, k in zip(body.args, [*past, *now, *fixed], strict=True)}
     tags = _stripped([*body.outs, *(expression_of(t) for t in traces)], new)
     labels = {Label(name): n for name, n in reversed(tags.items())}
@@ -121,30 +121,15 @@ class _Unique:
         return found
 
 
-def _state_names(outs: Sequence[Node], states: Sequence[Node], init: Sequence[Node]) -> list[str]:
-    """`h[t-1]` for what is replaced by h; `h[t-2]` for what is replaced by `h[t-1]`."""
-    found: dict[Node, tuple[str, int]] = {}
-    by_state = dict(zip(states, outs, strict=False))
-    for i, s in enumerate(states):
-        lag, out = 1, _held(by_state[s])
-        while out in by_state and out is not s and lag <= len(states):
-            lag, out = lag + 1, _held(by_state[out])
-        tag = name_of(out) if out.op is TAG else f"s{i + 1}" if out.op is not ARG or out in by_state else "x"
-        found[s] = (str(tag), lag)
-    return [f"{name}[t-{lag}]" for name, lag in found.values()]
+def _state_names(outs: Sequence[Node], states: Sequence[Node]) -> list[str]:
+    """States that nobody named: `h[t-1]` for what is replaced by a value that is tagged h, `s1[t-1]` for others."""
+    tagged = [_held(o) for o in outs[: len(states)]]
+    return [f"{name_of(n) if n.op is TAG else f's{i}'}[t-1]" for i, n in enumerate(tagged, 1)]
 
 
 def _held(out: Node) -> Node:
     """The new value of a state that a mask may hold."""
     return out.src[1] if out.op is WHERE else out
-
-
-def _slice_name(source: Node, argument: Node, k: int) -> str:
-    if argument.dtype.kind == "b":
-        return "valid[t]"
-    if source.op is STACK and source.src and source.src[0].op is INPUT:
-        return input_name(source.src[0]).partition("[")[0] + "[t]"
-    return "x[t]" if source.op is not BROADCAST and not (k and source.op is FULL) else f"noise {k}[t]"
 
 
 def base(n: Node) -> Node:

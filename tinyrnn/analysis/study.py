@@ -11,7 +11,7 @@ import numpy as np
 from ..cells import Cell
 from ..errors import ArgumentError, ShapeError
 from ..ir.graph import Graph
-from ..ir.node import Node
+from ..ir.scan import VALID
 from ..model import Trainable
 from ..shapes import show
 from ..tensor import Tensor
@@ -56,9 +56,6 @@ class Model(Trainable, Protocol):
 
     def subject(self, x: Any, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Any = None) -> Study:
         """A run on data with a loss, ready to be analysed."""
-
-    def cell_names(self) -> dict[Node, str]:
-        """What the cell inside calls its parameters."""
 
 
 def studied(title: str, graph: Graph, values: Mapping[str, Array], names: Names | None, rows: int, what: str) -> Study:
@@ -162,5 +159,5 @@ def _sizes_of(cell: Cell, given: Mapping[str, Array]) -> dict[str, int]:
 
 def valid_rows(r: Recurrence, given: Numbers) -> Array | None:
     """Which steps of which rows a mask lets through, [T, B]; None without a mask."""
-    found = next((x for k, x in zip(r.slices, given.slices, strict=True) if k == "valid[t]"), None)
+    found = next((x for k, x in zip(r.slices, given.slices, strict=True) if k == VALID), None)
     return None if found is None else np.asarray(found, bool)

@@ -19,7 +19,7 @@ from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full, input_node
 from ..ir.ops.linear import broadcast_to, sum_
 from ..ir.ops.structure import stack, take
-from ..ir.scan import scan
+from ..ir.scan import ScanNames, scan
 from ..passes.derivatives import grad
 from ..passes.unroll import unroll
 from ..shapes import show
@@ -243,8 +243,10 @@ class Cell:
             new, signals = self.step(state, slices, parameters, lambda n, v: mark(v, n, where))
             return new, [signals[o] for o in self.outputs]
 
+        names = ScanNames([f"{n}[t-{k}]" for n, k in self.slots], [f"{n}[t]" for n in self.inputs],
+                          {n: p for p, n in parameters.items()})
         finals, traces = scan(body, remembered, inputs, constants=list(parameters.values()), mask=mask, reverse=reverse,
-                              steps=steps)
+                              steps=steps, names=names)
         return finals, dict(zip(self.outputs, traces, strict=True))
 
     def graph(self, /, sizes: Mapping[str, int] | None = None, *, batch: int = 1, dtype: npt.DTypeLike = np.float64,

@@ -13,9 +13,10 @@ The set of traces of a scan is therefore the set of values it keeps.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -153,10 +154,27 @@ def trace(s: Node, expression: Node) -> Node:
 
 
 Step = Callable[[list[Node], list[Node]], tuple[Sequence[Node], Sequence[Node]]]
+VALID = "valid[t]"  # what the mask of a scan is called
+
+
+class ScanNames(NamedTuple):
+    """What whoever makes a scan calls its states (`h[t-1]`), its sequences (`x[t]`) and its constants."""
+
+    states: Sequence[str]
+    slices: Sequence[str]
+    constants: Mapping[Node, str]
+
+
+_names: WeakKeyDictionary[Node, tuple[str, ...]] = WeakKeyDictionary()
+
+
+def argument_names(scan: Node) -> tuple[str, ...]:
+    """The names of a scan's sources, in their order; "" for what nobody named."""
+    return _names.get(scan, ("",) * len(scan.src))
 
 
 def scan(step: Step, init: Sequence[Node], xs: Sequence[Node], *, constants: Sequence[Node] = (), mask: Node | None = None,
-         reverse: bool = False, steps: int | None = None) -> tuple[list[Node], list[Node]]:
+         reverse: bool = False, steps: int | None = None, names: ScanNames | None = None) -> tuple[list[Node], list[Node]]:
     """Run `step(states, slices) -> (new states, outputs)` over the first axis of `xs`.
 
     `mask` is bool [T, B]: where it is False the inputs are zero before use, states are held and outputs are zero, so
@@ -182,6 +200,9 @@ def scan(step: Step, init: Sequence[Node], xs: Sequence[Node], *, constants: Seq
     rebuild(walk([*new, *outs], known=env.keys()), env)
     body, traced = close([*local, *stand_ins.values()], [env[o] for o in new], [env[o] for o in outs])
     node = make_scan(body, init, given, outside, reverse, n)
+    if names is not None:
+        mask_name = () if mask is None else (VALID,)
+        _names[node] = (*names.states, *names.slices, *mask_name, *(names.constants.get(c, "") for c in outside))
     return [final(node, i) for i in range(len(init))], [trace(node, e) for e in traced]
 
 

@@ -16,7 +16,6 @@ from ..door import behind
 from ..errors import ArgumentError, LoadError, ShapeError
 from ..files import PathLike
 from ..io.weights import checksum, write_weights
-from ..ir.node import Node
 from ..shapes import show
 from ..tensor import Tensor
 from ..tracing import current
@@ -128,10 +127,6 @@ class Module:
     def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
         """Its boxes on a picture: it reads `reads`, and its output comes from the boxes that are returned."""
         return into.plain(self, name, reads)
-
-    def cell_names(self) -> dict[Node, str]:
-        """What the cell inside calls its parameters."""
-        return {}
 
     @property
     def time_first(self) -> bool:

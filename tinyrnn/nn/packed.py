@@ -112,10 +112,6 @@ class Packed(Module):
     def example(self, batch: int, *steps: int) -> Any:
         return np.ones((batch, *steps, self.input_size) if self.batch_first else (*steps, batch, self.input_size), self.dtype)
 
-    def cell_names(self) -> dict[Node, str]:
-        suffixes = [f"l{k}{d}" for k in range(self.num_layers) for d in self.directions]
-        return {n: p for s in suffixes for p, n in self.cell_weights(s).items()}
-
     def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
         """A box for each layer and direction."""
         width = self.input_size

@@ -88,9 +88,6 @@ class Recurrent(Module):
             return super().example(batch, *steps)
         return np.ones((batch, *steps, *self.cell.signal_shape(self.cell.inputs[0], self.sizes)), self.dtype)
 
-    def cell_names(self) -> dict[Node, str]:
-        return {t.node: p for p, t in self.weights.items()}
-
     def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
         lines = [title_of(name, self), f"{self.cell.name}, state {', '.join(self.cell.states)}", count_of(self)]
         return [into.recurrent(lines, reads, self.reverse)]

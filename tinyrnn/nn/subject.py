@@ -11,7 +11,6 @@ from ..analysis.study import Loss, Model, Study, studied
 from ..errors import ArgumentError, TinyRNNError
 from ..functional import sum as total
 from ..ir.graph import Graph
-from ..ir.ops.leaves import FULL
 from ..model import evaluating
 from ..padding import check_lengths, row_mask, takes
 from ..shapes import show
@@ -94,9 +93,6 @@ def _last(output: Tensor, data: Tensor, lengths: Any, axis: int) -> Tensor:
 
 
 def names_of(model: Model) -> Names:
-    """What a model's parameters are called; those of a cell have the names that the cell gives them."""
-    found = {t.node: name for name, t in model.places()}
+    """What a model's parameters are called, and which layer they belong to."""
     layers = {t.node: path for path, m in model.named_modules() if m.cell is not None for _, t in m.places()}
-    for _, layer in model.named_modules():
-        found.update({n: p for n, p in layer.cell_names().items() if n.op is not FULL})
-    return Names(found, layers)
+    return Names({t.node: name for name, t in model.places()}, layers)
