@@ -20,7 +20,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .emit import KERNEL, Emit
+from .emit import KERNEL, Emit, Value
 from .machine import I64, POINTER
 
 ITEM, CALL, OPERAND = 10, 8, 3
@@ -30,7 +30,7 @@ DRIVER = ir.FunctionType(I64, [POINTER, I64, POINTER, I64, I64, POINTER, POINTER
 PATIENCE = 4000  # turns of waiting before the processor is offered to others
 
 
-def emit_driver(module: Any, name: str) -> None:
+def emit_driver(module: ir.Module, name: str) -> None:
     e = Emit(module, name, DRIVER)
     b = e.b
     items, count, place, thread, threads, control, note, scratch, room = e.function.args
@@ -66,14 +66,14 @@ def emit_driver(module: Any, name: str) -> None:
 PARK = ir.FunctionType(I64, [POINTER, I64, I64])
 
 
-def emit_park(module: Any, name: str) -> None:
+def emit_park(module: ir.Module, name: str) -> None:
     """`park(word, old, turns)`: wait until the word is no longer `old`, for a limited number of turns; whether it is."""
     e = Emit(module, name, PARK)
     b = e.b
     word, old, turns = e.function.args
     changed = b.append_basic_block("changed")
 
-    def turn(i: Any) -> None:
+    def turn(i: Value) -> None:
         stay = b.append_basic_block("stay")
         b.cbranch(e.is_(_atomic(e, word, 0), "!=", old), changed, stay)
         b.position_at_end(stay)
@@ -85,37 +85,38 @@ def emit_park(module: Any, name: str) -> None:
     b.ret(e.whole(1))
 
 
-def _yield(module: Any) -> Any:
+def _yield(module: ir.Module) -> Any:
     """The processor offered to others."""
     return module.globals.get("sched_yield") or ir.Function(module, ir.FunctionType(ir.IntType(32), []), "sched_yield")
 
 
-def _stop(e: Emit, threads: Any, control: Any) -> None:
+def _stop(e: Emit, threads: Value, control: Value) -> None:
     """Leave, and see to it that nobody waits for us at a barrier."""
     e.when(e.is_(threads, ">", 1), lambda: _store(e, e.whole(1), control, 1))
     e.b.ret(e.whole(STOPPED))
 
 
-def _load(e: Emit, base: Any, index: Any) -> Any:
+def _load(e: Emit, base: Value, index: Value) -> Any:
     return e.read(e.at(base, index, I64), I64)
 
 
-def _store(e: Emit, value: Any, base: Any, index: Any) -> None:
+def _store(e: Emit, value: Value, base: Value, index: Value) -> None:
     e.write(value, e.at(base, index, I64))
 
 
-def _atomic(e: Emit, base: Any, index: int) -> Any:
+def _atomic(e: Emit, base: Value, index: int) -> Any:
     return e.b.load_atomic(e.at(base, index, I64), "acquire", 8, typ=I64)
 
 
 class _Task:
     """What one thread does with an item."""
 
-    def __init__(self, e: Emit, place: Any, thread: Any, threads: Any, control: Any, scratch: Any, room: Any) -> None:
+    def __init__(self, e: Emit, place: Value, thread: Value, threads: Value, control: Value, scratch: Value,
+                 room: Value) -> None:
         self.e, self.place, self.thread, self.threads, self.control = e, place, thread, threads, control
         self.scratch, self.room = scratch, room
 
-    def share(self, extent: Any, grain: Any, part: Any, parts: Any) -> tuple[Any, Any]:
+    def share(self, extent: Value, grain: Value, part: Value, parts: Value) -> tuple[Any, Any]:
         """One part of an extent, in multiples of the grain."""
         e = self.e
         chunk = e.div(e.add(extent, parts, -1), parts)
@@ -123,7 +124,7 @@ class _Task:
         low = e.least(e.mul(part, chunk), extent)
         return low, e.least(e.add(low, chunk), extent)
 
-    def item(self, record: Any, parallel: Any) -> None:
+    def item(self, record: Value, parallel: Value) -> None:
         e, b = self.e, self.e.b
         wide = b.and_(parallel, e.is_(_load(e, record, 0), "!=", 0))
         alone = b.or_(wide, b.not_(parallel))
@@ -135,7 +136,7 @@ class _Task:
         work, first = e.is_(high, ">", low), _load(e, self.place, 1)
         limit = e.choose(work, e.least(e.add(first, quantum), steps), steps)
 
-        def turn(i: Any) -> None:
+        def turn(i: Value) -> None:
             t = b.select(reverse, e.sub(e.sub(steps, 1), i), i)
             with b.if_else(wide) as (shared, own):
                 with shared:
@@ -150,7 +151,7 @@ class _Task:
         e.when(work, lambda: e.loop(first, limit, 1, turn))
         e.when(e.is_(limit, "<", steps), unfinished)
 
-    def wide_call(self, call: Any, t: Any) -> None:
+    def wide_call(self, call: Value, t: Value) -> None:
         """A thread's part of one call; a call that cannot be shared is the first thread's."""
         e = self.e
         extent, grain = _load(e, call, 5), _load(e, call, 6)
@@ -159,12 +160,12 @@ class _Task:
         e.when(e.is_(high, ">", low), lambda: self.call(call, t, e.choose(shared, low, 0), high, shared, e.sub(high, low)))
         e.when(e.is_(_load(e, call, 7), "!=", 0), lambda: _barrier(e, self.place, self.threads, self.control))
 
-    def call(self, call: Any, t: Any, low: Any, high: Any, shared: Any = None, part: Any = None) -> None:
+    def call(self, call: Value, t: Value, low: Value, high: Value, shared: Value = None, part: Value = None) -> None:
         """Addresses for this turn and part, then the kernel; a call with a negative extent of its own is told the part's."""
         e, b = self.e, self.e.b
         operands, number, own = b.inttoptr(_load(e, call, 1), POINTER), _load(e, call, 2), _load(e, call, 4)
 
-        def address(i: Any) -> None:
+        def address(i: Value) -> None:
             operand = e.at(operands, e.mul(i, OPERAND), I64)
             at = e.add(_load(e, operand, 0), e.mul(t, _load(e, operand, 1)), e.mul(low, _load(e, operand, 2)))
             _store(e, at, self.room, i)
@@ -175,7 +176,7 @@ class _Task:
         b.call(kernel, [self.room, b.inttoptr(_load(e, call, 3), POINTER), n, self.scratch])
 
 
-def _barrier(e: Emit, place: Any, threads: Any, control: Any) -> None:
+def _barrier(e: Emit, place: Value, threads: Value, control: Value) -> None:
     """Wait until every thread is here, or somebody says stop."""
     b = e.b
     passed = e.add(_load(e, place, 2), 1)

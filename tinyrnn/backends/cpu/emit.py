@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, TypeAlias
 
 from llvmlite import ir
 
@@ -15,10 +15,14 @@ KERNEL = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64, POINTER])
 """kernel(pointers, sizes, n, scratch): operands, whole numbers, the extent along which work is split, a thread's own room."""
 
 
+Value: TypeAlias = ir.Value
+"""A value of emitted code; most methods take a whole number that is known already as well."""
+
+
 class Emit:
     """One function under construction."""
 
-    def __init__(self, module: Any, name: str, kind: Any = KERNEL, internal: bool = False) -> None:
+    def __init__(self, module: ir.Module, name: str, kind: ir.Type = KERNEL, internal: bool = False) -> None:
         self.function = ir.Function(module, kind, name)
         if internal:
             self.function.linkage = "internal"
@@ -27,49 +31,49 @@ class Emit:
 
     # ---- whole numbers
 
-    def whole(self, n: Any) -> Any:
+    def whole(self, n: Value) -> Any:
         return n if isinstance(n, ir.Value) else ir.Constant(I64, n)
 
-    def add(self, *parts: Any) -> Any:
+    def add(self, *parts: Value) -> Any:
         return reduce(self.b.add, map(self.whole, parts))
 
-    def sub(self, a: Any, b: Any) -> Any:
+    def sub(self, a: Value, b: Value) -> Any:
         return self.b.sub(self.whole(a), self.whole(b))
 
-    def mul(self, *parts: Any) -> Any:
+    def mul(self, *parts: Value) -> Any:
         return reduce(self.b.mul, map(self.whole, parts))
 
-    def div(self, a: Any, b: Any) -> Any:
+    def div(self, a: Value, b: Value) -> Any:
         return self.b.sdiv(self.whole(a), self.whole(b))
 
-    def rem(self, a: Any, b: Any) -> Any:
+    def rem(self, a: Value, b: Value) -> Any:
         return self.b.srem(self.whole(a), self.whole(b))
 
-    def least(self, a: Any, b: Any) -> Any:
+    def least(self, a: Value, b: Value) -> Any:
         a, b = self.whole(a), self.whole(b)
         return self.b.select(self.b.icmp_signed("<", a, b), a, b)
 
-    def up(self, a: Any, multiple: int) -> Any:
+    def up(self, a: Value, multiple: int) -> Any:
         """`a` rounded up to a multiple."""
         return self.mul(self.div(self.add(a, multiple - 1), multiple), multiple)
 
-    def is_(self, a: Any, sign: str, b: Any) -> Any:
+    def is_(self, a: Value, sign: str, b: Value) -> Any:
         return self.b.icmp_signed(sign, self.whole(a), self.whole(b))
 
-    def choose(self, p: Any, a: Any, b: Any) -> Any:
+    def choose(self, p: Value, a: Value, b: Value) -> Any:
         return self.b.select(p, self.whole(a), self.whole(b))
 
     # ---- control
 
-    def loop(self, low: Any, high: Any, step: Any, body: Callable[[Any], object]) -> None:
+    def loop(self, low: Value, high: Value, step: Value, body: Callable[[Any], object]) -> None:
         """`for i in range(low, high, step): body(i)`."""
-        def advance(i: Any, _: list[Any]) -> list[Any]:
+        def advance(i: Value, _: list[Any]) -> list[Any]:
             body(i)
             return []
 
         self.carry(low, high, step, [], advance)
 
-    def carry(self, low: Any, high: Any, step: Any, start: Sequence[Any],
+    def carry(self, low: Value, high: Value, step: Value, start: Sequence[Any],
               advance: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
         """A loop that carries values from turn to turn; what they are after it."""
         b, low, high = self.b, self.whole(low), self.whole(high)
@@ -90,36 +94,36 @@ class Emit:
             phi.add_incoming(later, end)
         return results
 
-    def when(self, condition: Any, body: Callable[[], object]) -> None:
+    def when(self, condition: Value, body: Callable[[], object]) -> None:
         with self.b.if_then(condition):
             body()
 
     # ---- memory
 
-    def at(self, pointer: Any, offset: Any, kind: Any) -> Any:
+    def at(self, pointer: Value, offset: Value, kind: ir.Type) -> Any:
         """The address of entry `offset` of an array of `kind`."""
         return self.b.gep(pointer, [self.whole(offset)], source_etype=kind)
 
-    def room(self, kind: Any, count: int) -> Any:
+    def room(self, kind: ir.Type, count: int) -> Any:
         """An array on the stack."""
         return self.b.inttoptr(self.b.ptrtoint(self.b.alloca(ir.ArrayType(kind, count)), I64), POINTER)  # without a type
 
-    def read(self, pointer: Any, kind: Any) -> Any:
+    def read(self, pointer: Value, kind: ir.Type) -> Any:
         value = self.b.load(pointer, typ=kind)
         value.align = 1 if isinstance(kind, ir.IntType) and kind.width == 8 else 4
         return value
 
-    def write(self, value: Any, pointer: Any) -> None:
+    def write(self, value: Value, pointer: Value) -> None:
         done = self.b.store(value, pointer)
         done.align = 1 if isinstance(value.type, ir.IntType) and value.type.width == 8 else 4
 
-    def entry(self, table: Any, index: int, kind: Any = I64) -> Any:
+    def entry(self, table: Value, index: int, kind: ir.Type = I64) -> Any:
         """Entry `index` of a table of eight-byte entries."""
         value = self.b.load(self.at(table, index, I64), typ=kind)
         value.align = 8
         return value
 
-    def mask(self, m: LlvmDomain, count: Any) -> Any:
+    def mask(self, m: LlvmDomain, count: Value) -> Any:
         """The lanes below `count`."""
         numbers = ir.Constant(ir.VectorType(I32, m.lanes), list(range(m.lanes)))
         from_count = ir.Constant(ir.VectorType(I32, m.lanes), ir.Undefined)
@@ -127,7 +131,7 @@ class Emit:
         everywhere = ir.Constant(ir.VectorType(I32, m.lanes), [0] * m.lanes)
         return self.b.icmp_signed("<", numbers, self.b.shuffle_vector(low, from_count, everywhere))
 
-    def load(self, m: LlvmDomain, pointer: Any, dtype: DType, mask: Any = None) -> Lanes:
+    def load(self, m: LlvmDomain, pointer: Value, dtype: DType, mask: Value = None) -> Lanes:
         """`lanes` numbers that stand side by side; where the mask is off, zeros."""
         kind = ir.VectorType(memory_type(dtype), m.lanes)
         if mask is None:
@@ -139,7 +143,7 @@ class Emit:
             raw = m.intrinsic(name, kind, [pointer, align, mask, ir.Constant(kind, None)])
         return self._from_memory(m, raw, dtype)
 
-    def store(self, m: LlvmDomain, x: Lanes, pointer: Any, mask: Any = None) -> None:
+    def store(self, m: LlvmDomain, x: Lanes, pointer: Value, mask: Value = None) -> None:
         raw = self._to_memory(m, x)
         if mask is None:
             self.b.store(raw, pointer).align = x.dtype.itemsize
@@ -147,7 +151,7 @@ class Emit:
         align = ir.Constant(I32, x.dtype.itemsize)
         m.intrinsic(f"llvm.masked.store.{_suffix(raw.type)}.p0", ir.VoidType(), [raw, pointer, align, mask])
 
-    def gather(self, m: LlvmDomain, pointer: Any, stride: Any, dtype: DType, count: Any) -> Lanes:
+    def gather(self, m: LlvmDomain, pointer: Value, stride: Value, dtype: DType, count: Value) -> Lanes:
         """`lanes` numbers that stand `stride` apart, the first `count` of which exist."""
         kind = memory_type(dtype)
         raw = ir.Constant(ir.VectorType(kind, m.lanes), None)
@@ -155,25 +159,25 @@ class Emit:
             v[0], self.read(self.at(pointer, self.mul(i, stride), kind), kind), self.b.trunc(i, I32))])
         return self._from_memory(m, raw, dtype)
 
-    def scatter(self, m: LlvmDomain, x: Lanes, pointer: Any, stride: Any, count: Any) -> None:
+    def scatter(self, m: LlvmDomain, x: Lanes, pointer: Value, stride: Value, count: Value) -> None:
         """The first `count` lanes stored `stride` apart."""
         raw = self._to_memory(m, x)
         kind = memory_type(x.dtype)
         self.loop(0, self.least(count, m.lanes), 1, lambda i: self.write(
             self.b.extract_element(raw, self.b.trunc(i, I32)), self.at(pointer, self.mul(i, stride), kind)))
 
-    def scalar(self, m: LlvmDomain, pointer: Any, dtype: DType) -> Lanes:
+    def scalar(self, m: LlvmDomain, pointer: Value, dtype: DType) -> Lanes:
         """One number in every lane."""
         raw = self.read(pointer, memory_type(dtype))
         if dtype.kind == "b":
             raw = self.b.trunc(raw, scalar_type(dtype))
         return m.splat(raw, dtype)
 
-    def store_first(self, m: LlvmDomain, x: Lanes, pointer: Any) -> None:
+    def store_first(self, m: LlvmDomain, x: Lanes, pointer: Value) -> None:
         """The first lane stored as one number."""
         self.write(self.b.extract_element(self._to_memory(m, x), ir.Constant(I32, 0)), pointer)
 
-    def _from_memory(self, m: LlvmDomain, raw: Any, dtype: DType) -> Lanes:
+    def _from_memory(self, m: LlvmDomain, raw: Value, dtype: DType) -> Lanes:
         if dtype.kind == "b":
             raw = self.b.trunc(raw, m.vector(dtype))
         return Lanes(m, raw, dtype)
@@ -194,7 +198,7 @@ class Emit:
         return x
 
 
-def _suffix(kind: Any) -> str:
+def _suffix(kind: ir.Type) -> str:
     letter = "i" if isinstance(kind.element, ir.IntType) else "f"
     width = kind.element.width if letter == "i" else 32 if isinstance(kind.element, ir.FloatType) else 64
     return f"v{kind.count}{letter}{width}"

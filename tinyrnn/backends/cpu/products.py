@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from ...ir.node import DType
 from ..calls import TALL_COLUMNS, TALL_ROWS, TILE_ROWS
-from .emit import Emit
+from .emit import Emit, Value
 from .engine import Target
 from .machine import I32, I64, POINTER, Lanes, LlvmDomain, memory_type
 
@@ -44,7 +44,7 @@ def tile_shape(target: Target, dtype: DType) -> Shape:
 class Tiles:
     """The tile functions of one dtype; those of a module are declared once."""
 
-    def __init__(self, module: Any, target: Target, dtype: DType) -> None:
+    def __init__(self, module: ir.Module, target: Target, dtype: DType) -> None:
         self.module, self.dtype, self.shape = module, dtype, tile_shape(target, dtype)
         self.kind = memory_type(dtype)
         self.prefix = f"tile_{dtype.str[1:]}_"
@@ -71,7 +71,7 @@ class Tiles:
         adds = m.splat(e.is_(add, "!=", 0), np.dtype(bool)).value
         before = [adds] * (vectors - 1) + [e.b.and_(adds, last)]  # of what is there already; off for the first K block
 
-        def tile(t: Any) -> None:
+        def tile(t: Value) -> None:
             first = e.mul(t, rows)
             a0, c0 = e.at(a, e.mul(t, next_a), self.kind), e.at(c, e.mul(first, row_c), self.kind)
             sums = self._accumulate(e, m, (a0, panel, row_a, step_a, depth), rows, vectors)
@@ -81,13 +81,13 @@ class Tiles:
         e.b.ret_void()
         return e.function
 
-    def _accumulate(self, e: Emit, m: LlvmDomain, given: Any, rows: int, vectors: int) -> list[Any]:
+    def _accumulate(self, e: Emit, m: LlvmDomain, given: Value, rows: int, vectors: int) -> list[Any]:
         a, panel, row_a, step_a, depth = given
         # one pointer for every three rows: the row stride is the index register that reaches all three
         pointers = [e.at(a, e.mul(row_a, r), self.kind) for r in range(0, rows, 3)]
         zero = m.constant(0, self.dtype).value
 
-        def advance(_: Any, state: list[Any]) -> list[Any]:
+        def advance(_: Value, state: list[Any]) -> list[Any]:
             p, ps, acc = state[0], state[1 : 1 + len(pointers)], state[1 + len(pointers) :]
             right = [e.load(m, e.at(p, v * self.shape.lanes, self.kind), self.dtype) for v in range(vectors)]
             new = []
@@ -99,7 +99,7 @@ class Tiles:
         state = e.carry(0, depth, 1, [panel, *pointers, *[zero] * (rows * vectors)], advance)
         return state[1 + len(pointers) :]
 
-    def _write(self, e: Emit, m: LlvmDomain, sums: list[Any], c: Any, row_c: Any, vectors: int, masks: list[Any],
+    def _write(self, e: Emit, m: LlvmDomain, sums: list[Any], c: Value, row_c: Value, vectors: int, masks: list[Any],
                before: list[Any]) -> None:
         for i, value in enumerate(sums):
             r, v = divmod(i, vectors)
@@ -107,7 +107,7 @@ class Tiles:
             x = Lanes(m, value, self.dtype)
             e.store(m, x + e.load(m, at, self.dtype, before[v]), at, masks[v])
 
-    def call(self, e: Emit, rows: Any, vectors: Any, arguments: list[Any]) -> None:
+    def call(self, e: Emit, rows: Value, vectors: Value, arguments: list[Any]) -> None:
         """One of the tiles, chosen at run time."""
         index = e.add(e.mul(e.sub(rows, 1), self.shape.vectors), e.sub(vectors, 1))
         table = self.table()
@@ -115,7 +115,7 @@ class Tiles:
         e.b.call(e.b.load(at, typ=TILE.as_pointer()), arguments)
 
 
-def emit_pack(module: Any, name: str, target: Target, dtype: DType) -> None:
+def emit_pack(module: ir.Module, name: str, target: Target, dtype: DType) -> None:
     """Panels of `B[n rows, columns]`: K block by K block, panel by panel, row by row; zeros fill the last vector."""
     e = Emit(module, name)
     pointers, sizes, rows, _ = e.function.args
@@ -124,16 +124,16 @@ def emit_pack(module: Any, name: str, target: Target, dtype: DType) -> None:
     e.b.ret_void()
 
 
-def _emit_pack_body(e: Emit, target: Target, dtype: DType, b: Any, panels: Any, rows: Any, columns: Any, by_row: Any,
-                    by_column: Any) -> None:
+def _emit_pack_body(e: Emit, target: Target, dtype: DType, b: Value, panels: Value, rows: Value, columns: Value, by_row: Value,
+                    by_column: Value) -> None:
     shape, kind = tile_shape(target, dtype), memory_type(dtype)
     m = LlvmDomain(e.b, shape.lanes)
     padded = e.up(columns, shape.lanes)
 
-    def block(k0: Any) -> None:
+    def block(k0: Value) -> None:
         depth = e.least(e.sub(rows, k0), DEPTH)
 
-        def panel(n0: Any) -> None:
+        def panel(n0: Value) -> None:
             width = e.least(e.sub(padded, n0), shape.width)
             p = e.at(panels, e.add(e.mul(k0, padded), e.mul(n0, depth)), kind)
             s = e.at(b, e.add(e.mul(k0, by_row), e.mul(n0, by_column)), kind)
@@ -148,10 +148,11 @@ def _emit_pack_body(e: Emit, target: Target, dtype: DType, b: Any, panels: Any, 
     e.loop(0, rows, DEPTH, block)
 
 
-def _copy_rows(e: Emit, m: LlvmDomain, dtype: DType, s: Any, p: Any, by_row: Any, depth: Any, width: Any, there: Any) -> None:
+def _copy_rows(e: Emit, m: LlvmDomain, dtype: DType, s: Value, p: Value, by_row: Value, depth: Value, width: Value,
+               there: Value) -> None:
     kind = memory_type(dtype)
 
-    def vector(j: Any) -> None:
+    def vector(j: Value) -> None:
         mask = e.mask(m, e.sub(there, j))
         e.loop(0, depth, 1, lambda k: e.store(
             m, e.load(m, e.at(s, e.add(e.mul(k, by_row), j), kind), dtype, mask),
@@ -160,19 +161,19 @@ def _copy_rows(e: Emit, m: LlvmDomain, dtype: DType, s: Any, p: Any, by_row: Any
     e.loop(0, width, m.lanes, vector)
 
 
-def _copy_columns(e: Emit, m: LlvmDomain, dtype: DType, s: Any, p: Any, by_row: Any, by_column: Any, depth: Any, width: Any,
-                  there: Any) -> None:
+def _copy_columns(e: Emit, m: LlvmDomain, dtype: DType, s: Value, p: Value, by_row: Value, by_column: Value, depth: Value,
+                  width: Value, there: Value) -> None:
     """The same for a transposed matrix, whose columns lie in memory like rows: squares are turned in registers."""
     kind, side = memory_type(dtype), m.lanes
     full = e.least(there, width)
     squares = e.choose(e.is_(by_row, "==", 1), e.mul(e.div(full, side), side), 0)
     down = e.mul(e.div(depth, side), side)
 
-    def one(k: Any, j: Any) -> None:
+    def one(k: Value, j: Value) -> None:
         e.write(e.read(e.at(s, e.add(e.mul(k, by_row), e.mul(j, by_column)), kind), kind),
                 e.at(p, e.add(e.mul(k, width), j), kind))
 
-    def square(k: Any, j: Any) -> None:
+    def square(k: Value, j: Value) -> None:
         rows = [e.load(m, e.at(s, e.add(k, e.mul(e.add(j, i), by_column)), kind), dtype).value for i in range(side)]
         for i, row in enumerate(_turned(e, rows)):
             e.store(m, Lanes(m, row, dtype), e.at(p, e.add(e.mul(e.add(k, i), width), j), kind))
@@ -199,7 +200,7 @@ def _turned(e: Emit, rows: list[Any]) -> list[Any]:
     return rows
 
 
-def emit_product(module: Any, name: str, target: Target, dtype: DType) -> None:
+def emit_product(module: ir.Module, name: str, target: Target, dtype: DType) -> None:
     """`C[n, columns] = A[n, inner] @ panels`, some rows at a time, so that what is read of A stays in the cache while
     the panels pass; rows are shared out evenly over tiles (16 are 6 + 5 + 5)."""
     e = Emit(module, name)
@@ -209,13 +210,13 @@ def emit_product(module: Any, name: str, target: Target, dtype: DType) -> None:
     tiles = Tiles(module, target, dtype)
     most = tiles.shape.rows
 
-    def chunk(m0: Any) -> None:
+    def chunk(m0: Value) -> None:
         count = e.least(e.sub(n, m0), CHUNK)
         groups = e.div(e.add(count, most - 1), most)
         few, more = e.div(count, groups), e.rem(count, groups)
 
-        def rows(k0: Any, n0: Any, panel: Any, depth: Any, width: Any, vectors: Any) -> None:
-            def run(first: Any, each: Any, number: Any) -> None:
+        def rows(k0: Value, n0: Value, panel: Value, depth: Value, width: Value, vectors: Value) -> None:
+            def run(first: Value, each: Value, number: Value) -> None:
                 row = e.add(m0, first)
                 at_a = e.at(a, e.add(e.mul(row, row_a), e.mul(k0, step_a)), tiles.kind)
                 at_c = e.at(c, e.add(e.mul(row, row_c), n0), tiles.kind)
@@ -231,7 +232,7 @@ def emit_product(module: Any, name: str, target: Target, dtype: DType) -> None:
     e.b.ret_void()
 
 
-def emit_matvec(module: Any, name: str, target: Target, dtype: DType) -> None:
+def emit_matvec(module: ir.Module, name: str, target: Target, dtype: DType) -> None:
     """`C[rows, n] = A[rows, inner] @ panels` for the n columns from that to which the third operand points: few rows."""
     e = Emit(module, name)
     pointers, sizes, n, _ = e.function.args
@@ -242,10 +243,10 @@ def emit_matvec(module: Any, name: str, target: Target, dtype: DType) -> None:
     first = e.div(e.b.sub(e.b.ptrtoint(c, I64), e.b.ptrtoint(start, I64)), dtype.itemsize)
     padded = e.up(columns, shape.lanes)
 
-    def block(k0: Any) -> None:
+    def block(k0: Value) -> None:
         depth = e.least(e.sub(inner, k0), DEPTH)
 
-        def panel(n0: Any) -> None:
+        def panel(n0: Value) -> None:
             at = e.add(first, n0)
             width = e.least(e.sub(columns, at), shape.width)
             vectors = e.div(e.add(width, shape.lanes - 1), shape.lanes)
@@ -259,15 +260,15 @@ def emit_matvec(module: Any, name: str, target: Target, dtype: DType) -> None:
     e.b.ret_void()
 
 
-def _blocks(e: Emit, shape: Shape, panels: Any, kind: Any, columns: Any, inner: Any,
+def _blocks(e: Emit, shape: Shape, panels: Value, kind: ir.Type, columns: Value, inner: Value,
             rows: Callable[[Any, Any, Any, Any, Any, Any], None]) -> None:
     """`rows(k0, n0, panel, depth, width, vectors)` for every K block and panel."""
     padded = e.up(columns, shape.lanes)
 
-    def block(k0: Any) -> None:
+    def block(k0: Value) -> None:
         depth = e.least(e.sub(inner, k0), DEPTH)
 
-        def panel(n0: Any) -> None:
+        def panel(n0: Value) -> None:
             width = e.least(e.sub(columns, n0), shape.width)
             vectors = e.div(e.add(width, shape.lanes - 1), shape.lanes)
             at = e.at(panels, e.add(e.mul(k0, padded), e.mul(n0, depth)), kind)
@@ -278,7 +279,7 @@ def _blocks(e: Emit, shape: Shape, panels: Any, kind: Any, columns: Any, inner: 
     e.loop(0, inner, DEPTH, block)
 
 
-def emit_tall(module: Any, name: str, target: Target, dtype: DType) -> None:
+def emit_tall(module: ir.Module, name: str, target: Target, dtype: DType) -> None:
     """`C[n, columns] = Aᵀ[n, inner] @ B[inner, columns]` where inner is long: blocks of both are packed into scratch.
 
     The rows of C are shared out over threads; each packs the blocks of B for itself.
@@ -292,20 +293,20 @@ def emit_tall(module: Any, name: str, target: Target, dtype: DType) -> None:
     padded = e.up(columns, shape.lanes)
     packed_a = e.at(scratch, e.mul(padded, TALL_ROWS), kind)
 
-    def block(k0: Any) -> None:
+    def block(k0: Value) -> None:
         depth = e.least(e.sub(inner, k0), TALL_ROWS)
         _emit_pack_body(e, target, dtype, e.at(b, e.mul(k0, row_b), kind), scratch, depth, columns, row_b, e.whole(1))
 
-        def part(m0: Any) -> None:
+        def part(m0: Value) -> None:
             count = e.least(e.sub(n, m0), TALL_COLUMNS)
             slot = e.mul(depth, shape.rows)
             _pack_left(e, kind, e.at(a, e.add(m0, e.mul(k0, step_a)), kind), packed_a, step_a, depth, count, shape.rows)
 
-            def rows(_: Any, n0: Any, panel: Any, depth: Any, width: Any, vectors: Any) -> None:
+            def rows(_: Value, n0: Value, panel: Value, depth: Value, width: Value, vectors: Value) -> None:
                 full, rest = e.div(count, shape.rows), e.rem(count, shape.rows)
                 at_c = e.at(c, e.add(e.mul(m0, row_c), n0), kind)
 
-                def run(each: Any, number: Any, first: Any) -> None:
+                def run(each: Value, number: Value, first: Value) -> None:
                     to = e.at(at_c, e.mul(first, shape.rows, row_c), kind)
                     e.when(e.b.and_(e.is_(each, ">", 0), e.is_(number, ">", 0)), lambda: tiles.call(e, each, vectors, [
                         e.at(packed_a, e.mul(first, slot), kind), panel, to, slot, e.whole(1), e.whole(shape.rows), row_c,
@@ -322,14 +323,14 @@ def emit_tall(module: Any, name: str, target: Target, dtype: DType) -> None:
     e.b.ret_void()
 
 
-def _pack_left(e: Emit, kind: Any, a: Any, packed: Any, step_a: Any, depth: Any, count: Any, rows: int) -> None:
+def _pack_left(e: Emit, kind: ir.Type, a: Value, packed: Value, step_a: Value, depth: Value, count: Value, rows: int) -> None:
     """Tiles of `rows` columns of A, k by k."""
-    def tile(t: Any) -> None:
+    def tile(t: Value) -> None:
         there = e.least(e.sub(count, e.mul(t, rows)), rows)
         to = e.at(packed, e.mul(t, rows, depth), kind)
         source = e.at(a, e.mul(t, rows), kind)
 
-        def line(k: Any) -> None:
+        def line(k: Value) -> None:
             s, d = e.at(source, e.mul(k, step_a), kind), e.at(to, e.mul(k, rows), kind)
             with e.b.if_else(e.is_(there, "==", rows)) as (whole, part):
                 with whole:
@@ -344,7 +345,7 @@ def _pack_left(e: Emit, kind: Any, a: Any, packed: Any, step_a: Any, depth: Any,
     e.loop(0, e.div(e.add(count, rows - 1), rows), 1, tile)
 
 
-def emit_batch(module: Any, name: str, target: Target, dtype: DType, kind: str) -> None:
+def emit_batch(module: ir.Module, name: str, target: Target, dtype: DType, kind: str) -> None:
     """`C[i] = A[i] @ B[i]` for i < n: matrices of their own for every row of a batch."""
     e = Emit(module, name)
     lanes = target.vector_bytes // dtype.itemsize
@@ -354,18 +355,18 @@ def emit_batch(module: Any, name: str, target: Target, dtype: DType, kind: str) 
     rows, inner, columns = (e.entry(sizes, i) for i in range(3))
     sa, sb, sc = ([e.entry(sizes, 3 + 3 * k + i) for i in range(3)] for k in range(3))
 
-    def cell(i: Any, r: Any) -> tuple[Any, Any, Any]:
+    def cell(i: Value, r: Value) -> tuple[Any, Any, Any]:
         return (e.at(a, e.add(e.mul(i, sa[0]), e.mul(r, sa[1])), memory), e.at(b, e.mul(i, sb[0]), memory),
                 e.at(c, e.add(e.mul(i, sc[0]), e.mul(r, sc[1])), memory))
 
-    def dot(i: Any) -> None:
-        def row(r: Any) -> None:
+    def dot(i: Value) -> None:
+        def row(r: Value) -> None:
             pa, pb, pc = cell(i, r)
             e.store_first(m, _dot(e, m, dtype, pa, pb, inner), pc)
         e.loop(0, rows, 1, row)
 
-    def outer(i: Any) -> None:
-        def row(r: Any) -> None:
+    def outer(i: Value) -> None:
+        def row(r: Value) -> None:
             pa, pb, pc = cell(i, r)
             e.loop(0, columns, lanes, lambda j: _combination(e, m, dtype, kind, (pa, pb, pc), (sa[2], sb, sc[2]), inner,
                                                              columns, j))
@@ -375,10 +376,10 @@ def emit_batch(module: Any, name: str, target: Target, dtype: DType, kind: str) 
     e.b.ret_void()
 
 
-def _dot(e: Emit, m: LlvmDomain, dtype: DType, a: Any, b: Any, inner: Any) -> Lanes:
+def _dot(e: Emit, m: LlvmDomain, dtype: DType, a: Value, b: Value, inner: Value) -> Lanes:
     kind = memory_type(dtype)
 
-    def advance(j: Any, state: list[Any]) -> list[Any]:
+    def advance(j: Value, state: list[Any]) -> list[Any]:
         mask = e.mask(m, e.sub(inner, j))
         x, y = (e.load(m, e.at(p, j, kind), dtype, mask) for p in (a, b))
         return [m.fma(x, y, Lanes(m, state[0], dtype)).value]
@@ -388,14 +389,14 @@ def _dot(e: Emit, m: LlvmDomain, dtype: DType, a: Any, b: Any, inner: Any) -> La
 
 
 def _combination(e: Emit, m: LlvmDomain, dtype: DType, kind: str, rows: tuple[Any, Any, Any], steps: tuple[Any, Any, Any],
-                 inner: Any, columns: Any, j: Any) -> None:
+                 inner: Value, columns: Value, j: Value) -> None:
     """Lanes j of one row of C: the rows of B weighted by a row of A."""
     (a, b, c), (step_a, sb, step_c) = rows, steps
     memory = memory_type(dtype)
     count = e.sub(columns, j)
     mask = e.mask(m, count)
 
-    def advance(k: Any, state: list[Any]) -> list[Any]:
+    def advance(k: Value, state: list[Any]) -> list[Any]:
         x = e.scalar(m, e.at(a, e.mul(k, step_a), memory), dtype)
         at = e.at(b, e.add(e.mul(k, sb[1]), e.mul(j, sb[2])), memory)
         if kind == "1":

@@ -7,18 +7,19 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 
 from ..machine import Number
 from ..rowprogram import FusedKernel, reduced_in, summed_in
 from ..staging import Staging
-from .emit import Emit
+from .emit import Emit, Value
 from .machine import POINTER, Lanes, LlvmDomain, memory_type
 
 BLOCK = 256   # rows of a column sum that are added up in registers before they join the totals
 TILE = 2048    # columns whose totals are kept in the wider type, on the stack
 
 
-def emit_rows(module: Any, name: str, program: FusedKernel, vector_bytes: int) -> None:
+def emit_rows(module: ir.Module, name: str, program: FusedKernel, vector_bytes: int) -> None:
     """A function for one program."""
     e = Emit(module, name)
     lanes = max(2, min(vector_bytes // program.lanes_dtype.itemsize, 16))
@@ -54,7 +55,7 @@ class _Kernel(Staging):
     def kind(self, i: int) -> Any:
         return memory_type(self.dtypes[i])
 
-    def load(self, i: int, row: Any, j: Any, mask: Any) -> Lanes:
+    def load(self, i: int, row: Value, j: Value, mask: Value) -> Lanes:
         dtype, access = self.dtypes[i], self.accesses[i]
         if access in "0r":
             return self.e.scalar(self.m, row, dtype)
@@ -64,7 +65,7 @@ class _Kernel(Staging):
         return self.e.gather(self.m, self.e.at(row, self.e.mul(j, stride), self.kind(i)), stride, dtype,
                              self.e.sub(self.limit, j))
 
-    def store(self, i: int, x: Number, row: Any, j: Any, mask: Any) -> None:
+    def store(self, i: int, x: Number, row: Value, j: Value, mask: Value) -> None:
         k = self.loads + i
         x = self.m.cast(x, self.dtypes[k])
         if self.accesses[k] == "1":
@@ -93,7 +94,7 @@ class _Rows(_Kernel):
             return
         e = self.e
 
-        def turn(i: Any) -> None:
+        def turn(i: Value) -> None:
             moved = [e.at(p, e.mul(i, s[depth]), self.kind(k)) if s else p
                      for k, (p, s) in enumerate(zip(rows, self.outer_strides, strict=True))]
             self._nest(outer, moved, depth + 1)
@@ -123,7 +124,7 @@ class _Rows(_Kernel):
               start: list[Number]) -> list[Number]:
         steps = [self.program.steps[k - self.loads] for k in reductions]
 
-        def advance(j: Any, state: list[Any], mask: Any = None) -> list[Any]:
+        def advance(j: Value, state: list[Any], mask: Value = None) -> list[Any]:
             memo, joined = dict(known), []
 
             def value(k: int) -> Number:
@@ -160,7 +161,7 @@ class _Columns(_Kernel):
         self.totals = [e.room(memory_type(summed_in(np.dtype(s.dtype))), TILE) for s in p.stores]
         e.loop(0, self.limit, TILE, lambda first: self._tile(outer, first))
 
-    def _tile(self, outer: Sequence[Any], first: Any) -> None:
+    def _tile(self, outer: Sequence[Any], first: Value) -> None:
         e, p, loads = self.e, self.program, self.loads
         count = e.least(e.sub(self.limit, first), TILE)
         whole = e.mul(e.div(count, self.m.lanes), self.m.lanes)
@@ -169,11 +170,11 @@ class _Columns(_Kernel):
             e.loop(0, whole, self.m.lanes, lambda j: body(j, None))
             e.loop(whole, count, self.m.lanes, lambda j: body(j, e.mask(self.m, e.sub(count, j))))
 
-        def clear(j: Any, mask: Any) -> None:
+        def clear(j: Value, mask: Value) -> None:
             for i, s in enumerate(p.stores):
                 e.store(self.m, self.m.constant(0, summed_in(np.dtype(s.dtype))), self._total(i, j), mask)
 
-        def written(j: Any, mask: Any) -> None:
+        def written(j: Value, mask: Value) -> None:
             for i in range(len(p.stores)):
                 self.store(i, self._read_total(i, j, mask), self.base[loads + i], e.add(first, j), mask)
 
@@ -182,10 +183,10 @@ class _Columns(_Kernel):
             lambda j, mask: self._block(r, n, base, first, j, mask)))
         each(written)
 
-    def _total(self, i: int, j: Any) -> Any:
+    def _total(self, i: int, j: Value) -> Any:
         return self.e.at(self.totals[i], j, memory_type(summed_in(np.dtype(self.program.stores[i].dtype))))
 
-    def _read_total(self, i: int, j: Any, mask: Any) -> Lanes:
+    def _read_total(self, i: int, j: Value, mask: Value) -> Lanes:
         return self.e.load(self.m, self._total(i, j), summed_in(np.dtype(self.program.stores[i].dtype)), mask)
 
     def _blocks(self, outer: Sequence[Any], base: list[Any], depth: int, rows: Callable[[Any, Any, list[Any]], None]) -> None:
@@ -194,17 +195,17 @@ class _Columns(_Kernel):
             e.loop(0, outer[depth], BLOCK, lambda r: rows(r, e.least(e.sub(outer[depth], r), BLOCK), base))
             return
 
-        def turn(i: Any) -> None:
+        def turn(i: Value) -> None:
             moved = [e.at(p, e.mul(i, self.outer_strides[k][depth]), self.kind(k)) for k, p in enumerate(base)]
             self._blocks(outer, moved, depth + 1, rows)
 
         e.loop(0, outer[depth], 1, turn)
 
-    def _block(self, first: Any, count: Any, base: list[Any], tile: Any, j: Any, mask: Any) -> None:
+    def _block(self, first: Value, count: Value, base: list[Any], tile: Value, j: Value, mask: Value) -> None:
         e, p = self.e, self.program
         column, kinds = e.add(tile, j), [summed_in(np.dtype(s.dtype)) for s in p.stores]
 
-        def advance(r: Any, state: list[Any]) -> list[Any]:
+        def advance(r: Value, state: list[Any]) -> list[Any]:
             at = [e.at(q, e.mul(e.add(first, r), self.outer_strides[k][-1]), self.kind(k)) for k, q in enumerate(base)]
             memo: dict[int, Number] = {}
             values = [self.value(s.value, memo, lambda i: self.load(i, at[i], column, mask)) for s in p.stores]
@@ -216,5 +217,5 @@ class _Columns(_Kernel):
             e.store(self.m, self._read_total(i, j, mask) + Lanes(self.m, value, kinds[i]), self._total(i, j), mask)
 
 
-def _as_lanes(m: LlvmDomain, mask: Any) -> Lanes:
+def _as_lanes(m: LlvmDomain, mask: Value) -> Lanes:
     return Lanes(m, mask, np.dtype(bool))
