@@ -165,7 +165,7 @@ class Program:
         self.__doc__ = function.__doc__ or type(self).__doc__
         self.__name__ = getattr(function, "__name__", "program")
 
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
+    def __call__(self, *args: object, **keywords: Any) -> Any:
         entry, values = self._entry(args, keywords)
         threads = 1 if entry.backend.name != "cpu" else default_threads() if self.threads is None else self.threads
         if not entry.trace.updates and not entry.trace.draws:
@@ -177,12 +177,12 @@ class Program:
         """A compiled method, bound to its object."""
         return self if instance is None else MethodType(self, instance)
 
-    def trace(self, *args: Any, **keywords: Any) -> Program:
+    def trace(self, *args: object, **keywords: Any) -> Program:
         """Trace and compile for these arguments without running; returns the program."""
         self._entry(args, keywords)
         return self
 
-    def traced(self, *args: Any, **keywords: Any) -> tuple[Graph, dict[str, npt.NDArray[Any]]]:
+    def traced(self, *args: object, **keywords: Any) -> tuple[Graph, dict[str, npt.NDArray[Any]]]:
         """The results as a graph, as traced for these arguments, and the arrays that it would read, by name."""
         entry, values = self._entry(args, keywords)
         return Graph({k: n for k, n in entry.stages[0][1].outputs.items() if k in entry.results}), values
@@ -206,7 +206,7 @@ class Program:
         entry = self._seen()
         return [] if entry.executable is None else [Kernel(*k) for k in entry.executable.kernels]
 
-    def profile(self, *args: Any, **keywords: Any) -> list[Kernel]:
+    def profile(self, *args: object, **keywords: Any) -> list[Kernel]:
         """The kernels with the seconds that each took, one after the other in one thread; parameters keep their data."""
         entry, values = self._entry(args, keywords)
         if entry.backend.name != "cpu":
@@ -319,7 +319,7 @@ class Program:
             inputs = iter([Tensor(input_node(k, v.shape, v.dtype)) for k, v in values.items()])
             return self.function(*[stand_ins(a, inputs) for a in args], **stand_ins(keywords, inputs))
 
-    def _entry_of(self, result: Any, arguments: Any, values: Mapping[str, Any], trace: Trace) -> Entry:
+    def _entry_of(self, result: object, arguments: Any, values: Mapping[str, Any], trace: Trace) -> Entry:
         with without_collector():
             leaves, form = flatten(result)
             outputs = dict(zip(_names(result, len(leaves)), (as_tensor(leaf).source() for leaf in leaves), strict=True))
@@ -354,7 +354,7 @@ def _unchanged(name: str, before: Graph, after: Graph) -> Graph:
     return after
 
 
-def _names(result: Any, count: int) -> list[str]:
+def _names(result: object, count: int) -> list[str]:
     """The names of results in the graph: their keys, where the results are dicts, and numbers elsewhere."""
     names = names_of(result)
     return [f"result {i}" for i in range(count)] if names is None or len(set(names)) < count else names

@@ -32,7 +32,7 @@ Axis = int | Iterable[int] | None
 
 # ---- leaves and placeholders
 
-def tensor(data: Any, name: str | None = None, dtype: npt.DTypeLike | None = None, *, backend: str = "numpy") -> Tensor:
+def tensor(data: object, name: str | None = None, dtype: npt.DTypeLike | None = None, *, backend: str = "numpy") -> Tensor:
     """A leaf that holds data.  Lists and Python numbers become float64, arrays keep their dtype.
 
     With backend="cuda" the data live on the GPU, and so does what is computed from them; an array that is there already
@@ -45,7 +45,7 @@ def tensor(data: Any, name: str | None = None, dtype: npt.DTypeLike | None = Non
     return _leaf(data, dtype, name, False, backend)
 
 
-def parameter(data: Any, name: str | None = None, dtype: npt.DTypeLike | None = None, *, backend: str = "numpy") -> Tensor:
+def parameter(data: object, name: str | None = None, dtype: npt.DTypeLike | None = None, *, backend: str = "numpy") -> Tensor:
     """A leaf that is trained: `backward` accumulates its gradient, optimisers update it.  `backend` as in `tensor`.
 
     >>> import tinyrnn as tr
@@ -60,7 +60,7 @@ def parameter(data: Any, name: str | None = None, dtype: npt.DTypeLike | None = 
     return leaf
 
 
-def _leaf(data: Any, dtype: Any, name: str | None, trainable: bool, backend: str) -> Tensor:
+def _leaf(data: object, dtype: Any, name: str | None, trainable: bool, backend: str) -> Tensor:
     if check_backend(backend) != Backend(backend):
         raise ArgumentError(f"backend={backend!r}: a tensor lives on 'numpy' or 'cuda'; how products are computed is said "
                             "where they are, as in tr.compile(f, backend='cuda:tf32')")
@@ -89,13 +89,13 @@ def _traced(symbol: Symbol, name: str, args: Sequence[Any]) -> Tensor:
     return cast(Tensor, symbol.call(name, args))
 
 
-def _unary(build: Callable[..., Node], name: str, x: Any, *at: Any) -> Tensor:
+def _unary(build: Callable[..., Node], name: str, x: TensorLike, *at: object) -> Tensor:
     if isinstance(x, Symbol):
         return _traced(x, name, (x, *at))
     return Tensor(build(as_tensor(x).source(), *at))
 
 
-def _binary(build: Callable[..., Node], name: str, a: Any, b: Any) -> Tensor:
+def _binary(build: Callable[..., Node], name: str, a: object, b: object) -> Tensor:
     for x in (a, b):
         if isinstance(x, Symbol):
             return _traced(x, name, (a, b))
@@ -169,7 +169,7 @@ def astype(x: TensorLike, dtype: npt.DTypeLike) -> Tensor:
     return _unary(e.astype, "astype", x, dtype)
 
 
-def where(condition: Any, a: TensorLike, b: TensorLike) -> Tensor:
+def where(condition: object, a: TensorLike, b: TensorLike) -> Tensor:
     """`a` where the bool condition holds, `b` elsewhere.
 
     The branch that is not taken gets gradient 0, also through sqrt, log, exp, powers and / where their own slope is
@@ -189,7 +189,7 @@ def where(condition: Any, a: TensorLike, b: TensorLike) -> Tensor:
 
 # ---- reductions
 
-def _reduction(build: Callable[..., Node], name: str, x: Any, axis: Axis, keepdims: bool) -> Tensor:
+def _reduction(build: Callable[..., Node], name: str, x: TensorLike, axis: Axis, keepdims: bool) -> Tensor:
     if isinstance(x, Symbol):
         return _traced(x, name, (x,))
     return Tensor(build(as_tensor(x).source(), axis, keepdims))
@@ -309,22 +309,22 @@ def pad(x: TensorLike, widths: Sequence[tuple[int, int]]) -> Tensor:
     return Tensor(structure.pad(as_tensor(x).source(), widths))
 
 
-def gather(table: TensorLike, index: Any) -> Tensor:
+def gather(table: TensorLike, index: TensorLike) -> Tensor:
     """Rows of a table, `y[...] = table[index[...]]`: an embedding lookup."""
     return Tensor(structure.gather(as_tensor(table).source(), _integers(index)))
 
 
-def pick(x: TensorLike, index: Any) -> Tensor:
+def pick(x: TensorLike, index: TensorLike) -> Tensor:
     """One entry of the last axis: `y[...] = x[..., index[...]]`."""
     return Tensor(structure.pick(as_tensor(x).source(), _integers(index)))
 
 
-def one_hot(index: Any, n: int, dtype: npt.DTypeLike = np.float64) -> Tensor:
+def one_hot(index: TensorLike, n: int, dtype: npt.DTypeLike = np.float64) -> Tensor:
     """Vectors that are 1 at the index and 0 elsewhere."""
     return Tensor(structure.one_hot(_integers(index), n, dtype))
 
 
-def _integers(index: Any) -> Node:
+def _integers(index: TensorLike) -> Node:
     return as_tensor(index if hasattr(index, "dtype") else np.asarray(index)).source()
 
 
@@ -358,7 +358,7 @@ def einsum(spec: str, *operands: TensorLike) -> Tensor:
 
 # ---- derivatives
 
-def grad(y: Tensor, wrt: Any) -> Any:
+def grad(y: Tensor, wrt: object) -> Any:
     """`dy/dw` of a scalar as a tensor, hence a graph; a list or dict of w gives a list or dict.
 
     >>> import tinyrnn as tr
@@ -395,7 +395,7 @@ def value_and_grad(fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0) 
     >>> float(y), dy.numpy()
     (5.0, array([2., 4.]))
     """
-    def run(*args: Any) -> tuple[Tensor, Any]:
+    def run(*args: object) -> tuple[Tensor, Any]:
         chosen = [argnums] if isinstance(argnums, int) else list(argnums)
         moved = list(args)
         for i in chosen:
@@ -407,7 +407,7 @@ def value_and_grad(fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0) 
     return run
 
 
-def jvp(y: Any, tangents: Mapping[Tensor, TensorLike]) -> Any:
+def jvp(y: object, tangents: Mapping[Tensor, TensorLike]) -> Any:
     """The derivative of y (a tensor, list or dict) along the given tangents, also a graph."""
     leaves, rebuild = flatten(y)
     moved = {w.source(): as_tensor(v).source() for w, v in tangents.items()}
@@ -426,7 +426,7 @@ def hessian(y: Tensor, x: Tensor) -> Tensor:
 
 def remat(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn`, whose inner values are computed again in the backward pass instead of being stored."""
-    def run(*args: Any) -> Any:
+    def run(*args: object) -> Any:
         leaves, rebuild = flatten(args)
         form: list[Callable[[list[Any]], Any]] = []
 
@@ -441,7 +441,7 @@ def remat(fn: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def scan(fn: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, *, lengths: Any = None, mask: Any = None,
+def scan(fn: Callable[[Any, Any], tuple[Any, Any]], init: object, xs: object = None, *, lengths: Any = None, mask: Any = None,
          reverse: bool = False, steps: int | None = None) -> tuple[Any, Any]:
     """Run `fn(state, x) -> (state, y)` over the first axis of xs; returns the last state and all y, stacked.
 

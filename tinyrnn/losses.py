@@ -27,13 +27,13 @@ from .functional import sum as total
 from .ir.ops.elementwise import scale
 from .ir.ops.leaves import full
 from .shapes import show
-from .tensor import Tensor, as_tensor
+from .tensor import Tensor, TensorLike, as_tensor
 
 STEEP = 1e12
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def _integers(target: Any) -> Tensor:
+def _integers(target: TensorLike) -> Tensor:
     return as_tensor(target if hasattr(target, "dtype") else np.asarray(target))
 
 
@@ -56,7 +56,7 @@ def reduce(values: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
     return astype(total(wide) / astype(where(count > 0, count, 1), wide.dtype), values.dtype)
 
 
-def _scored(name: str, scores: Any, target: Any, axis: int, mask: Any,
+def _scored(name: str, scores: TensorLike, target: TensorLike, axis: int, mask: object,
             ignore_index: int | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Scores with their classes last, targets, and which targets count; blanked where they do not."""
     scores, wanted = as_tensor(scores), _integers(target)
@@ -78,7 +78,7 @@ def _scored(name: str, scores: Any, target: Any, axis: int, mask: Any,
     return scores, wanted, keep
 
 
-def _surprise(logs: Tensor, wanted: Tensor, keep: Tensor | None, weight: Any, smoothing: float, reduction: str) -> Tensor:
+def _surprise(logs: Tensor, wanted: Tensor, keep: Tensor | None, weight: object, smoothing: float, reduction: str) -> Tensor:
     """`-logs[wanted]`, weighted by class; `smoothing` of it spread over all classes."""
     if weight is None:
         loss = -pick(logs, wanted)
@@ -98,8 +98,8 @@ def _surprise(logs: Tensor, wanted: Tensor, keep: Tensor | None, weight: Any, sm
     return reduce(loss, keep, "sum") / where(total_weight != 0, total_weight, 1.0)
 
 
-def cross_entropy(logits: Any, target: Any, axis: int = -1, *, mask: Any = None, ignore_index: int | None = None,
-                  weight: Any = None, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
+def cross_entropy(logits: Any, target: TensorLike, axis: int = -1, *, mask: object = None, ignore_index: int | None = None,
+                  weight: object = None, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
     """`-log softmax(logits)[target]`, in nats: the mean over all targets that count.
 
     `logits` is [..., classes] (or has its classes at `axis`), `target` holds whole numbers [...].  A target counts
@@ -117,8 +117,8 @@ def cross_entropy(logits: Any, target: Any, axis: int = -1, *, mask: Any = None,
     return _surprise(log_softmax(scores), wanted, keep, weight, label_smoothing, reduction)
 
 
-def nll(log_probabilities: Any, target: Any, axis: int = -1, *, mask: Any = None, ignore_index: int | None = None,
-        weight: Any = None, reduction: str = "mean") -> Tensor:
+def nll(log_probabilities: Any, target: TensorLike, axis: int = -1, *, mask: object = None, ignore_index: int | None = None,
+        weight: object = None, reduction: str = "mean") -> Tensor:
     """The negative log likelihood `-log_probabilities[target]`; `cross_entropy` for what is a log-softmax already.
 
     >>> import tinyrnn as tr
@@ -129,7 +129,7 @@ def nll(log_probabilities: Any, target: Any, axis: int = -1, *, mask: Any = None
     return _surprise(logs, wanted, keep, weight, 0.0, reduction)
 
 
-def paired(name: str, output: Any, target: Any, mask: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+def paired(name: str, output: TensorLike, target: TensorLike, mask: object) -> tuple[Tensor, Tensor, Tensor | None]:
     """Output and target of one shape and dtype, and a mask of that shape."""
     y, t = as_tensor(output), as_tensor(target)
     if y.shape != t.shape:
@@ -145,7 +145,7 @@ def paired(name: str, output: Any, target: Any, mask: Any) -> tuple[Tensor, Tens
     return y, t, keep
 
 
-def mse(output: Any, target: Any, *, mask: Any = None, reduction: str = "mean") -> Tensor:
+def mse(output: TensorLike, target: TensorLike, *, mask: object = None, reduction: str = "mean") -> Tensor:
     """`(output - target)²`, averaged over all entries that count.
 
     >>> import tinyrnn as tr
@@ -157,7 +157,7 @@ def mse(output: Any, target: Any, *, mask: Any = None, reduction: str = "mean") 
     return reduce(d * d, keep, reduction)
 
 
-def bce(output: Any, target: Any, *, mask: Any = None, reduction: str = "mean") -> Tensor:
+def bce(output: TensorLike, target: TensorLike, *, mask: object = None, reduction: str = "mean") -> Tensor:
     """Binary cross entropy of probabilities, `-(t log p + (1 - t) log(1 - p))`, each logarithm at least -100.
 
     Where a logarithm is cut off its slope is 1e12, so that a saturated probability is pushed back.  Prefer `bce_with_logits`,
@@ -179,7 +179,7 @@ def _bounded_log(p: Tensor, of_rest: Tensor | None = None) -> Tensor:
     return where(small, -100.0 + STEEP * (p - stop_gradient(p)), plain)
 
 
-def bce_with_logits(logits: Any, target: Any, *, pos_weight: float | None = None, mask: Any = None,
+def bce_with_logits(logits: TensorLike, target: TensorLike, *, pos_weight: float | None = None, mask: object = None,
                     reduction: str = "mean") -> Tensor:
     """Binary cross entropy of `sigmoid(logits)`; `pos_weight` weighs the targets that are 1.
 

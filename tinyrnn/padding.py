@@ -18,7 +18,7 @@ from .ir.ops import elementwise as e
 from .ir.ops.leaves import iota
 from .ir.ops.linear import reshape, transpose
 from .shapes import show
-from .tensor import Tensor, as_tensor
+from .tensor import Tensor, TensorLike, as_tensor
 
 _only_rows: ContextVar[bool] = ContextVar("only rows", default=False)
 
@@ -39,7 +39,7 @@ def refuse_single(what: str, shape: tuple[int, ...]) -> None:
         raise ShapeError(f"{what} got {show(shape)}; fit, evaluate and predict take rows [B, T, ...]: one sequence is x[None]")
 
 
-def check_lengths(lengths: Any, steps: int, rows: int | None = None) -> npt.NDArray[np.int64]:
+def check_lengths(lengths: object, steps: int, rows: int | None = None) -> npt.NDArray[np.int64]:
     """Lengths as int64, one for each row, each between 0 and the number of steps."""
     array = on_host(lengths)
     array = array.astype(np.int64) if not array.size else array
@@ -52,7 +52,7 @@ def check_lengths(lengths: Any, steps: int, rows: int | None = None) -> npt.NDAr
     return array.astype(np.int64)
 
 
-def _traced(lengths: Any) -> bool:
+def _traced(lengths: TensorLike) -> bool:
     """Whether lengths are a tensor whose numbers are not known yet."""
     return isinstance(lengths, Tensor) and not lengths.is_leaf
 
@@ -67,7 +67,7 @@ def row_mask(steps: int, lengths: Any, rows: int | None = None) -> Tensor:
     return Tensor(e.less(reshape(iota(steps), (1, steps)), reshape(n, (n.shape[0], 1))))
 
 
-def valid_steps(rows: int, steps: int, lengths: Any, mask: Any, time_major: bool = False) -> Tensor | None:
+def valid_steps(rows: int, steps: int, lengths: object, mask: object, time_major: bool = False) -> Tensor | None:
     """Which steps count, bool [B, T]; None when all do.  `mask` has the order of axes of the sequence that it marks."""
     if lengths is not None and mask is not None:
         raise ArgumentError("give lengths or mask, not both")
@@ -82,7 +82,7 @@ def valid_steps(rows: int, steps: int, lengths: Any, mask: Any, time_major: bool
     return valid.T if time_major else valid
 
 
-def step_mask(steps: int, lengths: Any, mask: Any) -> Node | None:
+def step_mask(steps: int, lengths: TensorLike | None, mask: object) -> Node | None:
     """`lengths` [B] or a bool mask [T, B] as one mask [T, B]; None when neither is given."""
     if lengths is not None and mask is not None:
         raise ArgumentError("give lengths or mask, not both")
@@ -94,7 +94,7 @@ def step_mask(steps: int, lengths: Any, mask: Any) -> Node | None:
     return None if lengths is None else transpose(row_mask(steps, lengths).source())
 
 
-def blank_padding(x: Tensor, lengths: Any, mask: Any = None) -> Tensor:
+def blank_padding(x: Tensor, lengths: object, mask: object = None) -> Tensor:
     """Floating sequences [B, T, ...] with zeros at the steps that do not count, whatever stands there (NaN included)."""
     if x.ndim < 2 or x.dtype.kind not in "fc":
         return x
@@ -104,12 +104,12 @@ def blank_padding(x: Tensor, lengths: Any, mask: Any = None) -> Tensor:
     return Tensor(e.where(reshape(valid.source(), (*valid.shape, *(1,) * (x.ndim - 2))), x.source(), 0.0))
 
 
-def takes(layer: Any) -> Mapping[str, Any]:
+def takes(layer: object) -> Mapping[str, Any]:
     """The arguments that a layer's or a model's call knows."""
     return inspect.signature(type(layer).__call__).parameters
 
 
-def marks_for(layer: Any, lengths: Any, mask: Any, x: Any) -> Mapping[str, Any]:
+def marks_for(layer: Any, lengths: object, mask: object, x: Any) -> Mapping[str, Any]:
     """`lengths` or `mask` under the name that a layer or model knows.
 
     Lengths become a mask where only that is known; what has no place is refused where a layer inside would read the padding.

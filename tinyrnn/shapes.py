@@ -15,7 +15,7 @@ from .errors import ArgumentError, ShapeError
 Shape = tuple[int, ...]
 
 
-def checked_count(name: str, value: Any, least: int = 1) -> int:
+def checked_count(name: str, value: object, least: int = 1) -> int:
     """A whole number from `least` on."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ArgumentError(f"{name}={value!r}: expected a whole number from {least}")
@@ -112,7 +112,7 @@ def einsum_sizes(spec: str, letters: Sequence[str], shapes: Sequence[Shape], str
 Part = tuple[int, int, int]  # start, number of entries, step
 
 
-def index(shape: Shape, key: Any) -> tuple[tuple[Part, ...], Shape]:
+def index(shape: Shape, key: object) -> tuple[tuple[Part, ...], Shape]:
     """Basic indexing as one part per axis, and the shape that results."""
     keys = list(key) if isinstance(key, tuple) else [key]
     used = sum(k is not None and k is not Ellipsis for k in keys)

@@ -15,7 +15,7 @@ from .tensor import Tensor
 from .trees import is_array
 
 
-def array_of(value: Any) -> npt.NDArray[Any] | None:
+def array_of(value: object) -> npt.NDArray[Any] | None:
     """The array behind an argument, on the host or on a GPU; None for what is not one."""
     if isinstance(value, Tensor):
         data: npt.NDArray[Any] = value.held()
@@ -31,7 +31,7 @@ def array_of(value: Any) -> npt.NDArray[Any] | None:
 Found = list[tuple[str, npt.NDArray[Any]]]
 
 
-def read(tree: Any, path: str, found: Found) -> Hashable:
+def read(tree: object, path: str, found: Found) -> Hashable:
     """The signature of an argument; its arrays are added to `found`, each with its path."""
     array = array_of(tree)
     if array is not None:
@@ -61,7 +61,7 @@ def unique(found: Found) -> dict[str, npt.NDArray[Any]]:
     return values
 
 
-def stand_ins(tree: Any, inputs: Iterator[Tensor]) -> Any:
+def stand_ins(tree: object, inputs: Iterator[Tensor]) -> Any:
     """An argument with the next placeholder for every array, in the order of `read`."""
     if array_of(tree) is not None:
         return next(inputs)
@@ -75,13 +75,13 @@ class Spec(NamedTuple):
     dtype: Any
 
 
-def specified(tree: Any) -> Any:
+def specified(tree: object) -> Any:
     """Arguments with a `Spec` in the place of every array."""
     array = array_of(tree)
     return Spec(array.shape, array.dtype) if array is not None else mapped(tree, specified)
 
 
-def specs(tree: Any) -> Iterator[Spec]:
+def specs(tree: object) -> Iterator[Spec]:
     if isinstance(tree, Spec):
         yield tree
     else:
@@ -89,14 +89,14 @@ def specs(tree: Any) -> Iterator[Spec]:
             yield from specs(part)
 
 
-def resized(tree: Any, sizes: Iterator[int]) -> Any:
+def resized(tree: object, sizes: Iterator[int]) -> Any:
     """Arguments with zeros of other sizes in the place of every `Spec`."""
     if isinstance(tree, Spec):
         return np.zeros(tuple(next(sizes) for _ in tree.shape), tree.dtype)
     return mapped(tree, lambda part: resized(part, sizes))
 
 
-def mapped(tree: Any, f: Callable[[Any], Any]) -> Any:
+def mapped(tree: object, f: Callable[[Any], Any]) -> Any:
     """A tree of dicts, tuples and lists with `f` of each of its parts."""
     if isinstance(tree, Mapping):
         return {k: f(v) for k, v in tree.items()}

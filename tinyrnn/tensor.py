@@ -127,7 +127,7 @@ class Tensor(Operators):
             self._keep(evaluate([self.node])[0])
         return self._value.here() if hasattr(self._value, "here") else self._value
 
-    def _keep(self, value: Any) -> None:
+    def _keep(self, value: object) -> None:
         """What was computed: on a GPU with the moment, so that another stream waits for it."""
         self._value = made_on_gpu(value) if is_device(value) else value
 
@@ -299,17 +299,17 @@ class Tensor(Operators):
 
     # ---- operators
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         raise ArgumentError("tensors do not change: use tr.where(mask, new, old), tr.concat, or assign on a leaf")
 
-    def __getitem__(self, key: Any) -> Tensor:
+    def __getitem__(self, key: object) -> Tensor:
         if isinstance(key, Tensor):
             key = key.source()
         elif isinstance(key, (np.ndarray, list)):
             key = as_tensor(on_host(key)).node
         return Tensor(getitem(self.source(), key))
 
-    def operate(self, op: str, *operands: Any) -> Tensor:
+    def operate(self, op: str, *operands: object) -> Tensor:
         """An op on tensors and numbers; Python numbers stay numbers, so that they take the other's dtype."""
         if any(isinstance(x, Symbol) for x in operands):
             return NotImplemented  # type: ignore[no-any-return]  # a cell is traced: the symbol takes the number
@@ -380,14 +380,14 @@ def detached(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [as_tensor(v, backend="cuda" if is_device(v) else "numpy") for v in evaluate([t.source() for t in tensors])]
 
 
-def operand(value: Any) -> Any:
+def operand(value: object) -> Any:
     """What a builder takes: a node, or a Python number as it is."""
     if isinstance(value, Tensor):
         return value.source()
     return value if type(value) in (bool, int, float, complex) else as_tensor(value).node
 
 
-def as_tensor(value: Any, dtype: npt.DTypeLike | None = None, name: str | None = None,
+def as_tensor(value: object, dtype: npt.DTypeLike | None = None, name: str | None = None,
               trainable: bool = False, backend: str = "numpy") -> Tensor:
     """Data as a leaf; a tensor as itself.  With backend="cuda" the data live on the GPU."""
     if isinstance(value, Tensor):

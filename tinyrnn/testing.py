@@ -10,6 +10,7 @@ import numpy as np
 
 from .domains.complex_step import complex_step_gradient
 from .ir import Graph
+from .types import Seed
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def check_gradients(graph: Graph, values: Mapping[str, Any], loss: str = "loss",
     return GradientCheck(entries, worst, where)
 
 
-def random_values(graph: Graph, rng: Any = None, scale: float = 0.7) -> dict[str, Any]:
+def random_values(graph: Graph, rng: Seed = None, scale: float = 0.7) -> dict[str, Any]:
     """Unequal random values for every floating input of a graph."""
     generator = np.random.default_rng(rng)
     return {k: generator.normal(scale=scale, size=n.shape) for k, n in graph.inputs.items()}

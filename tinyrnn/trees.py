@@ -8,7 +8,7 @@ from typing import Any
 from .errors import ArgumentError
 
 
-def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+def flatten(tree: object) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     """The leaves of a nested structure, and how to put new leaves into the same structure."""
     if tree is None:
         return [], lambda leaves: None
@@ -87,7 +87,7 @@ def is_array(tree: Any) -> bool:
     return bool(tree) and all(isinstance(t, numbers) or (isinstance(t, list) and is_array(t)) for t in tree)
 
 
-def map_tree(fn: Callable[[Any], Any], tree: Any) -> Any:
+def map_tree(fn: Callable[[Any], Any], tree: object) -> Any:
     """A structure with a function applied to every leaf."""
     leaves, rebuild = flatten(tree)
     return rebuild([fn(leaf) for leaf in leaves])

@@ -24,7 +24,7 @@ from ..padding import check_lengths, row_mask, takes
 from ..passes import unroll
 from ..search import shortest_way
 from ..shapes import show
-from ..tensor import Tensor
+from ..tensor import Tensor, TensorLike
 from ..trees import flatten
 from .printed import Printed
 from .study import Model
@@ -87,7 +87,7 @@ class LeakReport(Printed):
         return behind("draw_path")(f"padding reaches {first.result}", first.nodes, first.steps, file, **options)
 
 
-def leaks(what: Model | Callable[..., Any], lengths: Any, x: Any = None, *,
+def leaks(what: Model | Callable[..., Any], lengths: Any, x: TensorLike | None = None, *,
           loss: Callable[..., Any] | None = None) -> LeakReport:
     """Prove that what stands beyond each row's length reaches no output within the lengths, state, loss or gradient.
 
@@ -133,7 +133,7 @@ def leaks(what: Model | Callable[..., Any], lengths: Any, x: Any = None, *,
     return LeakReport(title, tuple(n.tolist() for n in counts), tuple(results), tuple(found), survives, graph)
 
 
-def _array(part: Any) -> Any:
+def _array(part: object) -> Any:
     array = np.asarray(part)
     if array.ndim < 2 or array.dtype.kind not in "fiub":
         raise ArgumentError(f"an example is an array [B, T, ...] of numbers, got {array.dtype} of shape {show(array.shape)}")
@@ -144,7 +144,7 @@ def _texts(lengths: Sequence[Any]) -> str:
     return " and ".join(map(str, lengths))
 
 
-def _example(what: Any, lengths: Sequence[Any]) -> Any:
+def _example(what: object, lengths: Sequence[Any]) -> Any:
     """An input of the right shape for a layer that says it; one step longer than the longest row."""
     if not isinstance(what, Model):
         raise ArgumentError(f"leaks needs an example of the input of {type(what).__name__}: leaks(model, lengths, x)")
@@ -249,7 +249,7 @@ def _where_valid(valid: Tensor, t: Tensor) -> Tensor:
     return where(valid.reshape(*valid.shape, *(1,) * (t.ndim - 2)), t, Tensor(full(0, (), t.dtype)))
 
 
-def _named(result: Any, layer: bool) -> Found:
+def _named(result: object, layer: bool) -> Found:
     """The tensors of a result: the output, then the states of a layer or further results of a function."""
     tensors = [t for t in flatten(result)[0] if isinstance(t, Tensor)]
     if not tensors:

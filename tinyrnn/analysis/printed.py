@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 
-def plain(values: Any) -> Any:
+def plain(values: object) -> Any:
     """An array as lists that are strict JSON: what is not finite is None."""
     array = np.asarray(values, float)
     kept = array.astype(object)

@@ -14,6 +14,8 @@ from ..ir.graph import Graph
 from ..ir.ops.leaves import box_of
 from ..ir.scan import SCAN
 from ..passes import grad, unroll
+from ..tensor import TensorLike
+from ..types import Seed
 from .dynamics import Route, lyapunov, singular_values, step_jacobians, strongest
 from .measure import OperationCount, PeakMemory, Saved, memory, saved, saved_of_cell, work
 from .paths import Ways, ways
@@ -159,9 +161,9 @@ def _numbers(values: Any, most: int = 6) -> str:
     return ", ".join(shown) + (f", … ({len(values)})" if len(values) > most else "")
 
 
-def analyze(what: Cell | Graph | Model, x: Any = None, *, steps: int | None = None, batch: int = 1,
-            sizes: Mapping[str, int] | None = None, values: Mapping[str, Any] | None = None, y: Any = None,
-            lengths: Any = None, loss: Any = None, rng: Any = 0) -> Report:
+def analyze(what: Cell | Graph | Model, x: TensorLike | None = None, *, steps: int | None = None, batch: int = 1,
+            sizes: Mapping[str, int] | None = None, values: Mapping[str, Any] | None = None, y: TensorLike | None = None,
+            lengths: TensorLike | None = None, loss: object = None, rng: Seed = 0) -> Report:
     """What a cell, graph or model costs, and how its gradients travel.
 
     A cell is unrolled over `steps` (100 unless given) before any pass; its `loss` is "last" (the sum of the outputs at the
@@ -195,7 +197,7 @@ def analyze(what: Cell | Graph | Model, x: Any = None, *, steps: int | None = No
 
 
 def _cell(cell: Cell, steps: int | None, batch: int, sizes: Mapping[str, int] | None, values: Mapping[str, Any] | None,
-          loss: Any, rng: Any) -> Report:
+          loss: Any, rng: Seed) -> Report:
     found = sizes_for(cell, sizes, arrays(values))
     if any(n in cell.inputs for n in values or ()):
         study = study_cell(cell, steps, values, loss or "last", found, None, rng)

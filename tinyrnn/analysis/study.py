@@ -14,7 +14,8 @@ from ..ir.graph import Graph
 from ..ir.scan import VALID
 from ..model import Trainable
 from ..shapes import show
-from ..tensor import Tensor
+from ..tensor import Tensor, TensorLike
+from ..types import Seed
 from .recurrence import Names, Recurrence, recurrences
 from .walk import Array, Numbers, Walk, numbers
 
@@ -54,7 +55,7 @@ class Model(Trainable, Protocol):
     def example(self, batch: int, *steps: int) -> Any:
         """An input of the right shape and dtype."""
 
-    def subject(self, x: Any, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Any = None) -> Study:
+    def subject(self, x: TensorLike, y: object = None, *, lengths: object = None, mask: Any = None, loss: Any = None) -> Study:
         """A run on data with a loss, ready to be analysed."""
 
 
@@ -68,7 +69,7 @@ def studied(title: str, graph: Graph, values: Mapping[str, Array], names: Names 
 # ---- cells
 
 def study_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | None = None, loss: Loss = None,
-               sizes: Mapping[str, int] | None = None, batch: int | None = None, rng: Any = 0) -> Study:
+               sizes: Mapping[str, int] | None = None, batch: int | None = None, rng: Seed = 0) -> Study:
     """A cell over T steps.
 
     `values` gives parameters by name, input sequences `x` [T, ...] or [T, B, ...] and first states `h[0]`; what is not
@@ -134,7 +135,7 @@ def _extent(cell: Cell, given: Mapping[str, Array], steps: int | None, batch: in
     return steps, batch or 1
 
 
-def _generator(rng: Any) -> np.random.Generator:
+def _generator(rng: Seed) -> np.random.Generator:
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError):

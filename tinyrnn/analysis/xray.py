@@ -11,6 +11,8 @@ import numpy as np
 
 from ..cells import Cell
 from ..errors import ArgumentError
+from ..tensor import TensorLike
+from ..types import Seed
 from .dynamics import singular_values, step_jacobians
 from .printed import Printed, plain
 from .study import Loss, Model, study_cell, valid_rows
@@ -177,9 +179,9 @@ def _some(steps: int) -> list[int]:
     return [1, 2, *(round(1 + (steps - 1) * k / 6) for k in range(1, 6)), steps - 1, steps]
 
 
-def xray(what: Cell | Model, x: Any = None, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Loss = None,
+def xray(what: Cell | Model, x: Any = None, y: object = None, *, lengths: object = None, mask: object = None, loss: Loss = None,
          steps: int | None = None, values: Mapping[str, Any] | None = None, sizes: Mapping[str, int] | None = None,
-         rng: Any = 0) -> XRay:
+         rng: Seed = 0) -> XRay:
     """Where the gradient goes: `‖dL/dq[t]‖` of every state, gate and input, each step's part of every parameter's
     gradient, saturation of gates, and the shares of the gradient by path.
 
@@ -210,7 +212,7 @@ def xray(what: Cell | Model, x: Any = None, y: Any = None, *, lengths: Any = Non
     return XRay(study.title, study.loss, study.what, {w.recurrence.name: _ray(w, n) for w, n in study.walks()})
 
 
-def _cell_values(cell: Cell, x: Any, values: Mapping[str, Any] | None) -> dict[str, Any]:
+def _cell_values(cell: Cell, x: TensorLike, values: Mapping[str, Any] | None) -> dict[str, Any]:
     given = dict(values or {})
     if isinstance(x, Mapping):
         return {**given, **x}

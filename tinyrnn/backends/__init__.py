@@ -47,7 +47,7 @@ def _missing(name: str) -> str | None:
     return None
 
 
-def check_backend(text: Any) -> Backend:
+def check_backend(text: object) -> Backend:
     """The backend that a text names, if it can run here; raises `BackendError` where it cannot."""
     backend = Backend.of(text)
     reason = _missing(backend.name)
@@ -79,7 +79,7 @@ def default_threads() -> int:
     return threads
 
 
-def checked_threads(threads: Any) -> int:
+def checked_threads(threads: object) -> int:
     """A number of threads, refused when it is none."""
     found: int = import_module("tinyrnn.backends.cpu.runtime").checked_threads(threads)
     return found
@@ -106,17 +106,17 @@ def copy_on_gpu(box: Box) -> Any:
     return _cuda("mirrors").copy_of(box, box.name or "a tensor")
 
 
-def made_on_gpu(array: Any) -> Any:
+def made_on_gpu(array: object) -> Any:
     """A value that was just computed on the GPU; its `here()` is the array, for the current stream to read."""
     return _cuda("mirrors").Made(array)
 
 
-def on_device(array: Any) -> Any:
+def on_device(array: object) -> Any:
     """An array of the host as one of the GPU."""
     return _cuda("device").require().asarray(array)
 
 
-def mirror(array: Any, own: bool) -> Any:
+def mirror(array: object, own: bool) -> Any:
     """A place on the GPU for the data of a leaf that are there already; its `own`, or the array as it is."""
     return _cuda("mirrors").mirror_with(array, own)
 

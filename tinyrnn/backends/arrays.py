@@ -14,7 +14,7 @@ from ..errors import ArgumentError
 _GPU = (2, 13)  # DLPack's numbers for CUDA memory, and for managed CUDA memory
 
 
-def is_device(value: Any) -> bool:
+def is_device(value: object) -> bool:
     """Whether an array's numbers are on a GPU."""
     if type(value).__module__.partition(".")[0] == "cupy":
         return True
@@ -23,7 +23,7 @@ def is_device(value: Any) -> bool:
     return value.__dlpack_device__()[0] in _GPU
 
 
-def speaks_dlpack(value: Any) -> bool:
+def speaks_dlpack(value: object) -> bool:
     """Whether this is an array of another library, such as a tensor of PyTorch."""
     return hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__")
 

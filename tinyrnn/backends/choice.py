@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import BackendError
 
@@ -19,7 +19,7 @@ class Backend(NamedTuple):
     precision: str = ""
 
     @classmethod
-    def of(cls, text: Any) -> Backend:
+    def of(cls, text: object) -> Backend:
         """What a text says; raises `BackendError` where it names none."""
         name, colon, options = text.partition(":") if isinstance(text, str) else ("", "", "")
         if name not in NAMES:

@@ -42,11 +42,11 @@ class Number(Operators):
     def width(self) -> int:
         return 8 * self.dtype.itemsize
 
-    def operate(self, op: str, *operands: Any) -> Number:
+    def operate(self, op: str, *operands: Number) -> Number:
         emitted: Number = getattr(self.m, op)(*operands)
         return emitted
 
-    def __xor__(self, other: Any) -> Number:
+    def __xor__(self, other: Number) -> Number:
         return self.m.bitwise("xor", *self.m.pair(self, other))
 
     def __lshift__(self, n: int) -> Number:
@@ -76,12 +76,12 @@ class CodeDomain:
 
     # ---- what dtypes meet
 
-    def number(self, value: Any, like: Number) -> Number:
+    def number(self, value: Number | float, like: Number) -> Number:
         return self.constant(value, like.dtype)
 
     whole = number
 
-    def pair(self, a: Any, b: Any) -> tuple[Number, Number]:
+    def pair(self, a: Number | float, b: Number) -> tuple[Number, Number]:
         """Two operands in the dtype that they are computed in."""
         if not isinstance(a, Number):
             return self.number(a, b), b
@@ -90,22 +90,22 @@ class CodeDomain:
         dtype = promote(a.dtype, b.dtype)
         return self.cast(a, dtype), self.cast(b, dtype)
 
-    def _joined(self, name: str, a: Any, b: Any) -> Number:
+    def _joined(self, name: str, a: Number | float, b: Number) -> Number:
         x, y = self.pair(a, b)
         if x.dtype.kind == "b":
             return x | y if name == "add" else x & y
         return self.combined(name, x, y)
 
-    def add(self, a: Any, b: Any) -> Number:
+    def add(self, a: Number | float, b: Number) -> Number:
         return self._joined("add", a, b)
 
-    def sub(self, a: Any, b: Any) -> Number:
+    def sub(self, a: Number | float, b: Number) -> Number:
         return self._joined("sub", a, b)
 
-    def mul(self, a: Any, b: Any) -> Number:
+    def mul(self, a: Number | float, b: Number) -> Number:
         return self._joined("mul", a, b)
 
-    def div(self, a: Any, b: Any) -> Number:
+    def div(self, a: Number | float, b: Number) -> Number:
         x, y = self.pair(a, b)
         if x.dtype.kind != "f":
             x, y = self.cast(x, FLOAT64), self.cast(y, FLOAT64)
@@ -114,16 +114,16 @@ class CodeDomain:
     def neg(self, x: Number) -> Number:
         return self.negated(x) if x.dtype.kind == "f" else self.sub(0, x)
 
-    def both(self, a: Any, b: Any) -> Number:
+    def both(self, a: Number | float, b: Number) -> Number:
         return self.bitwise("and", *self.pair(a, b))
 
-    def either(self, a: Any, b: Any) -> Number:
+    def either(self, a: Number | float, b: Number) -> Number:
         return self.bitwise("or", *self.pair(a, b))
 
     def negate(self, a: Number) -> Number:
         return self.inverted(a)
 
-    def compare(self, sign: str, a: Any, b: Any) -> Number:
+    def compare(self, sign: str, a: Number | float, b: Any) -> Number:
         return self.related(sign, *self.pair(a, b))
 
     def cast(self, x: Number, dtype: DType) -> Number:
@@ -165,19 +165,19 @@ class CodeDomain:
             total = total + v
         return total
 
-    def less(self, a: Any, b: Any) -> Number:
+    def less(self, a: Number | float, b: Number | float) -> Number:
         return self.compare("<", a, b)
 
-    def less_equal(self, a: Any, b: Any) -> Number:
+    def less_equal(self, a: Number | float, b: Number) -> Number:
         return self.compare("<=", a, b)
 
-    def equal(self, a: Any, b: Any) -> Number:
+    def equal(self, a: Number | float, b: Number) -> Number:
         return self.compare("==", a, b)
 
-    def not_equal(self, a: Any, b: Any) -> Number:
+    def not_equal(self, a: Number | float, b: Number) -> Number:
         return self.compare("!=", a, b)
 
-    def where(self, p: Number, a: Any, b: Any) -> Number:
+    def where(self, p: Number, a: Number | float, b: Number) -> Number:
         return self.select(p, *self.pair(a, b))
 
     def stop_gradient(self, x: Number) -> Number:
@@ -195,7 +195,7 @@ class CodeDomain:
     def cos(self, x: Number) -> Number:
         return self.called("cos", x)
 
-    def power(self, a: Any, b: Any) -> Number:
+    def power(self, a: Number | float, b: Number) -> Number:
         return self.called("pow", *self.pair(a, b))
 
     powk = Domain.powk                            # the same products and roots as in every other domain
@@ -218,15 +218,15 @@ class CodeDomain:
     def relu(self, x: Number) -> Number:
         return self.select(self.compare("<=", x, 0), self.number(0, x), x)
 
-    def maximum(self, a: Any, b: Any) -> Number:
+    def maximum(self, a: Number | float, b: Number) -> Number:
         x, y = self.pair(a, b)
         return self.select(self.less(x, y), y, self.select(self.equal(y, y), x, y))
 
-    def minimum(self, a: Any, b: Any) -> Number:
+    def minimum(self, a: Number | float, b: Number) -> Number:
         x, y = self.pair(a, b)
         return self.select(self.less(y, x), y, self.select(self.equal(y, y), x, y))
 
-    def clip(self, x: Number, low: Any, high: Any) -> Number:
+    def clip(self, x: Number, low: Number, high: Number) -> Number:
         low, high = self.number(low, x), self.number(high, x)
         x = self.select(self.less(x, low), low, x)
         return self.select(self.less(high, x), high, x)

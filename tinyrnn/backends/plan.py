@@ -224,7 +224,7 @@ class Storage(Protocol):
     def array(self, name: str, array: npt.NDArray[Any]) -> View:
         """Numbers that are part of the program."""
 
-    def number(self, value: Any, dtype: DType) -> View:
+    def number(self, value: object, dtype: DType) -> View:
         """One number."""
 
 

@@ -151,7 +151,7 @@ class _Frame:
             raise PlanError(f"{self.where}: operand {k}, {self.call.operands[k]}, is read before anybody wrote it")
         return found
 
-    def write(self, k: int, value: Any, shape: Shape, strides: Sequence[int] | None = None) -> None:
+    def write(self, k: int, value: object, shape: Shape, strides: Sequence[int] | None = None) -> None:
         if self.buffer(k).role in GIVEN or k not in self.call.writes:
             raise PlanError(f"{self.where}: operand {k}, {self.buffer(k).name}, is not this call's to write")
         self.places(k, shape, strides)[...] = value

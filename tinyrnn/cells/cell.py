@@ -23,6 +23,7 @@ from ..ir.scan import ScanNames, scan
 from ..passes.derivatives import grad
 from ..passes.unroll import unroll
 from ..shapes import show
+from ..types import Seed
 from . import latex
 from .equations import parse
 from .initial import constant, orthogonal, uniform, xavier
@@ -137,7 +138,7 @@ class Cell:
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """In a notebook: the picture; the equations where only LaTeX is shown."""
         bundle: dict[str, str] = self.draw()._repr_mimebundle_()
         return {**bundle, "text/latex": self._repr_latex_(), "text/plain": self.text}
@@ -172,7 +173,7 @@ class Cell:
                 raise ShapeError(f"size {name}={n!r} of cell {self.name}: sizes are whole numbers from 1")
         return {name: int(n) for name, n in given.items()}
 
-    def init(self, /, sizes: Mapping[str, int] | None = None, *, rng: Any = None, dtype: npt.DTypeLike = np.float64,
+    def init(self, /, sizes: Mapping[str, int] | None = None, *, rng: Seed = None, dtype: npt.DTypeLike = np.float64,
              fixed: Mapping[str, npt.ArrayLike] | None = None, **named: int) -> Arrays:
         """Starting values: orthogonal recurrent blocks, Xavier-uniform input blocks, zero biases, unit gains.
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import LoadError
+from ..types import Seed
 
 Array = npt.NDArray[Any]
 Start = TypeVar("Start", bound=Callable[..., Array])
@@ -33,7 +34,7 @@ def blank(entries: int) -> Iterator[None]:
 def _start(function: Start) -> Start:
     """A function of (shape, ...) that makes starting values, every one of which is counted."""
     @wraps(function)
-    def made(shape: tuple[int, ...], *rest: Any, **options: Any) -> Array:
+    def made(shape: tuple[int, ...], *rest: object, **options: Any) -> Array:
         left = _left.get()
         if left is None:
             return function(shape, *rest, **options)
@@ -47,7 +48,7 @@ def _start(function: Start) -> Start:
 
 
 @_start
-def orthogonal(shape: tuple[int, int], rng: Any = None, gain: float = 1.0) -> Array:
+def orthogonal(shape: tuple[int, int], rng: Seed = None, gain: float = 1.0) -> Array:
     """A matrix with orthonormal rows or columns (Saxe, McClelland & Ganguli, 2014).
 
     >>> from tinyrnn.nn import init
@@ -62,19 +63,19 @@ def orthogonal(shape: tuple[int, int], rng: Any = None, gain: float = 1.0) -> Ar
     return found
 
 
-def xavier(shape: tuple[int, int], rng: Any = None, gain: float = 1.0) -> Array:
+def xavier(shape: tuple[int, int], rng: Seed = None, gain: float = 1.0) -> Array:
     """Uniform on ±gain √(6 / (rows + columns)) (Glorot & Bengio, 2010)."""
     return uniform(shape, gain * sqrt(6 / (shape[0] + shape[1])), rng)
 
 
 @_start
-def uniform(shape: tuple[int, ...], limit: float, rng: Any = None) -> Array:
+def uniform(shape: tuple[int, ...], limit: float, rng: Seed = None) -> Array:
     """Uniform on ±limit."""
     return np.random.default_rng(rng).uniform(-limit, limit, shape)
 
 
 @_start
-def normal(shape: tuple[int, ...], rng: Any = None) -> Array:
+def normal(shape: tuple[int, ...], rng: Seed = None) -> Array:
     """Standard normal."""
     return np.random.default_rng(rng).normal(size=shape)
 

@@ -54,26 +54,26 @@ class Symbol(Operators):
             raise EquationError(f"{function} with {len(args)} arguments is not part of the equation language")
         return Symbol(Term("call", function, tuple(map(as_term, args))))
 
-    def operate(self, op: str, *operands: Any) -> Symbol:
+    def operate(self, op: str, *operands: object) -> Symbol:
         """An operator between quantities and numbers."""
         if op == "neg":
             return Symbol(Term("negate", None, (self.term,)))
         written = CATALOGUE[op].written
         return self.call(op, operands) if written.isidentifier() else self._written(written, *operands)
 
-    def _written(self, sign: str, a: Any, b: Any) -> Symbol:
+    def _written(self, sign: str, a: object, b: object) -> Symbol:
         return Symbol(Term("compare" if sign in "<=>=" else "binary", sign, (as_term(a), as_term(b))))
 
-    def __gt__(self, other: Any) -> Symbol:
+    def __gt__(self, other: object) -> Symbol:
         return self._written(">", self, other)
 
-    def __ge__(self, other: Any) -> Symbol:
+    def __ge__(self, other: object) -> Symbol:
         return self._written(">=", self, other)
 
     def __pos__(self) -> Symbol:
         return self
 
-    def __getitem__(self, key: Any) -> Symbol:
+    def __getitem__(self, key: object) -> Symbol:
         raise EquationError("parts of a quantity, such as y[0], are not part of the equation language")
 
     def __bool__(self) -> bool:
@@ -92,7 +92,7 @@ class NamedNumber(float):
         return made
 
 
-def as_term(value: Any) -> Term:
+def as_term(value: object) -> Term:
     """A symbol's term, a constant by its name, or a Python number."""
     if isinstance(value, Symbol):
         return value.term

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..types import Seed
 from .packages import split
 
 Array = npt.NDArray[Any]
@@ -43,7 +44,7 @@ def names_by_gender() -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(n for n, g in _names().items() if "f" in g), tuple(n for n, g in _names().items() if "m" in g)
 
 
-def split_names(names: tuple[str, ...], held_out: float = 0.1, rng: Any = 0) -> tuple[list[str], list[str]]:
+def split_names(names: tuple[str, ...], held_out: float = 0.1, rng: Seed = 0) -> tuple[list[str], list[str]]:
     """Distinct names for training and for testing."""
     train, test = split(len(names), held_out, rng)
     return [names[i] for i in train], [names[i] for i in test]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import MissingPackageError
+from ..types import Seed
 
 Array = npt.NDArray[Any]
 
@@ -37,7 +38,7 @@ def _folder(package: str, of: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def split(rows: int, held_out: float = 0.1, rng: Any = 0) -> tuple[Array, Array]:
+def split(rows: int, held_out: float = 0.1, rng: Seed = 0) -> tuple[Array, Array]:
     """Numbers of rows to learn from and of rows to test on."""
     order = np.random.default_rng(rng).permutation(rows)
     n = round(rows * held_out)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .domain import Domain, by_formula
 from .float import Float
@@ -29,56 +30,56 @@ class ComplexStep(Float):
     relu: Any = by_formula("relu")
     power: Any = Domain.power  # NumPy's own loses the tangent of whole exponents
 
-    def enter(self, value: Any, dtype: np.dtype[Any]) -> Any:
+    def enter(self, value: npt.NDArray[Any], dtype: np.dtype[Any]) -> Any:
         return np.asarray(value, np.complex128 if dtype.kind in "fc" else dtype)
 
-    def stop_gradient(self, x: Any) -> Any:
+    def stop_gradient(self, x: npt.NDArray[Any]) -> Any:
         return np.real(x) + 0j if x.dtype.kind == "c" else x
 
-    def astype(self, x: Any, dtype: np.dtype[Any]) -> Any:
+    def astype(self, x: npt.NDArray[Any], dtype: np.dtype[Any]) -> Any:
         return x.astype(np.complex128) if dtype.kind in "fc" else super().astype(np.real(x), dtype)
 
-    def less(self, a: Any, b: Any) -> Any:
+    def less(self, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Any:
         return np.real(a) < np.real(b)
 
-    def less_equal(self, a: Any, b: Any) -> Any:
+    def less_equal(self, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Any:
         return np.real(a) <= np.real(b)
 
-    def equal(self, a: Any, b: Any) -> Any:
+    def equal(self, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Any:
         return np.real(a) == np.real(b)
 
-    def not_equal(self, a: Any, b: Any) -> Any:
+    def not_equal(self, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Any:
         return np.real(a) != np.real(b)
 
-    def abs(self, x: Any) -> Any:
+    def abs(self, x: npt.NDArray[Any]) -> Any:
         """Its slope at 0 is 0, as the engine's is."""
         return x * self.sign(x) if x.dtype.kind == "c" else np.abs(x)
 
-    def scale(self, g: Any, d: Any) -> Any:
+    def scale(self, g: npt.NDArray[Any], d: npt.NDArray[Any]) -> Any:
         """Zero only where the tangent of g is zero as well."""
         return np.where(g == 0, 0, g * d)
 
-    def sign(self, x: Any) -> Any:
+    def sign(self, x: npt.NDArray[Any]) -> Any:
         return np.sign(np.real(x)) + 0j
 
-    def amax(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    def amax(self, x: npt.NDArray[Any], axes: tuple[int, ...], keepdims: bool) -> Any:
         """Ties share the derivative evenly, as the gradient does."""
         return self._extreme(np.max, x, axes, keepdims)
 
-    def amin(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    def amin(self, x: npt.NDArray[Any], axes: tuple[int, ...], keepdims: bool) -> Any:
         return self._extreme(np.min, x, axes, keepdims)
 
-    def _extreme(self, choose: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    def _extreme(self, choose: Any, x: npt.NDArray[Any], axes: tuple[int, ...], keepdims: bool) -> Any:
         top = choose(np.real(x), axis=axes, keepdims=True)
         hit = np.real(x) == top
         tangent = np.sum(np.where(hit, np.imag(x), 0), axis=axes, keepdims=True) / np.sum(hit, axis=axes, keepdims=True)
         y = top + 1j * tangent
         return y if keepdims else np.squeeze(y, axes)
 
-    def argmax(self, x: Any, axis: int) -> Any:
+    def argmax(self, x: npt.NDArray[Any], axis: int) -> Any:
         return np.argmax(np.real(x), axis=axis)
 
-    def one_hot(self, index: Any, n: int, dtype: np.dtype[Any]) -> Any:
+    def one_hot(self, index: npt.NDArray[Any], n: int, dtype: np.dtype[Any]) -> Any:
         return self.astype(super().one_hot(index, n, np.dtype(float)), dtype)
 
 

@@ -11,6 +11,7 @@ from functools import partial, reduce
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import BackendError
 from ..ir.op import CATALOGUE, Op
@@ -20,7 +21,7 @@ from ..shapes import Shape
 
 def by_formula(name: str) -> Callable[..., Any]:
     """A domain's method that evaluates the formula of an op."""
-    def method(domain: Domain, *x: Any) -> Any:
+    def method(domain: Domain, *x: npt.NDArray[Any]) -> Any:
         formula = CATALOGUE[name].evaluate
         assert formula is not None
         return formula(domain, *x)
@@ -39,7 +40,7 @@ class Domain:
 
     # ---- numbers and buffers
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: npt.NDArray[Any]) -> bool:
         """Whether a value is one of this domain already, whatever its dtype."""
         return False
 
@@ -47,7 +48,7 @@ class Domain:
         """The value of an input, a leaf or a literal as an array of this domain."""
         raise NotImplementedError
 
-    def full(self, value: Any, shape: Shape, dtype: np.dtype[Any]) -> Any:
+    def full(self, value: npt.NDArray[Any], shape: Shape, dtype: np.dtype[Any]) -> Any:
         """The same number everywhere."""
         return self.xp.broadcast_to(self.enter(value, dtype), shape)
 
@@ -72,7 +73,7 @@ class Domain:
 
     # ---- shared by every domain
 
-    def add_n(self, *values: Any) -> Any:
+    def add_n(self, *values: npt.NDArray[Any]) -> Any:
         """A sum from left to right."""
         return reduce(lambda a, b: a + b, values)
 
@@ -98,7 +99,7 @@ class Domain:
             x = x * x if n else x
         return result
 
-    def random_bits(self, key: Any, site: int, shape: Shape) -> Any:
+    def random_bits(self, key: npt.NDArray[Any], site: int, shape: Shape) -> Any:
         """Threefry-2x32 on the position of every entry."""
         xp = self.xp
         n = int(np.prod(shape, dtype=np.int64))

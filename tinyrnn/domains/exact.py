@@ -94,7 +94,7 @@ class Element:
     def __getitem__(self, key: Any) -> Element:
         return self.moved(lambda x: np.asarray(x[key], x.dtype))
 
-    def __setitem__(self, key: Any, other: Element) -> None:
+    def __setitem__(self, key: npt.NDArray[Any], other: Element) -> None:
         self.near[key], self.value[key] = other.near[()], other.value[()]  # one number is put as such, not as an array
         if other.tangent is not None and self.tangent is None:
             self.tangent = self.domain.nothing(self.shape)
@@ -104,16 +104,16 @@ class Element:
 
     # ---- arithmetic
 
-    def __add__(self, other: Any) -> Element:
+    def __add__(self, other: object) -> Element:
         a, b, ring = self, self.domain.lift(other), self.domain.ring
         moving = [t for t in (a.tangent, b.tangent) if t is not None]
         tangent = ring.add(*moving) if len(moving) == 2 else a._spread(moving[0], b) if moving else None
         return a._result(b, a.near + b.near, ring.add(a.value, b.value), tangent)
 
-    def __sub__(self, other: Any) -> Element:
+    def __sub__(self, other: object) -> Element:
         return self + -self.domain.lift(other)
 
-    def __rsub__(self, other: Any) -> Element:
+    def __rsub__(self, other: object) -> Element:
         return self.domain.lift(other) + -self
 
     def __neg__(self) -> Element:
@@ -121,17 +121,17 @@ class Element:
         return Element(self.domain, -self.near, ring.neg(self.value),
                        None if self.tangent is None else ring.neg(self.tangent), self.fixed, self.decided)
 
-    def __mul__(self, other: Any) -> Element:
+    def __mul__(self, other: object) -> Element:
         b = self.domain.lift(other)
         return self._product(b, self.near * b.near, self.domain.ring.mul)
 
     def __matmul__(self, other: Element) -> Element:
         return self._product(other, self.near @ other.near, self.domain.ring.matmul)
 
-    def __truediv__(self, other: Any) -> Element:
+    def __truediv__(self, other: object) -> Element:
         return self * self.domain.reciprocal(self.domain.lift(other))
 
-    def __rtruediv__(self, other: Any) -> Element:
+    def __rtruediv__(self, other: object) -> Element:
         return self.domain.lift(other) * self.domain.reciprocal(self)
 
     __radd__, __rmul__ = __add__, __mul__
@@ -185,10 +185,10 @@ class Exact(Domain):
 
     # ---- numbers in and out
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, value: object) -> bool:
         return isinstance(value, (Element, Drawn))
 
-    def enter(self, value: Any, dtype: DType) -> Any:
+    def enter(self, value: object, dtype: DType) -> Any:
         if dtype.kind == "c":
             raise BackendError(f"the domain {self.name} has no complex numbers")
         if isinstance(value, Element) or dtype.kind != "f":
@@ -205,7 +205,7 @@ class Exact(Domain):
         """The decimal that a float was written as; infinity and NaN are symbols of their own."""
         return self.ring.number(Fraction(repr(v))) if np.isfinite(v) else self.ring.unknown(repr(v))
 
-    def lift(self, value: Any) -> Element:
+    def lift(self, value: object) -> Element:
         return value if isinstance(value, Element) else self._constant(np.asarray(value, np.float64))
 
     def given(self, near: Array, value: Array, tangent: Array | None = None) -> Element:
@@ -216,10 +216,10 @@ class Exact(Domain):
         """An array of zeros of the ring."""
         return np.full(shape, self.ring.number(Fraction(0)), self.ring.dtype)
 
-    def full(self, value: Any, shape: Shape, dtype: DType) -> Any:
+    def full(self, value: object, shape: Shape, dtype: DType) -> Any:
         return self.broadcast_to(self.enter(value, dtype), shape)
 
-    def zeros(self, shape: Shape, like: Any) -> Any:
+    def zeros(self, shape: Shape, like: Element) -> Any:
         if not isinstance(like, Element):
             return np.zeros(shape, like.dtype)
         return Element(self, np.zeros(shape), self.nothing(shape), None, True)
@@ -263,7 +263,7 @@ class Exact(Domain):
         """Its own value at 0 is a convention, as that of `scale`: no free element is 0."""
         return self.function("log", x)
 
-    def power(self, a: Any, b: Any) -> Element:
+    def power(self, a: Element, b: Element) -> Element:
         """a^b with d(a^b) = b a^(b-1) da + a^b log a db.
 
         Powers whose exponents differ by one are a factor of a apart; of two such, whichever is met first is free.
@@ -292,7 +292,7 @@ class Exact(Domain):
     def _key(self, x: Element) -> Hashable:
         return x.shape, tuple(x.value.ravel().tolist())
 
-    def powk(self, x: Any, k: float) -> Any:
+    def powk(self, x: Element, k: float) -> Any:
         """x^k for a known k, with d(x^k) = k x^(k-1) dx; the reciprocal of a whole power is a product of reciprocals."""
         exponent, still, tangent = self._exponent(float(k)), x.steady(), None
         y = self._known_power(still, exponent)
@@ -325,7 +325,7 @@ class Exact(Domain):
 
     # ---- kinks: either side has the tie, since the values there are equal
 
-    def abs(self, x: Any) -> Any:
+    def abs(self, x: npt.NDArray[Any]) -> Any:
         """Its slope at 0 is 0, as the engine's is."""
         if not isinstance(x, Element):
             return marked(np.abs(x), x)
@@ -333,16 +333,16 @@ class Exact(Domain):
         self._noted(x, 0.0, TIE)
         return x * self._constant(np.sign(self._decides(x)))
 
-    def relu(self, x: Any) -> Any:
+    def relu(self, x: npt.NDArray[Any]) -> Any:
         return self.maximum(x, 0.0)
 
-    def maximum(self, a: Any, b: Any) -> Any:
+    def maximum(self, a: npt.NDArray[Any], b: object) -> Any:
         return self._kinked(np.maximum, lambda u, v: v < u, a, b)
 
-    def minimum(self, a: Any, b: Any) -> Any:
+    def minimum(self, a: npt.NDArray[Any], b: Element) -> Any:
         return self._kinked(np.minimum, lambda u, v: u < v, a, b)
 
-    def clip(self, x: Any, low: float, high: float) -> Any:
+    def clip(self, x: npt.NDArray[Any], low: float, high: float) -> Any:
         """Both bounds are asked, whatever the answers, as the slope asks both."""
         if not isinstance(x, Element):
             return marked(np.clip(x, low, high), x)
@@ -354,7 +354,7 @@ class Exact(Domain):
         found.decided = True
         return found
 
-    def _kinked(self, plain: Any, first: Callable[[Array, Array], Array], a: Any, b: Any) -> Any:
+    def _kinked(self, plain: Any, first: Callable[[Array, Array], Array], a: Element | npt.NDArray[Any], b: object) -> Any:
         if not isinstance(a, Element) and not isinstance(b, Element):
             return marked(plain(a, b), a, b)
         chosen = first(self._decides(a), self._decides(b))
@@ -366,10 +366,10 @@ class Exact(Domain):
     def scale(self, g: Element, d: Element) -> Element:
         return g * d
 
-    def stop_gradient(self, x: Any) -> Any:
+    def stop_gradient(self, x: Element) -> Any:
         return x.steady() if isinstance(x, Element) else x
 
-    def astype(self, x: Any, dtype: DType) -> Any:
+    def astype(self, x: Element, dtype: DType) -> Any:
         if isinstance(x, Element):
             if dtype.kind == "f":
                 return x
@@ -391,7 +391,7 @@ class Exact(Domain):
 
     # ---- branches: only floats decide
 
-    def _decides(self, x: Any) -> Array:
+    def _decides(self, x: object) -> Array:
         if not isinstance(x, Element):
             return np.asarray(x)
         if not x.fixed or x.decided:
@@ -401,14 +401,14 @@ class Exact(Domain):
                                      "give values= at which the graph is finite")
         return x.near
 
-    def _compared(self, how: Any, a: Any, b: Any, less: Any, more: Any, kind: int) -> Array:
+    def _compared(self, how: Any, a: Element, b: Element, less: Element, more: Element, kind: int) -> Array:
         """Only floats decide; the ring notes what was compared, and what is told from the rest."""
         if not isinstance(a, Element) and not isinstance(b, Element):
             return np.asanyarray(how(a, b))
         result = np.asarray(how(self._decides(a), self._decides(b)))
         return result.view(Decided) if self._noted(less, more, kind) else result
 
-    def _noted(self, a: Any, b: Any, kind: int) -> bool:
+    def _noted(self, a: object, b: object, kind: int) -> bool:
         """Whether something was compared that is no constant: then the ring notes it."""
         if not any(isinstance(x, Element) and (not x.fixed or x.decided) for x in (a, b)):
             return False
@@ -416,26 +416,26 @@ class Exact(Domain):
         self.ring.decide(a.value, b.value, a.near != b.near, kind)
         return True
 
-    def less(self, a: Any, b: Any) -> Array:
+    def less(self, a: Element, b: Element) -> Array:
         return self._compared(np.less, a, b, a, b, SIDE)
 
-    def less_equal(self, a: Any, b: Any) -> Array:
+    def less_equal(self, a: Element, b: Element) -> Array:
         return self._compared(np.less_equal, a, b, b, a, SIDE)
 
-    def equal(self, a: Any, b: Any) -> Array:
+    def equal(self, a: Element, b: Element) -> Array:
         return self._compared(np.equal, a, b, a, b, TIE)
 
-    def not_equal(self, a: Any, b: Any) -> Array:
+    def not_equal(self, a: Element, b: Element) -> Array:
         return self._compared(np.not_equal, a, b, a, b, TIE)
 
-    def argmax(self, x: Any, axis: int) -> Array:
+    def argmax(self, x: Element, axis: int) -> Array:
         chosen = np.argmax(np.asarray(self._decides(x)), axis=axis)
         if not isinstance(x, Element):
             return np.asarray(marked(chosen, x))
         self._noted(x, x.moved(lambda p: np.take_along_axis(p, np.expand_dims(chosen, axis), axis)), SIDE)
         return np.asarray(drawn(chosen))
 
-    def sign(self, x: Any) -> Any:
+    def sign(self, x: Element) -> Any:
         if not isinstance(x, Element):
             return np.sign(x)
         found = self._constant(np.sign(self._decides(x)))
@@ -454,13 +454,13 @@ class Exact(Domain):
         return Element(self, np.where(c, a.near, b.near), np.where(c, a.value, b.value), tangent, a.fixed and b.fixed,
                        a.decided or b.decided or isinstance(c, (Decided, Drawn)))
 
-    def amax(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    def amax(self, x: Element, axes: tuple[int, ...], keepdims: bool) -> Any:
         return self._extreme(np.max, x, axes, keepdims)
 
-    def amin(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    def amin(self, x: Element, axes: tuple[int, ...], keepdims: bool) -> Any:
         return self._extreme(np.min, x, axes, keepdims)
 
-    def _extreme(self, choose: Callable[..., Array], x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    def _extreme(self, choose: Callable[..., Array], x: Element, axes: tuple[int, ...], keepdims: bool) -> Any:
         """The mean of the entries that attain the extreme: ties share the derivative evenly, as the gradient does."""
         if not isinstance(x, Element):
             return choose(x, axis=axes, keepdims=keepdims)
@@ -482,14 +482,14 @@ class Exact(Domain):
 
     # ---- sums, joins, lookups
 
-    def sum(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    def sum(self, x: Element, axes: tuple[int, ...], keepdims: bool) -> Any:
         if not isinstance(x, Element):
             return np.sum(x, axis=axes, keepdims=keepdims)
         total = self.ring.sum
         return Element(self, np.asarray(np.sum(x.near, axis=axes, keepdims=keepdims)), total(x.value, axes, keepdims),
                        None if x.tangent is None else total(x.tangent, axes, keepdims), x.fixed, x.decided)
 
-    def matmul(self, a: Any, b: Any) -> Any:
+    def matmul(self, a: Element, b: Element) -> Any:
         return self.lift(a) @ self.lift(b) if isinstance(a, Element) or isinstance(b, Element) else a @ b
 
     def einsum(self, *x: Any) -> Any:
@@ -508,14 +508,14 @@ class Exact(Domain):
         sizes = dict(zip(part, x.shape, strict=True))
         return x.transpose(order).reshape(tuple(sizes.get(c, 1) for c in letters))
 
-    def broadcast_to(self, x: Any, to: Shape) -> Any:
+    def broadcast_to(self, x: Element, to: Shape) -> Any:
         return x.moved(lambda p: np.broadcast_to(p, to)) if isinstance(x, Element) else np.broadcast_to(x, to, subok=True)
 
-    def concat(self, *x: Any) -> Any:
+    def concat(self, *x: npt.NDArray[Any]) -> Any:
         *parts, axis = x
         return self._joined(parts, lambda arrays: np.concatenate(arrays, axis))
 
-    def stack(self, *parts: Any) -> Any:
+    def stack(self, *parts: Element) -> Any:
         return self._joined(parts, np.stack)
 
     def _joined(self, parts: Sequence[Any], join: Callable[[list[Array]], Array]) -> Any:
@@ -527,24 +527,24 @@ class Exact(Domain):
         return Element(self, join([p.near for p in elements]), join([p.value for p in elements]),
                        join(tangents) if moving else None, all(p.fixed for p in elements), any(p.decided for p in elements))
 
-    def cumsum(self, x: Any, axis: int) -> Any:
+    def cumsum(self, x: Element, axis: int) -> Any:
         if not isinstance(x, Element):
             return np.cumsum(x, axis=axis)
         pieces = [x[(slice(None),) * axis + (i,)] for i in range(x.shape[axis])]
         running = [reduce(lambda a, b: a + b, pieces[: i + 1]) for i in range(len(pieces))]
         return self._joined(running, lambda arrays: np.stack(arrays, axis)) if pieces else x
 
-    def gather(self, table: Any, index: Array) -> Any:
+    def gather(self, table: Element, index: Array) -> Any:
         return table[indices(index, len(table.near) if isinstance(table, Element) else len(table), "an axis")]
 
-    def scatter_add(self, x: Any, index: Array, n: int) -> Any:
+    def scatter_add(self, x: Element, index: Array, n: int) -> Any:
         if not isinstance(x, Element):
             return FLOAT.scatter_add(x, index, n)
         chosen = self._constant(np.asarray(index.reshape(-1) == np.arange(n)[:, None], np.float64))
         rows = x.reshape((index.size, -1) if index.size else (0, int(np.prod(x.shape[index.ndim:]))))
         return (chosen @ rows).reshape((n, *x.shape[index.ndim:]))
 
-    def pick(self, x: Any, index: Array) -> Any:
+    def pick(self, x: Element, index: Array) -> Any:
         chosen = indices(index, x.shape[-1], "an axis")[..., None] == np.arange(x.shape[-1])
         return self.sum(self.where(chosen, x, 0.0), (len(x.shape) - 1,), False)
 

@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import IndexRangeError
 from .domain import Domain, by_formula
@@ -19,7 +20,7 @@ def indices(index: Any, n: int, what: str) -> Any:
     return index
 
 
-def whole(x: Any, dtype: np.dtype[Any]) -> Any:
+def whole(x: npt.NDArray[Any], dtype: np.dtype[Any]) -> Any:
     """Floats as whole numbers, towards zero: NaN is 0, what does not fit into 64 bits is the nearest number that does, and
     narrow types take the low bits of that.  NumPy leaves these cases to the processor."""
     wide = np.iinfo(np.uint64 if dtype == np.uint64 else np.int64)
@@ -61,58 +62,58 @@ class Float(Domain):
     where: Any = staticmethod(np.where)
     matmul: Any = np.matmul
 
-    def enter(self, value: Any, dtype: np.dtype[Any]) -> Any:
+    def enter(self, value: npt.NDArray[Any], dtype: np.dtype[Any]) -> Any:
         return np.asarray(value, dtype)
 
-    def stop_gradient(self, x: Any) -> Any:
+    def stop_gradient(self, x: npt.NDArray[Any]) -> Any:
         return x
 
-    def astype(self, x: Any, dtype: np.dtype[Any]) -> Any:
+    def astype(self, x: npt.NDArray[Any], dtype: np.dtype[Any]) -> Any:
         return whole(x, dtype) if x.dtype.kind == "f" and dtype.kind in "iu" else x.astype(dtype)
 
-    def sign(self, x: Any) -> Any:
+    def sign(self, x: npt.NDArray[Any]) -> Any:
         return x if x.dtype.kind == "b" else np.sign(x)
 
-    def relu(self, x: Any) -> Any:
+    def relu(self, x: npt.NDArray[Any]) -> Any:
         return np.maximum(x, 0)
 
-    def sigmoid(self, x: Any) -> Any:
+    def sigmoid(self, x: npt.NDArray[Any]) -> Any:
         """Two branches, so that neither tail loses its relative precision nor overflows."""
         if x.dtype.kind == "c":
             return by_formula("sigmoid")(self, x)
         e = np.exp(-np.absolute(x))
         return np.where(x < 0, e, 1) / (1 + e)
 
-    def clip(self, x: Any, low: float, high: float) -> Any:
+    def clip(self, x: npt.NDArray[Any], low: float, high: float) -> Any:
         return np.clip(x, float(low), float(high))
 
-    def sum(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    def sum(self, x: npt.NDArray[Any], axes: tuple[int, ...], keepdims: bool) -> Any:
         """Narrow floats are added in a wider type and rounded once: NumPy adds rows one after the other."""
         wide = WIDE_SUMS.get(x.dtype)
         return np.sum(x, axis=axes, keepdims=keepdims) if wide is None else np.asarray(
             np.sum(x, axis=axes, keepdims=keepdims, dtype=wide), x.dtype)
 
-    def einsum(self, *x: Any) -> Any:
+    def einsum(self, *x: npt.NDArray[Any]) -> Any:
         wide = WIDE_SUMS.get(x[0].dtype)
         return np.einsum(x[-1], *x[:-1]) if wide is None else np.einsum(x[-1], *x[:-1], dtype=wide).astype(x[0].dtype)
 
-    def amax(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    def amax(self, x: npt.NDArray[Any], axes: tuple[int, ...], keepdims: bool) -> Any:
         return np.max(x, axis=axes, keepdims=keepdims)
 
-    def amin(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    def amin(self, x: npt.NDArray[Any], axes: tuple[int, ...], keepdims: bool) -> Any:
         return np.min(x, axis=axes, keepdims=keepdims)
 
-    def argmax(self, x: Any, axis: int) -> Any:
+    def argmax(self, x: npt.NDArray[Any], axis: int) -> Any:
         return np.argmax(x, axis=axis)
 
-    def cumsum(self, x: Any, axis: int) -> Any:
+    def cumsum(self, x: npt.NDArray[Any], axis: int) -> Any:
         wide = WIDE_SUMS.get(x.dtype)
         return np.cumsum(x, axis=axis) if wide is None else np.cumsum(x, axis=axis, dtype=wide).astype(x.dtype)
 
-    def gather(self, table: Any, index: Any) -> Any:
+    def gather(self, table: npt.NDArray[Any], index: npt.NDArray[Any]) -> Any:
         return table[indices(index, len(table), "an axis")]
 
-    def scatter_add(self, x: Any, index: Any, n: int) -> Any:
+    def scatter_add(self, x: npt.NDArray[Any], index: npt.NDArray[Any], n: int) -> Any:
         """Stable sort by index, then segment sums: the order of addition is fixed."""
         index = indices(index, n, "an axis")
         rows = x.reshape(index.size, prod(x.shape[index.ndim :]))
@@ -124,11 +125,11 @@ class Float(Domain):
             out[ranked[starts]] = np.add.reduceat(rows[order], starts, axis=0, dtype=WIDE_SUMS.get(rows.dtype))
         return out.reshape(n, *x.shape[index.ndim :])
 
-    def pick(self, x: Any, index: Any) -> Any:
+    def pick(self, x: npt.NDArray[Any], index: npt.NDArray[Any]) -> Any:
         indices(index, x.shape[-1], "an axis")
         return np.take_along_axis(x, index[..., None].astype(np.intp), -1)[..., 0]
 
-    def one_hot(self, index: Any, n: int, dtype: np.dtype[Any]) -> Any:
+    def one_hot(self, index: npt.NDArray[Any], n: int, dtype: np.dtype[Any]) -> Any:
         return (index[..., None] == np.arange(n)).astype(dtype)
 
 

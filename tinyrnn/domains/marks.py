@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 class Decided(np.ndarray[Any, Any]):
@@ -23,11 +24,11 @@ KINK, SIDE, TIE = range(3)
 """What a decision tells apart: the sides of a kink, of which either has the tie; a < b from the rest; a == b from the rest."""
 
 
-def drawn(x: Any) -> Any:
+def drawn(x: npt.NDArray[Any]) -> Any:
     """The same numbers, marked as drawn."""
     return np.asarray(x).view(Drawn)
 
 
-def marked(x: Any, *of: Any) -> Any:
+def marked(x: npt.NDArray[Any], *of: object) -> Any:
     """Marked where any of the others is."""
     return drawn(x) if any(isinstance(v, Drawn) for v in of) else x

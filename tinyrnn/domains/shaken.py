@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..ir.graph import Graph
 from ..ir.op import Op, Trait
@@ -38,7 +39,7 @@ class Shaken(Float):
             return lambda first, *rest: self._moved(plain(self._moved(first), *rest))
         return lambda *x: self._moved(plain(*x))
 
-    def _moved(self, y: Any) -> Any:
+    def _moved(self, y: npt.NDArray[Any]) -> Any:
         if getattr(y, "dtype", np.dtype(int)).kind != "f":
             return y
         share = MAGNIFIED * float(np.finfo(y.dtype).eps)
@@ -57,7 +58,7 @@ def running_error(graph: Graph, values: Mapping[str, Any], runs: int = 3) -> tup
     return plain, {k: w / MAGNIFIED for k, w in worst.items()}
 
 
-def _moved(y: Any, plain: Any) -> Any:
+def _moved(y: npt.NDArray[Any], plain: npt.NDArray[Any]) -> Any:
     """How far each entry lies from where it was."""
     if plain.dtype.kind != "f":
         return np.where(y == plain, 0.0, np.inf)
@@ -69,7 +70,7 @@ def _moved(y: Any, plain: Any) -> Any:
 SLACK = 64.0  # times the running error, by which two orders of the same computation may differ
 
 
-def difference(found: Any, expected: Any, error: Any, slack: float = SLACK) -> str:
+def difference(found: npt.NDArray[Any], expected: npt.NDArray[Any], error: npt.NDArray[Any], slack: float = SLACK) -> str:
     """What is wrong with an output, in words; empty where it is the same computation: NaN and infinity in the same places,
     finite numbers within `slack` times the running error (and of the largest of their array), all others equal."""
     x, y = np.asarray(found), np.asarray(expected)

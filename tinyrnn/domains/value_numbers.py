@@ -26,7 +26,7 @@ _MULTIPLY = tuple(np.uint64(c) for c in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _SHIFT = tuple(np.uint64(c) for c in (30, 27, 31))
 
 
-def _mixed(x: Any) -> Numbers:
+def _mixed(x: npt.NDArray[Any]) -> Numbers:
     """The finaliser of splitmix64, which is one to one and keeps 0 (Steele, Lea & Flood, 2014)."""
     x = np.asarray(x, np.uint64)
     x = (x ^ (x >> _SHIFT[0])) * _MULTIPLY[0]
@@ -35,12 +35,12 @@ def _mixed(x: Any) -> Numbers:
 
 
 @lru_cache(4096)
-def _key(what: Any) -> np.uint64:
+def _key(what: object) -> np.uint64:
     """An odd number of 64 bits that stands for a name."""
     return np.uint64(int.from_bytes(blake2b(repr(what).encode(), digest_size=8).digest(), "little") | 1)
 
 
-def applied(what: Any, *values: Any) -> Numbers:
+def applied(what: object, *values: object) -> Numbers:
     """A free function of broadcast operands, whose order counts."""
     total: Any = _key(what)
     for i, v in enumerate(values):
@@ -68,7 +68,7 @@ class ValueNumbers(Domain):
             return partial(self.entry, op.name)
         return super().implementation(op)
 
-    def entry(self, name: str, *x: Any) -> Numbers:
+    def entry(self, name: str, *x: npt.NDArray[Any]) -> Numbers:
         """An elementwise op on its operands and attributes."""
         values = [v for v in x if isinstance(v, (np.ndarray, np.uint64))]
         return applied((name, attributes(x[len(values):])), *values)
@@ -120,14 +120,14 @@ class ValueNumbers(Domain):
         places = np.arange(x.shape[-1], dtype=np.uint64)
         return applied("pick", np.sum(applied("place", x, places), axis=-1, dtype=np.uint64), index)
 
-    def one_hot(self, index: Numbers, n: int, dtype: Any = None) -> Numbers:
+    def one_hot(self, index: Numbers, n: int, dtype: object = None) -> Numbers:
         return applied("one_hot", index[..., None], np.arange(n, dtype=np.uint64))
 
     def random_bits(self, key: Numbers, site: int, shape: Shape) -> Numbers:
         at = self.enter(site & 0xFFFFFFFF, np.dtype(np.uint32))
         return self.drawn(key, at, np.arange(int(np.prod(shape, dtype=np.int64)))).reshape(shape)
 
-    def drawn(self, key: Numbers, site: Numbers, positions: Any) -> Numbers:
+    def drawn(self, key: Numbers, site: Numbers, positions: npt.NDArray[Any]) -> Numbers:
         """Random bits at some positions."""
         return applied("random", key[0], key[1], site, positions)
 

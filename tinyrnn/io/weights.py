@@ -46,7 +46,7 @@ def sound_name(name: str) -> bool:
     return bool(name) and name.isprintable() and len(name) <= 1000 and not any(bad in name for bad in ("..", "/", "\\"))
 
 
-def texts(tree: Any) -> Iterator[str]:
+def texts(tree: object) -> Iterator[str]:
     """Every text in a tree of dicts, lists and tuples, keys included."""
     stack = [tree]
     while stack:
@@ -115,7 +115,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_entry(name: str, entry: Any, body: memoryview, path: PathLike) -> None:
+def _check_entry(name: str, entry: object, body: memoryview, path: PathLike) -> None:
     if not sound_name(name):
         raise LoadError(f"{path}: {name[:40]!r} is not a name of a tensor")
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in _DTYPES:

@@ -31,7 +31,7 @@ class Label(NamedTuple):
         return self.name if self.step is None else f"{self.name}[{str(self.step).strip('()')}]"
 
 
-def node_of(value: Any) -> Node:
+def node_of(value: object) -> Node:
     """The node of a node, or of a handle that carries one."""
     node = getattr(value, "node", value)
     if not isinstance(node, Node):
@@ -162,7 +162,7 @@ class Graph:
         """A picture of the graph; see `tinyrnn.draw`."""
         return behind("draw")(self, file, **options)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """In a notebook: a picture where it can be read, else the listing's first lines."""
         if len(self) <= SHOWN:
             bundle: dict[str, str] = self.draw()._repr_mimebundle_()
@@ -173,7 +173,7 @@ class Graph:
 SHOWN = 150  # nodes that a notebook draws by itself
 
 
-def _attribute(n: Node, index: int, value: Any, number: Mapping[Node, int]) -> str | None:
+def _attribute(n: Node, index: int, value: object, number: Mapping[Node, int]) -> str | None:
     names = n.op.names
     if isinstance(value, Node):
         body: Body = body_of(n.src[0])
@@ -234,7 +234,7 @@ def _fingerprint(nodes: Iterable[Node], outputs: Iterable[tuple[str, Node]]) -> 
     return digest.hexdigest()[:16]
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: object) -> Any:
     """An attribute as text that is the same in every process."""
     if isinstance(value, Body):
         return _fingerprint(walk([*value.args, *value.outs]), [(str(i), o) for i, o in enumerate(value.outs)])

@@ -45,12 +45,12 @@ class Node(Operators):
     def floating(self) -> bool:
         return self.dtype.kind in FLOATING
 
-    def operate(self, op: str, *operands: Any) -> Node:
+    def operate(self, op: str, *operands: object) -> Node:
         """The builder of an op applied to nodes and numbers."""
         result: Node = OPERATORS[op](*operands)
         return result
 
-    def __getitem__(self, key: Any) -> Node:
+    def __getitem__(self, key: object) -> Node:
         return self.operate("getitem", self, key)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Node:

@@ -44,7 +44,7 @@ Symmetry = Literal["odd", "even", "complement"]  # f(-x) = -f(x), f(x), 1 - f(x)
 Vjp = Callable[..., Any]
 
 
-def _no_flops(node: Any) -> int:
+def _no_flops(node: object) -> int:
     return 0
 
 

@@ -87,7 +87,7 @@ def captured(holes: Sequence[Node], outs: Sequence[Node], constants: Collection[
 
 # ---- the ops
 
-def _nothing(*_: Any) -> tuple[Shape, DType]:
+def _nothing(*_: object) -> tuple[Shape, DType]:
     return (), VOID
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ from ..errors import ArgumentError
 from ..functional import parameter, softmax, tanh, where
 from ..ir.ops.leaves import full
 from ..tensor import Tensor
+from ..types import Seed
 from .layers import Linear
 from .module import Module
 
@@ -24,7 +24,7 @@ class Attention(Module):
     "dot": `score = q · (W_memory m)` (Luong, Pham & Manning, 2015, their "general" form).
     """
 
-    def __init__(self, kind: str, query: int, memory: int, *, dtype: npt.DTypeLike = "float32", rng: Any = None) -> None:
+    def __init__(self, kind: str, query: int, memory: int, *, dtype: npt.DTypeLike = "float32", rng: Seed = None) -> None:
         if kind not in ("bahdanau", "dot"):
             raise ArgumentError(f"attention={kind!r}: expected 'bahdanau', 'dot' or None")
         generator = np.random.default_rng(rng)

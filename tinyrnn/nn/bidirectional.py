@@ -7,7 +7,8 @@ from typing import Any
 
 from ..errors import ArgumentError, LoadError
 from ..functional import concat
-from ..tensor import Tensor
+from ..tensor import Tensor, TensorLike
+from ..types import Seed
 from ..viz.wiring import Wiring, joined
 from .module import Module, build, describe, loadable
 from .packed import Packed
@@ -35,7 +36,7 @@ class Bidirectional(Module):
 
     reads_time = True
 
-    def __init__(self, layer: Recurrent | Packed, merge: str | None = "concat", *, rng: Any = None) -> None:
+    def __init__(self, layer: Recurrent | Packed, merge: str | None = "concat", *, rng: Seed = None) -> None:
         if merge is not None and merge not in _MERGES:
             raise ArgumentError(f"merge={merge!r}: expected one of {', '.join(_MERGES)} or None")
         if not isinstance(layer, (Recurrent, Packed)):
@@ -64,7 +65,7 @@ class Bidirectional(Module):
         ends = [end for part in ("forward", "backward") for end in into.add(getattr(self, part), joined(name, part), reads)]
         return [into.box([self.merge or "pair"], ends, "op")]
 
-    def __call__(self, x: Any, state: Any = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Any, Any]]:
+    def __call__(self, x: TensorLike, state: Any = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Any, Any]]:
         if state is not None and (not isinstance(state, (tuple, list)) or len(state) != 2):
             raise ArgumentError("the state of a Bidirectional layer is a pair: (forward state, backward state)")
         begun = (None, None) if state is None else state
@@ -76,7 +77,7 @@ class Bidirectional(Module):
     def reads_back(self) -> bool:
         return True
 
-    def ended(self, x: Any, state: Any = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Any, Any]]:
+    def ended(self, x: TensorLike, state: Any = None, lengths: object = None, mask: Any = None) -> tuple[Any, tuple[Any, Any]]:
         """The output at the last step that each direction reads, as a sequence of one step, and the states."""
         begun = (None, None) if state is None else state
         y, after = self.forward.ended(x, begun[0], lengths, mask)

@@ -16,11 +16,12 @@ from ..functional import broadcast_to, gather, layer_norm, parameter, stop_gradi
 from ..ir.ops.leaves import box_of
 from ..randomness import keep_mask
 from ..shapes import checked_count, show
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor
+from ..types import Seed
 from .module import Module, loadable
 
 
-def cast(x: Any, dtype: np.dtype[Any]) -> Tensor:
+def cast(x: TensorLike, dtype: np.dtype[Any]) -> Tensor:
     """Floating data in a layer's own dtype."""
     t = as_tensor(x)
     return t if t.dtype == dtype else t.astype(dtype)
@@ -36,7 +37,7 @@ class Linear(Module):
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: npt.DTypeLike = "float32",
-                 rng: Any = None) -> None:
+                 rng: Seed = None) -> None:
         generator, limit = np.random.default_rng(rng), 1 / sqrt(checked_count("in_features", in_features))
         self.in_features, self.out_features = in_features, checked_count("out_features", out_features)
         self.weight = parameter(uniform((out_features, in_features), limit, generator).astype(dtype), "weight")
@@ -46,7 +47,7 @@ class Linear(Module):
         return {"in_features": self.in_features, "out_features": self.out_features, "bias": self.bias is not None,
                 "dtype": self.weight.dtype.name}
 
-    def __call__(self, x: Any) -> Tensor:
+    def __call__(self, x: TensorLike) -> Tensor:
         t = cast(x, self.weight.dtype)
         if not t.shape or t.shape[-1] != self.in_features:
             raise ShapeError(f"Linear({self.in_features}, {self.out_features}) got {show(t.shape)}: "
@@ -54,7 +55,7 @@ class Linear(Module):
         y = t @ self.weight.T
         return y if self.bias is None else y + self.bias
 
-    def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+    def step(self, x: TensorLike, state: TensorLike | None = None) -> tuple[Tensor, Any]:
         return self(x), None
 
 
@@ -70,7 +71,7 @@ class Embedding(Module):
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, padding_idx: int | None = None, trainable: bool = True,
-                 dtype: npt.DTypeLike = "float32", rng: Any = None) -> None:
+                 dtype: npt.DTypeLike = "float32", rng: Seed = None) -> None:
         self.num_embeddings, self.embedding_dim = checked_count("num_embeddings", num_embeddings), checked_count(
             "embedding_dim", embedding_dim)
         whole = isinstance(padding_idx, (int, np.integer)) and not isinstance(padding_idx, bool)
@@ -101,7 +102,7 @@ class Embedding(Module):
     def example(self, batch: int, *steps: int) -> Any:
         return np.zeros((batch, *steps), np.int64)
 
-    def __call__(self, x: Any) -> Tensor:
+    def __call__(self, x: TensorLike) -> Tensor:
         index = as_tensor(x if hasattr(x, "dtype") else np.asarray(x))
         if index.dtype.kind not in "iu":
             raise DTypeError(f"Embedding needs whole numbers, got {index.dtype}; use x.astype(int)")
@@ -110,7 +111,7 @@ class Embedding(Module):
             return y
         return where((index != self.padding_idx).reshape(*index.shape, 1), y, stop_gradient(y))
 
-    def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+    def step(self, x: TensorLike, state: TensorLike | None = None) -> tuple[Tensor, Any]:
         return self(x), None
 
 
@@ -131,14 +132,14 @@ class LayerNorm(Module):
     def config(self) -> dict[str, Any]:
         return {"features": self.features, "eps": self.eps, "bias": self.bias is not None, "dtype": self.weight.dtype.name}
 
-    def __call__(self, x: Any) -> Tensor:
+    def __call__(self, x: TensorLike) -> Tensor:
         t = cast(x, self.weight.dtype)
         if not t.shape or t.shape[-1] != self.features:
             raise ShapeError(f"LayerNorm({self.features}) got {show(t.shape)}: its last axis must be {self.features}")
         y = layer_norm(t, self.eps) * self.weight
         return y if self.bias is None else y + self.bias
 
-    def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+    def step(self, x: TensorLike, state: TensorLike | None = None) -> tuple[Tensor, Any]:
         return self(x), None
 
 
@@ -156,10 +157,10 @@ class Lambda(Module):
     def options(self) -> str:
         return getattr(self.function, "__qualname__", "")
 
-    def __call__(self, x: Any) -> Tensor:
+    def __call__(self, x: TensorLike) -> Tensor:
         return self.function(as_tensor(x))
 
-    def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+    def step(self, x: TensorLike, state: TensorLike | None = None) -> tuple[Tensor, Any]:
         return self(x), None
 
 
@@ -173,7 +174,7 @@ class Repeat(Module):
     def config(self) -> dict[str, Any]:
         return {"n": self.n}
 
-    def __call__(self, x: Any) -> Tensor:
+    def __call__(self, x: TensorLike) -> Tensor:
         t = as_tensor(x)
         if t.ndim < 2:
             raise ShapeError(f"Repeat takes [B, ...], got {show(t.shape)}")
@@ -188,7 +189,7 @@ class Dropout(Module):
     `Dropout(0.3, shared_axes=1)` blanks the same units at every step of [B, T, H] (Gal & Ghahramani, 2016).
     """
 
-    def __init__(self, p: float = 0.5, *, shared_axes: int | Sequence[int] = (), rng: Any = None) -> None:
+    def __init__(self, p: float = 0.5, *, shared_axes: int | Sequence[int] = (), rng: Seed = None) -> None:
         if not 0 <= p < 1:
             raise ArgumentError(f"Dropout p={p!r}: expected 0 <= p < 1")
         self.p = p
@@ -198,7 +199,7 @@ class Dropout(Module):
     def config(self) -> dict[str, Any]:
         return {"p": self.p, "shared_axes": list(self.shared_axes)}
 
-    def __call__(self, x: Any) -> Tensor:
+    def __call__(self, x: TensorLike) -> Tensor:
         t = as_tensor(x)
         if not self.training or not self.p:
             return t
@@ -207,7 +208,7 @@ class Dropout(Module):
         shared = {a % t.ndim for a in self.shared_axes}
         return dropped(t, self.p, self.rng, tuple(1 if i in shared else n for i, n in enumerate(t.shape)))
 
-    def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+    def step(self, x: TensorLike, state: TensorLike | None = None) -> tuple[Tensor, Any]:
         if self.training and self.p and self.shared_axes:
             raise ArgumentError("this Dropout keeps one mask for all steps of a sequence, so single steps cannot be taken in "
                                 "training mode: call it on whole sequences, or model.eval() first")

@@ -34,7 +34,7 @@ def tie(model: Module, shared: Any) -> None:
             holder[_key(holder, last)] = places[name]
 
 
-def _freeze(model: Module, fixed: Any) -> None:
+def _freeze(model: Module, fixed: object) -> None:
     """What was not trained when the model was saved is not trained now."""
     own = dict(model.leaves())
     if not isinstance(fixed, list) or not all(isinstance(k, str) and k in own for k in fixed):
@@ -43,7 +43,7 @@ def _freeze(model: Module, fixed: Any) -> None:
         own[k].trainable = False
 
 
-def _key(holder: Any, part: str) -> Any:
+def _key(holder: object, part: str) -> Any:
     return int(part) if isinstance(holder, list) else part
 
 
@@ -75,7 +75,7 @@ def load(path: PathLike) -> Module:
     return model.eval()
 
 
-def _check_texts(metadata: Mapping[str, str], arrays: Mapping[str, Any], form: Any, shared: Any) -> None:
+def _check_texts(metadata: Mapping[str, str], arrays: Mapping[str, Any], form: object, shared: object) -> None:
     """The file is as it was written (version 0.1 wrote no sum), and what it says can be printed."""
     said = [metadata["model"], metadata.get("shared", ""), *([metadata["fixed"]] if "fixed" in metadata else [])]
     if "sum" in metadata and metadata["sum"] != checksum(arrays, *said):
@@ -84,7 +84,7 @@ def _check_texts(metadata: Mapping[str, str], arrays: Mapping[str, Any], form: A
         raise LoadError("a text in its description has control characters")
 
 
-def _entries(arrays: Mapping[str, Any], shared: Any) -> int:
+def _entries(arrays: Mapping[str, Any], shared: object) -> int:
     """How many numbers the model may be built of: those of the file, and those that stand in several places once for each."""
     named = [v for v in shared.values() if isinstance(v, str)] if isinstance(shared, dict) else []
     again: int = sum(arrays[v].size for v in named if v in arrays)

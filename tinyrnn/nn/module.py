@@ -17,7 +17,7 @@ from ..errors import ArgumentError, LoadError, ShapeError
 from ..files import PathLike
 from ..io.weights import checksum, write_weights
 from ..shapes import show
-from ..tensor import Tensor
+from ..tensor import Tensor, TensorLike
 from ..tracing import current
 from ..train import History, evaluate, fit, generate, predict
 from ..viz.wiring import Wiring
@@ -58,7 +58,7 @@ class Module:
         """Whether a part of the output at a step has read the sequence from its end up to there."""
         return False
 
-    def ended(self, x: Any, state: Any = None, lengths: Any = None, mask: Any = None) -> Any:
+    def ended(self, x: TensorLike, state: TensorLike | None = None, lengths: object = None, mask: object = None) -> Any:
         """The output at the last step that is read, as a sequence of one step, and the state."""
         raise NotImplementedError(f"{type(self).__name__} does not read backwards")
 
@@ -120,7 +120,7 @@ class Module:
         """An input of the right shape and dtype, of so many rows and steps; raises where the shape does not follow from it."""
         raise ArgumentError(f"leaks needs an example of the input of {type(self).__name__}: leaks(model, lengths, x)")
 
-    def subject(self, x: Any, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Any = None) -> Study:
+    def subject(self, x: TensorLike, y: Any = None, *, lengths: object = None, mask: object = None, loss: Any = None) -> Study:
         """A run on data with a loss, for `xray`, `analyze` and `page`."""
         return subject_of(self, x, y, lengths=lengths, mask=mask, loss=loss)
 
@@ -234,26 +234,26 @@ class Module:
         """A picture of the layers; see `tinyrnn.draw`."""
         return behind("draw")(self, file, **options)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """In a notebook: the picture."""
         bundle: dict[str, str] = self.draw()._repr_mimebundle_()
         return {**bundle, "text/plain": repr(self)}
 
     # ---- training and use
 
-    def fit(self, x: Any, y: Any, **options: Any) -> History:
+    def fit(self, x: TensorLike, y: TensorLike, **options: Any) -> History:
         """Train on rows of x and y; see `tinyrnn.train.fit` for the options."""
         return fit(self, x, y, **options)
 
-    def evaluate(self, x: Any, y: Any, **options: Any) -> dict[str, float]:
+    def evaluate(self, x: TensorLike, y: TensorLike, **options: Any) -> dict[str, float]:
         """Loss and metrics on data; see `tinyrnn.train.evaluate`."""
         return evaluate(self, x, y, **options)
 
-    def predict(self, x: Any, **options: Any) -> Array | list[Array]:
+    def predict(self, x: TensorLike, **options: Any) -> Array | list[Array]:
         """The output for every row; see `tinyrnn.train.predict`."""
         return predict(self, x, **options)
 
-    def generate(self, prompt: Any, steps: int, **options: Any) -> Array:
+    def generate(self, prompt: TensorLike, steps: int, **options: Any) -> Array:
         """The prompt and tokens sampled after it; see `tinyrnn.train.generate`."""
         return generate(self, prompt, steps, **options)
 
@@ -268,7 +268,7 @@ class Module:
         write_weights(path, arrays, notes)
 
 
-def _given(name: str, value: Any) -> Array:
+def _given(name: str, value: object) -> Array:
     """The array of a weight, named where it cannot be read."""
     try:
         return on_host(value)
@@ -309,7 +309,7 @@ def loadable(kind: Kind) -> Kind:
     return kind
 
 
-def build(form: Any) -> Module:
+def build(form: object) -> Module:
     """A module from its description."""
     kind = form.get("kind") if isinstance(form, dict) else form
     if not isinstance(form, dict) or not isinstance(kind, str) or kind not in KINDS:

@@ -22,7 +22,8 @@ from ..ir.ops.structure import concat as join
 from ..ir.ops.structure import take
 from ..padding import refuse_single
 from ..shapes import checked_count, show
-from ..tensor import Tensor, detached
+from ..tensor import Tensor, TensorLike, detached
+from ..types import Seed
 from ..viz.wiring import Wiring, title_of
 from .layers import cast, dropped
 from .module import Module, loadable
@@ -56,7 +57,7 @@ class Packed(Module):
     def __init__(self, cell: Cell, gates: str, input_size: int, hidden_size: int, *, num_layers: int = 1, bias: bool = True,
                  batch_first: bool = True, dropout: float = 0.0, bidirectional: bool = False, reverse: bool = False,
                  recurrent_dropout: float = 0.0, zoneout: Rates = 0.0, learn_state: bool = False,
-                 dtype: npt.DTypeLike = "float32", rng: Any = None) -> None:
+                 dtype: npt.DTypeLike = "float32", rng: Seed = None) -> None:
         if not 0 <= dropout < 1:
             raise ArgumentError(f"dropout={dropout!r}: expected 0 <= dropout < 1")
         if dropout and num_layers == 1:
@@ -126,7 +127,7 @@ class Packed(Module):
             width = self.widths["h"] * len(self.directions)
         return reads
 
-    def backwards(self, rng: Any = None) -> Module:
+    def backwards(self, rng: Seed = None) -> Module:
         """A layer of the same kind, with parameters of its own, that reads from the other end."""
         try:
             return type(self)(**{**self.config(), "reverse": not self.reverse, "rng": rng})
@@ -153,7 +154,7 @@ class Packed(Module):
             raise ArgumentError(f"there is no layer {where!r}; the layers are {', '.join(known)}")
         return {p: Tensor(n).numpy() for p, n in self.cell_weights(where).items()}
 
-    def __call__(self, x: Any, state: State = None, lengths: Any = None, mask: Any = None) -> tuple[Tensor, State]:
+    def __call__(self, x: TensorLike, state: State = None, lengths: Any = None, mask: Any = None) -> tuple[Tensor, State]:
         if np.ndim(x) == 2:
             return self._without_batch(x, state, lengths, mask)
         y = sequence(x, self.dtype, (self.input_size,), "x", not self.batch_first)
@@ -178,7 +179,7 @@ class Packed(Module):
     def reads_back(self) -> bool:
         return self.bidirectional or self.reverse
 
-    def ended(self, x: Any, state: State = None, lengths: Any = None, mask: Any = None) -> tuple[Tensor, State]:
+    def ended(self, x: TensorLike, state: State = None, lengths: Any = None, mask: Any = None) -> tuple[Tensor, State]:
         """The output at the last step that each direction reads, as a sequence of one step, and the state."""
         y, after = self(x, state, lengths, mask)
         if not self.bidirectional:
@@ -186,7 +187,7 @@ class Packed(Module):
         width = self.widths["h"]
         return concat([end_of(y[..., :width], lengths, mask, False), end_of(y[..., width:], lengths, mask, True)]), after
 
-    def _without_batch(self, x: Any, state: State, lengths: Any, mask: Any) -> tuple[Tensor, State]:
+    def _without_batch(self, x: TensorLike, state: State, lengths: TensorLike, mask: TensorLike) -> tuple[Tensor, State]:
         refuse_single(type(self).__name__, tuple(np.shape(x)))
         axis = 0 if self.batch_first else 1
         begun = tuple(one_row(s, 1) for s in state) if isinstance(state, (tuple, list)) else (
@@ -199,7 +200,7 @@ class Packed(Module):
             return y
         return dropped(Tensor(y), self.dropout, self.rng, y.shape).node
 
-    def step(self, x: Any, state: State = None) -> tuple[Tensor, State]:
+    def step(self, x: TensorLike, state: State = None) -> tuple[Tensor, State]:
         """One time step, for streams: x [B, X]; needs a single direction.  See `Recurrent.step` for evaluation mode."""
         if self.bidirectional or self.reverse:
             raise ArgumentError(f"a {'bidirectional' if self.bidirectional else 'reversed'} layer reads the future and cannot "

@@ -12,7 +12,7 @@ from ..functional import where
 from ..ir.ops.leaves import full
 from ..padding import refuse_single, valid_steps
 from ..shapes import show
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor
 from .module import Module, loadable
 from .recurrent import edge, one_row, only_row, single_rows
 
@@ -23,7 +23,7 @@ class OverTime(Module):
     ends_time = True
     reads_time = True
 
-    def __call__(self, x: Any, lengths: Any = None, mask: Any = None) -> Tensor:
+    def __call__(self, x: TensorLike, lengths: TensorLike | None = None, mask: TensorLike | None = None) -> Tensor:
         t = as_tensor(x)
         if t.ndim < 2:
             raise ShapeError(f"{type(self).__name__} takes [B, T, ...] or one sequence [T, H], got {show(t.shape)}")
@@ -54,7 +54,7 @@ class Last(OverTime):
     def pooled(self, t: Tensor, valid: Tensor | None) -> Tensor:
         return t[:, -1] if valid is None else edge(t, valid, first=False)
 
-    def step(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+    def step(self, x: TensorLike, state: TensorLike | None = None) -> tuple[Tensor, Any]:
         return as_tensor(x), None
 
 

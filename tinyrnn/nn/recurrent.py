@@ -20,8 +20,9 @@ from ..ir.ops.linear import broadcast_to, transpose
 from ..ir.ops.structure import take
 from ..padding import refuse_single, valid_steps
 from ..shapes import show
-from ..tensor import Tensor, as_tensor, detached
+from ..tensor import Tensor, TensorLike, as_tensor, detached
 from ..trees import map_tree
+from ..types import Seed
 from ..viz.wiring import Wiring, count_of, title_of
 from .layers import cast
 from .module import Module, loadable
@@ -51,7 +52,7 @@ class Recurrent(Module):
 
     def __init__(self, cell: Cell | str, sizes: Mapping[str, int] | None = None, *, reverse: bool = False,
                  time_major: bool = False, zoneout: Rates = 0.0, recurrent_dropout: float = 0.0,
-                 dtype: npt.DTypeLike = "float32", rng: Any = None, fixed: Mapping[str, npt.ArrayLike] | None = None,
+                 dtype: npt.DTypeLike = "float32", rng: Seed = None, fixed: Mapping[str, npt.ArrayLike] | None = None,
                  **named: int) -> None:
         cell = get(cell) if isinstance(cell, str) else cell
         if not isinstance(cell, Cell):
@@ -92,7 +93,7 @@ class Recurrent(Module):
         lines = [title_of(name, self), f"{self.cell.name}, state {', '.join(self.cell.states)}", count_of(self)]
         return [into.recurrent(lines, reads, self.reverse)]
 
-    def backwards(self, rng: Any = None) -> Recurrent:
+    def backwards(self, rng: Seed = None) -> Recurrent:
         """A layer of the same cell, with parameters of its own, that reads from the other end."""
         return Recurrent(self.cell, self.sizes, reverse=not self.reverse, time_major=self.time_major, zoneout=self.noise.rates,
                          recurrent_dropout=self.noise.dropout, dtype=self.dtype, rng=rng,
@@ -106,7 +107,7 @@ class Recurrent(Module):
         """Assign all parameters, under the cell's own names or as they stand in a file (`weights.W`)."""
         super().load_state_dict({k if k.startswith("weights.") else f"weights.{k}": v for k, v in state.items()})
 
-    def __call__(self, x: Any, state: State = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Tensor, ...]]:
+    def __call__(self, x: object, state: State = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Tensor, ...]]:
         named = self._named(x)
         if self._single(named):
             return self._without_batch(named, state, lengths, mask)
@@ -122,12 +123,12 @@ class Recurrent(Module):
     def reads_back(self) -> bool:
         return self.reverse
 
-    def ended(self, x: Any, state: State = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Tensor, ...]]:
+    def ended(self, x: object, state: State = None, lengths: Any = None, mask: Any = None) -> tuple[Any, tuple[Tensor, ...]]:
         """The output at the last step that is read, as a sequence of one step, and the state."""
         y, after = self(x, state, lengths, mask)
         return map_tree(lambda t: end_of(t, lengths, mask, self.reverse), y), after
 
-    def step(self, x: Any, state: State = None) -> tuple[Any, tuple[Tensor, ...]]:
+    def step(self, x: TensorLike, state: State = None) -> tuple[Any, tuple[Tensor, ...]]:
         """One time step, for streams: x [B, X].  In evaluation mode (`layer.eval()`) output and state are values without
         history, so that a stream may go on for ever; in training mode gradients flow through the steps."""
         if self.reverse:
@@ -144,7 +145,7 @@ class Recurrent(Module):
         y, after = {n: Tensor(signals[n]) for n in self.cell.outputs}, self._state(new)
         return self._one(y if self.training else forgotten(y)), after if self.training else tuple(detached(after))
 
-    def _named(self, x: Any) -> Mapping[str, Any]:
+    def _named(self, x: object) -> Mapping[str, Any]:
         """Every input by its name."""
         if not isinstance(x, Mapping):
             return self._by_order(x)
@@ -181,7 +182,7 @@ class Recurrent(Module):
         y, after = self({n: one_row(v, axis) for n, v in named.items()}, begun, *single_rows(lengths, mask, axis))
         return map_tree(lambda t: only_row(t, axis), y), tuple(only_row(s, 0) for s in after)
 
-    def _extent(self, x: Any) -> tuple[int, ...]:
+    def _extent(self, x: object) -> tuple[int, ...]:
         """Steps and batch for a cell without inputs: the first two axes of x, whose numbers are not read."""
         t = as_tensor(x)
         if t.ndim < 2:
@@ -192,7 +193,7 @@ class Recurrent(Module):
     def _one(self, outputs: dict[str, Tensor]) -> Any:
         return outputs[self.cell.outputs[0]] if len(outputs) == 1 else outputs
 
-    def _sequence(self, name: str, x: Any) -> Node:
+    def _sequence(self, name: str, x: TensorLike) -> Node:
         return sequence(x, self.dtype, self.cell.signal_shape(name, self.sizes), name, self.time_major)
 
     def _names(self) -> dict[str, int]:
@@ -241,7 +242,7 @@ def forgotten(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(outputs, detached(list(outputs.values())), strict=True))
 
 
-def one_row(x: Any, axis: int) -> Tensor:
+def one_row(x: TensorLike, axis: int) -> Tensor:
     """With a batch axis of size 1."""
     t = as_tensor(x)
     return t.reshape(*t.shape[:axis], 1, *t.shape[axis:])
@@ -252,13 +253,13 @@ def only_row(t: Tensor, axis: int) -> Tensor:
     return t.reshape(*t.shape[:axis], *t.shape[axis + 1 :])
 
 
-def single_rows(lengths: Any, mask: Any, axis: int) -> tuple[Any, Any]:
+def single_rows(lengths: TensorLike | None, mask: TensorLike | None, axis: int) -> tuple[Any, Any]:
     """The length (a number) or mask [T] of one sequence, for a batch of one."""
     return (None if lengths is None else np.reshape(lengths, 1) if not isinstance(lengths, Tensor) else lengths.reshape(1),
             None if mask is None else one_row(mask if isinstance(mask, Tensor) else np.asarray(mask), axis))
 
 
-def end_of(y: Tensor, lengths: Any, mask: Any, reverse: bool) -> Tensor:
+def end_of(y: Tensor, lengths: TensorLike | None, mask: TensorLike | None, reverse: bool) -> Tensor:
     """The last valid step of a sequence, or the first where it was read from its end: [B, T, H] as [B, 1, H]."""
     if y.ndim == 2:
         return only_row(end_of(one_row(y, 0), *single_rows(lengths, mask, 0), reverse), 0)
@@ -281,7 +282,7 @@ def swap(n: Node) -> Node:
     return transpose(n, [1, 0, *range(2, n.ndim)])
 
 
-def sequence(x: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: str, time_major: bool) -> Node:
+def sequence(x: TensorLike, dtype: np.dtype[Any], shape: tuple[int, ...], name: str, time_major: bool) -> Node:
     """An input sequence, checked, time first."""
     t = cast(x, dtype)
     if t.shape[2:] != shape or t.ndim < 2:
@@ -291,7 +292,7 @@ def sequence(x: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: str, ti
     return t.source() if time_major else swap(t.source())
 
 
-def time_mask(steps: int, batch: int, lengths: Any, mask: Any, time_major: bool) -> Node | None:
+def time_mask(steps: int, batch: int, lengths: TensorLike | None, mask: TensorLike | None, time_major: bool) -> Node | None:
     """`lengths` [B] or `mask` (in the layer's own order of axes) as bool [T, B]."""
     valid = valid_steps(batch, steps, lengths, mask, time_major)
     return None if valid is None else transpose(valid.source())

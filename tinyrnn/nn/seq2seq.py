@@ -21,10 +21,11 @@ from ..model import evaluating
 from ..padding import check_lengths, valid_steps
 from ..randomness import keep_mask
 from ..shapes import checked_count, show
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor
 from ..train import History
 from ..train.data import is_ragged, pad_rows
 from ..train.generate import check_sampling, draw
+from ..types import Seed
 from ..viz.wiring import Wiring, count_of, joined, title_of
 from .attention import Attention
 from .bidirectional import Bidirectional
@@ -68,7 +69,7 @@ class EncoderDecoder(Module):
     def __init__(self, source_size: int, target_size: int, hidden_size: int, *, embedding_size: int | None = None,
                  cell: Cell | str = "gru", num_layers: int = 1, bidirectional: bool = True, attention: str | None = None,
                  dropout: float = 0.0, teacher_forcing: float = 1.0, start: int = 0, stop: int = 0,
-                 dtype: npt.DTypeLike = "float32", rng: Any = None) -> None:
+                 dtype: npt.DTypeLike = "float32", rng: Seed = None) -> None:
         self.cell: Cell = get(cell) if isinstance(cell, str) else cell
         width = checked_count("embedding_size", embedding_size) if embedding_size is not None else hidden_size
         if not 0 <= teacher_forcing <= 1 or not 0 <= dropout < 1:
@@ -142,7 +143,7 @@ class EncoderDecoder(Module):
 
     # ---- the two halves
 
-    def encode(self, source: Any, lengths: Any = None) -> Memory:
+    def encode(self, source: TensorLike, lengths: object = None) -> Memory:
         """What the decoder needs to know of the source."""
         y: Any = self._dropped(self.source_embedding(_tokens(source, "source")))
         valid = valid_steps(y.shape[0], y.shape[1], lengths, None)
@@ -179,10 +180,10 @@ class EncoderDecoder(Module):
         kept = keep_mask(shape, 1 - self.dropout, self.rng)
         return where(kept, 1 / (1 - self.dropout), 0.0).astype(self.dtype)
 
-    def __call__(self, source: Any, target: Any, lengths: Any = None) -> Tensor:
+    def __call__(self, source: TensorLike, target: TensorLike, lengths: object = None) -> Tensor:
         return self._decode(source, target, lengths)[0]
 
-    def _decode(self, source: Any, target: Any, lengths: Any) -> tuple[Tensor, Tensor | None]:
+    def _decode(self, source: TensorLike, target: TensorLike, lengths: object) -> tuple[Tensor, Tensor | None]:
         """Logits [B, T, V] and where the decoder looked [B, T, S]."""
         memory = self.encode(source, lengths[0] if isinstance(lengths, tuple) else lengths)
         wanted = _tokens(target, "target")
@@ -224,24 +225,24 @@ class EncoderDecoder(Module):
 
     # ---- use
 
-    def fit(self, x: Any, y: Any, *, validation: Sequence[Any] | None = None, **options: Any) -> History:
+    def fit(self, x: TensorLike, y: TensorLike, *, validation: Sequence[Any] | None = None, **options: Any) -> History:
         """Train on sources and targets [B, T] (or lists of rows); `lengths` is a pair.  Options: `tinyrnn.train.fit`."""
         held = validation
         if isinstance(held, (tuple, list)) and len(held) > 1 and not isinstance(held[0], tuple):
             held = ((held[0], held[1]), *held[1:])
         return super().fit(x if isinstance(x, tuple) else (x, y), y, validation=held, **options)
 
-    def evaluate(self, x: Any, y: Any, **options: Any) -> dict[str, float]:
+    def evaluate(self, x: TensorLike, y: TensorLike, **options: Any) -> dict[str, float]:
         """Loss and metrics when the decoder reads the targets."""
         return super().evaluate(x if isinstance(x, tuple) else (x, y), y, **options)
 
-    def predict(self, x: Any, **options: Any) -> Array | list[Array]:
+    def predict(self, x: TensorLike, **options: Any) -> Array | list[Array]:
         """Logits when the decoder reads the targets: x is a pair (source, target).  `generate` reads its own tokens."""
         if not isinstance(x, tuple):
             raise ArgumentError("EncoderDecoder.predict takes (source, target); what it says by itself comes from generate")
         return super().predict(x, **options)
 
-    def attend(self, source: Any, target: Any, lengths: Any = None) -> Array:
+    def attend(self, source: Any, target: Any, lengths: object = None) -> Array:
         """Where the decoder looks while it reads the target: weights [B, T, S]."""
         if self.attention is None:
             raise ArgumentError("this model has no attention: give attention='bahdanau' or 'dot'")
@@ -253,8 +254,8 @@ class EncoderDecoder(Module):
             looked: Array = program(_array(source), _array(target), lengths)["looked"]
         return looked
 
-    def generate(self, prompt: Any, steps: int, *, lengths: Any = None, temperature: float = 0.0,  # type: ignore[override]
-                 top_k: int | None = None, rng: Any = None) -> Array:  # (it names the options that others pass on)
+    def generate(self, prompt: Any, steps: int, *, lengths: object = None, temperature: float = 0.0,  # type: ignore[override]
+                 top_k: int | None = None, rng: Seed = None) -> Array:  # (it names the options that others pass on)
         """At most `steps` tokens for every source, [B, steps]; after `stop` a row repeats it.
 
         `temperature=0` takes the most likely token at each step; otherwise tokens are drawn, among the `top_k` likeliest.
@@ -293,14 +294,14 @@ def _swapped(t: Tensor) -> Tensor:
     return Tensor(swap(t.source()))
 
 
-def _array(tokens: Any) -> Array:
+def _array(tokens: object) -> Array:
     array = on_host(tokens)
     if array.ndim != 2:
         raise ShapeError(f"expected tokens [B, T], got {show(array.shape)}")
     return array
 
 
-def _tokens(x: Any, what: str) -> Tensor:
+def _tokens(x: TensorLike, what: str) -> Tensor:
     """Whole numbers [B, T]."""
     t = as_tensor(x if hasattr(x, "dtype") else np.asarray(x))
     if t.dtype.kind not in "iu":

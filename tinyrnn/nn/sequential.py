@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ArgumentError
 from ..padding import blank_padding, marks_for, takes
 from ..shapes import show
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor
 from ..trees import map_tree
 from ..viz.wiring import Wiring, joined
 from .layers import Dropout
@@ -48,7 +48,7 @@ class Sequential(Module):
             back = layer.reads_back or (back and not layer.reads_time)
         return back
 
-    def ended(self, x: Any, state: Any = None, lengths: Any = None, mask: Any = None, return_state: bool = False) -> Any:
+    def ended(self, x: TensorLike, state: Any = None, lengths: Any = None, mask: Any = None, return_state: bool = False) -> Any:
         """The output at the last step that is read, as a sequence of one step, and the states."""
         return self._run(x, lengths, mask, state, last=True)
 
@@ -69,7 +69,7 @@ class Sequential(Module):
             reads = into.add(layer, joined(name, str(k)), reads)
         return reads
 
-    def __call__(self, x: Any, lengths: Any = None, mask: Any = None, state: Sequence[Any] | None = None,
+    def __call__(self, x: TensorLike, lengths: TensorLike | None = None, mask: Any = None, state: Sequence[Any] | None = None,
                  return_state: bool = False) -> Any:
         y, after = self._run(x, lengths, mask, state)
         return (y, after) if return_state or state is not None else y
@@ -113,7 +113,7 @@ class Sequential(Module):
         found = next(following, None)
         return last if found is None else isinstance(found, Last)
 
-    def _through(self, layer: Module, x: Any, state: Any, marks: Mapping[str, Any], time_first: bool,
+    def _through(self, layer: Module, x: TensorLike, state: TensorLike, marks: Mapping[str, Any], time_first: bool,
                  ended: bool = False) -> tuple[Any, Any]:
         """The output of one layer, and its new state."""
         if layer.ends_time and time_first:
@@ -133,7 +133,7 @@ class Sequential(Module):
             raise ArgumentError(f"the state holds one entry for each of {len(self.layers)} layers, got {len(state)}")
         return [None] * len(self.layers) if state is None else state
 
-    def step(self, x: Any, state: Sequence[Any] | None = None) -> tuple[Any, list[Any]]:
+    def step(self, x: TensorLike, state: Sequence[Any] | None = None) -> tuple[Any, list[Any]]:
         """One time step through all layers."""
         new = []
         for layer, own in zip(self.layers, self._states(state), strict=True):
@@ -153,7 +153,7 @@ def _single(layer: Module) -> Iterator[Module]:
         yield layer
 
 
-def _blanked(x: Any, lengths: Any, mask: Any) -> Tensor:
+def _blanked(x: TensorLike, lengths: TensorLike, mask: TensorLike) -> Tensor:
     """A batch, or one sequence with its own length or mask, with zeros in the padding."""
     if np.ndim(lengths) if mask is None else np.ndim(mask) == 2:
         return blank_padding(as_tensor(x), lengths, mask)

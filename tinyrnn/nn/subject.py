@@ -14,12 +14,12 @@ from ..ir.graph import Graph
 from ..model import evaluating
 from ..padding import check_lengths, row_mask, takes
 from ..shapes import show
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor
 from ..train.metrics import loss_named
 from ..train.task import call, takes_mask
 
 
-def subject_of(model: Model, x: Any, y: Any = None, *, lengths: Any = None, mask: Any = None, loss: Loss = None) -> Study:
+def subject_of(model: Model, x: object, y: object = None, *, lengths: Any = None, mask: Any = None, loss: Loss = None) -> Study:
     """A layer or model on rows of data, in evaluation mode (without dropout).
 
     With targets `y` the loss is one of `fit`'s (`"cross_entropy"` unless named), a function of (output, target).
@@ -50,7 +50,7 @@ def subject_of(model: Model, x: Any, y: Any = None, *, lengths: Any = None, mask
     return studied(type(model).__name__, graph, {}, names_of(model), rows, what)
 
 
-def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> Tensor:
+def _against(output: Tensor, y: Tensor, lengths: TensorLike, mask: TensorLike, loss: Any) -> Tensor:
     function = loss_named(loss)
     last = lengths[-1] if isinstance(lengths, tuple) else lengths
     if last is not None and y.ndim > 1 and takes_mask(function):
@@ -62,7 +62,7 @@ def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> T
     return result
 
 
-def _called(model: Model, data: Any, lengths: Any, mask: Any) -> Tensor:
+def _called(model: Model, data: TensorLike, lengths: TensorLike, mask: TensorLike) -> Tensor:
     """The output of a model that takes its sequences time first."""
     marks = {k: v for k, v in (("lengths", lengths), ("mask", mask)) if v is not None}
     unknown = [k for k in marks if k not in takes(model)]
@@ -78,7 +78,7 @@ def _single(output: Tensor, data: Tensor) -> bool:
     return output.ndim == 2 and data.ndim == 2 and data.dtype.kind == "f" and output.shape[0] == data.shape[0]
 
 
-def _last(output: Tensor, data: Tensor, lengths: Any, axis: int) -> Tensor:
+def _last(output: Tensor, data: Tensor, lengths: TensorLike, axis: int) -> Tensor:
     """The sum of the output at each row's last step."""
     steps = data.shape[axis]
     if output.ndim < 3 - (axis == 0 and data.ndim == 2) or output.shape[axis] != steps:

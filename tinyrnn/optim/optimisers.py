@@ -7,6 +7,7 @@ from math import inf, sqrt
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import ArgumentError, LoadError, NonFiniteError
 from ..functional import clip, maximum, where
@@ -160,7 +161,7 @@ class Optimiser:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def slot_dtype(dtype: Any) -> np.dtype[Any]:
+def slot_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     """The dtype in which a parameter's update is computed and its slots are kept."""
     return np.dtype(np.float32) if dtype == np.float16 else np.dtype(dtype)
 
@@ -196,7 +197,7 @@ def _quotient(a: Any, b: Any, eps: float) -> Any:
         return where(a == 0, 0.0, a / b) if isinstance(a, Tensor) else np.where(a == 0, 0, a / b)
 
 
-def _check_eps(eps: Any) -> None:
+def _check_eps(eps: object) -> None:
     if not isinstance(eps, (int, float, np.number)) or not eps >= 0:
         raise ArgumentError(f"eps={eps!r}: expected a number from 0")
 

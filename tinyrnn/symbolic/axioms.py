@@ -42,7 +42,7 @@ def axioms() -> int:
 
 
 @cache
-def _check_op(op: Op, rule: Any) -> None:
+def _check_op(op: Op, rule: object) -> None:
     """Cached by the rule, so that another rule is compared anew."""
     build, shapes = EXAMPLES.get(op.name) or own_example(op)
     inputs = {k: input_node(k, s) for k, s in shapes.items()}
@@ -75,7 +75,7 @@ def _symbols(inputs: Mapping[str, Node]) -> dict[str, Any]:
     return given
 
 
-def _compare_vjp(op: Op, found: Mapping[str, Any], x: Mapping[str, Any], g: Any) -> None:
+def _compare_vjp(op: Op, found: Mapping[str, Any], x: Mapping[str, Any], g: object) -> None:
     total = (g * found["y"]).sum()
     for name, symbols in x.items():
         for i in np.ndindex(symbols.shape):
@@ -89,7 +89,7 @@ def _compare_jvp(op: Op, found: Mapping[str, Any], x: Mapping[str, Any], v: Mapp
 
 
 @cache
-def _check_slope(name: str, rule: Any) -> None:
+def _check_slope(name: str, rule: object) -> None:
     ring = Symbols()
     domain = Exact(ring)
     x, v = (ring.symbols(k, ()) for k in "xv")
@@ -98,12 +98,12 @@ def _check_slope(name: str, rule: Any) -> None:
     _must_vanish(y.tangent.item() - y.value.item().diff(x.item()) * v.item(), f"the slope of {name!r}")
 
 
-def _must_vanish(difference: Any, what: str) -> None:
+def _must_vanish(difference: object, what: str) -> None:
     if not vanishes(difference):
         raise ProofError(f"{what} is not SymPy's derivative: the difference is {difference}", residual=str(difference))
 
 
-def vanishes(difference: Any) -> bool:
+def vanishes(difference: object) -> bool:
     """Whether an expression is identically zero as a quotient of polynomials in its symbols and functions."""
     import sympy
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy.typing as npt
+
 from ..cells import latex
 from ..cells.cell import Cell
 from ..cells.terms import Equation, Term, show
@@ -26,10 +28,10 @@ def definitions() -> dict[str, Callable[..., Any]]:
     sp: Any = sympy
     bent, exp = sp.Piecewise, sp.exp
 
-    def sigmoid(x: Any) -> Any:
+    def sigmoid(x: npt.NDArray[Any]) -> Any:
         return 1 / (1 + exp(-x))
 
-    def clip(x: Any, low: Any, high: Any) -> Any:
+    def clip(x: npt.NDArray[Any], low: Any, high: Any) -> Any:
         return bent((low, x < low), (high, x > high), (x, True))
 
     return {
@@ -82,7 +84,7 @@ def _is_name(symbol: str) -> bool:
     return symbol.partition("[")[0].isidentifier()
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _equal(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
     """By the rules of quotients of polynomials; where these do not tell, at random points with many digits."""
     import sympy
 

@@ -122,7 +122,7 @@ class Draws:
 class _Inside(Float):
     """An index beyond a one_hot, which is all zeros there, is an error as well: this is a limit of its range, too."""
 
-    def one_hot(self, index: Any, n: int, dtype: np.dtype[Any]) -> Any:
+    def one_hot(self, index: object, n: int, dtype: np.dtype[Any]) -> Any:
         return super().one_hot(indices(index, n, "a one_hot"), n, dtype)
 
 
@@ -134,7 +134,7 @@ def sources(graph: Graph) -> dict[str, Node]:
     return {**graph.inputs, **graph.leaves}
 
 
-def _given(name: str, n: Node, value: Any) -> Array:
+def _given(name: str, n: Node, value: object) -> Array:
     try:
         found = np.asarray(value, n.dtype)
     except (TypeError, ValueError):

@@ -108,7 +108,7 @@ class Equivalence:
         return f"$\\displaystyle {self.residual_latex}$" if self.residual_latex else f"$\\text{{{self.verdict}}}$"
 
 
-def equivalent(a: Any, b: Any, mapping: Mapping[str, str] | None = None, *,
+def equivalent(a: object, b: object, mapping: Mapping[str, str] | None = None, *,
                rng: int | np.random.Generator | None = None) -> Equivalence:
     """Compare two cells, or layers that run a cell, as functions.
 
@@ -137,7 +137,7 @@ def equivalent(a: Any, b: Any, mapping: Mapping[str, str] | None = None, *,
                          "seconds": time.perf_counter() - began})
 
 
-def _cell_of(x: Any) -> tuple[Cell, dict[str, str]]:
+def _cell_of(x: object) -> tuple[Cell, dict[str, str]]:
     """The cell of a cell or a layer; for packed weights also the rows that each parameter of the cell is."""
     cell = x if isinstance(x, Cell) else getattr(x, "cell", None)
     if not isinstance(cell, Cell):

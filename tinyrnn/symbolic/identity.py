@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..domains import Degrees, Exact, Field, Polynomials
 from ..domains.exact import Array, Element
@@ -152,7 +153,7 @@ def run_exact(problem: Problem, limit: int) -> ExactRun:
                     {k: exact_value(claimed[o], domain) for o, k in problem.claims.items()})
 
 
-def exact_value(x: Any, domain: Exact) -> Array:
+def exact_value(x: npt.NDArray[Any], domain: Exact) -> Array:
     return domain.lift(x).value
 
 

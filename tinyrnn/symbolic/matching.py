@@ -17,6 +17,7 @@ from itertools import accumulate, permutations, product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..cells.cell import Cell
 from ..cells.sizes import concrete
@@ -70,20 +71,20 @@ class _Recording(Polynomials):
 class _Opaque(Exact):
     """Kinks are functions as well, whatever the branch: max(a, b) = b + relu(a - b), |x| = relu(x) + relu(-x)."""
 
-    def relu(self, x: Any) -> Any:
+    def relu(self, x: object) -> Any:
         x = self.lift(x)
         return Element(self, np.maximum(x.near, 0), self.ring.function("relu", x.value))
 
-    def abs(self, x: Any) -> Any:
+    def abs(self, x: npt.NDArray[Any]) -> Any:
         return self.relu(x) + self.relu(-x)
 
-    def maximum(self, a: Any, b: Any) -> Any:
+    def maximum(self, a: npt.NDArray[Any], b: object) -> Any:
         return self.relu(self.lift(a) - b) + b
 
-    def minimum(self, a: Any, b: Any) -> Any:
+    def minimum(self, a: npt.NDArray[Any], b: object) -> Any:
         return self.lift(a) - self.relu(self.lift(a) - b)
 
-    def clip(self, x: Any, low: float, high: float) -> Any:
+    def clip(self, x: npt.NDArray[Any], low: float, high: float) -> Any:
         return self.minimum(self.maximum(x, float(low)), float(high))
 
 

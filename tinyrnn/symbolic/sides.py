@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..domains.complex_step import STEP, ComplexStep
 from ..domains.exact import Array
@@ -21,7 +22,7 @@ ORDINARY, SURE = 4.0, 1000.0
 
 def _watching(name: str) -> Any:
     """A comparison of the domain whose margin is remembered."""
-    def method(domain: Watched, a: Any, b: Any) -> Any:
+    def method(domain: Watched, a: npt.NDArray[Any], b: object) -> Any:
         domain._watch(a, b)
         return getattr(ComplexStep, name)(domain, a, b)
 
@@ -34,13 +35,13 @@ class Watched(ComplexStep):
     def __init__(self) -> None:
         self.margins: list[Array] = []
 
-    def _watch(self, a: Any, b: Any) -> None:
+    def _watch(self, a: npt.NDArray[Any], b: object) -> None:
         if "c" in (np.asarray(a).dtype.kind, np.asarray(b).dtype.kind):
             self.margins.append(np.ravel(np.asarray(a) - b))
 
     less, less_equal, equal, not_equal = (_watching(k) for k in ("less", "less_equal", "equal", "not_equal"))
 
-    def sign(self, x: Any) -> Any:
+    def sign(self, x: npt.NDArray[Any]) -> Any:
         self._watch(x, 0)
         return super().sign(x)
 

@@ -13,6 +13,7 @@ from ..backends import on_host
 from ..errors import ArgumentError, ShapeError
 from ..padding import check_lengths
 from ..shapes import show
+from ..tensor import TensorLike
 from .reading import full_array, rows_or_array
 
 Array = npt.NDArray[Any]
@@ -76,7 +77,7 @@ def pad_rows(rows: Sequence[Any]) -> tuple[Array, Array]:
     return ragged[np.arange(len(rows))], ragged.lengths
 
 
-def is_ragged(data: Any) -> bool:
+def is_ragged(data: TensorLike) -> bool:
     """Whether data are a list of rows of different lengths."""
     return isinstance(data, list) and len({len(r) if hasattr(r, "__len__") else -1 for r in data}) > 1
 
@@ -88,7 +89,7 @@ class Data:
     inputs).
     """
 
-    def __init__(self, x: Any, y: Any, lengths: Any = None, mask: Any = None) -> None:
+    def __init__(self, x: object, y: TensorLike | None, lengths: TensorLike | None = None, mask: object = None) -> None:
         self.names = list(x) if isinstance(x, Mapping) else None
         self.several = isinstance(x, tuple)
         parts = parts_of(x)
@@ -133,7 +134,7 @@ class Data:
             raise ArgumentError(f"lengths has {len(each)} parts for {len(self.parts)} inputs")
         return [check_lengths(n, a.shape[1] if a.ndim > 1 else 0, len(a)) for n, a in zip(each, self.parts, strict=True)]
 
-    def _shared(self, lengths: Any) -> list[Any]:
+    def _shared(self, lengths: TensorLike | None) -> list[Any]:
         """One list of lengths for every part that has steps."""
         timed = [a.ndim > 1 for a in self.parts]
         if self.several and sum(timed) > 1:
@@ -170,7 +171,7 @@ class Data:
         return " ".join(f"{a.dtype}{show(a.shape)}:{_checksum(a):08x}" for a in arrays if a is not None)
 
 
-def parts_of(x: Any) -> list[Any]:
+def parts_of(x: object) -> list[Any]:
     """The arrays of an input."""
     return list(x.values()) if isinstance(x, Mapping) else list(x) if isinstance(x, tuple) else [x]
 

@@ -11,15 +11,16 @@ from ..backends import on_host
 from ..compile import Program
 from ..errors import ArgumentError, NonFiniteError
 from ..model import Trainable, evaluating
-from ..tensor import Tensor
+from ..tensor import Tensor, TensorLike
 from ..trees import flatten
+from ..types import Seed
 from .data import is_ragged
 
 Array = npt.NDArray[Any]
 
 
-def generate(model: Trainable, prompt: Any, steps: int, *, temperature: float = 1.0, top_k: int | None = None,
-             stop: int | None = None, rng: Any = None, backend: str = "cpu") -> Array:
+def generate(model: Trainable, prompt: TensorLike, steps: int, *, temperature: float = 1.0, top_k: int | None = None,
+             stop: int | None = None, rng: Seed = None, backend: str = "cpu") -> Array:
     """The prompt followed by `steps` sampled tokens, [B, T0 + steps] (or [T0 + steps] for a single prompt).
 
     `temperature=0` always takes the most likely token; `top_k` draws among the k most likely; after `stop` a row
@@ -68,7 +69,7 @@ class _Stepper:
         self.first = Program(lambda x: self._step(x, None), backend)
         self.next = Program(lambda x, **state: self._step(x, self.form(list(state.values()))), backend)
 
-    def _step(self, x: Tensor, state: Any) -> dict[str, Tensor]:
+    def _step(self, x: Tensor, state: TensorLike | None) -> dict[str, Tensor]:
         y, new = self.model.step(x, state)
         leaves, self.form = flatten(new)
         return {"y": y, **{f"state {i}": s for i, s in enumerate(leaves)}}

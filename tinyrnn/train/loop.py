@@ -14,6 +14,8 @@ from ..errors import ArgumentError
 from ..files import PathLike, path_of
 from ..model import Trainable, evaluating
 from ..optim import Optimiser
+from ..tensor import TensorLike
+from ..types import Seed
 from .data import Batch, Batches, Data, Piece, Ragged
 from .history import History
 from .metrics import Loss, Metric
@@ -25,12 +27,12 @@ Fitted = tuple[str | Loss | None, Sequence[str | Loss | Metric], int | None]
 _FITTED: WeakKeyDictionary[Any, Fitted] = WeakKeyDictionary()  # loss, metrics and ignore_index of each model's last fit
 
 
-def fit(model: Trainable, x: Any, y: Any, *, loss: str | Loss = "cross_entropy", optimizer: Optimiser, epochs: int = 1,
-        batch_size: int = 32, metrics: Sequence[str | Loss | Metric] = (), lengths: Any = None, mask: Any = None,
+def fit(model: Trainable, x: object, y: Any, *, loss: str | Loss = "cross_entropy", optimizer: Optimiser, epochs: int = 1,
+        batch_size: int = 32, metrics: Sequence[str | Loss | Metric] = (), lengths: TensorLike | None = None, mask: Any = None,
         ignore_index: int | None = None, validation: Sequence[Any] | None = None, tbptt: int | None = None,
         accumulate: int = 1, bucket: bool = False,
         callbacks: Iterable[Callable[[int, dict[str, float]], object]] = (), resume: PathLike | None = None,
-        save_every: int | None = None, rng: Any = None, shuffle: bool | None = None, progress: bool | None = None,
+        save_every: int | None = None, rng: Seed = None, shuffle: bool | None = None, progress: bool | None = None,
         backend: str = "cpu") -> History:
     """Train on rows of x and y; returns one dict of numbers per epoch.
 
@@ -71,7 +73,7 @@ def fit(model: Trainable, x: Any, y: Any, *, loss: str | Loss = "cross_entropy",
         run.release()
 
 
-def data_for(model: Trainable, x: Any, y: Any, lengths: Any = None, mask: Any = None) -> Data:
+def data_for(model: Trainable, x: object, y: TensorLike | None, lengths: TensorLike | None = None, mask: object = None) -> Data:
     """Data as a model takes them: a tuple for a cell of several inputs goes by their names."""
     names = getattr(model, "joint_inputs", ())
     if isinstance(x, tuple) and len(x) == len(names):
@@ -87,7 +89,7 @@ def _held(model: Trainable, validation: Sequence[Any]) -> Data:
 
 
 def evaluate(model: Trainable, x: Any, y: Any, *, loss: str | Loss | None = None, metrics: Sequence[str | Loss | Metric] = (),
-             lengths: Any = None, mask: Any = None, ignore_index: int | None = None, batch_size: int = 256,
+             lengths: TensorLike | None = None, mask: object = None, ignore_index: int | None = None, batch_size: int = 256,
              tbptt: int | None = None, backend: str = "cpu") -> dict[str, float]:
     """Loss and metrics on data, with dropout off; those of the last `fit` unless given."""
     fitted = _FITTED.get(model, (None, (), None))
@@ -101,11 +103,11 @@ def evaluate(model: Trainable, x: Any, y: Any, *, loss: str | Loss | None = None
                                    ignore_index=ignore_index))
 
 
-def predict(model: Trainable, x: Any, *, lengths: Any = None, mask: Any = None, batch_size: int = 256,
+def predict(model: Trainable, x: object, *, lengths: TensorLike | None = None, mask: object = None, batch_size: int = 256,
             backend: str = "cpu") -> Array | list[Array]:
     """The model's output for every row, with dropout off: an array, or for a list of rows of different lengths, where there is
     an output for every step, a list of arrays [T, ...] of these lengths."""
-    def output(x: Any, lengths: Any = None, mask: Any = None) -> dict[str, Any]:
+    def output(x: TensorLike, lengths: TensorLike | None = None, mask: TensorLike | None = None) -> dict[str, Any]:
         return {"y": call(model, x, lengths, mask, None, False)[0]}
 
     program, data = Program(output, backend), data_for(model, x, None, lengths, mask)

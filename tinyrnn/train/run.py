@@ -18,6 +18,7 @@ from ..files import clear_leftovers
 from ..optim import Optimiser
 from ..randomness import new_key
 from ..tensor import Tensor
+from ..types import Seed
 from .blame import blame
 from .callbacks import Callback, StopTraining
 from .checkpoint import NAME, Lock, check_arrays, read_checkpoint, write_checkpoint
@@ -55,7 +56,7 @@ class Position(NamedTuple):
 class Run:
     """A training run: where it stands, and how it goes on from there."""
 
-    def __init__(self, task: Task, batches: Batches, optimizer: Optimiser, rng: Any, shuffle: bool, accumulate: int,
+    def __init__(self, task: Task, batches: Batches, optimizer: Optimiser, rng: Seed, shuffle: bool, accumulate: int,
                  callbacks: Iterable[Callable[[int, dict[str, float]], object]], validation: Batches | None,
                  folder: Path | None, save_every: int | None) -> None:
         self.task, self.batches, self.optimizer, self.shuffle, self.accumulate = task, batches, optimizer, shuffle, accumulate
@@ -302,7 +303,7 @@ class Run:
         for k in ("rng", "before"):
             type(self.rng.bit_generator)().state = found[k]
 
-    def _check_state(self, carried: Any, done: int) -> None:
+    def _check_state(self, carried: object, done: int) -> None:
         """Trace the next step with what is carried, without running it: a state that is not the model's is refused there."""
         if carried is None or done == len(self.pieces):
             return
@@ -339,12 +340,12 @@ class Run:
         self.history.stopped, self.stopped = found["reason"], found["stopped"]
 
 
-def _numeric(value: Any) -> bool:
+def _numeric(value: object) -> bool:
     """Whether a value is one finite or infinite number."""
     return isinstance(value, (int, float)) or (isinstance(value, np.ndarray) and value.dtype.kind in "fiu")
 
 
-def _spelled(function: Any) -> str:
+def _spelled(function: object) -> str:
     """A function by its name, with what was fixed beforehand; no address, so that it reads the same tomorrow."""
     if isinstance(function, functools.partial):
         return f"{_spelled(function.func)}({', '.join(f'{k}={v!r}' for k, v in function.keywords.items())})"
@@ -362,7 +363,7 @@ def _ranges(batch: Batch) -> str:
     return "".join(f"; {k} holds {a.min()} to {a.max()}" for k, a in arrays.items() if a.dtype.kind in "iu" and a.size)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 

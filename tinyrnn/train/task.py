@@ -23,7 +23,7 @@ from ..optim.optimisers import slot_dtype, with_still_row
 from ..padding import blank_padding, marks_for, only_rows, row_mask, takes
 from ..randomness import randomness
 from ..shapes import show
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor
 from ..trees import map_tree
 from .data import Data, parts_of
 from .metrics import LOSSES, Loss, Metric, base_of, loss_named, metric_named
@@ -90,7 +90,7 @@ class Task:
 
     # ---- what the programs compute
 
-    def _scores(self, x: Any, y: Tensor, lengths: Any, mask: Tensor | None, state: Any) -> Results:
+    def _scores(self, x: object, y: Tensor, lengths: object, mask: Tensor | None, state: TensorLike) -> Results:
         output, after = call(self.model, x, lengths, mask, state, self.streams)
         keep = self._counted(x, y, lengths, mask)
         keep = None if keep is None else Tensor(tag(keep.source(), "mask"))  # a node of its own, so that its use can be seen
@@ -115,7 +115,7 @@ class Task:
                            **{f"the metric {k}": scores[k] for k in self.metrics}}, keep)
         return Results(scores, after if self.streams else None)
 
-    def _counted(self, x: Any, y: Tensor, lengths: Any, mask: Tensor | None) -> Tensor | None:
+    def _counted(self, x: object, y: Tensor, lengths: object, mask: Tensor | None) -> Tensor | None:
         """Which targets count; None when all do."""
         keep = None if self.ignore_index is None else y != self.ignore_index
         timed = None if lengths is None and mask is None else self.timed(x, y)
@@ -149,8 +149,8 @@ class Task:
                     raise ArgumentError(f"{what} takes mask= and lets entries count where it is False: leave them out of the "
                                         "sum as well as of the number that it is divided by (tr.where(mask, each, 0.0))")
 
-    def _gradients(self, x: Any, y: Tensor, key: Tensor, lengths: Any, mask: Tensor | None,
-                   state: Any) -> tuple[Results, dict[str, Tensor], Tensor]:
+    def _gradients(self, x: object, y: Tensor, key: Tensor, lengths: object, mask: Tensor | None,
+                   state: TensorLike) -> tuple[Results, dict[str, Tensor], Tensor]:
         """Scores, with a flag for each number that must be finite; gradients; and whether all flags hold."""
         with randomness(key):
             results = self._scores(x, y, lengths, mask, state)
@@ -170,13 +170,13 @@ class Task:
             for k, v in after.items():
                 slots[k].assign(where(good, v, slots[k]))
 
-    def _training(self, x: Any, y: Tensor, key: Tensor, numbers: Mapping[str, Tensor], lengths: Any = None,
+    def _training(self, x: object, y: Tensor, key: Tensor, numbers: Mapping[str, Tensor], lengths: object = None,
                   mask: Tensor | None = None, state: Any = None) -> Results:
         results, grads, good = self._gradients(x, y, key, lengths, mask, state)
         self._update(grads, numbers, good)
         return results
 
-    def _gathering(self, x: Any, y: Tensor, key: Tensor, weight: Tensor, lengths: Any = None, mask: Tensor | None = None,
+    def _gathering(self, x: object, y: Tensor, key: Tensor, weight: Tensor, lengths: object = None, mask: Tensor | None = None,
                    state: Any = None) -> Results:
         """One of several batches of an update: its gradients are added up, weighted by its targets."""
         results, grads, good = self._gradients(x, y, key, lengths, mask, state)
@@ -194,7 +194,7 @@ class Task:
             t.assign(Tensor(full(0, t.shape, t.dtype)))
         return Results({}, finite=finite)
 
-    def _scoring(self, x: Any, y: Tensor, lengths: Any = None, mask: Tensor | None = None, state: Any = None) -> Results:
+    def _scoring(self, x: object, y: Tensor, lengths: object = None, mask: Tensor | None = None, state: Any = None) -> Results:
         return self._scores(x, y, lengths, mask, state)
 
     # ---- whether there is a target for every step
@@ -203,7 +203,7 @@ class Task:
         """The part of the data that has a target for every step."""
         return self.timed(data.tree(data.parts), data.y)
 
-    def timed(self, x: Any, y: Any) -> int | None:
+    def timed(self, x: object, y: Any) -> int | None:
         """The part of x (by its number) that has a target for every step: the model's output must grow with it.
 
         Sizes alone cannot tell (4 steps, 4 outputs), so the model is traced once more with one step more.
@@ -215,11 +215,11 @@ class Task:
             self._grows[kind] = next((i for i in sorted(fitting, reverse=True) if self._output_grows(x, i)), None)
         return self._grows[kind]
 
-    def _output_grows(self, x: Any, grown: int) -> bool:
+    def _output_grows(self, x: object, grown: int) -> bool:
         return output_grows(self.model, x, grown)
 
 
-def output_grows(model: Trainable, x: Any, grown: int) -> bool:
+def output_grows(model: Trainable, x: object, grown: int) -> bool:
     """Whether the model's output has one step more where a part of x has."""
     try:
         return _steps_out(model, x, None) != _steps_out(model, x, grown)
@@ -227,7 +227,7 @@ def output_grows(model: Trainable, x: Any, grown: int) -> bool:
         return True
 
 
-def _steps_out(model: Trainable, x: Any, grown: int | None) -> int | None:
+def _steps_out(model: Trainable, x: object, grown: int | None) -> int | None:
     """The steps of the model's output for one row, with one step more in the part `grown` (in all parts of a dict)."""
     def stand_in(i: int, p: Any) -> Tensor:
         more = grown is not None and (i == grown or isinstance(x, Mapping))
@@ -268,7 +268,7 @@ def check_streams(model: Trainable) -> None:
                                 "continue a stream")
 
 
-def _check_partial(loss: Any) -> None:
+def _check_partial(loss: object) -> None:
     """Refuse options of a loss that would leave metrics and means over batches behind."""
     fixed = loss.keywords if isinstance(loss, functools.partial) else {}
     if fixed.get("ignore_index") is not None:
@@ -295,14 +295,14 @@ def _by_name(metrics: Sequence[Metric]) -> dict[str, Metric]:
     return found
 
 
-def call(model: Trainable, x: Any, lengths: Any, mask: Any, state: Any, streams: bool, *,
+def call(model: Trainable, x: object, lengths: object, mask: object, state: TensorLike | None, streams: bool, *,
          checked: bool = True) -> tuple[Tensor, Any]:
     """The model's output, and its state where streams are continued; `checked` refuses a sequence where rows are meant."""
     with only_rows(checked):
         return _called(model, x, lengths, mask, state, streams)
 
 
-def _called(model: Trainable, x: Any, lengths: Any, mask: Any, state: Any, streams: bool) -> tuple[Tensor, Any]:
+def _called(model: Trainable, x: object, lengths: object, mask: object, state: object, streams: bool) -> tuple[Tensor, Any]:
     if model.reads_time_first():
         raise ArgumentError("fit, evaluate and predict take rows first; this model has a layer with batch_first=False or "
                             "time_major=True, for which time would be taken for rows")

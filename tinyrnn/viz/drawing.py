@@ -82,7 +82,7 @@ class Drawing:
                 raise ArgumentError(f"cannot save a picture as {other or path.name!r}; use .svg, .png, .dot, .html or .txt")
         atomic_write(path, data)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"image/svg+xml": self.svg, "text/plain": repr(self)}
 
     def __repr__(self) -> str:

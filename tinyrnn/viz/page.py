@@ -22,6 +22,8 @@ from ..files import atomic_write, path_of
 from ..search import shortest_way
 from ..symbolic import pages
 from ..symbolic.derive import derive
+from ..tensor import TensorLike
+from ..types import Seed
 from .flow import flow_of
 from .items import Item, at_step, pretty
 from .scene import clean, xml
@@ -58,9 +60,9 @@ def xml_attribute(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;")
 
 
-def page(what: Cell | Model, file: str | os.PathLike[str] | None = None, x: Any = None, y: Any = None, *,
-         lengths: Any = None, loss: Loss = None, steps: int | None = None, values: Mapping[str, Any] | None = None,
-         sizes: Mapping[str, int] | None = None, rng: Any = 0) -> Page:
+def page(what: Cell | Model, file: str | os.PathLike[str] | None = None, x: TensorLike | None = None, y: object = None, *,
+         lengths: object = None, loss: Loss = None, steps: int | None = None, values: Mapping[str, Any] | None = None,
+         sizes: Mapping[str, int] | None = None, rng: Seed = 0) -> Page:
     """One self-contained page that steps through forward, loss and backward.
 
     Every stop shows the value, its formula, its local derivative, the gradient, where it came from and where it goes;

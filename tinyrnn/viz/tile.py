@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..analysis.recurrence import Recurrence
 from ..ir.node import Node
@@ -154,7 +153,7 @@ class _Tiling:
         return [*ends, start]
 
 
-def gate_order(cell: Any) -> list[str]:
+def gate_order(cell: object) -> list[str]:
     """The names that equations assign, in the order of the text."""
     return [e.name for e in cell.system.equations] if hasattr(cell, "system") else []
 

@@ -27,7 +27,7 @@ def executable(graph: Graph, fused: bool = False, keep: bool = True) -> CpuExecu
     return found
 
 
-def run(graph: Graph, values: Mapping[str, Any], domain: Any = None) -> dict[str, Any]:
+def run(graph: Graph, values: Mapping[str, Any], domain: object = None) -> dict[str, Any]:
     """Evaluate a graph; results are arrays of their own that share memory with nothing."""
     if domain is not None:
         raise BackendError("compiled kernels know ordinary numbers only; use backend='numpy' for other domains")

@@ -77,7 +77,7 @@ def _machine(target: Target) -> Any:
     return _machine_of_its_own(target)
 
 
-def object_code(module: Any, target: Target, passes: bool) -> bytes:
+def object_code(module: object, target: Target, passes: bool) -> bytes:
     """A module as machine code; `passes=False` leaves out LLVM's passes over its own language, which hand-made loops
     gain nothing from."""
     machine = _machine(target)

@@ -62,7 +62,7 @@ class LlvmDomain(Base):
         everywhere = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
         return Lanes(self, self.b.shuffle_vector(one, empty, everywhere), dtype)
 
-    def intrinsic(self, name: str, result: Any, arguments: Sequence[Any]) -> Any:
+    def intrinsic(self, name: str, result: object, arguments: Sequence[Any]) -> Any:
         module = self.b.module
         found = module.globals.get(name)
         function = found or ir.Function(module, ir.FunctionType(result, [a.type for a in arguments]), name)

@@ -72,7 +72,7 @@ def default_threads() -> int:
     return checked_threads(int(named) if named.isascii() and named.isdigit() else named)
 
 
-def checked_threads(threads: Any) -> int:
+def checked_threads(threads: object) -> int:
     if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 1 <= threads <= MOST_THREADS:
         raise ArgumentError(f"threads={threads!r}: expected a whole number from 1 to {MOST_THREADS} (or set {THREADS})")
     return int(threads)

@@ -31,7 +31,7 @@ def executable(graph: Graph, backend: Backend, fused: bool = False,
     return found[key]
 
 
-def run(graph: Graph, values: Mapping[str, Any], domain: Any, backend: Backend, on_device: bool = False) -> dict[str, Any]:
+def run(graph: Graph, values: Mapping[str, Any], domain: object, backend: Backend, on_device: bool = False) -> dict[str, Any]:
     """Evaluate a graph; results are arrays of their own that share memory with nothing."""
     if domain is not None:
         raise BackendError("compiled kernels know ordinary numbers only; use backend='numpy' for other domains")

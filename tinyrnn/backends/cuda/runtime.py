@@ -71,7 +71,7 @@ class Eager(Planned):
 
     # ---- running
 
-    def eager(self, values: Mapping[Node, Any], on_device: bool, stream: Any) -> Arrays:
+    def eager(self, values: Mapping[Node, Any], on_device: bool, stream: object) -> Arrays:
         """Every output that is no update, from the values of inputs (and of leaves that are not to have their own).
 
         Launches go to the caller's stream and, for what is on the device already, to the caller's own arrays.
@@ -150,7 +150,7 @@ class Eager(Planned):
             m.await_on(stream, write=self.leaves[b] in updated)
         return found
 
-    def written(self, stream: Any) -> None:
+    def written(self, stream: object) -> None:
         """From here on the data of updated leaves are those on the device; others wait for what was read."""
         if not self.leaves:
             return
@@ -162,7 +162,7 @@ class Eager(Planned):
             box_of(leaf).moved()
 
 
-def on_this_device(value: Any, buffer: Buffer, plan: str = "") -> Any:
+def on_this_device(value: object, buffer: Buffer, plan: str = "") -> Any:
     """An input as an array of its own dtype without gaps: the caller's own where it is one already."""
     cupy = require()
     if isinstance(value, cupy.ndarray):
@@ -202,7 +202,7 @@ def handle() -> Cublas:
     return found
 
 
-def workspace_of(stream: Any, captured: bool = False) -> Any:
+def workspace_of(stream: object, captured: bool = False) -> Any:
     """The memory that cuBLAS works in on a stream.
 
     A product may be several kernels that hand on what is there, so whatever may come between them has memory of its own:

@@ -37,13 +37,13 @@ def _shape(src: tuple[Node, ...]) -> Shape:
     return shape
 
 
-def _same(*src_at: Any) -> tuple[Shape, DType]:
+def _same(*src_at: object) -> tuple[Shape, DType]:
     src = tuple([s for s in src_at if isinstance(s, Node)])
     return _shape(src), promote(*[s.dtype for s in src])
 
 
 def _float(name: str) -> Any:
-    def infer(x: Node, *at: Any) -> tuple[Shape, DType]:
+    def infer(x: Node, *at: object) -> tuple[Shape, DType]:
         if x.dtype.kind not in "fc":
             raise DTypeError(f"{name} needs floating-point numbers, got {x.dtype}; use x.astype('float64')")
         return x.shape, x.dtype
@@ -51,7 +51,7 @@ def _float(name: str) -> Any:
 
 
 def _real(name: str, infer: Any) -> Any:
-    def check(*src_at: Any) -> tuple[Shape, DType]:
+    def check(*src_at: object) -> tuple[Shape, DType]:
         for s in src_at:
             if isinstance(s, Node) and s.dtype.kind == "c":
                 raise DTypeError(f"{name} has no meaning for complex numbers, got {s.dtype}")
@@ -61,7 +61,7 @@ def _real(name: str, infer: Any) -> Any:
 
 
 def _numbers(name: str) -> Any:
-    def infer(*src_at: Any) -> tuple[Shape, DType]:
+    def infer(*src_at: object) -> tuple[Shape, DType]:
         shape, dtype = _same(*src_at)
         if dtype.kind == "b":
             raise DTypeError(f"{name} has no meaning for bools; use ~, &, | or x.astype(int)")
@@ -100,7 +100,7 @@ def unary(name: str, formula: Formula | None, vjp: Vjp | None, *, label: str = "
     op = register(Op(name, infer or _float(name), formula, vjp, kind, label or name, per_entry(flops), None, True, traits,
                      written or name, at_zero=at_zero, symmetry=symmetry))
 
-    def build(x: Node, *at: Any) -> Node:
+    def build(x: Node, *at: object) -> Node:
         return apply(op, (x,), at)
     OPERATORS[name] = build
     if doc:
@@ -115,7 +115,7 @@ def binary(name: str, formula: Formula | None, vjp: Vjp | None, *, label: str = 
     traits |= Trait.CHEAP if flops <= CHEAP_FLOPS else Trait.NONE
     op = register(Op(name, infer, formula, vjp, kind, label or name, per_entry(flops), simplify, True, traits, written or name))
 
-    def build(a: Any, b: Any) -> Node:
+    def build(a: object, b: object) -> Node:
         return apply(op, pair(_roomy(a, b), _roomy(b, a)) if kind == "constant" else pair(a, b))
     OPERATORS[name] = build
     if doc:
@@ -123,7 +123,7 @@ def binary(name: str, formula: Formula | None, vjp: Vjp | None, *, label: str = 
     return build
 
 
-def _roomy(x: Any, other: Any) -> Any:
+def _roomy(x: object, other: object) -> Any:
     """Whole numbers in a wider type where they are compared with a Python number that their own cannot hold."""
     if not isinstance(x, Node) or x.dtype.kind not in "iu" or type(other) is not int:
         return x
@@ -176,7 +176,7 @@ _powk = unary("powk", PRIMITIVE, lambda g, y, x, k: scale(g, float(k) * power(x,
               traits=Trait.CHEAP)
 
 
-def power(base: Any, by: Any) -> Node:
+def power(base: object, by: object) -> Node:
     """`a ** b`; a constant exponent keeps the base free to be zero or negative."""
     a, b = pair(base, by)
     given = literal_value(b)
@@ -244,7 +244,7 @@ WHERE = register(Op("where", _select, PRIMITIVE, lambda g, y, c, a, b: (None, on
                     "elementwise", "where", per_entry(1), entrywise=True, traits=EXACT | Trait.CHEAP, written="where"))
 
 
-def where(c: Node, a: Any, b: Any) -> Node:
+def where(c: Node, a: object, b: object) -> Node:
     """`a` where the condition holds, `b` elsewhere; the branch that is not taken gets gradient 0."""
     if not isinstance(a, Node) and not isinstance(b, Node):
         a = lift(np.asarray(a, np.float64) if isinstance(a, (int, float)) else a, c)
@@ -262,7 +262,7 @@ def unless(c: Node, g: Node) -> Node:
     return where(c, full(0, (), g.dtype), g)
 
 
-def _clipped(m: Any, x: Any, low: float, high: float) -> Any:
+def _clipped(m: Any, x: object, low: float, high: float) -> Any:
     low, high = float(low), float(high)
     return m.where(m.less(x, low), low, m.where(m.less(high, x), high, x))
 

@@ -39,7 +39,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
 
-def threefry(xp: Any, key: Any, x0: Any, x1: Any) -> tuple[Any, Any]:
+def threefry(xp: Any, key: Any, x0: Any, x1: object) -> tuple[Any, Any]:
     """Threefry-2x32 with 20 rounds on arrays of uint32 counters, in any array module."""
     u = xp.uint32
     keys = (key[0], key[1], key[0] ^ key[1] ^ u(_PARITY))

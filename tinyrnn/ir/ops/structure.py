@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ... import shapes
 from ...errors import DTypeError, ShapeError
@@ -249,7 +250,7 @@ def _one_hot_infer(index: Node, n: int, dtype: DType) -> tuple[Shape, DType]:
 ONE_HOT = register(Op("one_hot", _one_hot_infer, PRIMITIVE, None, "constant", "one-hot", index=0))
 
 
-def one_hot(index: Node, n: int, dtype: Any = np.float64) -> Node:
+def one_hot(index: Node, n: int, dtype: npt.DTypeLike = np.float64) -> Node:
     """Vectors that are 1 at the index and 0 elsewhere; all zero for an index outside 0..n-1."""
     return apply(ONE_HOT, (index,), (int(n), np.dtype(dtype)))
 

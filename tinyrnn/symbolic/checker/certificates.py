@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...cells.roles import find_roles
 from ...cells.terms import System
@@ -270,7 +271,7 @@ def _number(x: Array) -> Residue:
     return found
 
 
-def _array(x: Any) -> Array:
+def _array(x: npt.NDArray[Any]) -> Array:
     if not isinstance(x, np.ndarray):
         raise LoadError("the certificate is damaged: an output is no array")
     return x

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy.typing as npt
+
 from .forms import kind_of
 
 _CHOOSE = frozenset("less less_equal equal not_equal maximum minimum clip relu abs sign amax amin argmax".split())
@@ -111,5 +113,5 @@ def _axis(line: Any) -> Any:
     return line[2][0] if line[0] in ("scatter_add", "one_hot") else None
 
 
-def _alike(a: Any, b: Any) -> bool:
+def _alike(a: npt.NDArray[Any], b: object) -> bool:
     return a is None or b is None or a == b

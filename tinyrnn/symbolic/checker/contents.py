@@ -21,7 +21,7 @@ PAIR_FIELDS, SIDE_FIELDS = {"before", "after"}, {"inputs", "code", "outputs"}
 GRADIENT_FIELDS = SIDE_FIELDS | {"what", "sizes", "loss", "claims"}
 
 
-def read(certificate: Any) -> System | None:
+def read(certificate: object) -> System | None:
     """The equations, if any; raises where anything is missing, unknown, or does not go together."""
     if not isinstance(certificate, dict) or certificate.get("format") != FORMAT:
         raise LoadError(f"this is not a certificate: expected the format {FORMAT!r}")
@@ -48,7 +48,7 @@ def read(certificate: Any) -> System | None:
     return system
 
 
-def _fields(what: str, found: Any, wanted: set[str]) -> None:
+def _fields(what: str, found: object, wanted: set[str]) -> None:
     if not isinstance(found, dict) or set(found) != wanted:
         seen = ", ".join(sorted(map(str, found)))[:200] if isinstance(found, dict) else type(found).__name__
         raise LoadError(f"a {what} holds {', '.join(sorted(wanted))} and nothing else; this one: {seen or 'nothing'}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...errors import LoadError
 
@@ -33,7 +34,7 @@ _BOOLS = {"both": (0, 1), "either": (0, 1), "negate": (0,), "where": (0,)}
 _WHOLE = {"gather": 1, "pick": 1, "scatter_add": 1, "one_hot": 0}
 
 
-def kind_of(dtype: Any) -> str:
+def kind_of(dtype: npt.DTypeLike) -> str:
     """f, i, u or b."""
     try:
         kind = np.dtype(dtype).kind if isinstance(dtype, str) else ""
@@ -44,24 +45,24 @@ def kind_of(dtype: Any) -> str:
     return kind
 
 
-def natural(n: Any) -> bool:
+def natural(n: object) -> bool:
     return type(n) is int and n >= 0
 
 
-def _naturals(x: Any) -> bool:
+def _naturals(x: object) -> bool:
     return isinstance(x, tuple) and all(natural(n) for n in x)
 
 
-def _number(x: Any) -> bool:
+def _number(x: object) -> bool:
     return type(x) in (int, float, bool)
 
 
-def _parts(x: Any) -> bool:
+def _parts(x: object) -> bool:
     return isinstance(x, tuple) and all(isinstance(p, tuple) and len(p) == 3 and natural(p[0]) and natural(p[1])
                                         and type(p[2]) is int and p[2] != 0 for p in x)
 
 
-def _body(x: Any) -> bool:
+def _body(x: object) -> bool:
     return isinstance(x, dict) and natural(x.get("arguments")) and all(isinstance(x.get(k), list) for k in ("code", "outs"))
 
 
@@ -72,7 +73,7 @@ _LETTERS: dict[str, Callable[[Any], bool]] = {
     "B": _body}
 
 
-def checked(name: Any, x: Sequence[Any], at: Sequence[Any]) -> None:
+def checked(name: object, x: Sequence[Any], at: Sequence[Any]) -> None:
     """Raises `LoadError` for an instruction whose sources or attributes are not those of its op."""
     if not isinstance(name, str) or name not in FORMS:
         raise LoadError(f"the certificate holds the instruction {str(name)[:40]!r}, which the checker does not know")

@@ -7,6 +7,7 @@ from math import pi, sqrt
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...cells.terms import Equation, System, Term
 from .numbers import Array, FieldPoint, clipped, each, extreme, summed, truths
@@ -108,7 +109,7 @@ class Equations:
             "rms_norm": lambda: self._normed(x, n, row)}
         return f[name]() if name in f else each(lambda a: m.call(name, a), x)
 
-    def _elu(self, a: Any) -> Any:
+    def _elu(self, a: npt.NDArray[Any]) -> Any:
         m = self.point
         below = m.chosen(a if m.kink(a, 0) else 0)
         return m.chosen(a if m.below(0, a) else m.call("exp", below) - 1)

@@ -10,6 +10,7 @@ from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ...errors import LoadError
 
@@ -28,7 +29,7 @@ class DrawnArray(np.ndarray[Any, Any]):
     """Whole numbers or bools that were drawn, or decided by floats, and what follows from them."""
 
 
-def marked(x: Any, *of: Any) -> Any:
+def marked(x: npt.NDArray[Any], *of: object) -> Any:
     """Marked as drawn where any of the others is."""
     return np.asarray(x).view(DrawnArray) if any(isinstance(v, DrawnArray) for v in of) else x
 
@@ -73,12 +74,12 @@ class Residue:
         if point.work.left < 0:
             point.work.spend(0)
 
-    def __add__(self, other: Any) -> Residue:
+    def __add__(self, other: object) -> Residue:
         b, join = self.point.number(other), self.point.join
         return Residue(self.point, self.near + b.near, self.value + b.value, self.tangent + b.tangent,
                       join(self.degree, b.degree), join(self.slope_degree, b.slope_degree))
 
-    def __mul__(self, other: Any) -> Residue:
+    def __mul__(self, other: object) -> Residue:
         a, b = self, self.point.number(other)
         return Residue(a.point, a.near * b.near, a.value * b.value, a.tangent * b.value + a.value * b.tangent,
                       a.degree + b.degree, a.point.join(a.slope_degree + b.degree, a.degree + b.slope_degree))
@@ -86,16 +87,16 @@ class Residue:
     def __neg__(self) -> Residue:
         return Residue(self.point, -self.near, -self.value, -self.tangent, self.degree, self.slope_degree)
 
-    def __sub__(self, other: Any) -> Residue:
+    def __sub__(self, other: object) -> Residue:
         return self + -self.point.number(other)
 
-    def __rsub__(self, other: Any) -> Residue:
+    def __rsub__(self, other: object) -> Residue:
         return self.point.number(other) + -self
 
-    def __truediv__(self, other: Any) -> Residue:
+    def __truediv__(self, other: object) -> Residue:
         return self * self.point.reciprocal(self.point.number(other))
 
-    def __rtruediv__(self, other: Any) -> Residue:
+    def __rtruediv__(self, other: object) -> Residue:
         return self.point.number(other) / self
 
     __radd__, __rmul__ = __add__, __mul__
@@ -210,7 +211,7 @@ class FieldPoint:
         """Whether a == b."""
         return self._noted(a, b, near(a) == near(b), TIE)
 
-    def sign(self, a: Any) -> Residue:
+    def sign(self, a: npt.NDArray[Any]) -> Residue:
         """-1, 0 or 1."""
         under, over, at = self.below(a, 0), self.below(0, a), self.alike(a, 0)
         return self.chosen(0 if at else over - under)
@@ -220,14 +221,14 @@ class FieldPoint:
         under, at = self.kink(a, 0), self.alike(a, 0)
         return self.chosen(-a if under else a * 0 if at else a)
 
-    def chosen(self, x: Any) -> Residue:
+    def chosen(self, x: object) -> Residue:
         """A number among which data has chosen: where it is known, its degree says that it is no constant."""
         n = self.number(x)
         if n.degree:
             return n
         return Residue(self, n.near, n.value, n.tangent, CHOSEN, n.slope_degree)
 
-    def _noted(self, a: Any, b: Any, outcome: bool, kind: int) -> bool:
+    def _noted(self, a: npt.NDArray[Any], b: npt.NDArray[Any], outcome: bool, kind: int) -> bool:
         u, v = (x if isinstance(x, Residue) else None for x in (a, b))
         self.asked += 1
         if (u is not None and u.degree) or (v is not None and v.degree):
@@ -361,7 +362,7 @@ def filled(shape: Sequence[int], make: Callable[[], Any]) -> Array:
     return out
 
 
-def each(f: Callable[..., Any], *x: Any) -> Array:
+def each(f: Callable[..., Any], *x: npt.NDArray[Any]) -> Array:
     """f entry by entry, with broadcasting."""
     return np.asarray(np.frompyfunc(f, len(x), 1)(*x), object)
 
@@ -371,22 +372,22 @@ def still(x: Array) -> Array:
     return each(lambda a: a.steady(), x) if x.dtype == object else x
 
 
-def truths(f: Callable[..., bool], *x: Any) -> Array:
+def truths(f: Callable[..., bool], *x: object) -> Array:
     return np.asarray(np.frompyfunc(f, len(x), 1)(*x), bool)
 
 
-def near(x: Any) -> float:
+def near(x: npt.NDArray[Any]) -> float:
     v = x.near if isinstance(x, Residue) else float(x)
     if isnan(v):
         raise NearError("a branch of the program depends on a NaN of the float run")
     return float(v)
 
 
-def nears(x: Any) -> Any:
+def nears(x: npt.NDArray[Any]) -> Any:
     return np.asarray(np.frompyfunc(near, 1, 1)(x), float)
 
 
-def clipped(m: FieldPoint, a: Any, low: float, high: float) -> Residue:
+def clipped(m: FieldPoint, a: npt.NDArray[Any], low: float, high: float) -> Residue:
     """The number moved into [low, high], where its float says so."""
     under, over = m.kink(a, low), m.kink(high, a)  # both are asked, as its slope asks both
     return m.chosen(low if under else high if over else a)

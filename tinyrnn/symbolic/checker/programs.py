@@ -8,6 +8,7 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...errors import LoadError
 from .forms import checked, kind_of, natural
@@ -120,10 +121,10 @@ class Interpreter:
         index = inside(index, n) if self.point.strict else index
         return self._cast(np.asarray(index[..., None] == np.arange(n)).astype(int), dtype)
 
-    def _literal(self, value: Any, shape: Any, dtype: str) -> Any:
+    def _literal(self, value: object, shape: object, dtype: str) -> Any:
         return self._cast(value, dtype)
 
-    def _cast(self, x: Any, dtype: str) -> Any:
+    def _cast(self, x: object, dtype: str) -> Any:
         x = np.asanyarray(x)
         if kind_of(dtype) != "f":
             if x.dtype == object:
@@ -205,7 +206,7 @@ class Interpreter:
             values.append(result if isinstance(result, list) else _as_array(result, x))
 
 
-def _as_array(result: Any, x: Sequence[Any]) -> Array:
+def _as_array(result: object, x: Sequence[Any]) -> Array:
     """One number as an array; what follows from drawn numbers is marked, though NumPy forgets it for single ones."""
     if isinstance(result, np.ndarray):
         return result
@@ -251,7 +252,7 @@ def _slices(parts: Iterable[Sequence[int]]) -> tuple[slice, ...]:
     return tuple(slice(a, end if (end := a + n * step) >= 0 else None, step) for a, n, step in parts)
 
 
-def _attribute(a: Any) -> Any:
+def _attribute(a: npt.NDArray[Any]) -> Any:
     if isinstance(a, dict) and "float" in a:
         return float(a["float"])
     if isinstance(a, dict) and "array" in a:
