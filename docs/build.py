@@ -31,7 +31,8 @@ import example_pages  # noqa: E402  (likewise)
 import gallery_pages  # noqa: E402  (likewise)
 
 import tinyrnn as tr  # noqa: E402  (likewise)
-from tinyrnn.symbolic import pages, published  # noqa: E402  (likewise)
+from tinyrnn.symbolic import published  # noqa: E402  (likewise)
+from tinyrnn.symbolic.derivation import pages  # noqa: E402  (likewise)
 
 
 def badge(proof: tr.Proof, name: str) -> list[str]:

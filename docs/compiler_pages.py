@@ -60,7 +60,8 @@ def _elementwise() -> tr.Graph:
     return tr.Graph({"y": tr.tanh(a * b + c) * c})
 
 
-EXAMPLES = {"save": _kept, "concat": _joined, "defer": _learned, "gates": _gated, "hoist": _scanned, "simplify": _moved,
+EXAMPLES = {"partition": _kept, "split_products": _joined,
+            "defer": _learned, "merge_products": _gated, "hoist": _scanned, "simplify": _moved,
             "fuse": _elementwise}
 
 

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from docutils.nodes import SkipNode
 
 from tinyrnn import __version__
-from tinyrnn.symbolic.pages import mathml, mathml_lines
+from tinyrnn.symbolic.derivation.pages import mathml, mathml_lines
 
 project = "tinyrnn"
 copyright = "2026, The tinyrnn developers"

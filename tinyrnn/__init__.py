@@ -84,9 +84,9 @@ if TYPE_CHECKING:
     from .analysis.leaks import LeakReport, leaks
     from .analysis.report import Report, analyze
     from .analysis.xray import XRay, xray
-    from .symbolic.derive import Derivation, derive
-    from .symbolic.equivalent import Equivalence, equivalent
-    from .symbolic.prove import Proof, prove
+    from .symbolic.derivation.derive import Derivation, derive
+    from .symbolic.equivalence.equivalent import Equivalence, equivalent
+    from .symbolic.proof.prove import Proof, prove
     from .viz.drawing import Drawing, draw
     from .viz.page import Page, page
 

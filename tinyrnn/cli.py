@@ -20,9 +20,9 @@ from .errors import ArgumentError, DrawError, ProofError, TinyRNNError, printabl
 from .files import atomic_write, path_of
 from .symbolic import published
 from .symbolic.checker import check_file
-from .symbolic.derive import derive
-from .symbolic.equivalent import equivalent
-from .symbolic.prove import prove
+from .symbolic.derivation.derive import derive
+from .symbolic.equivalence.equivalent import equivalent
+from .symbolic.proof.prove import prove
 from .viz import graphviz
 from .viz.drawing import draw
 from .viz.theme import THEMES

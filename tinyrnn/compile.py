@@ -33,7 +33,7 @@ from .ir.check import ENABLED
 from .ir.node import Node, without_collector
 from .ir.ops.leaves import box_of, input_node
 from .locks import ForkSafeLock
-from .passes import concat, defer, fuse, gates, hoist, save, simplify
+from .passes import defer, fuse, hoist, merge_products, partition, simplify, split_products
 from .shapes import show
 from .signatures import Found, read, resized, specified, specs, stand_ins, unique
 from .tensor import Tensor, as_tensor, changed, give
@@ -41,11 +41,11 @@ from .tracing import Trace, tracing
 from .trees import flatten, names_of
 
 if TYPE_CHECKING:
-    from .symbolic.prove import Proof
+    from .symbolic.proof.prove import Proof
 
 PIPELINE: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
-    ("save", save), ("concat", concat), ("defer", defer), ("gates", gates), ("hoist", hoist), ("simplify", simplify),
-    ("fuse", fuse))
+    ("partition", partition), ("split_products", split_products), ("defer", defer), ("merge_products", merge_products),
+    ("hoist", hoist), ("simplify", simplify), ("fuse", fuse))
 
 MOST = 64  # signatures that one program remembers
 
@@ -136,7 +136,7 @@ class Entry:
             self.executable.run({n: np.ascontiguousarray(values[n], n.dtype) for n in nodes}, outputs, 1)
             return outputs
 
-        kernels, graph = import_module("tinyrnn.symbolic.kernels"), self.stages[0][1]
+        kernels, graph = import_module("tinyrnn.symbolic.proof.compiled"), self.stages[0][1]
         random = {node for node, _ in self.trace.draws}  # they get their data when a program runs
         held = {n: box_of(n).data for n in graph.leaves.values() if n not in random}
         shapes = {k: "x".join(map(str, n.shape)) or "1" for k, n in graph.inputs.items()}
@@ -236,14 +236,14 @@ class Program:
             raise ArgumentError("nothing was traced yet: call the program once, then prove it")
         pairs = [(f"{name} {i}", before, after) for i, entry in enumerate(entries, 1)
                  for (_, before), (name, after) in pairwise(entry.stages)]
-        prover = import_module("tinyrnn.symbolic.prove")  # loaded on first use: most programs are never proved
+        prover = import_module("tinyrnn.symbolic.proof.prove")  # loaded on first use: most programs are never proved
         proof: Proof = prover.equal_graphs("program", pairs, prover.run_seed(rng), began)
         cases = [c for i, entry in enumerate(entries, 1) for c in self._compiled_cases(str(i), entry, proof.seed)]
         return replace(proof, cases=(*proof.cases, *cases), seconds=time.perf_counter() - began)
 
     def _compiled_cases(self, what: str, entry: Entry, seed: int) -> list[Any]:
         """The checks of what was compiled for an entry, and of its kernels at other sizes."""
-        kernels = import_module("tinyrnn.symbolic.kernels")
+        kernels = import_module("tinyrnn.symbolic.proof.compiled")
         if entry.executable is None:
             return []
         cases = [kernels.plan_case(what, entry.graph, entry.executable.plan)]

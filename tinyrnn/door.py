@@ -1,6 +1,6 @@
 """The one door upwards: what stands on a higher floor than whoever asks, and what `import tinyrnn` leaves for later.
 
-`cell.draw()` is `tinyrnn.viz.drawing.draw`, and `tr.prove` is `tinyrnn.symbolic.prove.prove`: a cell need not import pictures,
+`cell.draw()` is `draw` of `viz/drawing.py`, and `tr.prove` is that of `symbolic/proof/prove.py`: a cell need not import pictures,
 nor a plain `import tinyrnn` SymPy and networkx.  Whatever is reached in this way is listed here, with the module that holds it.
 """
 
@@ -13,8 +13,9 @@ PUBLIC = {
     "analyze": "analysis.report", "Report": "analysis.report", "xray": "analysis.xray", "XRay": "analysis.xray",
     "leaks": "analysis.leaks", "LeakReport": "analysis.leaks",
     "draw": "viz.drawing", "Drawing": "viz.drawing", "page": "viz.page", "Page": "viz.page",
-    "derive": "symbolic.derive", "Derivation": "symbolic.derive", "equivalent": "symbolic.equivalent",
-    "Equivalence": "symbolic.equivalent", "prove": "symbolic.prove", "Proof": "symbolic.prove"}
+    "derive": "symbolic.derivation.derive", "Derivation": "symbolic.derivation.derive",
+    "equivalent": "symbolic.equivalence.equivalent", "Equivalence": "symbolic.equivalence.equivalent",
+    "prove": "symbolic.proof.prove", "Proof": "symbolic.proof.prove"}
 """Names of `tinyrnn` itself."""
 
 INNER = {"draw_path": "viz.drawing", "Tensor": "tensor", "run_graph": "backends"}

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .backends import Backend, check_backend
-from .cells.trace import Symbol
+from .cells.from_function import Symbol
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError
 from .functions import FUNCTIONS
 from .ir import scan as scans
@@ -21,7 +21,7 @@ from .ir.ops import linear, structure
 from .ir.ops import reduce as r
 from .ir.ops.leaves import input_node, iota
 from .padding import step_mask
-from .passes import derivatives
+from .passes.ad import derivatives
 from .shapes import show
 from .tensor import Tensor, TensorLike, as_tensor, operand
 from .tracing import current

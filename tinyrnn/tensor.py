@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .backends import copy_on_gpu, evaluate, is_device, made_on_gpu, mirror, on_gpu, on_host, taken
-from .cells.trace import Symbol
+from .cells.from_function import Symbol
 from .errors import ArgumentError, DTypeError, ShapeError, StaleError, SymbolicError
 from .ir.node import OPERATORS, Node, walk
 from .ir.ops import elementwise as e
@@ -24,7 +24,7 @@ from .ir.ops.leaves import ARG, HOLE, INPUT, LEAF, Box, box_of, boxed, dtype_of,
 from .ir.ops.linear import reshape, sum_, transpose
 from .ir.ops.structure import getitem
 from .operators import Operators
-from .passes.derivatives import grad
+from .passes.ad.derivatives import grad
 from .shapes import Shape, show
 from .tracing import current
 

@@ -14,9 +14,9 @@ from .cells import Cell, get
 from .datasets import ALPHABET, NGrams, decode_name, encode_names, first_names, name_rows, split_names
 from .errors import ProofError
 from .files import atomic_write
-from .symbolic.derive import derive
-from .symbolic.equivalent import equivalent
-from .symbolic.prove import prove
+from .symbolic.derivation.derive import derive
+from .symbolic.equivalence.equivalent import equivalent
+from .symbolic.proof.prove import prove
 from .testing import GradientCheck, check_gradients, random_values
 from .viz.drawing import draw
 from .viz.page import page

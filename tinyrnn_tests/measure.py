@@ -114,7 +114,7 @@ def against_torch(batch=32, steps=32, size=128, pairs=15):
 def proofs():
     """Proofs at the sizes that were asked for, in seconds (the axioms were compared before)."""
     from tinyrnn.symbolic.checker import check
-    from tinyrnn.symbolic.prove import _exactly, _in_field, axioms, cell_problem
+    from tinyrnn.symbolic.proof.prove import _exactly, _in_field, axioms, cell_problem
 
     axioms()
 

@@ -13,7 +13,7 @@ from tinyrnn.domains import COMPLEX_STEP
 from tinyrnn.domains.float import FLOAT
 from tinyrnn.errors import IndexRangeError
 from tinyrnn.ir.op import CATALOGUE
-from tinyrnn.symbolic.prove import weighted
+from tinyrnn.symbolic.proof.prove import weighted
 
 from .prove_graphs import Case
 from .prove_pairs import cell_text

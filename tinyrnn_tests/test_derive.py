@@ -11,8 +11,9 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn.cells.equations import parse_line
-from tinyrnn.symbolic import pages, published
-from tinyrnn.symbolic.reading import block_name
+from tinyrnn.symbolic import published
+from tinyrnn.symbolic.derivation import pages
+from tinyrnn.symbolic.derivation.to_terms import block_name
 
 from .test_prove import ODD
 
@@ -280,8 +281,8 @@ def test_the_contract():
 def test_the_graph_that_is_read_is_the_engines():
     """The names of gates' arguments are tags; tags change no structure."""
     d = tr.derive(tr.cells.GRU)
-    from tinyrnn.symbolic.prove import weighted
-    from tinyrnn.symbolic.reading import BATCH
+    from tinyrnn.symbolic.derivation.to_terms import BATCH
+    from tinyrnn.symbolic.proof.prove import weighted
     plain = tr.cells.GRU.unroll(4, d._sizes, batch=BATCH, loss=weighted(tr.cells.GRU), gradients=True)
     assert d.graph.fingerprint == plain.fingerprint
 

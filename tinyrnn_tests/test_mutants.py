@@ -14,7 +14,8 @@ from tinyrnn.ir.ops import elementwise as e
 from tinyrnn.ir.ops import linear, structure
 from tinyrnn.ir.ops.leaves import full, input_node
 from tinyrnn.ir.scan import scan
-from tinyrnn.passes import adjoint, control, grad, unroll
+from tinyrnn.passes import grad, unroll
+from tinyrnn.passes.ad import adjoint, control
 
 from . import goldens
 from .oracles import check_function, check_unrolled_cell

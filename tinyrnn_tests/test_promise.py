@@ -9,7 +9,7 @@ import sympy
 import tinyrnn as tr
 from tinyrnn.analysis.measure import work
 from tinyrnn.errors import ProofError
-from tinyrnn.symbolic import calculus
+from tinyrnn.symbolic.derivation import calculus
 
 from .test_mutants import op_rule
 

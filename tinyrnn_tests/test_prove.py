@@ -22,11 +22,11 @@ from tinyrnn.ir.ops.leaves import input_node
 from tinyrnn.ir.ops.linear import sum_
 from tinyrnn.ir.ops.structure import flip
 from tinyrnn.passes import unroll
-from tinyrnn.symbolic import axioms as axiom_module
 from tinyrnn.symbolic import checker
-from tinyrnn.symbolic.axioms import axioms, vanishes
-from tinyrnn.symbolic.examples import EXAMPLES, graphs_of_ops
-from tinyrnn.symbolic.prove import prove_pass, training_graphs
+from tinyrnn.symbolic.proof import axioms as axiom_module
+from tinyrnn.symbolic.proof.axioms import axioms, vanishes
+from tinyrnn.symbolic.proof.examples import EXAMPLES, graphs_of_ops
+from tinyrnn.symbolic.proof.prove import prove_pass, training_graphs
 from tinyrnn.testing import complex_step_gradient
 
 from . import mutations

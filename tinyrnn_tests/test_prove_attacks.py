@@ -14,12 +14,12 @@ from tinyrnn.ir.node import walk
 from tinyrnn.ir.op import CATALOGUE
 from tinyrnn.ir.ops.elementwise import negate
 from tinyrnn.ir.scan import Body
-from tinyrnn.passes.everywhere import everywhere, replaced
+from tinyrnn.passes.rewrite import everywhere, replaced
 from tinyrnn.symbolic import checker
 from tinyrnn.symbolic.checker import contents
-from tinyrnn.symbolic.draws import Draws
-from tinyrnn.symbolic.examples import graphs_of_ops
-from tinyrnn.symbolic.prove import prove_pass
+from tinyrnn.symbolic.proof.draws import Draws
+from tinyrnn.symbolic.proof.examples import graphs_of_ops
+from tinyrnn.symbolic.proof.prove import prove_pass
 
 from . import prove_fuzz
 

@@ -9,7 +9,7 @@ from tinyrnn.ir.ops import elementwise as e
 from tinyrnn.ir.ops import linear
 from tinyrnn.ir.ops.leaves import input_node, iota
 from tinyrnn.ir.scan import SCAN, scan
-from tinyrnn.passes import grad, save, unroll
+from tinyrnn.passes import grad, partition, unroll
 
 from .oracles import assert_close, check_function
 
@@ -130,7 +130,7 @@ def test_gradient_of_the_unrolled_graph_agrees():
 @pytest.mark.parametrize("reverse", [False, True])
 def test_save_pass_keeps_less_and_changes_nothing(reverse):
     graph = graph_with_gradients(lengths_mask(), reverse)
-    slim = check(save(graph))
+    slim = check(partition(graph))
     a, b = graph.run(values()), slim.run(values())
     for k in a:
         assert_close(b[k], a[k], 1e-14)
@@ -144,7 +144,7 @@ def test_save_keeps_the_smallest_set():
     x = tr.input("x", (2, 6, 3), "float32")
     loss = layer(x)[0].sum()
     graph = Graph({"loss": loss, **dict(zip("abcd", tr.grad(loss, layer.parameters()), strict=True))})
-    slim = check(save(graph))
+    slim = check(partition(graph))
     assert traced_bytes(slim) < traced_bytes(graph)
     v = {"x": np.random.default_rng(0).normal(size=(2, 6, 3)).astype("f4")}
     a, b = graph.run(v), slim.run(v)

@@ -234,7 +234,7 @@ def test_a_pass_before_and_after(renderer):
         drawing = tr.draw(before, after=after)
         root = sound(drawing.svg)
         titles = [g.find(f"{SVG}title").text for g in root.iter(f"{SVG}g") if "node" in g.get("class", "").split()]
-        if name in ("save", "gates", "hoist", "defer", "fuse"):
+        if name in ("partition", "merge_products", "hoist", "defer", "fuse"):
             assert any(t.endswith((", gone", ", new")) for t in titles), name
         assert any(t.endswith(", same") for t in titles), name
         before = after

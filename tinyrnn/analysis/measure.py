@@ -14,8 +14,8 @@ from ..ir.node import Node, walk
 from ..ir.ops.elementwise import TAG, name_of
 from ..ir.ops.leaves import index_of
 from ..ir.scan import SCAN, TRACE, ScanView, body_of, expression_of
-from ..passes import save
-from ..passes.save import minimum_cut
+from ..passes import partition
+from ..passes.partition import minimum_cut
 from .recurrence import recurrences
 
 
@@ -136,7 +136,7 @@ def where(graph: Graph, n: Node) -> str:
 
 @dataclass(frozen=True)
 class Saved:
-    """What one step keeps for its backward step, for one row: as derived, and after the minimum cut of the pass `save`;
+    """What one step keeps for its backward step, for one row: as derived, and after the minimum cut of the pass `partition`;
     of a cell also the minimum cut of the whole sequence, in which states may be built again from those before them."""
 
     naive_bytes: int
@@ -155,8 +155,8 @@ class Saved:
 
 
 def saved(graph: Graph, rows: int) -> Saved:
-    """The traces that backward scans read, before and after `save`, of a graph with scans and gradients."""
-    before, after = _read_back(graph), _read_back(save(graph))
+    """The traces that backward scans read, before and after `partition`, of a graph with scans and gradients."""
+    before, after = _read_back(graph), _read_back(partition(graph))
     return Saved(sum(size_of(e) for e, _ in before) // rows, sum(size_of(e) for e, _ in after) // rows,
                  tuple(sorted(name for _, name in after)))
 

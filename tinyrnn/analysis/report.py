@@ -170,7 +170,7 @@ def analyze(what: Cell | Graph | Model, x: TensorLike | None = None, *, steps: i
     last step), "sum", or a function of the list of outputs, and `values` are as in `draw`.  A model needs an example `x`
     [B, T, ...], and `y` for a loss as in `fit`.  The report has: nodes, flops, bytes and their ratio; the critical path,
     parallelism and width; peak memory in the order of execution; what a step keeps for its backward step (the minimum cut
-    of the pass `save`); for every initial state (of a model: parameter; of a graph: input) the number of gradient paths,
+    of the pass `partition`); for every initial state (of a model: parameter; of a graph: input) the number of gradient paths,
     the fewest and most squashing functions and the fewest recurrent products on any of them, and the values that all
     paths pass; runs of equal steps; recurrent depth and the checkpoint between steps; of a run over at most 50 steps the
     singular values of `ds[T]/ds[0]`, Lyapunov exponents and the strongest path.  Time is linear in the size of the graph.

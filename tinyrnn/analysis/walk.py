@@ -20,7 +20,7 @@ from ..ir.graph import Graph
 from ..ir.node import Node, rebuild, walk
 from ..ir.ops.leaves import full, hole, input_name, input_node
 from ..ir.scan import FINAL, TRACE, position_of
-from ..passes.adjoint import accumulate, backward
+from ..passes.ad.adjoint import accumulate, backward
 from .recurrence import Recurrence
 
 Array = npt.NDArray[Any]

@@ -20,19 +20,19 @@ from ..ir.ops.leaves import full, input_node
 from ..ir.ops.linear import broadcast_to, sum_
 from ..ir.ops.structure import stack, take
 from ..ir.scan import ScanNames, scan
-from ..passes.derivatives import grad
+from ..passes.ad.derivatives import grad
 from ..passes.unroll import unroll
 from ..shapes import show
 from ..types import Seed
 from . import latex
 from .equations import parse
+from .from_function import equations_of
 from .initial import constant, orthogonal, uniform, xavier
 from .lower import Step
 from .ranks import Ranks, likely_gains
 from .roles import Roles, find_roles
 from .sizes import Sizes, concrete
 from .terms import System, Term, show_system
-from .trace import equations_of
 
 Arrays = dict[str, npt.NDArray[Any]]
 Mark = Callable[[Node, str, str | None], Node]

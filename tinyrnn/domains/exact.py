@@ -150,7 +150,7 @@ class Element:
         return Element(self.domain, np.asarray(near), value, tangent, self.fixed and other.fixed, self.decided or other.decided)
 
 
-# The slope of every function in terms of its output y and its argument x.  `tinyrnn.symbolic.axioms` compares each with
+# The slope of every function in terms of its output y and its argument x.  `tinyrnn.symbolic.proof.axioms` compares each with
 # SymPy's derivative; everything else about derivatives is the product rule above.
 SLOPES: dict[str, Callable[[Exact, Element, Element], Element]] = {
     "tanh":       lambda m, y, x: 1 - y * y,

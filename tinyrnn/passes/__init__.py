@@ -1,13 +1,14 @@
 """Maps from a graph to an equal graph, and from a graph to its derivatives."""
 
-from .concat import concat
+from .ad.derivatives import grad, hessian, jacobian, jvp
 from .defer import defer
-from .derivatives import grad, hessian, jacobian, jvp
 from .fuse import fuse
-from .gates import gates
 from .hoist import hoist
-from .save import save
+from .merge_products import merge_products
+from .partition import partition
 from .simplify import simplify
+from .split_products import split_products
 from .unroll import unroll
 
-__all__ = ["concat", "defer", "fuse", "gates", "grad", "hessian", "hoist", "jacobian", "jvp", "save", "simplify", "unroll"]
+__all__ = ["defer", "fuse", "grad", "hessian", "hoist", "jacobian", "jvp", "merge_products", "partition", "simplify",
+           "split_products", "unroll"]

@@ -15,9 +15,9 @@ from ..ir.ops.elementwise import TAG, add
 from ..ir.ops.leaves import hole
 from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, TRANSPOSE
 from ..ir.scan import FINAL, LITERALS, SCAN, TRACE, ScanView, expression_of, final, position_of
-from .everywhere import accumulators, first_met, replaced
-from .lift import Lift, Lifted
+from .over_time import Lift, Lifted
 from .restate import restated
+from .rewrite import accumulators, first_met, replaced
 
 MOVES = (TRANSPOSE, RESHAPE, BROADCAST, TAG)
 

@@ -19,7 +19,7 @@ from ..ir.ops.linear import BROADCAST, RESHAPE, SUM, axes_of
 from ..ir.ops.reduce import AMAX, AMIN
 from ..ir.scan import ITEM, REGION, body_of, close
 from ..shapes import Shape
-from .everywhere import everywhere, made_in_order, users
+from .rewrite import everywhere, made_in_order, users
 
 ROW_REDUCTIONS = (SUM, AMAX, AMIN)
 LIMIT = 96  # nodes in one region: more would not fit the registers of any machine

@@ -14,9 +14,9 @@ from ..ir.node import Node, walk, without_collector
 from ..ir.ops.leaves import ARG, hole
 from ..ir.ops.linear import MATMUL
 from ..ir.scan import LITERALS, SCAN, ScanView, invariant
-from .everywhere import map_scans, replaced, users
-from .lift import Lift, Lifted
+from .over_time import Lift, Lifted
 from .restate import restated
+from .rewrite import map_scans, replaced, users
 
 
 def hoist(graph: Graph) -> Graph:

@@ -18,7 +18,7 @@ from ..ir.ops.linear import EINSUM, RESHAPE, SUM, TRANSPOSE, axes_of, matmul, re
 from ..ir.ops.reduce import AMAX, AMIN
 from ..ir.ops.structure import CONCAT, SLICE, axis_of, concat, parts_of
 from ..ir.scan import TRACE, expression_of, trace
-from .everywhere import everywhere, rewritten
+from .rewrite import everywhere, rewritten
 
 
 def simplify(graph: Graph) -> Graph:

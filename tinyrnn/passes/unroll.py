@@ -17,7 +17,7 @@ from ..ir.ops.elementwise import TAG, add_n, cell_of, name_of
 from ..ir.ops.leaves import ARG, full, is_number
 from ..ir.ops.structure import stack, take
 from ..ir.scan import FINAL, SCAN, TRACE, ScanView, expression_of, position_of
-from .everywhere import accumulators
+from .rewrite import accumulators
 
 Steps = tuple[int, ...]
 

@@ -20,8 +20,8 @@ from ..cells import Cell, latex
 from ..errors import ArgumentError
 from ..files import atomic_write, path_of
 from ..search import shortest_way
-from ..symbolic import pages
-from ..symbolic.derive import derive
+from ..symbolic.derivation import pages
+from ..symbolic.derivation.derive import derive
 from ..tensor import TensorLike
 from ..types import Seed
 from .flow import flow_of

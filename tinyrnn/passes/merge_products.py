@@ -1,0 +1,197 @@
+"""`merge_products`: products that share an operand become one.
+
+    W_i h, W_f h, ...           one product with the stacked weights, and slices of it
+    dz_iᵀ x, dz_fᵀ x, ...       likewise for gradients of weights
+    dz_i W_i + dz_f W_f + ...   one product of the joined adjoints with the stacked weights
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from ..ir.graph import Graph
+from ..ir.node import DType, Node, apply, rebuild, walk, without_collector
+from ..ir.ops.elementwise import SUMS, TAG, add_n
+from ..ir.ops.leaves import ARG, INPUT, LEAF
+from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE, matmul, reshape, transpose
+from ..ir.ops.structure import CONCAT, SLICE, concat, parts_of, split_at
+from ..ir.scan import LITERALS, REGION, TRACE, ScanView, body_of, expression_of, make_body
+from .rewrite import made_in_order, map_scans, rewritten, with_body
+
+SHALLOW = (TRANSPOSE, RESHAPE, SLICE, CONCAT, TAG)
+
+
+Order = Mapping[Node, tuple[int, ...]]
+"""Where parameters, and the arguments that stand for them, come when weights are stacked."""
+
+
+def merge_products(graph: Graph) -> Graph:
+    """The same graph with as few, as large products as the shapes allow."""
+    order = {n: (i,) for i, n in enumerate(graph.nodes) if n.op.kind == "leaf"}
+    with without_collector():
+        new = _scope(list(graph.outputs.values()), order)
+    return Graph(dict(zip(graph.outputs, new, strict=True)))
+
+
+def _scope(outputs: Sequence[Node], order: Order) -> list[Node]:
+    def scan(view: ScanView, wanted: Sequence[Node]) -> tuple[Node, dict[Node, Node]]:
+        constants = zip(*(view.split(part)[2] for part in (view.body.args, view.node.src)), strict=True)
+        inside = {a: _place(s, order) for a, s in constants}
+        return with_body(view, wanted, lambda outs: _scope(outs, inside))
+
+    def region(n: Node) -> Node:
+        inside = {a: _place(s, order) for a, s in zip(body_of(n).args, n.src, strict=True)}
+        return apply(REGION, n.src, (make_body(body_of(n).args, tuple(_scope(body_of(n).outs, inside))),))
+
+    changed = map_scans(outputs, scan, region)
+    joins = _joins_inside(walk(changed))
+    return _shared_right(_shared_left(rewritten(changed, lambda n: _sum_of_products(n, order, joins)), order))
+
+
+def _weight(n: Node, order: Order) -> bool:
+    """Whether a matrix is there before the step: a parameter, or parts of parameters."""
+    return all(m.op in SHALLOW or m in order or m.op in LITERALS for m in walk([n]))
+
+
+def _shared_left(outputs: Sequence[Node], order: Order) -> list[Node]:
+    """`a B_i` for one a."""
+    groups: dict[tuple[Node, DType], dict[Node, None]] = defaultdict(dict)
+    for n in walk(outputs):
+        if n.op is MATMUL and n.ndim == 2 and _weight(n.src[1], order):
+            groups[n.src[0], n.src[1].dtype][n] = None
+    table: dict[Node, Node] = {}
+    for (a, _), products in groups.items():
+        group = sorted(products, key=lambda n: _place(n.src[1], order))
+        if len(group) > 1:
+            whole = matmul(a, concat([n.src[1] for n in group], 1))
+            table.update(zip(group, split_at(whole, [n.shape[1] for n in group], 1), strict=True))
+    return _substituted(outputs, table)
+
+
+def _shared_right(outputs: Sequence[Node]) -> list[Node]:
+    """`A_iᵀ b` for one b."""
+    order = walk(outputs)
+    joins = _joins_inside(order)
+    groups: dict[tuple[Node, DType], dict[Node, None]] = defaultdict(dict)
+    for n in order:
+        if n.op is MATMUL and n.ndim == 2 and n.src[0].op is TRANSPOSE:
+            groups[n.src[1], n.src[0].dtype][n] = None
+    table: dict[Node, Node] = {}
+    for (b, _), products in groups.items():
+        depends = set(walk([n.src[0] for n in products]))
+        if len(products) > 1 and not any(n in depends for n in products):
+            for group in _along_joins(list(products), lambda n: _traced(n.src[0].src[0]), joins):
+                if len(group) > 1:
+                    table.update(_stacked(group, b))
+    return _substituted(outputs, table)
+
+
+def _stacked(group: Sequence[Node], b: Node) -> dict[Node, Node]:
+    """Each of the products as rows of a larger one."""
+    whole = matmul(transpose(concat([n.src[0].src[0] for n in group], 1)), b)
+    ends = accumulate(n.shape[0] for n in group)
+    return {n: apply(SLICE, (whole,), (((end - n.shape[0], n.shape[0], 1), (0, n.shape[1], 1)),))
+            for n, end in zip(group, ends, strict=True)}
+
+
+def _substituted(outputs: Sequence[Node], table: dict[Node, Node]) -> list[Node]:
+    """Products replaced by slices of larger ones; what the larger ones read is replaced, too."""
+    new: dict[Node, Node] = {}
+
+    def make(n: Node) -> None:
+        if n in table:
+            new[n] = new[table[n]]
+        else:
+            rebuild([n], new)
+
+    made_in_order(outputs[::-1], lambda n: (table[n],) if n in table else n.src, make, new)
+    return [new[o] for o in outputs]
+
+
+def _place(weight: Node, order: Order) -> tuple[int, ...]:
+    """The place of a weight in a stack: that of its parameter, then of its rows in a packed one."""
+    n, rows = weight, tuple[int, ...]()
+    while n.op in SHALLOW:
+        if n.op is SLICE:
+            rows = (*(start for start, _, _ in parts_of(n)), *rows)
+        n = n.src[0]
+    return (*order.get(n, ()), *rows)
+
+
+def _sum_of_products(n: Node, order: Order, joins: Joins) -> Node | None:
+    """`Σ a_i B_i` in a sum of any terms, for a_i that are computed here."""
+    if n.op not in SUMS or not n.floating:
+        return None
+    terms = _terms(n)
+    groups: dict[object, list[tuple[Node, int]]] = defaultdict(list)
+    for i, t in enumerate(terms):
+        m = _product(t, order)
+        if m is not None and t not in terms[:i]:  # a term that comes twice is merged once
+            groups[t.shape, m.shape, m.src[0].dtype, m.src[1].dtype].append((m, i))
+    best = max((part for group in groups.values()
+                for part in _along_joins(group, lambda pair: _traced(pair[0].src[0]), joins)), key=len, default=[])
+    if len(best) < 2:
+        return None
+    best.sort(key=lambda pair: _place(pair[0].src[1], order))
+    merged = {i for _, i in best}
+    left, right = [m.src[0] for m, _ in best], [m.src[1] for m, _ in best]
+    whole = reshape(matmul(concat(left, 1), concat(right, 0)), terms[best[0][1]].shape)
+    return add_n([whole, *(t for i, t in enumerate(terms) if i not in merged)])
+
+
+def _terms(n: Node) -> list[Node]:
+    """The terms of a sum, sums inside it opened."""
+    found: list[Node] = []
+    stack = [n]
+    while stack:
+        m = stack.pop()
+        if m.op in SUMS and m.shape == n.shape and m.dtype == n.dtype:
+            stack.extend(reversed(m.src))
+        else:
+            found.append(m)
+    return found
+
+
+def _product(t: Node, order: Order) -> Node | None:
+    """The product with a weight that a term is, if its left operand is computed here."""
+    m = t.src[0] if t.op is RESHAPE else t
+    if m.op is not MATMUL or m.ndim != 2 or not _weight(m.src[1], order):
+        return None
+    a = m.src[0]
+    while a.op in (RESHAPE, TAG):
+        a = a.src[0]
+    return None if a.op in (ARG, INPUT, LEAF, TRANSPOSE, CONCAT) or a.op.kind == "leaf" or (
+        a.op is TRACE and expression_of(a).op is ARG) else m
+
+
+Joins = Sequence[tuple[Node, ...]]
+"""What the loops join already."""
+
+
+def _joins_inside(order: Sequence[Node]) -> Joins:
+    bodies = {body_of(n.src[0]): None for n in order if n.op is TRACE}
+    return [m.src for body in bodies for m in walk(body.outs) if m.op is CONCAT]
+
+
+def _along_joins(group: list[Any], of: Callable[[Any], Node], joins: Joins) -> list[list[Any]]:
+    """A group in the order in which a loop joins its traces; what a loop joins only in part stays in two parts, so that
+    no trace is kept twice."""
+    inside = {of(member): member for member in group}
+    if len(inside) < len(group):  # one trace under several members: no order says which
+        return [group]
+    for join in joins:
+        common = [inside[e] for e in join if e in inside]
+        if len(common) > 1:
+            return [part for part in (common, [m for m in group if m not in common]) if part]
+    return [group]
+
+
+def _traced(n: Node) -> Node:
+    """The expression whose trace a matrix is."""
+    while n.op in (RESHAPE, TAG):
+        n = n.src[0]
+    return expression_of(n) if n.op is TRACE else n
+

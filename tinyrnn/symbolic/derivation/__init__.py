@@ -1,0 +1,1 @@
+"""The backward pass of a cell as equations."""

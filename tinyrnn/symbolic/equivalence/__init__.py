@@ -1,0 +1,1 @@
+"""Whether two cells are one, and how their parameters correspond."""

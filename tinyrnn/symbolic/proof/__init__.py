@@ -1,0 +1,1 @@
+"""Proofs: gradients are derivatives, passes keep every value, programs compute their graphs."""
