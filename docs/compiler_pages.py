@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 import tinyrnn as tr
-from tinyrnn.backends.matmul import Blas
-from tinyrnn.backends.plan import Call, Loop
-from tinyrnn.backends.schedule import plan_of
+from tinyrnn.backends.plan.matmul import Blas
+from tinyrnn.backends.plan.planner import plan_of
+from tinyrnn.backends.plan.views import Call, Loop
 from tinyrnn.compile import PIPELINE, Program
 
 FOLDER = Path(__file__).parent / "compiler"

@@ -1,6 +1,6 @@
 """The one door upwards: what stands on a higher floor than whoever asks, and what `import tinyrnn` leaves for later.
 
-`cell.draw()` is `draw` of `viz/drawing.py`, and `tr.prove` is that of `symbolic/proof/prove.py`: a cell need not import pictures,
+`cell.draw()` is `draw` of `viz/drawing.py`, and `tr.prove` that of `symbolic/proof/prove.py`: a cell need not import pictures,
 nor a plain `import tinyrnn` SymPy and networkx.  Whatever is reached in this way is listed here, with the module that holds it.
 """
 

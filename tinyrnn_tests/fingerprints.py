@@ -23,8 +23,8 @@ from tinyrnn.backends.cpu.runtime import emitter
 from tinyrnn.backends.cuda.launch import kernel_keys, name_of, source_of
 from tinyrnn.backends.cuda.source import PRELUDE
 from tinyrnn.backends.executable import Planned
-from tinyrnn.backends.matmul import Blas
-from tinyrnn.backends.schedule import plan_of
+from tinyrnn.backends.plan.matmul import Blas
+from tinyrnn.backends.plan.planner import plan_of
 from tinyrnn.ir import Graph
 from tinyrnn.randomness import new_key
 from tinyrnn.train.task import Task

@@ -8,6 +8,7 @@ each.  A seed that fails prints itself, and the same seed fails again.
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import random
@@ -17,13 +18,12 @@ import tempfile
 import time
 import traceback
 import tracemalloc
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 import tinyrnn as tr
-from tinyrnn.backends import UnsupportedError, store
+from tinyrnn.backends import UnsupportedError, cache
 from tinyrnn.backends.cpu import engine, runtime
 from tinyrnn.errors import LoadError, TinyRNNError
 from tinyrnn.io.weights import checksum, read_weights
@@ -138,7 +138,7 @@ def cells(seed):
 
 # ---- files
 
-@cache
+@functools.cache
 def model_files():
     """Small models of every kind of layer, as files."""
     nn = tr.nn
@@ -265,7 +265,7 @@ def _fit(model, folder, streams):
                      **({"tbptt": 2} if streams else {"accumulate": 2}))
 
 
-@cache
+@functools.cache
 def checkpoint_file(streams):
     """What a run that is killed at its fifth save leaves."""
     saves, plain = [], training.write_checkpoint
@@ -308,11 +308,11 @@ def caches(seed):
     cell = tr.Cell(f"h[t] = tanh(W @ h[t-1] + {1 + seed % 3} * V @ x[t])")
     graph = cell.rolled(3, x=2, h=3, batch=2, gradients=True)
     values = values_for(graph)
-    before = {k: os.environ.get(k) for k in (store.VARIABLE,)}
+    before = {k: os.environ.get(k) for k in (cache.VARIABLE,)}
     plain = runtime.library
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o700)
-        os.environ[store.VARIABLE] = folder
+        os.environ[cache.VARIABLE] = folder
         try:
             for _ in range(3):
                 own = engine.KernelCache(engine.host())

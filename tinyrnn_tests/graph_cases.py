@@ -4,7 +4,7 @@ import numpy as np
 
 import tinyrnn as tr
 from tinyrnn.backends.cpu.runtime import CpuExecutable
-from tinyrnn.backends.schedule import plan_of
+from tinyrnn.backends.plan.planner import plan_of
 from tinyrnn.compile import PIPELINE
 from tinyrnn.ir.ops import elementwise as e
 from tinyrnn.ir.ops import reduce as r

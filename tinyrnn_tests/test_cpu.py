@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.backends import UnsupportedError, compiled, store
+from tinyrnn.backends import UnsupportedError, cache, compiled
 from tinyrnn.backends.cpu import engine, runtime
 from tinyrnn.backends.cpu.backend import executable
 from tinyrnn.backends.scalars import ULP
@@ -234,20 +234,20 @@ def test_a_fork_after_compiling():
 # ---- the cache on disk
 
 def test_compiled_kernels_are_kept_on_disk_for_their_owner_only(tmp_path, monkeypatch):
-    monkeypatch.setenv(store.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
     tmp_path.chmod(0o700)
-    store.store_object("a", b"code")
-    assert store.load_object("a") == b"code"
-    assert store.load_object("b") is None
+    cache.store_object("a", b"code")
+    assert cache.load_object("a") == b"code"
+    assert cache.load_object("b") is None
     (tmp_path / "a.o").write_bytes((tmp_path / "a.o").read_bytes()[:-1] + b"!")
-    assert store.load_object("a") is None, "damaged code was accepted"
-    store.store_object("a", b"code")
+    assert cache.load_object("a") is None, "damaged code was accepted"
+    cache.store_object("a", b"code")
     (tmp_path / "a.o").chmod(0o622)
-    assert store.load_object("a") is None, "code that others can write was accepted"
+    assert cache.load_object("a") is None, "code that others can write was accepted"
     tmp_path.chmod(0o777)
-    assert store.folder() is None, "a folder that others can write was accepted"
-    monkeypatch.setenv(store.VARIABLE, "off")
-    assert store.folder() is None
+    assert cache.folder() is None, "a folder that others can write was accepted"
+    monkeypatch.setenv(cache.VARIABLE, "off")
+    assert cache.folder() is None
 
 
 # ---- every op

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.backends import loops, memory, schedule
-from tinyrnn.backends.cpu import driver, emit, engine, machine, products, runtime
+from tinyrnn.backends.cpu import codegen, driver, emit, engine, products, runtime
+from tinyrnn.backends.plan import memory, planner, scan_loop
 from tinyrnn.ir import Graph
 from tinyrnn.ir.ops.leaves import input_node
 
@@ -105,14 +105,14 @@ MUTANTS = {
     "whole vectors are stored at the end of a row": (emit.Emit, "store", storing_all, guard_check),
     "temporaries overlap": (memory, "lifetimes", lambda plan, kept=(), plain=memory.lifetimes: {
         b: (first, first) for b, (first, _) in plain(plan, kept).items()}, zoo_check),
-    "a sequence is overwritten though it is read later": (schedule.PlannedScope, "needed_later", lambda *_: False, reuse_check),
+    "a sequence is overwritten though it is read later": (planner.PlannedScope, "needed_later", lambda *_: False, reuse_check),
     "a state is overwritten before its last reader": (
-        loops, "_in_place", lambda loop, slots: loop.calls.__setitem__(slice(None), [
+        scan_loop, "_in_place", lambda loop, slots: loop.calls.__setitem__(slice(None), [
             c for c in loop.calls if not any(v.buffer is s[0].buffer for s in slots for v in [c.operands[-1]])]), cell_check),
-    "every loop is split along its rows": (loops, "_within", lambda *_: True, mixing_check),
+    "every loop is split along its rows": (scan_loop, "_within", lambda *_: True, mixing_check),
     "no barriers": (driver, "_barrier", lambda *_: None, thread_check),
-    "relu of NaN is 0": (machine.LlvmDomain, "relu", relu_of_numbers, special_check),
-    "sums start from 1": (machine.LlvmDomain, "neutral", lambda self, reduction, dtype: self.constant(1, dtype),
+    "relu of NaN is 0": (codegen.LlvmDomain, "relu", relu_of_numbers, special_check),
+    "sums start from 1": (codegen.LlvmDomain, "neutral", lambda self, reduction, dtype: self.constant(1, dtype),
                           lambda: cell_check(ODD["layer_norm"])),
     "panels are not padded": (products.Tiles, "_write", lambda self, e, m, sums, c, row_c, vectors, masks, before, plain=(
         products.Tiles._write): plain(self, e, m, sums, c, row_c, vectors, [None] * vectors, before), guard_check),
@@ -133,4 +133,4 @@ def test_planted_bugs_are_noticed(name, monkeypatch):
 @pytest.fixture(autouse=True)
 def kernels_are_asked(monkeypatch):
     """Plans are not replayed here: what runs must show the bug.  `test_replay` plants bugs for the replay alone."""
-    monkeypatch.setattr(schedule, "ENABLED", False)
+    monkeypatch.setattr(planner, "ENABLED", False)

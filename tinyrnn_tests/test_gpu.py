@@ -13,7 +13,7 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn.backends import Backend
-from tinyrnn.backends.cuda import graphs, moves, rows
+from tinyrnn.backends.cuda import graphs, lookups, rows
 from tinyrnn.ir import Graph
 
 from .graph_cases import LAYERS, runs_of, values_for
@@ -625,4 +625,4 @@ def test_grids_stay_within_what_hardware_takes():
             assert launch.grid[0] < 2**31
             assert launch.grid[1] <= 65_535
             assert launch.block[0] * launch.block[1] <= 1024
-    assert moves._spread("", 10**10)[0].grid[0] < 2**31
+    assert lookups._spread("", 10**10)[0].grid[0] < 2**31

@@ -7,8 +7,8 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn.backends.cuda import launch
-from tinyrnn.backends.matmul import Blas
-from tinyrnn.backends.schedule import plan_of
+from tinyrnn.backends.plan.matmul import Blas
+from tinyrnn.backends.plan.planner import plan_of
 from tinyrnn.bench import gpu_clusters, gpu_machine
 
 from .gpu.toolchain import kernels_in

@@ -14,8 +14,8 @@ import pytest
 import tinyrnn as tr
 from tinyrnn.backends.cuda import kernels, nvrtc
 from tinyrnn.backends.cuda.launch import kernel_keys
-from tinyrnn.backends.matmul import Blas
-from tinyrnn.backends.schedule import plan_of
+from tinyrnn.backends.plan.matmul import Blas
+from tinyrnn.backends.plan.planner import plan_of
 from tinyrnn.bench import gpu, gpu_clusters, gpu_kernels, gpu_peers, gpu_report, gpu_visit
 from tinyrnn.bench.steps import Record, TimedCommand, take
 from tinyrnn.cli import main

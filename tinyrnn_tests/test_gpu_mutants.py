@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.backends.cuda import bound, cublas, graphs, launch, mirrors, moves, rows, runtime
+from tinyrnn.backends.cuda import bound, cublas, graphs, launch, lookups, mirrors, rows, runtime
 from tinyrnn.ir.ops.leaves import Box
 
 from .graph_cases import ODD
@@ -107,7 +107,7 @@ MUTANTS = {
     "results are not copied": (graphs.Captured, "_results", without_copies, results_check),
     "one graph serves all streams": (graphs._Shelf, "of", lambda self, e, s, plain=graphs._Shelf.of: self._kept.get(
         ("any", id(e))) or self._kept.setdefault(("any", id(e)), graphs.Captured(e, s)), two_streams_check),
-    "a bad index is committed": (moves, "EMITTERS", {**moves.EMITTERS, "commit": lambda name, size: moves._commit(name, size).replace(
+    "a bad index is committed": (lookups, "EMITTERS", {**lookups.EMITTERS, "commit": lambda name, size: lookups._commit(name, size).replace(
         "if (note[0] != 0) return;", "")}, index_check),
     "the host is not told of new data": (Box, "moved", lambda self: None, parameters_check),
     "new data of the host are not uploaded": (runtime, "mirror_of", never_uploading, parameters_check),
@@ -117,7 +117,7 @@ MUTANTS = {
     "parts of rows are lost": (rows, "emit_rows", changed("k < parts", "k + 1 < parts"), reductions_check),
     "shares of columns are lost": (rows, "emit_rows", changed("k < parts", "k + 1 < parts"), columns_check),
     "a row's sum starts from 1": (rows._Kernel, "of_row", starting_from_one, reductions_check),
-    "equal indices lose their order": (moves, "_scatter", lambda *a, plain=moves._scatter: plain(
+    "equal indices lose their order": (lookups, "_scatter", lambda *a, plain=lookups._scatter: plain(
         *a).replace("tile + k < i", "tile + k <= i"), embedding_check),
 }
 
@@ -134,7 +134,7 @@ def test_planted_bugs_are_noticed(name, no_gpu, monkeypatch):
     checked(check, given, no_gpu)
     no_gpu.forget()
     if attribute == "_scatter":
-        monkeypatch.setitem(moves.EMITTERS, "scatter", value)
+        monkeypatch.setitem(lookups.EMITTERS, "scatter", value)
     else:
         monkeypatch.setattr(owner, attribute, value)
     with pytest.raises((AssertionError, tr.TinyRNNError)):

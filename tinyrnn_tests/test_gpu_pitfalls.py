@@ -9,8 +9,8 @@ import pytest
 import tinyrnn as tr
 from tinyrnn.backends.cuda import nvrtc
 from tinyrnn.backends.cuda.launch import kernel_keys, source_of
-from tinyrnn.backends.matmul import Blas
-from tinyrnn.backends.schedule import plan_of
+from tinyrnn.backends.plan.matmul import Blas
+from tinyrnn.backends.plan.planner import plan_of
 from tinyrnn.ir import Graph
 from tinyrnn.passes import simplify
 from tinyrnn.passes.fuse import fuse

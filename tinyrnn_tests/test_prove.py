@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.backends import loops, schedule
 from tinyrnn.backends.cpu import runtime
+from tinyrnn.backends.plan import planner, scan_loop
 from tinyrnn.compile import PIPELINE, Program
 from tinyrnn.domains import Degrees, Exact, Field, Polynomials, Symbols
 from tinyrnn.domains.exact import SLOPES
@@ -432,9 +432,9 @@ def test_kernels_that_refuse_or_take_what_the_graph_does_not_are_noticed(monkeyp
 def test_a_proof_of_a_program_covers_what_runs(monkeypatch):
     """The plan is replayed; kernels run, at sizes at which the program was never called."""
     case = Case(1)
-    monkeypatch.setattr(schedule, "ENABLED", False)
+    monkeypatch.setattr(planner, "ENABLED", False)
     with monkeypatch.context() as patch:
-        patch.setattr(loops.Reuse, "__init__", no_constants)
+        patch.setattr(scan_loop.Reuse, "__init__", no_constants)
         program = Program(lambda x, h, W: case.tensors(x, h, W))
         program(*case.arguments)
         with pytest.raises(ProofError, match=r"the plan of 1 is wrong: .*another output"):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.backends import calls, loops, matmul, memory, replay, schedule
-from tinyrnn.backends.plan import Loop
-from tinyrnn.backends.schedule import Planner, plan_of
+from tinyrnn.backends.plan import kernels, matmul, memory, planner, replay, scan_loop
+from tinyrnn.backends.plan.planner import Planner, plan_of
+from tinyrnn.backends.plan.views import Loop
 from tinyrnn.domains import VALUE_NUMBERS
 from tinyrnn.ir import Graph
 from tinyrnn.ir.ops.elementwise import minimum
@@ -63,7 +63,7 @@ def test_plans_of_cells_layers_and_odd_scans_are_right():
     assert not refused(lookups())
 
 
-def no_constants(self, scan, wanted, outer, *, plain=loops.Reuse.__init__):
+def no_constants(self, scan, wanted, outer, *, plain=scan_loop.Reuse.__init__):
     """Version 0.1: what constants of the scan read does not count."""
     view = scan.split
 
@@ -97,24 +97,24 @@ def shifted(call):
 
 
 MUTANTS = {
-    "constants do not keep a sequence": (loops.Reuse, "__init__", no_constants, lambda: [alias_graph(k) for k in (1, 2, 17, 21, 35, 66)]),
-    "nothing is needed later": (schedule.PlannedScope, "needed_later", lambda *_: False, lambda: [alias_graph(k) for k in range(60)]),
-    "parts of a whole take its dtype": (schedule.PlannedScope, "homes_of", lambda self, n: self.homes[n], lambda: [lookups()]),
-    "a state is written over too early": (loops, "_in_place", late_state, lambda: [rolled(ODD["two products"])]),
-    "every loop is shared along its rows": (loops, "_within", lambda *_: True, lambda: [mixing()]),
+    "constants do not keep a sequence": (scan_loop.Reuse, "__init__", no_constants, lambda: [alias_graph(k) for k in (1, 2, 17, 21, 35, 66)]),
+    "nothing is needed later": (planner.PlannedScope, "needed_later", lambda *_: False, lambda: [alias_graph(k) for k in range(60)]),
+    "parts of a whole take its dtype": (planner.PlannedScope, "homes_of", lambda self, n: self.homes[n], lambda: [lookups()]),
+    "a state is written over too early": (scan_loop, "_in_place", late_state, lambda: [rolled(ODD["two products"])]),
+    "every loop is shared along its rows": (scan_loop, "_within", lambda *_: True, lambda: [mixing()]),
     "buffers in use overlap": (memory, "lifetimes", lambda plan, kept=(), plain=memory.lifetimes: {
         b: (first, first) for b, (first, _) in plain(plan, kept).items()}, lambda: [rolled()]),
     "memory ends too early": (replay, "arrange", lambda plan, kept=(), plain=memory.arrange: (
         plain(plan, kept=kept)[0], plain(plan, kept=kept)[1] - 64), lambda: [rolled()]),
-    "zeros are not written before a scatter": (schedule.PlannedScope, "copy", lambda self, source, target, plain=schedule.PlannedScope.copy: (
+    "zeros are not written before a scatter": (planner.PlannedScope, "copy", lambda self, source, target, plain=planner.PlannedScope.copy: (
         None if source.buffer.role == "literal" else plain(self, source, target)), lambda: [lookups()]),
-    "products read the wrong columns": (matmul, "product", shifted(calls.product), lambda: [rolled()]),
-    "steps go the other way": (loops, "Loop", lambda steps, reverse, items: Loop(steps, not reverse, items), lambda: [rolled()]),
-    "whole numbers are kept in too few bits": (schedule.PlannedScope, "contiguous", narrowed, lambda: [whole()]),
-    "two results of a kernel overlap": (schedule.PlannedScope, "place", lambda self, n, fits=None, plain=schedule.PlannedScope.place: (
+    "products read the wrong columns": (matmul, "product", shifted(kernels.product), lambda: [rolled()]),
+    "steps go the other way": (scan_loop, "Loop", lambda steps, reverse, items: Loop(steps, not reverse, items), lambda: [rolled()]),
+    "whole numbers are kept in too few bits": (planner.PlannedScope, "contiguous", narrowed, lambda: [whole()]),
+    "two results of a kernel overlap": (planner.PlannedScope, "place", lambda self, n, fits=None, plain=planner.PlannedScope.place: (
         lambda main, others: ([setattr(self, "last", main), main][1] if not hasattr(self, "last") or main.shape != self.last.shape
                               else self.last, others))(*plain(self, n, fits)), lambda: [two_results()]),
-    "slices start too early": (schedule, "_parts", lambda n, whole, plain=schedule._parts: [
+    "slices start too early": (planner, "_parts", lambda n, whole, plain=planner._parts: [
         (part, replace(v, offset=whole.offset)) for part, v in plain(n, whole)], lambda: [lookups(), stacked()]),
 }
 

@@ -20,7 +20,7 @@ import pytest
 import tinyrnn as tr
 from tinyrnn import cli
 from tinyrnn.analysis.structure import least_cycle_mean
-from tinyrnn.backends import store
+from tinyrnn.backends import cache
 from tinyrnn.backends.cpu import engine, runtime
 from tinyrnn.errors import LoadError
 from tinyrnn.files import atomic_write, clear_leftovers
@@ -117,59 +117,59 @@ def test_a_product_of_vectors_that_was_meant_for_a_matrix_is_refused_by_the_cell
 # ---- the cache of kernels
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
+def kept(tmp_path, monkeypatch):
     tmp_path.chmod(0o700)
-    monkeypatch.setenv(store.VARIABLE, str(tmp_path))
-    monkeypatch.setattr(store, "_stored", 0)
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(cache, "_stored", 0)
     return tmp_path
 
 
-def test_kernels_that_changed_places_are_not_run(cache):
+def test_kernels_that_changed_places_are_not_run(kept):
     for name in ("a", "b"):
-        store.store_object(name, name.encode() * 20)
-    first, second = (cache / f"{n}.o" for n in "ab")
+        cache.store_object(name, name.encode() * 20)
+    first, second = (kept / f"{n}.o" for n in "ab")
     one, two = first.read_bytes(), second.read_bytes()
     first.write_bytes(two)
     second.write_bytes(one)
-    assert store.load_object("a") is None
-    assert store.load_object("b") is None
+    assert cache.load_object("a") is None
+    assert cache.load_object("b") is None
 
 
-def test_the_cache_has_a_limit_and_the_oldest_go_first(cache, monkeypatch):
-    monkeypatch.setattr(store, "LIMIT", 4000)
-    monkeypatch.setattr(store, "EVERY", 1)
+def test_the_cache_has_a_limit_and_the_oldest_go_first(kept, monkeypatch):
+    monkeypatch.setattr(cache, "LIMIT", 4000)
+    monkeypatch.setattr(cache, "EVERY", 1)
     names = [f"{i:064x}" for i in range(8)]
     for i, name in enumerate(names[:6]):
-        store.store_object(name, bytes(600))
-        os.utime(cache / f"{name}.o", (i + 1e9, i + 1e9))
-    store.load_object(names[0])  # it is of use
-    (cache / "notes.o").write_bytes(bytes(5000))  # not ours
-    store.store_object(names[6], bytes(600))
-    left = {p.name.removesuffix(".o") for p in cache.iterdir()}
+        cache.store_object(name, bytes(600))
+        os.utime(kept / f"{name}.o", (i + 1e9, i + 1e9))
+    cache.load_object(names[0])  # it is of use
+    (kept / "notes.o").write_bytes(bytes(5000))  # not ours
+    cache.store_object(names[6], bytes(600))
+    left = {p.name.removesuffix(".o") for p in kept.iterdir()}
     assert left == {names[0], names[4], names[5], names[6], "notes"}
 
 
-def test_what_is_no_file_stops_neither_the_cache_nor_its_limit(cache, monkeypatch):
-    monkeypatch.setattr(store, "LIMIT", 3000)
-    monkeypatch.setattr(store, "EVERY", 1)
-    (cache / f"{'a' * 64}.o").symlink_to("nowhere")
-    (cache / f"{'b' * 64}.o").mkdir()
-    os.mkfifo(cache / f"{'c' * 64}.o", 0o600)
+def test_what_is_no_file_stops_neither_the_cache_nor_its_limit(kept, monkeypatch):
+    monkeypatch.setattr(cache, "LIMIT", 3000)
+    monkeypatch.setattr(cache, "EVERY", 1)
+    (kept / f"{'a' * 64}.o").symlink_to("nowhere")
+    (kept / f"{'b' * 64}.o").mkdir()
+    os.mkfifo(kept / f"{'c' * 64}.o", 0o600)
     for i in range(12):
-        store.store_object(f"{i:064x}", bytes(600))
-    assert sum(p.stat().st_size for p in cache.iterdir() if p.is_file()) <= 3000
+        cache.store_object(f"{i:064x}", bytes(600))
+    assert sum(p.stat().st_size for p in kept.iterdir() if p.is_file()) <= 3000
     for letter in "abc":
-        assert store.load_object(letter * 64) is None
+        assert cache.load_object(letter * 64) is None
 
 
-def test_leftovers_of_killed_writers_are_cleared(cache, tmp_path):
+def test_leftovers_of_killed_writers_are_cleared(kept, tmp_path):
     identity = "f" * 64
-    left = cache / f".{identity[:40]}.{'0' * 16}.tmp"
-    young, other = cache / f".{identity[:40]}.{'1' * 16}.tmp", cache / ".mine.tmp"
+    left = kept / f".{identity[:40]}.{'0' * 16}.tmp"
+    young, other = kept / f".{identity[:40]}.{'1' * 16}.tmp", kept / ".mine.tmp"
     for p in (left, young, other):
         p.write_bytes(b"half")
     os.utime(left, (1e9, 1e9))
-    store.store_object(identity, b"code")
+    cache.store_object(identity, b"code")
     assert not left.exists()
     assert young.exists()
     assert other.exists()
@@ -212,7 +212,7 @@ def test_without_a_home_and_a_name_nothing_is_cached_and_everything_runs():
 
 
 def test_machine_code_of_dropped_programs_is_freed(monkeypatch):
-    monkeypatch.setenv(store.VARIABLE, "off")
+    monkeypatch.setenv(cache.VARIABLE, "off")
     own = engine.KernelCache(engine.host())
     monkeypatch.setattr(runtime, "library", lambda target: own)
     monkeypatch.setattr(engine, "LATEST", 3)
@@ -287,7 +287,7 @@ def test_a_child_forked_while_a_program_runs_can_run_it():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_forked_while_another_thread_compiles_can_compile(monkeypatch):
-    monkeypatch.setenv(store.VARIABLE, "off")
+    monkeypatch.setenv(cache.VARIABLE, "off")
     stop = []
 
     def busy(seed):

@@ -15,7 +15,7 @@ from ..ir.ops.leaves import Box, box_of
 from .arrays import fetched, is_device, on_host, speaks_dlpack, taken
 from .choice import NAMES, Backend
 from .numpy import run
-from .plan import UnsupportedError
+from .plan.views import UnsupportedError
 
 
 class Availability(tuple[str, ...]):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .plan import Call, Loop, Plan
-from .pseudo import lines
+from .plan.pseudo import lines
+from .plan.views import Call, Loop, Plan
 
 
 class Planned:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..ir.op import CATALOGUE
-from .machine import CodeDomain, Number
-from .rowprogram import FusedKernel, Instruction
+from .codegen import CodeDomain, Number
+from .plan.fused import FusedKernel, Instruction
 
 
 class Staging:

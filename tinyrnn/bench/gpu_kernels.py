@@ -19,8 +19,8 @@ from .. import nn
 from ..backends.cuda import nvrtc
 from ..backends.cuda.kernels import code_of
 from ..backends.cuda.launch import kernel_keys
-from ..backends.matmul import Blas
-from ..backends.schedule import plan_of
+from ..backends.plan.matmul import Blas
+from ..backends.plan.planner import plan_of
 from .cases import STOCK, Point, unusual
 from .gpu import ANCHOR, SMOKE, compared, programs
 from .sides import layer_of, stock

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.cpu.codegen import POINTER, Lanes, LlvmDomain
 from ..backends.cpu.emit import Emit
 from ..backends.cpu.engine import host, library
-from ..backends.cpu.machine import POINTER, Lanes, LlvmDomain
 
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 SUMS = 24

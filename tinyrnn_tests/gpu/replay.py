@@ -7,9 +7,9 @@ import subprocess
 import numpy as np
 
 from tinyrnn.backends.cuda.launch import KernelLaunch, kernel_keys, scratch_bytes, source_of, work_of
-from tinyrnn.backends.matmul import Blas
-from tinyrnn.backends.plan import Buffer
-from tinyrnn.backends.schedule import plan_of
+from tinyrnn.backends.plan.matmul import Blas
+from tinyrnn.backends.plan.planner import plan_of
+from tinyrnn.backends.plan.views import Buffer
 from tinyrnn.passes import simplify
 from tinyrnn.passes.fuse import fuse
 

@@ -13,7 +13,7 @@ from ...ir.graph import Graph
 from ...passes import fuse, simplify
 from ..arrays import fetched
 from ..numpy import admitted
-from ..schedule import plan_of
+from ..plan.planner import plan_of
 from .runtime import CpuExecutable, default_threads
 
 _executables: WeakKeyDictionary[Graph, CpuExecutable] = WeakKeyDictionary()

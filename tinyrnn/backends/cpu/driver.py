@@ -20,8 +20,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from .codegen import I64, POINTER
 from .emit import KERNEL, Emit, Value
-from .machine import I64, POINTER
 
 ITEM, CALL, OPERAND = 10, 8, 3
 DONE, MORE, STOPPED = 0, 1, 2

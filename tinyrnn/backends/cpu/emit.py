@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from llvmlite import ir
 
 from ...ir.node import DType
-from .machine import BYTE, I32, I64, POINTER, Lanes, LlvmDomain, memory_type, scalar_type
+from .codegen import BYTE, I32, I64, POINTER, Lanes, LlvmDomain, memory_type, scalar_type
 
 KERNEL = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64, POINTER])
 """kernel(pointers, sizes, n, scratch): operands, whole numbers, the extent along which work is split, a thread's own room."""

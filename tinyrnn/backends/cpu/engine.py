@@ -16,7 +16,7 @@ import llvmlite
 from llvmlite import binding, ir
 
 from ...errors import BackendError
-from ..store import load_object, store_object
+from ..cache import load_object, store_object
 
 PASSES = ("simplify_cfg", "instruction_combine", "new_gvn", "instruction_combine", "simplify_cfg")
 """LLVM's passes over a module, by name.  Its ready-made pipeline keeps a quarter of a megabyte for ever each time it runs

@@ -15,10 +15,10 @@ import numpy as np
 from llvmlite import ir
 
 from ...ir.node import DType
-from ..calls import TALL_COLUMNS, TALL_ROWS, TILE_ROWS
+from ..plan.kernels import TALL_COLUMNS, TALL_ROWS, TILE_ROWS
+from .codegen import I32, I64, POINTER, Lanes, LlvmDomain, memory_type
 from .emit import Emit, Value
 from .engine import Target
-from .machine import I32, I64, POINTER, Lanes, LlvmDomain, memory_type
 
 DEPTH = 256
 CHUNK = 96  # rows of the left operand that stay in the second-level cache

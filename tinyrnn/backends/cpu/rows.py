@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from ..machine import Number
-from ..rowprogram import FusedKernel, reduced_in, summed_in
+from ..codegen import Number
+from ..plan.fused import FusedKernel, reduced_in, summed_in
 from ..staging import Staging
+from .codegen import POINTER, Lanes, LlvmDomain, memory_type
 from .emit import Emit, Value
-from .machine import POINTER, Lanes, LlvmDomain, memory_type
 
 BLOCK = 256   # rows of a column sum that are added up in registers before they join the totals
 TILE = 2048    # columns whose totals are kept in the wider type, on the stack

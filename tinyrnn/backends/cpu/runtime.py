@@ -17,9 +17,9 @@ from ...errors import ArgumentError, IndexRangeError
 from ...ir.node import Node
 from ...locks import ForkSafeLock
 from ..executable import Planned
-from ..memory import ALIGNMENT, arrange
-from ..plan import Buffer, Call, Loop, Plan, View
-from . import moves, products
+from ..plan.memory import ALIGNMENT, arrange
+from ..plan.views import Buffer, Call, Loop, Plan, View
+from . import lookups, products
 from .driver import CALL, ITEM, MORE, OPERAND, emit_driver, emit_park
 from .engine import Code, Target, host, library
 from .rows import emit_rows
@@ -38,9 +38,9 @@ _DRIVE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctype
 PRODUCTS = ("pack", "product", "matvec", "tall")
 _FAMILIES: dict[str, Callable[..., None]] = {
     "pack": products.emit_pack, "product": products.emit_product, "matvec": products.emit_matvec, "tall": products.emit_tall,
-    "batch": products.emit_batch, "gather": moves.emit_gather, "scatter": moves.emit_scatter, "pick": moves.emit_pick,
-    "one_hot": moves.emit_one_hot, "argmax": moves.emit_argmax, "cumsum": moves.emit_cumsum, "random": moves.emit_random,
-    "check": moves.emit_check}
+    "batch": products.emit_batch, "gather": lookups.emit_gather, "scatter": lookups.emit_scatter, "pick": lookups.emit_pick,
+    "one_hot": lookups.emit_one_hot, "argmax": lookups.emit_argmax, "cumsum": lookups.emit_cumsum,
+    "random": lookups.emit_random, "check": lookups.emit_check}
 
 
 def emitter(call: Call, target: Target) -> Callable[[Any, str], None]:

@@ -11,9 +11,9 @@ from ...ir.graph import Graph
 from ...ir.node import Node
 from ...passes import fuse, simplify
 from ..choice import Backend
-from ..matmul import Blas
 from ..numpy import admitted
-from ..schedule import plan_of
+from ..plan.matmul import Blas
+from ..plan.planner import plan_of
 from .device import require
 from .graphs import CudaExecutable, with_room
 

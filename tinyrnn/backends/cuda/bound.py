@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..plan import Buffer, View
+from ..plan.views import Buffer, View
 from .cublas import Cublas
 from .device import require
 from .launch import KernelLaunch, Product, Stretch

@@ -22,7 +22,7 @@ from ...errors import BackendError, OutOfMemoryError
 from ...ir.node import Node
 from ...ir.ops.leaves import box_of
 from ..choice import Backend
-from ..plan import Buffer, Plan
+from ..plan.views import Buffer, Plan
 from .bound import bound, by_library, launch
 from .device import identity, mark, require
 from .errors import allocated, reported, unrepeatable

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from ..store import load_object, store_object
+from ..cache import load_object, store_object
 from . import nvrtc
 from .device import architecture, require
 from .launch import name_of, source_of

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...ir.node import DType
-from ..plan import Buffer, Call, Loop, Plan, View
-from . import moves, rows
+from ..plan.views import Buffer, Call, Loop, Plan, View
+from . import lookups, rows
 from .cublas import Matrix, matrix
 from .source import PRELUDE
 
@@ -76,14 +76,14 @@ def jobs_of(call: Call) -> Sequence[KernelLaunch | Product]:
         matrices = matrix(a.shape, a.strides), matrix(b.shape, b.strides), matrix(c.shape, c.strides)
         return [Product(a.dtype, (m, k, n), call.extent, (a, b, c), matrices)]
     numbers = (*call.sizes, call.extent, *((rows.parts_of(call),) if call.family == "rows" else ()))
-    found = rows.launches(call) if call.family == "rows" else moves.launches(call)
+    found = rows.launches(call) if call.family == "rows" else lookups.launches(call)
     name = name_of((call.family, *call.key))
     return [KernelLaunch(name + x.suffix, x.grid, x.block, call.operands, numbers) for x in found]
 
 
 def scratch_bytes(calls: Iterable[Call]) -> int:
     """The scratch memory that the hungriest call needs; calls run one after the other and share it."""
-    return max((rows.scratch_bytes(c) if c.family == "rows" else moves.scratch_bytes(c) for c in calls), default=0)
+    return max((rows.scratch_bytes(c) if c.family == "rows" else lookups.scratch_bytes(c) for c in calls), default=0)
 
 
 # ---- code
@@ -108,4 +108,4 @@ def _emitted(key: tuple[Any, ...]) -> str:
     family, *rest = key
     if family == "rows":
         return rows.emit_rows(name_of(key), rest[0])
-    return moves.EMITTERS[family](name_of(key), *[np.dtype(k) if isinstance(k, str) else k for k in rest])
+    return lookups.EMITTERS[family](name_of(key), *[np.dtype(k) if isinstance(k, str) else k for k in rest])

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..machine import Number
-from ..plan import Call
-from ..rowprogram import FusedKernel, Instruction, reduced_in, summed_in
+from ..codegen import Number
+from ..plan.fused import FusedKernel, Instruction, reduced_in, summed_in
+from ..plan.views import Call
 from ..staging import Staging
 from .source import CudaDomain, Lines, c_memory, c_type
 

@@ -16,8 +16,8 @@ from ...ir.node import Node
 from ...ir.ops.leaves import box_of
 from ..choice import Backend
 from ..executable import Planned
-from ..memory import ALIGNMENT, arrange
-from ..plan import Buffer, Call, Plan, View
+from ..plan.memory import ALIGNMENT, arrange
+from ..plan.views import Buffer, Call, Plan, View
 from .bound import bound, by_cupy, by_library, launch
 from .cublas import Cublas
 from .device import identity, mark, require

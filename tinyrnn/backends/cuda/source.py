@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...ir.node import DType
-from ..machine import BOOL, CodeDomain, Number
+from ..codegen import BOOL, CodeDomain, Number
 
 PRELUDE = """\
 #ifdef TR_CPU

@@ -13,6 +13,7 @@ from ...ir.ops.leaves import constant, full, zeros_like
 from ...ir.ops.linear import reshape, sum_
 from ...ir.ops.structure import stack
 from ...shapes import show
+from . import control  # noqa: F401  (fills the table of control rules)
 from .adjoint import backward
 from .tangent import forward
 

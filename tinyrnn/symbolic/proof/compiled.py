@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ...backends.plan import Plan
-from ...backends.replay import PlanError, checked
+from ...backends.plan.replay import PlanError, checked
+from ...backends.plan.views import Plan
 from ...domains.shaken import MAGNIFIED, difference, running_error
 from ...errors import IndexRangeError, ProofError
 from ...ir.graph import Graph

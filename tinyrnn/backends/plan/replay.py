@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..domains.value_numbers import VALUE_NUMBERS, Numbers, applied
-from ..errors import BackendError
-from ..ir.graph import Graph
-from ..shapes import Shape
-from .calls import panel_columns
+from ...domains.value_numbers import VALUE_NUMBERS, Numbers, applied
+from ...errors import BackendError
+from ...ir.graph import Graph
+from ...shapes import Shape
+from ..numpy import plan_of as interpreted
+from .fused import Access, FusedKernel, Instruction
+from .kernels import panel_columns
 from .memory import arrange
-from .numpy import plan_of as interpreted
-from .plan import Buffer, Call, Loop, Plan, row_major
-from .rowprogram import Access, FusedKernel, Instruction
+from .views import Buffer, Call, Loop, Plan, row_major
 
 NOTHING = np.uint64(0xD1B54A32D192ED03)  # what memory holds that nobody wrote
 GIVEN = ("input", "leaf", "literal")

@@ -13,24 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.check import ENABLED
-from ..ir.graph import Graph
-from ..ir.node import DType, Node, walk
-from ..ir.op import Trait
-from ..ir.ops.elementwise import TAG
-from ..ir.ops.leaves import ARG, FULL, INPUT, IOTA, LEAF, LITERAL, filled, index_of
-from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, SUM, TRANSPOSE, axes_of, order_of
-from ..ir.ops.reduce import AMAX, AMIN
-from ..ir.ops.structure import CONCAT, PLACE, PUT, SLICE, STACK, TAKE, axis_of, parts_of
-from ..ir.scan import FINAL, ITEM, PROJECTIONS, REGION, SCAN, TRACE, body_of, position_of
-from ..passes.fuse import is_kernel
-from ..shapes import Shape
-from .calls import LOOKUPS, copy, reduce_rows, sum_columns
-from .loops import ScanPlan
+from ...ir.check import ENABLED
+from ...ir.graph import Graph
+from ...ir.node import DType, Node, walk
+from ...ir.op import Trait
+from ...ir.ops.elementwise import TAG
+from ...ir.ops.leaves import ARG, FULL, INPUT, IOTA, LEAF, LITERAL, filled, index_of
+from ...ir.ops.linear import BROADCAST, MATMUL, RESHAPE, SUM, TRANSPOSE, axes_of, order_of
+from ...ir.ops.reduce import AMAX, AMIN
+from ...ir.ops.structure import CONCAT, PLACE, PUT, SLICE, STACK, TAKE, axis_of, parts_of
+from ...ir.scan import FINAL, ITEM, PROJECTIONS, REGION, SCAN, TRACE, body_of, position_of
+from ...passes.fuse import is_kernel
+from ...shapes import Shape
+from .fused import RegionReader
+from .kernels import LOOKUPS, copy, reduce_rows, sum_columns
 from .matmul import Blas, Panels
-from .plan import Buffer, Call, Plan, UnsupportedError, View, row_major
 from .replay import checked
-from .rowprogram import RegionReader
+from .scan_loop import ScanPlan
+from .views import Buffer, Call, Plan, UnsupportedError, View, row_major
 
 JOINS = (CONCAT, STACK)
 

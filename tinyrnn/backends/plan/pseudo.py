@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..ir.op import CATALOGUE
-from .plan import View
-from .rowprogram import FusedKernel, Instruction
+from ...ir.op import CATALOGUE
+from .fused import FusedKernel, Instruction
+from .views import View
 
 _FUNCTIONS = {"scale", "power"}  # 0 * inf is 0 for one of them
 _LOOSE = {"add", "sub", "add_n"}

@@ -13,9 +13,9 @@ from typing import Any, Literal, Protocol
 
 import numpy.typing as npt
 
-from ..errors import BackendError
-from ..ir.node import DType, Node
-from ..shapes import Shape
+from ...errors import BackendError
+from ...ir.node import DType, Node
+from ...shapes import Shape
 
 
 class UnsupportedError(BackendError):

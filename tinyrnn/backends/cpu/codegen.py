@@ -9,8 +9,8 @@ import numpy as np
 from llvmlite import ir
 
 from ...ir.node import DType
-from ..machine import BOOL, Number
-from ..machine import CodeDomain as Base
+from ..codegen import BOOL, Number
+from ..codegen import CodeDomain as Base
 
 BYTE, I32, I64, POINTER = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.PointerType()
 CONTRACT = ("contract",)  # a b + c may be one instruction; sums are never reordered, so their order is fixed

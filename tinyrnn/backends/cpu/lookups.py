@@ -8,10 +8,10 @@ import numpy as np
 from llvmlite import ir
 
 from ...ir.node import DType
-from ..rowprogram import summed_in
+from ..plan.fused import summed_in
+from .codegen import I32, I64, POINTER, Lanes, LlvmDomain, memory_type
 from .emit import Emit, Value
 from .engine import Target
-from .machine import I32, I64, POINTER, Lanes, LlvmDomain, memory_type
 
 UINT32 = np.dtype(np.uint32)
 

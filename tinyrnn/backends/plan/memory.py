@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from .plan import Buffer, Call, Plan
+from .views import Buffer, Call, Plan
 
 ALIGNMENT = 64
 

@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..ir.node import Bits, Node, walk
-from ..ir.ops.elementwise import TAG, name_of
-from ..ir.ops.leaves import ARG, FULL
-from ..ir.ops.linear import BROADCAST, RESHAPE
-from ..ir.ops.reduce import AMAX, AMIN
-from ..passes.fuse import ROW_REDUCTIONS, row_sum, space
-from ..shapes import Shape, broadcast
-from .plan import Call, UnsupportedError, View, row_major
+from ...ir.node import Bits, Node, walk
+from ...ir.ops.elementwise import TAG, name_of
+from ...ir.ops.leaves import ARG, FULL
+from ...ir.ops.linear import BROADCAST, RESHAPE
+from ...ir.ops.reduce import AMAX, AMIN
+from ...passes.fuse import ROW_REDUCTIONS, row_sum, space
+from ...shapes import Shape, broadcast
+from .views import Call, UnsupportedError, View, row_major
 
 Level = Literal["full", "row"]
 Access = Literal["1", "0", "s", "r"]  # neighbours in j; one number for all j; a stride in j; one number a row

@@ -7,13 +7,13 @@ from math import prod
 
 import numpy as np
 
-from ..ir.node import DType, Node
-from ..ir.op import Op
-from ..ir.ops.random import RANDOM_BITS
-from ..ir.ops.reduce import ARGMAX
-from ..ir.ops.structure import CUMSUM, GATHER, ONE_HOT, PICK, SCATTER, axis_of
-from .plan import Call, Scope, View
-from .rowprogram import Access, FusedKernel, Instruction, Load, Store, access, row_call
+from ...ir.node import DType, Node
+from ...ir.op import Op
+from ...ir.ops.random import RANDOM_BITS
+from ...ir.ops.reduce import ARGMAX
+from ...ir.ops.structure import CUMSUM, GATHER, ONE_HOT, PICK, SCATTER, axis_of
+from .fused import Access, FusedKernel, Instruction, Load, Store, access, row_call
+from .views import Call, Scope, View
 
 TALL_ROWS, TALL_COLUMNS = 256, 384  # of the left operand that a tall product packs at a time
 TILE_ROWS = 6

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ...ir.node import DType
-from ..machine import Number
-from ..plan import Call
-from ..rowprogram import summed_in
+from ..codegen import Number
+from ..plan.fused import summed_in
+from ..plan.views import Call
 from .rows import THREADS, Launch
 from .source import CudaDomain, Lines, c_memory, c_type
 

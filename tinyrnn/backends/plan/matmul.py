@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from ..ir.node import Node
-from ..ir.ops.elementwise import TAG
-from ..ir.ops.linear import RESHAPE, TRANSPOSE
-from .calls import FEW_ROWS, batch_product, gemm, matvec, pack, panel_columns, product, tall
-from .plan import Scope, View
+from ...ir.node import Node
+from ...ir.ops.elementwise import TAG
+from ...ir.ops.linear import RESHAPE, TRANSPOSE
+from .kernels import FEW_ROWS, batch_product, gemm, matvec, pack, panel_columns, product, tall
+from .views import Scope, View
 
 
 class Panels:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..ir.node import Node, walk
-from ..ir.ops.elementwise import TAG
-from ..ir.ops.structure import CONCAT, SLICE, axis_of, parts_of
-from ..ir.scan import FINAL, ITEM, REGION, TRACE, ScanView, body_of, expression_of, invariant, position_of
-from ..passes.fuse import ROW_REDUCTIONS, is_kernel
-from .plan import Buffer, Call, Loop, Scope, UnsupportedError, View
+from ...ir.node import Node, walk
+from ...ir.ops.elementwise import TAG
+from ...ir.ops.structure import CONCAT, SLICE, axis_of, parts_of
+from ...ir.scan import FINAL, ITEM, REGION, TRACE, ScanView, body_of, expression_of, invariant, position_of
+from ...passes.fuse import ROW_REDUCTIONS, is_kernel
+from .views import Buffer, Call, Loop, Scope, UnsupportedError, View
 
 
 class ScanPlan:
