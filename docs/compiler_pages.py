@@ -12,7 +12,7 @@ import tinyrnn as tr
 from tinyrnn.backends.plan.matmul import Blas
 from tinyrnn.backends.plan.planner import plan_of
 from tinyrnn.backends.plan.views import Call, Loop
-from tinyrnn.compile import PIPELINE, Program
+from tinyrnn.tensor.compile import PIPELINE, Program
 
 FOLDER = Path(__file__).parent / "compiler"
 ROWS, STEPS = 2, 6

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from . import backends, cells, domains, io, nn, optim, train
 from .cells import Cell
-from .compile import compile
 from .door import PUBLIC as _PUBLIC
 from .door import behind as _behind
 from .errors import EquationError, FallbackWarning, ProofError, StaleError, TinyRNNError
-from .functional import (
+from .functions import FUNCTIONS as _FUNCTIONS
+from .ir import Graph
+from .nn import load
+from .tensor.compile import compile
+from .tensor.functional import (
     T,
     abs,
     arange,
@@ -74,11 +77,8 @@ from .functional import (
     var,
     where,
 )
-from .functional import entrywise as _entrywise
-from .functions import FUNCTIONS as _FUNCTIONS
-from .ir import Graph
-from .nn import load
-from .tensor import Tensor
+from .tensor.functional import entrywise as _entrywise
+from .tensor.tensor import Tensor
 
 if TYPE_CHECKING:
     from .analysis.leaks import LeakReport, leaks

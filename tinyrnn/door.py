@@ -18,7 +18,7 @@ PUBLIC = {
     "prove": "symbolic.proof.prove", "Proof": "symbolic.proof.prove"}
 """Names of `tinyrnn` itself."""
 
-INNER = {"draw_path": "viz.drawing", "Tensor": "tensor", "run_graph": "backends"}
+INNER = {"draw_path": "viz.drawing", "Tensor": "tensor.tensor", "run_graph": "backends"}
 """Names that lower floors ask for."""
 
 

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, ShapeError
-from .functional import (
+from .ir.ops.elementwise import scale
+from .ir.ops.leaves import full
+from .shapes import show
+from .tensor.functional import (
     astype,
     broadcast_to,
     exp,
@@ -23,11 +26,8 @@ from .functional import (
     transpose,
     where,
 )
-from .functional import sum as total
-from .ir.ops.elementwise import scale
-from .ir.ops.leaves import full
-from .shapes import show
-from .tensor import Tensor, TensorLike, as_tensor
+from .tensor.functional import sum as total
+from .tensor.tensor import Tensor, TensorLike, as_tensor
 
 STEEP = 1e12
 REDUCTIONS = ("mean", "sum", "none")

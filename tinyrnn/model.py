@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
-from .tensor import Tensor
+from .tensor.tensor import Tensor
 
 
 @runtime_checkable

@@ -26,7 +26,7 @@ from tinyrnn.backends.executable import Planned
 from tinyrnn.backends.plan.matmul import Blas
 from tinyrnn.backends.plan.planner import plan_of
 from tinyrnn.ir import Graph
-from tinyrnn.randomness import new_key
+from tinyrnn.tensor.randomness import new_key
 from tinyrnn.train.task import Task
 
 FILE = Path(__file__).with_name("fingerprints.json")

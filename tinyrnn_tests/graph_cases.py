@@ -5,7 +5,6 @@ import numpy as np
 import tinyrnn as tr
 from tinyrnn.backends.cpu.runtime import CpuExecutable
 from tinyrnn.backends.plan.planner import plan_of
-from tinyrnn.compile import PIPELINE
 from tinyrnn.ir.ops import elementwise as e
 from tinyrnn.ir.ops import reduce as r
 from tinyrnn.ir.ops import structure
@@ -13,6 +12,7 @@ from tinyrnn.ir.ops.leaves import constant, full, input_node, iota
 from tinyrnn.ir.ops.random import random_bits
 from tinyrnn.passes import simplify
 from tinyrnn.passes.fuse import fuse
+from tinyrnn.tensor.compile import PIPELINE
 
 GUARD = 256  # bytes around every result that nobody may touch
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import tinyrnn as tr
-from tinyrnn.compile import Program
+from tinyrnn.tensor.compile import Program
 
 from .test_equations import BAD
 

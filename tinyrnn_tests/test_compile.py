@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.compile import PIPELINE, Program
+from tinyrnn.tensor.compile import PIPELINE, Program
 
 BACKENDS = ["cpu", "numpy"]
 

@@ -10,7 +10,6 @@ import pytest
 import tinyrnn as tr
 from tinyrnn.backends.cpu import runtime
 from tinyrnn.backends.plan import planner, scan_loop
-from tinyrnn.compile import PIPELINE, Program
 from tinyrnn.domains import Degrees, Exact, Field, Polynomials, Symbols
 from tinyrnn.domains.exact import SLOPES
 from tinyrnn.domains.field import drawn_prime
@@ -27,6 +26,7 @@ from tinyrnn.symbolic.proof import axioms as axiom_module
 from tinyrnn.symbolic.proof.axioms import axioms, vanishes
 from tinyrnn.symbolic.proof.examples import EXAMPLES, graphs_of_ops
 from tinyrnn.symbolic.proof.prove import prove_pass, training_graphs
+from tinyrnn.tensor.compile import PIPELINE, Program
 from tinyrnn.testing import complex_step_gradient
 
 from . import mutations

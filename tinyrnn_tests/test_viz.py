@@ -14,8 +14,8 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn.analysis.study import study_cell
-from tinyrnn.compile import PIPELINE
 from tinyrnn.errors import DrawError
+from tinyrnn.tensor.compile import PIPELINE
 from tinyrnn.viz import graphviz
 from tinyrnn.viz.drawing import flowing
 from tinyrnn.viz.scene import BoxShape, Wire, Words, text_width

@@ -13,18 +13,18 @@ from ..domains import Mark, Padding
 from ..domains.padding import CLEAN, PADDED
 from ..door import behind
 from ..errors import ArgumentError, ShapeError
-from ..functional import grad, where
-from ..functional import sum as total
 from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.ops.elementwise import name_of
 from ..ir.ops.leaves import box_of, full, input_name, input_node
 from ..model import evaluating
-from ..padding import check_lengths, row_mask, takes
 from ..passes import unroll
 from ..search import shortest_way
 from ..shapes import show
-from ..tensor import Tensor, TensorLike
+from ..tensor.functional import grad, where
+from ..tensor.functional import sum as total
+from ..tensor.masks import check_lengths, row_mask, takes
+from ..tensor.tensor import Tensor, TensorLike
 from ..trees import flatten
 from .printed import Printed
 from .study import Model

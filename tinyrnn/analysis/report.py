@@ -14,7 +14,7 @@ from ..ir.graph import Graph
 from ..ir.ops.leaves import box_of
 from ..ir.scan import SCAN
 from ..passes import grad, unroll
-from ..tensor import TensorLike
+from ..tensor.tensor import TensorLike
 from ..types import Seed
 from .dynamics import Route, lyapunov, singular_values, step_jacobians, strongest
 from .measure import OperationCount, PeakMemory, Saved, memory, saved, saved_of_cell, work

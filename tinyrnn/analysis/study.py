@@ -14,7 +14,7 @@ from ..ir.graph import Graph
 from ..ir.scan import VALID
 from ..model import Trainable
 from ..shapes import show
-from ..tensor import Tensor, TensorLike
+from ..tensor.tensor import Tensor, TensorLike
 from ..types import Seed
 from .recurrence import Names, Recurrence, recurrences
 from .walk import Array, Numbers, Walk, numbers

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..cells import Cell
 from ..errors import ArgumentError
-from ..tensor import TensorLike
+from ..tensor.tensor import TensorLike
 from ..types import Seed
 from .dynamics import singular_values, step_jacobians
 from .printed import Printed, plain

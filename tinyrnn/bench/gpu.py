@@ -22,9 +22,9 @@ import numpy as np
 from .. import nn
 from ..backends.cuda.device import require
 from ..backends.cuda.graphs import CAPTURED
-from ..compile import compile
 from ..errors import BackendError
-from ..functional import grad
+from ..tensor.compile import compile
+from ..tensor.functional import grad
 from . import gpu_peers as peers
 from .cases import Point, Unusual, unusual
 from .gpu_clusters import Clusters, occupancy

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..compile import compile
-from ..functional import grad
 from ..nn import LSTM
+from ..tensor.compile import compile
+from ..tensor.functional import grad
 from . import machine, processes, sides
 from .cases import GRID, STOCK, STREAMS, UNUSUAL_GRID, Point, unusual
 from .timing import Ratio, burst, compare

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import nn
-from ..compile import compile
-from ..functional import grad
+from ..tensor.compile import compile
+from ..tensor.functional import grad
 from .cases import Point, Unusual
 
 Array = npt.NDArray[Any]

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from ..cells.initial import uniform
 from ..errors import ArgumentError
-from ..functional import parameter, softmax, tanh, where
 from ..ir.ops.leaves import full
-from ..tensor import Tensor
+from ..tensor.functional import parameter, softmax, tanh, where
+from ..tensor.tensor import Tensor
 from ..types import Seed
 from .layers import Linear
 from .module import Module

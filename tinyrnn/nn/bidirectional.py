@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import ArgumentError, LoadError
-from ..functional import concat
-from ..tensor import Tensor, TensorLike
+from ..tensor.functional import concat
+from ..tensor.tensor import Tensor, TensorLike
 from ..types import Seed
 from ..viz.wiring import Wiring, joined
 from .module import Module, build, describe, loadable

@@ -12,11 +12,11 @@ import numpy.typing as npt
 from ..backends import on_host
 from ..cells.initial import constant, normal, uniform
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..functional import broadcast_to, gather, layer_norm, parameter, stop_gradient, where
 from ..ir.ops.leaves import box_of
-from ..randomness import keep_mask
 from ..shapes import checked_count, show
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensor.functional import broadcast_to, gather, layer_norm, parameter, stop_gradient, where
+from ..tensor.randomness import keep_mask
+from ..tensor.tensor import Tensor, TensorLike, as_tensor
 from ..types import Seed
 from .module import Module, loadable
 

@@ -17,8 +17,8 @@ from ..errors import ArgumentError, LoadError, ShapeError
 from ..files import PathLike
 from ..io.weights import checksum, write_weights
 from ..shapes import show
-from ..tensor import Tensor, TensorLike
-from ..tracing import current
+from ..tensor.tensor import Tensor, TensorLike
+from ..tensor.tracing import current
 from ..train import History, evaluate, fit, generate, predict
 from ..viz.wiring import Wiring
 from .subject import subject_of

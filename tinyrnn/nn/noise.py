@@ -10,11 +10,11 @@ import numpy as np
 from ..cells import Cell
 from ..cells.variants import in_products, noisy
 from ..errors import ArgumentError
-from ..functional import astype, where
 from ..ir.node import Node
 from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to
-from ..randomness import keep_mask
+from ..tensor.functional import astype, where
+from ..tensor.randomness import keep_mask
 
 Rates = float | Mapping[str, float]
 Slot = tuple[str, int]

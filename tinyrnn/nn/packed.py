@@ -14,15 +14,15 @@ from ..cells import Cell, get
 from ..cells.initial import constant, uniform
 from ..cells.variants import learned_start, lstm
 from ..errors import ArgumentError, ShapeError
-from ..functional import concat, parameter, stack
 from ..ir.node import Node
 from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to
 from ..ir.ops.structure import concat as join
 from ..ir.ops.structure import take
-from ..padding import refuse_single
 from ..shapes import checked_count, show
-from ..tensor import Tensor, TensorLike, detached
+from ..tensor.functional import concat, parameter, stack
+from ..tensor.masks import refuse_single
+from ..tensor.tensor import Tensor, TensorLike, detached
 from ..types import Seed
 from ..viz.wiring import Wiring, title_of
 from .layers import cast, dropped

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..functional import max as largest
-from ..functional import where
 from ..ir.ops.leaves import full
-from ..padding import refuse_single, valid_steps
 from ..shapes import show
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensor.functional import max as largest
+from ..tensor.functional import where
+from ..tensor.masks import refuse_single, valid_steps
+from ..tensor.tensor import Tensor, TensorLike, as_tensor
 from .module import Module, loadable
 from .recurrent import edge, one_row, only_row, single_rows
 

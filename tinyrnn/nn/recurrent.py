@@ -12,15 +12,15 @@ from ..backends import on_host
 from ..cells import Cell, get
 from ..cells.initial import constant
 from ..errors import ArgumentError, ShapeError
-from ..functional import arange, one_hot, parameter, stack, where
-from ..functional import max as largest
 from ..ir.node import Node
 from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to, transpose
 from ..ir.ops.structure import take
-from ..padding import refuse_single, valid_steps
 from ..shapes import show
-from ..tensor import Tensor, TensorLike, as_tensor, detached
+from ..tensor.functional import arange, one_hot, parameter, stack, where
+from ..tensor.functional import max as largest
+from ..tensor.masks import refuse_single, valid_steps
+from ..tensor.tensor import Tensor, TensorLike, as_tensor, detached
 from ..trees import map_tree
 from ..types import Seed
 from ..viz.wiring import Wiring, count_of, title_of

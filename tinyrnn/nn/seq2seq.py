@@ -11,17 +11,17 @@ import numpy.typing as npt
 
 from ..backends import on_host
 from ..cells import Cell, get
-from ..compile import Program
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..functional import argmax, concat, gather, one_hot, scan, tanh, where
 from ..ir.node import Node
 from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full
 from ..model import evaluating
-from ..padding import check_lengths, valid_steps
-from ..randomness import keep_mask
 from ..shapes import checked_count, show
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensor.compile import Program
+from ..tensor.functional import argmax, concat, gather, one_hot, scan, tanh, where
+from ..tensor.masks import check_lengths, valid_steps
+from ..tensor.randomness import keep_mask
+from ..tensor.tensor import Tensor, TensorLike, as_tensor
 from ..train import History
 from ..train.data import is_ragged, pad_rows
 from ..train.generate import check_sampling, draw

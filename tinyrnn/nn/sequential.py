@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..padding import blank_padding, marks_for, takes
 from ..shapes import show
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensor.masks import blank_padding, marks_for, takes
+from ..tensor.tensor import Tensor, TensorLike, as_tensor
 from ..trees import map_tree
 from ..viz.wiring import Wiring, joined
 from .layers import Dropout

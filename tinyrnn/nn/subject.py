@@ -9,12 +9,12 @@ import numpy as np
 from ..analysis.recurrence import Names
 from ..analysis.study import Loss, Model, Study, studied
 from ..errors import ArgumentError, TinyRNNError
-from ..functional import sum as total
 from ..ir.graph import Graph
 from ..model import evaluating
-from ..padding import check_lengths, row_mask, takes
 from ..shapes import show
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensor.functional import sum as total
+from ..tensor.masks import check_lengths, row_mask, takes
+from ..tensor.tensor import Tensor, TensorLike, as_tensor
 from ..train.metrics import loss_named
 from ..train.task import call, takes_mask
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError, LoadError, NonFiniteError
-from ..functional import clip, maximum, where
-from ..functional import sqrt as sqrt_
 from ..ir.ops.leaves import box_of
-from ..tensor import Tensor
+from ..tensor.functional import clip, maximum, where
+from ..tensor.functional import sqrt as sqrt_
+from ..tensor.tensor import Tensor
 from .schedules import Constant, Schedule
 
 SCALE = 2.0**600   # powers of two change no digit of a number that they multiply

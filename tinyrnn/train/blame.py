@@ -13,7 +13,7 @@ from ..ir.node import Node
 from ..passes import unroll
 from ..search import shortest_way
 from ..shapes import show
-from ..tensor import Tensor
+from ..tensor.tensor import Tensor
 from .data import Piece
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ArgumentError, LoadError
 from ..io.weights import checksum, read_weights, sound_text, texts, write_weights
 from ..shapes import show
-from ..tensor import Tensor
+from ..tensor.tensor import Tensor
 
 try:
     import fcntl

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from ..backends import on_host
 from ..errors import ArgumentError, ShapeError
-from ..padding import check_lengths
 from ..shapes import show
-from ..tensor import TensorLike
+from ..tensor.masks import check_lengths
+from ..tensor.tensor import TensorLike
 from .reading import full_array, rows_or_array
 
 Array = npt.NDArray[Any]

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import on_host
-from ..compile import Program
 from ..errors import ArgumentError, NonFiniteError
 from ..model import Trainable, evaluating
-from ..tensor import Tensor, TensorLike
+from ..tensor.compile import Program
+from ..tensor.tensor import Tensor, TensorLike
 from ..trees import flatten
 from ..types import Seed
 from .data import is_ragged

@@ -9,12 +9,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import Program
 from ..errors import ArgumentError
 from ..files import PathLike, path_of
 from ..model import Trainable, evaluating
 from ..optim import Optimiser
-from ..tensor import TensorLike
+from ..tensor.compile import Program
+from ..tensor.tensor import TensorLike
 from ..types import Seed
 from .data import Batch, Batches, Data, Piece, Ragged
 from .history import History

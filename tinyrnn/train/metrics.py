@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError, ShapeError
-from ..functional import argmax, astype, stack
 from ..losses import bce, bce_with_logits, cross_entropy, mse, nll, paired, reduce
 from ..shapes import show
-from ..tensor import Tensor
+from ..tensor.functional import argmax, astype, stack
+from ..tensor.tensor import Tensor
 
 Loss = Callable[..., Tensor]
 Array = npt.NDArray[Any]

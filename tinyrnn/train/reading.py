@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..backends import on_host, speaks_dlpack
 from ..errors import DTypeError, ShapeError, TinyRNNError
-from ..tensor import TensorLike
+from ..tensor.tensor import TensorLike
 
 Array = npt.NDArray[Any]
 

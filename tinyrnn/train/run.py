@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..compile import Program
 from ..errors import ArgumentError, IndexRangeError, LoadError, NonFiniteError
 from ..files import clear_leftovers
 from ..optim import Optimiser
-from ..randomness import new_key
-from ..tensor import Tensor
+from ..tensor.compile import Program
+from ..tensor.randomness import new_key
+from ..tensor.tensor import Tensor
 from ..types import Seed
 from .blame import blame
 from .callbacks import Callback, StopTraining

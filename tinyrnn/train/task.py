@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import Program
 from ..errors import ArgumentError, TinyRNNError
-from ..functional import grad, where
 from ..ir.node import walk
 from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full, input_node
 from ..model import Trainable
 from ..optim import Optimiser
 from ..optim.optimisers import slot_dtype, with_still_row
-from ..padding import blank_padding, marks_for, only_rows, row_mask, takes
-from ..randomness import randomness
 from ..shapes import show
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensor.compile import Program
+from ..tensor.functional import grad, where
+from ..tensor.masks import blank_padding, marks_for, only_rows, row_mask, takes
+from ..tensor.randomness import randomness
+from ..tensor.tensor import Tensor, TensorLike, as_tensor
 from ..trees import map_tree
 from .data import Data, parts_of
 from .metrics import LOSSES, Loss, Metric, base_of, loss_named, metric_named

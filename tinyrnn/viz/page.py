@@ -22,7 +22,7 @@ from ..files import atomic_write, path_of
 from ..search import shortest_way
 from ..symbolic.derivation import pages
 from ..symbolic.derivation.derive import derive
-from ..tensor import TensorLike
+from ..tensor.tensor import TensorLike
 from ..types import Seed
 from .flow import flow_of
 from .items import Item, at_step, pretty

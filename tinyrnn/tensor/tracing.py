@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from .ir.node import Node
+from ..ir.node import Node
 
 
 class Trace:

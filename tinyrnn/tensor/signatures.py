@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .backends import on_host, speaks_dlpack, taken
-from .errors import ArgumentError
-from .ir.node import Bits
+from ..backends import on_host, speaks_dlpack, taken
+from ..errors import ArgumentError
+from ..ir.node import Bits
+from ..trees import is_array
 from .tensor import Tensor
-from .trees import is_array
 
 
 def array_of(value: object) -> npt.NDArray[Any] | None:

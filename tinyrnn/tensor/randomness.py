@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .ir.ops.leaves import leaf
-from .ir.ops.random import bernoulli
+from ..ir.ops.leaves import leaf
+from ..ir.ops.random import bernoulli
 from .tensor import Tensor
 from .tracing import current
 

@@ -14,18 +14,18 @@ from typing import Any, Union
 import numpy as np
 import numpy.typing as npt
 
-from .backends import copy_on_gpu, evaluate, is_device, made_on_gpu, mirror, on_gpu, on_host, taken
-from .cells.from_function import Symbol
-from .errors import ArgumentError, DTypeError, ShapeError, StaleError, SymbolicError
-from .ir.node import OPERATORS, Node, walk
-from .ir.ops import elementwise as e
-from .ir.ops import reduce as r
-from .ir.ops.leaves import ARG, HOLE, INPUT, LEAF, Box, box_of, boxed, dtype_of, input_name, leaf
-from .ir.ops.linear import reshape, sum_, transpose
-from .ir.ops.structure import getitem
-from .operators import Operators
-from .passes.ad.derivatives import grad
-from .shapes import Shape, show
+from ..backends import copy_on_gpu, evaluate, is_device, made_on_gpu, mirror, on_gpu, on_host, taken
+from ..cells.from_function import Symbol
+from ..errors import ArgumentError, DTypeError, ShapeError, StaleError, SymbolicError
+from ..ir.node import OPERATORS, Node, walk
+from ..ir.ops import elementwise as e
+from ..ir.ops import reduce as r
+from ..ir.ops.leaves import ARG, HOLE, INPUT, LEAF, Box, box_of, boxed, dtype_of, input_name, leaf
+from ..ir.ops.linear import reshape, sum_, transpose
+from ..ir.ops.structure import getitem
+from ..operators import Operators
+from ..passes.ad.derivatives import grad
+from ..shapes import Shape, show
 from .tracing import current
 
 TensorLike = Union["Tensor", npt.NDArray[Any], Sequence[Any], float]

@@ -10,22 +10,22 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from .backends import Backend, check_backend
-from .cells.from_function import Symbol
-from .errors import ArgumentError, DTypeError, ShapeError, StaleError
-from .functions import FUNCTIONS
-from .ir import scan as scans
-from .ir.node import Node, walk
-from .ir.ops import elementwise as e
-from .ir.ops import linear, structure
-from .ir.ops import reduce as r
-from .ir.ops.leaves import input_node, iota
-from .padding import step_mask
-from .passes.ad import derivatives
-from .shapes import show
+from ..backends import Backend, check_backend
+from ..cells.from_function import Symbol
+from ..errors import ArgumentError, DTypeError, ShapeError, StaleError
+from ..functions import FUNCTIONS
+from ..ir import scan as scans
+from ..ir.node import Node, walk
+from ..ir.ops import elementwise as e
+from ..ir.ops import linear, structure
+from ..ir.ops import reduce as r
+from ..ir.ops.leaves import input_node, iota
+from ..passes.ad import derivatives
+from ..shapes import show
+from ..trees import flatten, leaves_like, map_tree, names_of
+from .masks import step_mask
 from .tensor import Tensor, TensorLike, as_tensor, operand
 from .tracing import current
-from .trees import flatten, leaves_like, map_tree, names_of
 
 Axis = int | Iterable[int] | None
 

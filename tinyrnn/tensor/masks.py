@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .backends import on_host
-from .errors import ArgumentError, DTypeError, ShapeError
-from .ir.node import Node
-from .ir.ops import elementwise as e
-from .ir.ops.leaves import iota
-from .ir.ops.linear import reshape, transpose
-from .shapes import show
+from ..backends import on_host
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..ir.node import Node
+from ..ir.ops import elementwise as e
+from ..ir.ops.leaves import iota
+from ..ir.ops.linear import reshape, transpose
+from ..shapes import show
 from .tensor import Tensor, TensorLike, as_tensor
 
 _only_rows: ContextVar[bool] = ContextVar("only rows", default=False)

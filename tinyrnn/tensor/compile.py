@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from .backends import (
+from ..backends import (
     Backend,
     UnsupportedError,
     check_backend,
@@ -27,21 +27,21 @@ from .backends import (
     is_device,
     on_device,
 )
-from .errors import ArgumentError, BackendError, FallbackWarning, GraphError
-from .ir import Graph, check
-from .ir.check import ENABLED
-from .ir.node import Node, without_collector
-from .ir.ops.leaves import box_of, input_node
-from .locks import ForkSafeLock
-from .passes import defer, fuse, hoist, merge_products, partition, simplify, split_products
-from .shapes import show
+from ..errors import ArgumentError, BackendError, FallbackWarning, GraphError
+from ..ir import Graph, check
+from ..ir.check import ENABLED
+from ..ir.node import Node, without_collector
+from ..ir.ops.leaves import box_of, input_node
+from ..locks import ForkSafeLock
+from ..passes import defer, fuse, hoist, merge_products, partition, simplify, split_products
+from ..shapes import show
+from ..trees import flatten, names_of
 from .signatures import Found, read, resized, specified, specs, stand_ins, unique
 from .tensor import Tensor, as_tensor, changed, give
 from .tracing import Trace, tracing
-from .trees import flatten, names_of
 
 if TYPE_CHECKING:
-    from .symbolic.proof.prove import Proof
+    from ..symbolic.proof.prove import Proof
 
 PIPELINE: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("partition", partition), ("split_products", split_products), ("defer", defer), ("merge_products", merge_products),

@@ -1,0 +1,1 @@
+"""Tensors: handles on nodes, functions of them, and programs traced from them."""
