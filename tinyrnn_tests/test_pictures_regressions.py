@@ -227,7 +227,7 @@ def test_layers_of_every_layout_are_xrayed():
     rows = tr.xray(tr.nn.GRU(3, 4, dtype="float64", rng=0), x.transpose(1, 0, 2)).layer.gradients["h"]
     first = tr.xray(tr.nn.GRU(3, 4, batch_first=False, dtype="float64", rng=0), x).layer.gradients["h"]
     np.testing.assert_allclose(rows, first)
-    major = tr.nn.Recurrent("gru", x=3, h=4, time_major=True, dtype="float64", rng=0)
+    major = tr.nn.Recurrent("gru", x=3, h=4, batch_first=False, dtype="float64", rng=0)
     assert tr.xray(major, x).layer.gradients["h"].shape == (5,)
     assert tr.xray(tr.nn.GRU(3, 4, dtype="float64", rng=0), x[:, 0]).layer.gradients["h"].shape == (5,)
 

@@ -35,7 +35,7 @@ def test_a_nested_sequential_keeps_its_state():
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("build", [lambda: tr.nn.LSTM(3, 4, batch_first=False), lambda: tr.nn.Recurrent("mgu", x=3, h=4, time_major=True)])
+@pytest.mark.parametrize("build", [lambda: tr.nn.LSTM(3, 4, batch_first=False), lambda: tr.nn.Recurrent("mgu", x=3, h=4, batch_first=False)])
 def test_time_is_not_taken_for_rows(build):
     model = tr.nn.Sequential(build(), tr.nn.Linear(4, 2))
     for use in (lambda: model.predict(X), lambda: model.fit(X, X[..., :2], loss="mse", optimizer=tr.optim.SGD(0.1)),

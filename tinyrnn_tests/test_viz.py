@@ -112,10 +112,10 @@ def test_states_run_straight(name):
     cell = CELLS[name]
     study = study_cell(cell, 3)
     tile, _ = flowing(cell, study)
-    for arrives, leaves in zip(tile.arrives, tile.leaves, strict=True):
-        if not tile.items[leaves].lines[0].startswith(tile.items[arrives].lines[0].partition("ₜ")[0]):
+    for entry_key, exit_key in zip(tile.entries, tile.exits, strict=True):
+        if not tile.items[exit_key].lines[0].startswith(tile.items[entry_key].lines[0].partition("ₜ")[0]):
             continue
-        assert tile.layout.at[arrives][1] == pytest.approx(tile.layout.at[leaves][1])
+        assert tile.layout.at[entry_key][1] == pytest.approx(tile.layout.at[exit_key][1])
     order = [e.name for e in cell.system.equations]
     columns = {}
     for k, i in tile.items.items():

@@ -51,13 +51,15 @@ class Recurrent(Module):
     reads_time = True
 
     def __init__(self, cell: Cell | str, sizes: Mapping[str, int] | None = None, *, reverse: bool = False,
-                 time_major: bool = False, zoneout: Rates = 0.0, recurrent_dropout: float = 0.0,
+                 batch_first: bool = True, zoneout: Rates = 0.0, recurrent_dropout: float = 0.0,
                  dtype: npt.DTypeLike = "float32", rng: Seed = None, fixed: Mapping[str, npt.ArrayLike] | None = None,
                  **named: int) -> None:
+        if "time_major" in named:
+            raise ArgumentError("time_major=True is written batch_first=False, as in RNN, LSTM and GRU")
         cell = get(cell) if isinstance(cell, str) else cell
         if not isinstance(cell, Cell):
             raise ArgumentError(f"Recurrent takes a Cell or the name of one, got {type(cell).__name__}")
-        self.cell, self.reverse, self.time_major = cell, reverse, time_major
+        self.cell, self.reverse, self.batch_first = cell, reverse, batch_first
         self.noise = Noise(cell, zoneout, recurrent_dropout)
         self.rng = np.random.default_rng(rng)
         self.sizes = {k: int(n) for k, n in cell.checked_sizes(sizes, named).items()}
@@ -71,21 +73,23 @@ class Recurrent(Module):
 
     def config(self) -> dict[str, Any]:
         return {"text": self.cell.text, "name": self.cell.name, "sizes": self.sizes, "reverse": self.reverse,
-                "time_major": self.time_major, "zoneout": self.noise.rates, "recurrent_dropout": self.noise.dropout,
+                "batch_first": self.batch_first, "zoneout": self.noise.rates, "recurrent_dropout": self.noise.dropout,
                 "dtype": self.dtype.name}
 
     @classmethod
     def built(cls, config: dict[str, Any]) -> Module:
         cell, sizes = Cell(config.pop("text"), config.pop("name")), config.pop("sizes")
+        if "time_major" in config:  # in files of version 0.1
+            config["batch_first"] = not config.pop("time_major")
         shapes = cell.shapes(sizes)
         return cls(cell, sizes, fixed={p: constant(shapes[p], 0.0) for p in cell.fixed}, **config)
 
     @property
     def time_first(self) -> bool:
-        return self.time_major
+        return not self.batch_first
 
     def example(self, batch: int, *steps: int) -> Any:
-        if len(self.cell.inputs) != 1 or self.time_major:
+        if len(self.cell.inputs) != 1 or not self.batch_first:
             return super().example(batch, *steps)
         return np.ones((batch, *steps, *self.cell.signal_shape(self.cell.inputs[0], self.sizes)), self.dtype)
 
@@ -95,8 +99,8 @@ class Recurrent(Module):
 
     def backwards(self, rng: Seed = None) -> Recurrent:
         """A layer of the same cell, with parameters of its own, that reads from the other end."""
-        return Recurrent(self.cell, self.sizes, reverse=not self.reverse, time_major=self.time_major, zoneout=self.noise.rates,
-                         recurrent_dropout=self.noise.dropout, dtype=self.dtype, rng=rng,
+        return Recurrent(self.cell, self.sizes, reverse=not self.reverse, batch_first=self.batch_first,
+                         zoneout=self.noise.rates, recurrent_dropout=self.noise.dropout, dtype=self.dtype, rng=rng,
                          fixed={p: self.weights[p].numpy() for p in self.cell.fixed})
 
     def state_dict(self) -> dict[str, Any]:
@@ -115,8 +119,8 @@ class Recurrent(Module):
         steps, batch = sequences[0].shape[:2] if sequences else self._extent(x)
         finals, traces = self.noise.scan(
             self.training, self.remembered(state, batch), sequences, {p: t.source() for p, t in self.weights.items()}, self.rng,
-            mask=time_mask(steps, batch, lengths, mask, self.time_major), reverse=self.reverse, steps=steps)
-        outputs = {n: Tensor(y if self.time_major else swap(y)) for n, y in traces.items()}
+            mask=time_mask(steps, batch, lengths, mask, self.time_first), reverse=self.reverse, steps=steps)
+        outputs = {n: Tensor(swap(y) if self.batch_first else y) for n, y in traces.items()}
         return self._one(outputs), self._state(finals)
 
     @property
@@ -176,7 +180,7 @@ class Recurrent(Module):
             np.ndim(named[n]) == 1 + len(self.cell.signal_shape(n, self.sizes)) for n in self.cell.inputs)
 
     def _without_batch(self, named: Mapping[str, Any], state: State, lengths: Any, mask: Any) -> tuple[Any, tuple[Tensor, ...]]:
-        axis = int(self.time_major)
+        axis = int(self.time_first)
         refuse_single(f"the cell {self.cell.name}", tuple(np.shape(next(iter(named.values())))))
         begun = None if state is None else [one_row(s, 0) for s in (state if isinstance(state, (tuple, list)) else [state])]
         y, after = self({n: one_row(v, axis) for n, v in named.items()}, begun, *single_rows(lengths, mask, axis))
@@ -188,13 +192,13 @@ class Recurrent(Module):
         if t.ndim < 2:
             raise ShapeError(f"cell {self.cell.name} has no input; x only says how many rows and steps: [B, T], "
                              f"got {show(t.shape)}")
-        return t.shape[:2] if self.time_major else (t.shape[1], t.shape[0])
+        return t.shape[:2] if self.time_first else (t.shape[1], t.shape[0])
 
     def _one(self, outputs: dict[str, Tensor]) -> Any:
         return outputs[self.cell.outputs[0]] if len(outputs) == 1 else outputs
 
     def _sequence(self, name: str, x: TensorLike) -> Node:
-        return sequence(x, self.dtype, self.cell.signal_shape(name, self.sizes), name, self.time_major)
+        return sequence(x, self.dtype, self.cell.signal_shape(name, self.sizes), name, self.time_first)
 
     def _names(self) -> dict[str, int]:
         """What is remembered, with its number of lags, in the order of the state."""
@@ -282,17 +286,17 @@ def swap(n: Node) -> Node:
     return transpose(n, [1, 0, *range(2, n.ndim)])
 
 
-def sequence(x: TensorLike, dtype: np.dtype[Any], shape: tuple[int, ...], name: str, time_major: bool) -> Node:
+def sequence(x: TensorLike, dtype: np.dtype[Any], shape: tuple[int, ...], name: str, time_first: bool) -> Node:
     """An input sequence, checked, time first."""
     t = cast(x, dtype)
     if t.shape[2:] != shape or t.ndim < 2:
-        order = "T, B" if time_major else "B, T"
+        order = "T, B" if time_first else "B, T"
         sizes = "".join(f", {n}" for n in shape)
         raise ShapeError(f"input {name} has shape {show(t.shape)}, expected [{order}{sizes}], or [T{sizes}] for one sequence")
-    return t.source() if time_major else swap(t.source())
+    return t.source() if time_first else swap(t.source())
 
 
-def time_mask(steps: int, batch: int, lengths: TensorLike | None, mask: TensorLike | None, time_major: bool) -> Node | None:
+def time_mask(steps: int, batch: int, lengths: TensorLike | None, mask: TensorLike | None, time_first: bool) -> Node | None:
     """`lengths` [B] or `mask` (in the layer's own order of axes) as bool [T, B]."""
-    valid = valid_steps(batch, steps, lengths, mask, time_major)
+    valid = valid_steps(batch, steps, lengths, mask, time_first)
     return None if valid is None else transpose(valid.source())

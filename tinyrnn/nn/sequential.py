@@ -117,8 +117,8 @@ class Sequential(Module):
                  ended: bool = False) -> tuple[Any, Any]:
         """The output of one layer, and its new state."""
         if layer.ends_time and time_first:
-            raise ArgumentError(f"{type(layer).__name__} pools [B, T, ...], but a layer before it has batch_first=False or "
-                                "time_major=True")
+            raise ArgumentError(f"{type(layer).__name__} pools [B, T, ...], but a layer before it has "
+                                "batch_first=False")
         if isinstance(x, (tuple, dict)) and not layer.joint_inputs:
             which = f" ({', '.join(x)})" if isinstance(x, dict) else ""
             raise ArgumentError(f"{type(layer).__name__} takes one tensor and got {len(x)}{which}; merge them, or choose one "

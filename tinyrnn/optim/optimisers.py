@@ -22,7 +22,7 @@ Values = dict[str, Any]
 State = dict[str, Any]
 
 
-class Optimiser:
+class Optimizer:
     """The base: clipping, and the two ways to take a step.
 
     `clip_value` limits every entry of a gradient, `clip_norm` the Euclidean norm of all gradients together
@@ -222,7 +222,7 @@ def _norm(grads: Mapping[str, Any], scale: float) -> Any:
     return scale * (sqrt_(total) if isinstance(total, Tensor) else float(np.sqrt(total)))
 
 
-class SGD(Optimiser):
+class SGD(Optimizer):
     """Stochastic gradient descent, `p - lr v` with `v = momentum v + g` (Nesterov: `g + momentum v`).
 
     >>> import tinyrnn as tr
@@ -247,7 +247,7 @@ class SGD(Optimiser):
         return p - numbers["lr"] * (g + self.momentum * v if self.nesterov else v), {"v": v}
 
 
-class RMSprop(Optimiser):
+class RMSprop(Optimizer):
     """`p - lr g / (√v + eps)` with v the running mean of g² (Tieleman & Hinton, 2012); `centered` subtracts the square of
     the running mean of g under the root (Graves, 2013); with `momentum` the quotients are accumulated first."""
 
@@ -272,7 +272,7 @@ class RMSprop(Optimiser):
         return p - numbers["lr"] * move, after
 
 
-class Adagrad(Optimiser):
+class Adagrad(Optimizer):
     """`p - lr g / (√s + eps)` with s the sum of all g² so far (Duchi, Hazan & Singer, 2011)."""
 
     slots = ("s",)
@@ -287,7 +287,7 @@ class Adagrad(Optimiser):
         return p - _quotient(numbers["lr"] * g, s**0.5, self.eps), {"s": s}
 
 
-class Adam(Optimiser):
+class Adam(Optimizer):
     """`p - lr m̂ / (√v̂ + eps)` with running means m of g and v of g², corrected for their start (Kingma & Ba, 2015)."""
 
     slots = ("m", "v")

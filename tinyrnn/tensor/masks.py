@@ -67,7 +67,7 @@ def row_mask(steps: int, lengths: Any, rows: int | None = None) -> Tensor:
     return Tensor(e.less(reshape(iota(steps), (1, steps)), reshape(n, (n.shape[0], 1))))
 
 
-def valid_steps(rows: int, steps: int, lengths: object, mask: object, time_major: bool = False) -> Tensor | None:
+def valid_steps(rows: int, steps: int, lengths: object, mask: object, time_first: bool = False) -> Tensor | None:
     """Which steps count, bool [B, T]; None when all do.  `mask` has the order of axes of the sequence that it marks."""
     if lengths is not None and mask is not None:
         raise ArgumentError("give lengths or mask, not both")
@@ -76,10 +76,10 @@ def valid_steps(rows: int, steps: int, lengths: object, mask: object, time_major
     if mask is None:
         return None
     valid = as_tensor(mask if isinstance(mask, Tensor) else on_host(mask))
-    order, shape = ("[T, B]", (steps, rows)) if time_major else ("[B, T]", (rows, steps))
+    order, shape = ("[T, B]", (steps, rows)) if time_first else ("[B, T]", (rows, steps))
     if valid.dtype.kind != "b" or valid.shape != shape:
         raise ShapeError(f"a mask is bool {order}, here {show(shape)}; got {valid.dtype}{show(valid.shape)}")
-    return valid.T if time_major else valid
+    return valid.T if time_first else valid
 
 
 def step_mask(steps: int, lengths: TensorLike | None, mask: object) -> Node | None:

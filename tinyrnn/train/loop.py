@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..errors import ArgumentError
 from ..files import PathLike, path_of
 from ..model import Trainable, evaluating
-from ..optim import Optimiser
+from ..optim import Optimizer
 from ..tensor.compile import Program
 from ..tensor.tensor import TensorLike
 from ..types import Seed
@@ -27,7 +27,7 @@ Fitted = tuple[str | Loss | None, Sequence[str | Loss | Metric], int | None]
 _FITTED: WeakKeyDictionary[Any, Fitted] = WeakKeyDictionary()  # loss, metrics and ignore_index of each model's last fit
 
 
-def fit(model: Trainable, x: object, y: Any, *, loss: str | Loss = "cross_entropy", optimizer: Optimiser, epochs: int = 1,
+def fit(model: Trainable, x: object, y: Any, *, loss: str | Loss = "cross_entropy", optimizer: Optimizer, epochs: int = 1,
         batch_size: int = 32, metrics: Sequence[str | Loss | Metric] = (), lengths: TensorLike | None = None, mask: Any = None,
         ignore_index: int | None = None, validation: Sequence[Any] | None = None, tbptt: int | None = None,
         accumulate: int = 1, bucket: bool = False,

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import ArgumentError, IndexRangeError, LoadError, NonFiniteError
 from ..files import clear_leftovers
-from ..optim import Optimiser
+from ..optim import Optimizer
 from ..tensor.compile import Program
 from ..tensor.randomness import new_key
 from ..tensor.tensor import Tensor
@@ -56,7 +56,7 @@ class Position(NamedTuple):
 class Run:
     """A training run: where it stands, and how it goes on from there."""
 
-    def __init__(self, task: Task, batches: Batches, optimizer: Optimiser, rng: Seed, shuffle: bool, accumulate: int,
+    def __init__(self, task: Task, batches: Batches, optimizer: Optimizer, rng: Seed, shuffle: bool, accumulate: int,
                  callbacks: Iterable[Callable[[int, dict[str, float]], object]], validation: Batches | None,
                  folder: Path | None, save_every: int | None) -> None:
         self.task, self.batches, self.optimizer, self.shuffle, self.accumulate = task, batches, optimizer, shuffle, accumulate

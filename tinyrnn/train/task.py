@@ -16,7 +16,7 @@ from ..ir.node import walk
 from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full, input_node
 from ..model import Trainable
-from ..optim import Optimiser
+from ..optim import Optimizer
 from ..optim.optimisers import slot_dtype, with_still_row
 from ..shapes import show
 from ..tensor.compile import Program
@@ -44,7 +44,7 @@ class Task:
     """Programs that train on and score a batch; parameters and what the optimiser remembers are updated in place."""
 
     def __init__(self, model: Trainable, loss: str | Loss, metrics: Sequence[str | Loss | Metric], backend: str,
-                 optimizer: Optimiser | None = None, *, accumulate: int = 1, streams: bool = False,
+                 optimizer: Optimizer | None = None, *, accumulate: int = 1, streams: bool = False,
                  ignore_index: int | None = None) -> None:
         self.model, self.loss, self.streams, self.ignore_index = model, loss_named(loss), streams, ignore_index
         _check_partial(loss)
@@ -64,9 +64,9 @@ class Task:
         if streams:
             check_streams(model)
 
-    def _slots(self, optimizer: Optimiser) -> dict[str, dict[str, Tensor]]:
+    def _slots(self, optimizer: Optimizer) -> dict[str, dict[str, Tensor]]:
         """What the optimiser remembers, by position as in `step`, as tensors that the program updates."""
-        if not isinstance(optimizer, Optimiser):
+        if not isinstance(optimizer, Optimizer):
             raise ArgumentError(f"optimizer is {optimizer!r}: expected one of tinyrnn.optim, for example tr.optim.Adam(1e-3)")
         optimizer.claim(list(self.parameters.values()))
         kept = optimizer.state.get("of", {})
@@ -304,8 +304,8 @@ def call(model: Trainable, x: object, lengths: object, mask: object, state: Tens
 
 def _called(model: Trainable, x: object, lengths: object, mask: object, state: object, streams: bool) -> tuple[Tensor, Any]:
     if model.reads_time_first():
-        raise ArgumentError("fit, evaluate and predict take rows first; this model has a layer with batch_first=False or "
-                            "time_major=True, for which time would be taken for rows")
+        raise ArgumentError("fit, evaluate and predict take rows first; this model has a layer with batch_first=False, "
+                            "for which time would be taken for rows")
     known, last = takes(model), parts_of(x)[-1]
     keywords = dict(marks_for(model, lengths, mask, last))
     if streams:

@@ -142,12 +142,12 @@ class _Layer:
         index = {w: {s["node"]: i for i, s in enumerate(stops, 1) if s["way"] == w} for w in "fb"}
         forward, backward = index["f"], index["b"]
         forward["loss"] = backward["loss"] = next(i for i, s in enumerate(stops, 1) if s["way"] == "L")
-        for slot, leaves in enumerate(self.tile.leaves):  # an exit appears with its source, and speaks with the next step
+        for slot, exit_key in enumerate(self.tile.exits):  # an exit appears with its source, and speaks with the next step
             for t, p in enumerate(self.order):
-                if self.tile.items[leaves].kind == "exit":
-                    forward[f"{leaves}-{p}"] = forward[f"{self.tile.items[leaves].sources[0]}-{p}"]
-                    after = f"{self.tile.arrives[slot]}-{self.order[t + 1]}" if t + 1 < len(self.order) else "loss"
-                    backward[f"{leaves}-{p}"] = backward[after]
+                if self.tile.items[exit_key].kind == "exit":
+                    forward[f"{exit_key}-{p}"] = forward[f"{self.tile.items[exit_key].sources[0]}-{p}"]
+                    after = f"{self.tile.entries[slot]}-{self.order[t + 1]}" if t + 1 < len(self.order) else "loss"
+                    backward[f"{exit_key}-{p}"] = backward[after]
         return {"name": clean(self.name), "loss": _shown(self.study.loss), "steps": len(self.order), "rows": self._rows(),
                 "stops": stops, "forward": forward, "backward": backward, "edges": self._edges(), "formulas": self.formulas,
                 "parameters": self._parameters(backward), "strongest": self._strongest(), "states": self._states()}
@@ -168,14 +168,14 @@ class _Layer:
         stop: dict[str, Any] = {"way": way, "node": f"{k}-{p}", "step": p, "name": self._called(k, p),
                                 "value": _row(m.values[k]), "says": clean(item.node.op.label),
                                 "shape": ",".join(map(str, item.node.shape))}
-        if k in self.tile.arrives:
+        if k in self.tile.entries:
             stop["name"] += f", as it enters step {p}" if way == "f" else f", through step {p}"
         if self._formula_of.get(k):
             stop["formulas"] = self._formula_of[k]
         if way == "b":
             sent = [[self._called(s, p), _rounded(self.flow.edges[p].get((k, s)))] for s in item.sources]
             before = self.order.index(p) - 1
-            if k in self.tile.arrives and before >= 0:
+            if k in self.tile.entries and before >= 0:
                 sent.append([f"step {self.order[before]}", _rounded(self.flow.nodes[p].get(k))])
             stop |= {"gradient": _row(m.gradients[k]), "norm": _rounded(self.flow.nodes[p].get(k)),
                      "from": self._received(k, p), "to": sent}
@@ -186,11 +186,11 @@ class _Layer:
         out: list[list[Any]] = [[self._called(r, p), _rounded(self.flow.edges[p].get((r, k)))]
                                 for r, i in self.tile.items.items() if k in i.sources and i.kind != "exit"]
         after = self.order.index(p) + 1
-        for slot, leaves in enumerate(self.tile.leaves):
-            exit_ = self.tile.items[leaves]
-            if (leaves == k or (exit_.kind == "exit" and k in exit_.sources)) and after < len(self.order):
+        for slot, exit_key in enumerate(self.tile.exits):
+            exit_ = self.tile.items[exit_key]
+            if (exit_key == k or (exit_.kind == "exit" and k in exit_.sources)) and after < len(self.order):
                 late = self.order[after]
-                out.append([f"step {late}", _rounded(self.flow.nodes[late].get(self.tile.arrives[slot]))])
+                out.append([f"step {late}", _rounded(self.flow.nodes[late].get(self.tile.entries[slot]))])
         if k in self.flow.told[p]:
             out.append(["the loss", _rounded(self.flow.told[p][k])])
         return out
@@ -293,8 +293,8 @@ class _Layer:
     def _edges(self) -> list[list[str]]:
         """What is read by what, over all steps."""
         out = [[f"{s}-{p}", f"{r}-{p}"] for p in self.order for r, i in self.tile.items.items() for s in i.sources]
-        out += [[f"{leaves}-{a}", f"{arrives}-{b}"] for a, b in zip(self.order, self.order[1:], strict=False)
-                for leaves, arrives in zip(self.tile.leaves, self.tile.arrives, strict=True)]
+        out += [[f"{exit_key}-{a}", f"{entry_key}-{b}"] for a, b in zip(self.order, self.order[1:], strict=False)
+                for exit_key, entry_key in zip(self.tile.exits, self.tile.entries, strict=True)]
         return out + [[f"{k}-{p}", "loss"] for p in self.order for k in self.flow.told[p]]
 
 

@@ -125,7 +125,7 @@ class _Row:
     def _rails(self) -> None:
         for a, b in pairwise(self.shown):
             if not any(x for x, missing in self.gaps if min(a, b) < missing[0] < max(a, b)):
-                for slot in range(len(self.tile.arrives)):
+                for slot in range(len(self.tile.entries)):
                     self._rail(slot, a, b)
         for x, missing in self.gaps:
             self._broken(x, missing)
@@ -136,29 +136,29 @@ class _Row:
 
     def _rail(self, slot: int, a: int, b: int) -> None:
         """From the right edge of one step to the left edge of the next."""
-        leaves, arrives = self.tile.leaves[slot], self.tile.arrives[slot]
-        way = curve([self._end(leaves, a, 1), self._end(arrives, b, -1)])
-        self._between(slot, way, (f"{leaves}-{a}", f"{arrives}-{b}"), b, f"{a}-{b}")
+        exit_key, entry_key = self.tile.exits[slot], self.tile.entries[slot]
+        way = curve([self._end(exit_key, a, 1), self._end(entry_key, b, -1)])
+        self._between(slot, way, (f"{exit_key}-{a}", f"{entry_key}-{b}"), b, f"{a}-{b}")
 
     def _between(self, slot: int, way: list[Point], ends: tuple[str, str], reader: int, key: str, dashed: bool = False) -> None:
         name = self.tile.recurrence.remembered[slot]
         self.scene.add(Wire(f"f-{slot}-{key}", ends, way, "forward", f"{pretty(name)} of step {reader}", dashed=dashed))
         if self.flow is not None and reader in self.flow.nodes:
-            norm = self.flow.nodes[reader].get(self.tile.arrives[slot])
+            norm = self.flow.nodes[reader].get(self.tile.entries[slot])
             what = f"what step {reader} sends back to {_moved(self.tile, pretty(name), reader)}"
             _back(self.scene, f"b-{slot}-{key}", ends, way, norm, self.flow, what)
 
     def _broken(self, x: float, missing: Sequence[int]) -> None:
         """The rails into and out of a gap."""
         before, after = [p for p in self.shown if self.left[p] < x], [p for p in self.shown if self.left[p] > x]
-        for slot, (leaves, arrives) in enumerate(zip(self.tile.leaves, self.tile.arrives, strict=True)):
+        for slot, (exit_key, entry_key) in enumerate(zip(self.tile.exits, self.tile.entries, strict=True)):
             if before:
-                start = self._end(leaves, before[-1], 1)
-                self._between(slot, straight(start, (x + 14 - GAP, start[1])), (f"{leaves}-{before[-1]}",) * 2, missing[0],
+                start = self._end(exit_key, before[-1], 1)
+                self._between(slot, straight(start, (x + 14 - GAP, start[1])), (f"{exit_key}-{before[-1]}",) * 2, missing[0],
                               f"into-{missing[0]}", dashed=True)
             if after:
-                end = self._end(arrives, after[0], -1)
-                self._between(slot, straight((x + SKIPPED - GAP + 8, end[1]), end), (f"{arrives}-{after[0]}",) * 2, after[0],
+                end = self._end(entry_key, after[0], -1)
+                self._between(slot, straight((x + SKIPPED - GAP + 8, end[1]), end), (f"{entry_key}-{after[0]}",) * 2, after[0],
                               f"from-{missing[-1]}", dashed=True)
 
     def _gap(self, x: float, missing: Sequence[int]) -> None:
@@ -170,7 +170,7 @@ class _Row:
         if self.flow is None:
             return
         lines = []
-        for name, key in zip(self.tile.recurrence.remembered, self.tile.leaves, strict=True):
+        for name, key in zip(self.tile.recurrence.remembered, self.tile.exits, strict=True):
             own = self.tile.items[key].sources[0] if self.tile.items[key].kind == "exit" else key
             late, early = (self.flow.nodes[p].get(own) for p in (missing[-1], missing[0]))
             if name.endswith("[t-1]") and late is not None and early is not None:
@@ -259,10 +259,10 @@ def _lit(line: str, classes: Mapping[str, str]) -> list[str]:
 
 def _leaves_back(tile: Tile, flow: Flow, exit_: str, p: int) -> float | None:
     """What comes back through an exit: the gradient that the next step sends."""
-    slot = tile.leaves.index(exit_)
+    slot = tile.exits.index(exit_)
     order = [q + 1 for q in tile.recurrence.scan.order]
     after = order.index(p) + 1
-    return flow.nodes[order[after]].get(tile.arrives[slot]) if after < len(order) else None
+    return flow.nodes[order[after]].get(tile.entries[slot]) if after < len(order) else None
 
 
 def _fill(kind: str, flow: Flow | None, norm: float | None) -> str | None:
@@ -300,7 +300,7 @@ def _title(tile: Tile, key: str, p: int | None, flow: Flow | None) -> str:
         return title
     low, high = flow.values[p][key]
     norm = flow.nodes[p].get(key)
-    what = "sent back by this step" if key in tile.arrives else "‖∂L/∂‖"
+    what = "sent back by this step" if key in tile.entries else "‖∂L/∂‖"
     return f"{title}, values {low:.3g} to {high:.3g}, " + ("no gradient" if norm is None else f"{what} = {norm:.3e}")
 
 
@@ -318,18 +318,18 @@ def _loops(tile: Tile) -> dict[int, str]:
     """On which side of the step each state returns."""
     middle = tile.height / 2
     return {slot: "above" if tile.layout.at[k][1] < middle and tile.height > 60 else "below"
-            for slot, k in enumerate(tile.leaves)}
+            for slot, k in enumerate(tile.exits)}
 
 
 def _delays(scene: Scene, tile: Tile, ways: Mapping[int, str], dx: float, dy: float) -> None:
     """Every state on its way back: around the step, through z⁻¹, to where it enters."""
     count = {"above": 0, "below": 0}
     for slot, side in ways.items():
-        leaves, arrives = tile.leaves[slot], tile.arrives[slot]
+        exit_key, entry_key = tile.exits[slot], tile.entries[slot]
         k = count[side] = count[side] + 1
-        (x1, y1), (x0, y0) = tile.layout.at[leaves], tile.layout.at[arrives]
-        start = (dx + x1 + tile.size[leaves][0] / 2, dy + y1)
-        end = (dx + x0 - tile.size[arrives][0] / 2, dy + y0)
+        (x1, y1), (x0, y0) = tile.layout.at[exit_key], tile.layout.at[entry_key]
+        start = (dx + x1 + tile.size[exit_key][0] / 2, dy + y1)
+        end = (dx + x0 - tile.size[entry_key][0] / 2, dy + y0)
         level = dy - 20 * k - 4 if side == "above" else dy + tile.height + 20 * k
         right, left = dx + tile.width + 12 * k, dx - 12 * k
         middle = (right + left) / 2
@@ -337,8 +337,8 @@ def _delays(scene: Scene, tile: Tile, ways: Mapping[int, str], dx: float, dy: fl
         name = tile.recurrence.remembered[slot]
         there = straight(start, (right, start[1]), (right, level), (middle + 17, level))
         back = straight((middle - 17, level), (left, level), (left, end[1]), end)
-        scene.add(Wire(f"d-{slot}-in", (leaves, box), there, "delay", f"{name.partition('[')[0]} goes into the delay"),
-                  Wire(f"d-{slot}-out", (box, arrives), back, "delay", f"{pretty(name)} comes out of the delay"),
+        scene.add(Wire(f"d-{slot}-in", (exit_key, box), there, "delay", f"{name.partition('[')[0]} goes into the delay"),
+                  Wire(f"d-{slot}-out", (box, entry_key), back, "delay", f"{pretty(name)} comes out of the delay"),
                   BoxShape(box, (middle, level), (34, 15), ["z⁻¹"], "op", f"a delay of one step, into {pretty(name)}",
                       corner=2, classes="delay"))
 

@@ -15,7 +15,7 @@ ROW, WIDE = 17.0, 900.0
 def rows_of(tile: Tile) -> list[tuple[str, str]]:
     """Item and name of every row: states on top, then gates in the order of the text, functions, inputs."""
     kinds = ("state", "gate", "function", "input")
-    items = [(k, i) for k, i in tile.items.items() if i.kind in kinds and k not in tile.arrives]
+    items = [(k, i) for k, i in tile.items.items() if i.kind in kinds and k not in tile.entries]
     place = {name: n for n, name in enumerate(tile.order)}
     items.sort(key=lambda pair: (kinds.index(pair[1].kind), place.get(pair[1].called, len(place))))
     return [(k, i.title) for k, i in items]

@@ -19,14 +19,14 @@ from .scene import LINE, Point, text_width
 
 @dataclass
 class Tile:
-    """The items of a step and where they stand; for each state, where it arrives and where it leaves."""
+    """The items of a step and where they stand; for each state, where it enters and where it leaves."""
 
     recurrence: Recurrence
     items: dict[str, Item]
     layout: Layout
     size: dict[str, tuple[float, float]]
-    arrives: list[str]
-    leaves: list[str]
+    entries: list[str]
+    exits: list[str]
     order: Sequence[str]  # names in the order of the text
 
     @property
@@ -72,8 +72,8 @@ class _Tiling:
         states = [b for b in dict.fromkeys(self.bases) if b in labels.values()]
         self.names = dict.fromkeys((*states, *self.told))
         self.items = Extract(step, recurrence.constants, self.names).items
-        self.arrives = [self._arrival(k) for k in recurrence.remembered]
-        self.leaves = [self._leaving(k, n) for k, n in enumerate(recurrence.carried)]
+        self.entries = [self._arrival(k) for k in recurrence.remembered]
+        self.exits = [self._leaving(k, n) for k, n in enumerate(recurrence.carried)]
 
     def _arrival(self, name: str) -> str:
         r = self.recurrence
@@ -108,7 +108,7 @@ class _Tiling:
             i.kind == "state" and not any(k in j.sources for j in self.items.values()))}
         plan = Arrangement(size, {k: i.sources for k, i in self.items.items()}, self._rails(), last, self._ranks(),
                     {k for k, i in self.items.items() if i.ordered})
-        return Tile(self.recurrence, self.items, lay_out(plan), size, self.arrives, self.leaves, self.order)
+        return Tile(self.recurrence, self.items, lay_out(plan), size, self.entries, self.exits, self.order)
 
     def _ranks(self) -> dict[str, float]:
         """Gates from top to bottom in the order of the text."""
@@ -140,7 +140,7 @@ class _Tiling:
 
     def _path(self, slot: int, taken: Mapping[str, int]) -> list[str]:
         """Items from where a state arrives to where it leaves, through operations or the one function that makes it."""
-        start, end, node = self.arrives[slot], self.leaves[slot], self.recurrence.carried[slot]
+        start, end, node = self.entries[slot], self.exits[slot], self.recurrence.carried[slot]
 
         def allowed(k: str) -> bool:
             i = self.items[k]
