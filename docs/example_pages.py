@@ -16,7 +16,7 @@ SHAPES = {
     "Many to many, not aligned": ["pronounce"], "Time series": ["sunspots"],
     "Long memory": ["vanishing", "adding", "copy_memory"]}
 NOTES = {
-    "vanishing": "A gate opens a path on which the gradient crosses no squashing function; how much comes through is "
+    "vanishing": "A gate opens a path on which the gradient crosses no saturating function; how much comes through is "
                  "the product of the gates. At the usual start forget gates are near 1/2, so that the LSTM's and the GRU's "
                  "gradient vanishes as well, only later; biases for memories of T steps (Tallec & Ollivier, 2018) keep the "
                  "path open.",

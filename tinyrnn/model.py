@@ -1,4 +1,4 @@
-"""What training asks of a layer or a model; `analysis.study.Model` and `viz.wiring.Wired` say what it takes to be looked at."""
+"""What training asks of a layer or a model; `analysis.subject.Model` and `viz.wiring.Wired` say what being looked at takes."""
 
 from __future__ import annotations
 

@@ -8,16 +8,16 @@ from typing import TypeVar
 T = TypeVar("T", bound=Hashable)
 
 
-def shortest_way(start: T, following: Callable[[T], Iterable[T]], arrived: Callable[[T], bool]) -> list[T]:
-    """A shortest way from `start` to a place where it has arrived; empty where there is none."""
+def shortest_path(start: T, following: Callable[[T], Iterable[T]], arrived: Callable[[T], bool]) -> list[T]:
+    """A shortest path from `start` to a place where it has arrived; empty where there is none."""
     before: dict[T, T | None] = {start: None}
     queue = [start]
     for place in queue:
         if arrived(place):
-            way = [place]
-            while (earlier := before[way[-1]]) is not None:
-                way.append(earlier)
-            return way[::-1]
+            path = [place]
+            while (earlier := before[path[-1]]) is not None:
+                path.append(earlier)
+            return path[::-1]
         for after in following(place):
             if after not in before:
                 before[after] = place

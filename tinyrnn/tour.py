@@ -80,14 +80,14 @@ def pictures(tour: Tour) -> None:
 
 
 def analyses(tour: Tour) -> None:
-    """A page to step through, ways of the gradient, and a proof about padding."""
+    """A page to step through, paths of the gradient, and a proof about padding."""
     tour.section("2. Gradients, seen")
     page(get("lstm")).save(tour.folder / "lstm_steps.html")
     tour.link("lstm_steps.html", "step through an LSTM, forward and back, with the arrow keys")
     for name in ("rnn", "gru", "lstm"):
-        for w in analyze(get(name), steps=100).ways:
-            tour.say(f"{name.upper()}, 100 steps: {float(w.paths):.2g} ways of the gradient from the loss to {w.source}; at "
-                     f"least {w.fewest_squashings} squashing functions and {w.fewest_products} recurrent products on each")
+        for w in analyze(get(name), steps=100).paths:
+            tour.say(f"{name.upper()}, 100 steps: {float(w.count):.2g} paths of the gradient from the loss to {w.source}; at "
+                     f"least {w.fewest_saturating} saturating functions and {w.fewest_products} recurrent products on each")
     tour.picture(get("rnn"), "rnn_heat.svg", "Where the gradient of a tanh network dies: 200 steps", steps=200, show="heat",
                  loss="last")
     proof = leaks(nn.LSTM(3, 4, bidirectional=True, rng=0), [5, 2, 0])

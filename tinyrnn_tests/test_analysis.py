@@ -11,7 +11,7 @@ import tinyrnn as tr
 from tinyrnn.analysis import measure, paths, structure
 from tinyrnn.analysis.dynamics import lyapunov, singular_values, strongest
 from tinyrnn.analysis.recurrence import recurrences
-from tinyrnn.analysis.study import study_cell
+from tinyrnn.analysis.subject import subject_of_cell
 from tinyrnn.ir.node import rebuild
 from tinyrnn.ir.op import Trait
 from tinyrnn.ir.ops.elementwise import sigmoid
@@ -27,9 +27,9 @@ CELLS = {**{n: tr.cells[n] for n in tr.cells.names()}, **{n: tr.Cell(t, n) for n
     ("rnn", "h[0]", "1", 100, 100, 100), ("gru", "h[0]", "7.9e69", 0, 200, 0), ("lstm", "h[0]", "9.2e67", 2, 200, 1),
     ("lstm", "c[0]", "2.4e67", 1, 199, 0)])
 def test_reference_table(cell, source, count, fewest, most, products):
-    found = next(w for w in tr.analyze(tr.cells[cell], steps=100).ways if w.source == source)
+    found = next(w for w in tr.analyze(tr.cells[cell], steps=100).paths if w.source == source)
     assert (f"{float(found.paths):.1e}".replace("e+", "e") if found.paths > 1 else "1") == count
-    assert (found.fewest_squashings, found.most_squashings, found.fewest_products) == (fewest, most, products)
+    assert (found.fewest_saturating, found.most_saturating, found.fewest_products) == (fewest, most, products)
 
 
 def test_path_counts_by_matrix_recurrence():
@@ -38,9 +38,9 @@ def test_path_counts_by_matrix_recurrence():
     ways = np.linalg.matrix_power(step, 1)
     for _ in range(99):
         ways = ways.dot(step)
-    report = {w.source: w.paths for w in tr.analyze(tr.cells.LSTM, steps=100).ways}
+    report = {w.source: w.count for w in tr.analyze(tr.cells.LSTM, steps=100).paths}
     assert report == {"c[0]": ways[1, 0], "h[0]": ways[1, 1]}
-    assert tr.analyze(tr.cells.GRU, steps=100).ways[0].paths == 5**100
+    assert tr.analyze(tr.cells.GRU, steps=100).paths[0].count == 5**100
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -55,15 +55,15 @@ def test_ways_by_enumeration(name):
         if source not in graph.inputs:
             continue
         all_ways = list(nx.all_simple_edge_paths(g, number[graph.inputs[source]], target))
-        found = paths.ways(graph, [source], graph.outputs["loss"])
+        found = paths.gradient_paths(graph, [source], graph.outputs["loss"])
         if not all_ways:
             assert not found
             continue
         nodes = [[graph.nodes[b] for _, b, _ in way] for way in all_ways]
         squashed = [sum(Trait.SATURATES in n.op.traits for n in way) for way in nodes]
         products = [sum(paths.is_weighted(graph.nodes[a], graph.nodes[b]) for a, b, _ in way) for way in all_ways]
-        assert found[0].paths == len(all_ways)
-        assert (found[0].fewest_squashings, found[0].most_squashings) == (min(squashed), max(squashed))
+        assert found[0].count == len(all_ways)
+        assert (found[0].fewest_saturating, found[0].most_saturating) == (min(squashed), max(squashed))
         assert found[0].fewest_products == min(products)
         common = set.intersection(*(set(way) for way in nodes)) - {graph.outputs["loss"]}
         assert set(paths.bottlenecks(graph.nodes, graph.inputs[source], graph.outputs["loss"])) == common
@@ -193,9 +193,9 @@ def test_singular_values_of_a_random_product():
 
 def test_strongest_way_by_enumeration():
     """Every way through quantities and steps, with the gain of each, by brute force."""
-    study = study_cell(tr.cells.LSTM, 3, loss="last", rng=5)
-    walk, given = study.walks()[0]
-    moments = list(walk.moments(given))
+    subject = subject_of_cell(tr.cells.LSTM, 3, loss="last", rng=5)
+    walk, given = subject.walks()[0]
+    moments = list(walk.steps_back(given))
     by_step = {m.position: m for m in moments}
     g = nx.DiGraph()
     for m in moments:
@@ -230,7 +230,7 @@ def test_reports_of_cells_graphs_and_models():
     assert len(report.plot().axes) == 3
     assert len(tr.analyze(tr.cells.GRU.graph()).plot().axes) == 1
     assert report.saved.bytes < report.saved.naive_bytes
-    assert {w.source for w in report.ways} >= {"layers.1.weight_ih_l0", "layers.2.weight"}
+    assert {w.source for w in report.paths} >= {"layers.1.weight_ih_l0", "layers.2.weight"}
 
 
 def test_huge_counts_are_printed():

@@ -28,7 +28,7 @@ def test_lenses(tmp_path, capsys):
     assert out.read_text().startswith("<!doctype html>")
     assert main(["analyze", "gru", "-o", str(tmp_path / "a.json")]) == 0
     assert "7.9e69" in capsys.readouterr().out
-    assert json.loads((tmp_path / "a.json").read_text())["ways"]["h[0]"]["paths"] == 5**100
+    assert json.loads((tmp_path / "a.json").read_text())["paths"]["h[0]"]["paths"] == 5**100
     assert main(["xray", "lstm", "--steps", "12", "-o", str(tmp_path / "x.png")]) == 0
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     assert "dL/dc comes by" in capsys.readouterr().out

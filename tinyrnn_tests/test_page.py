@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.analysis.study import study_cell
+from tinyrnn.analysis.subject import subject_of_cell
 
 from . import browser
 
@@ -28,7 +28,7 @@ def test_numbers_are_those_of_the_engine(name):
     cell = tr.cells[name]
     data = data_of(tr.page(cell, steps=4))[0]
     ray = tr.xray(cell, steps=4, loss="sum")
-    values = dict(study_cell(cell, 4).values)
+    values = dict(subject_of_cell(cell, 4).values)
     run = cell.unroll(4, {k: n for n, k in enumerate(cell.sizes, 2)}, gradients=True).run(values)
     assert data["loss"] == pytest.approx(float(run["loss"]), rel=1e-3)  # four digits, as all numbers of a page
     states = [s for s in data["stops"] if s["way"] == "f" and re.fullmatch(r"[a-z][₁₂₃₄]", s["name"])]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.analysis.study import study_cell
+from tinyrnn.analysis.subject import subject_of_cell
 from tinyrnn.domains import Mark, Padding
 from tinyrnn.domains.padding import CLEAN, PADDED, ZERO, tags_of
 from tinyrnn.viz.drawing import flowing
@@ -44,7 +44,7 @@ def test_edges_carry_what_an_lstm_by_hand_sends():
     b, xs = {k: rng.normal(size=4) for k in "ifgo"}, rng.normal(size=(3, 2, 3))
     values = {**{f"W_i{k}": W[k] for k in W}, **{f"W_h{k}": U[k] for k in U}, **{f"b_i{k}": b[k] for k in b},
               **{f"b_h{k}": np.zeros(4) for k in b}, "x": xs, "h[0]": rng.normal(size=(2, 4)), "c[0]": rng.normal(size=(2, 4))}
-    tile, flow = flowing(tr.cells.LSTM, study_cell(tr.cells.LSTM, None, values, "sum"))
+    tile, flow = flowing(tr.cells.LSTM, subject_of_cell(tr.cells.LSTM, None, values, "sum"))
     hand = lstm_by_hand(W, U, b, xs, values["h[0]"], values["c[0]"])
     key = {i.called: k for k, i in tile.items.items() if i.kind != "exit"}
     for t, found in hand.items():
@@ -397,4 +397,4 @@ def test_a_loss_that_does_not_fit_says_which_argument():
     with pytest.raises(tr.TinyRNNError, match="loss='mse'"):
         tr.xray(model, x, y)
     assert tr.xray(model, x, y, loss="mse").layer.name == "layers.0.l0"
-    assert {w.source for w in tr.analyze(model, x).ways} >= {"layers.0.weight_ih_l0", "layers.2.weight"}
+    assert {w.source for w in tr.analyze(model, x).paths} >= {"layers.0.weight_ih_l0", "layers.2.weight"}

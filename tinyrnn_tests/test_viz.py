@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.analysis.study import study_cell
+from tinyrnn.analysis.subject import subject_of_cell
 from tinyrnn.errors import DrawError
 from tinyrnn.tensor.compile import PIPELINE
 from tinyrnn.viz import graphviz
@@ -110,8 +110,8 @@ def test_nothing_overlaps(name, view):
 def test_states_run_straight(name):
     """A state leaves a step where it enters the next one, and gates stand in the order of the text."""
     cell = CELLS[name]
-    study = study_cell(cell, 3)
-    tile, _ = flowing(cell, study)
+    subject = subject_of_cell(cell, 3)
+    tile, _ = flowing(cell, subject)
     for entry_key, exit_key in zip(tile.entries, tile.exits, strict=True):
         if not tile.items[exit_key].lines[0].startswith(tile.items[entry_key].lines[0].partition("ₜ")[0]):
             continue
@@ -154,8 +154,8 @@ def test_widths_and_fills_are_those_of_the_run():
     cell = tr.cells.LSTM
     drawing = tr.draw(cell, steps=4, gradients=True, show="all")
     ray = tr.xray(cell, steps=4, loss="sum").layer
-    study = study_cell(cell, 4)
-    tile, flow = flowing(cell, study)
+    subject = subject_of_cell(cell, 4)
+    tile, flow = flowing(cell, subject)
     boxes = {p.key: p for p in drawing.scene.parts if isinstance(p, BoxShape)}
     compared = 0
     for k, item in ((k, i) for k, i in tile.items.items() if i.kind != "exit"):
@@ -211,7 +211,7 @@ def test_values_of_the_user():
     drawing = tr.draw(tr.cells.RNN, gradients=True, values=values, loss=lambda ys: (ys[-1] * ys[0]).sum())
     assert "values as given, x = 3, h = 5, 2 rows" in " ".join(texts(drawing.svg))
     graph = tr.cells.RNN.rolled(4, x=3, h=5, batch=2, loss=lambda ys: (ys[-1] * ys[0]).sum())
-    run = graph.run(study_cell(tr.cells.RNN, None, values).values)
+    run = graph.run(subject_of_cell(tr.cells.RNN, None, values).values)
     assert f"L = {float(run['loss']):.4g}" in texts(drawing.svg)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.analysis.study import study_cell
+from tinyrnn.analysis.subject import subject_of_cell
 from tinyrnn.analysis.walk import Walk
 from tinyrnn.domains.complex_step import complex_step_gradient
 
@@ -33,18 +33,18 @@ def sizes_like(other, cell):
 
 
 def study_and_values(cell):
-    study = study_cell(cell, T, batch=B, rng=3)
-    return study, dict(study.values)
+    subject = subject_of_cell(cell, T, batch=B, rng=3)
+    return subject, dict(subject.values)
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_gradients_of_every_quantity_equal_complex_step(name):
     cell = CELLS[name]
     ray = tr.xray(cell, steps=T, values=None, loss="sum").layer
-    study = study_cell(cell, T, loss="sum")
+    subject = subject_of_cell(cell, T, loss="sum")
     other = disturbed(cell)
     graph = other.rolled(T, sizes_like(other, cell), batch=1, loss="sum")
-    values = {k: study.values[k] if k in study.values else np.zeros(n.shape) for k, n in graph.inputs.items()}
+    values = {k: subject.values[k] if k in subject.values else np.zeros(n.shape) for k, n in graph.inputs.items()}
     only = tr.Graph({"loss": graph.outputs["loss"]})
     seen = 0
     for q, norms in ray.gradients.items():
@@ -58,11 +58,11 @@ def test_gradients_of_every_quantity_equal_complex_step(name):
 @pytest.mark.parametrize("name", CELLS)
 def test_parts_sum_to_the_gradient(name):
     cell = CELLS[name]
-    study, values = study_and_values(cell)
-    walk, given = study.walks()[0]
+    subject, values = study_and_values(cell)
+    walk, given = subject.walks()[0]
     whole = cell.rolled(T, dict(zip(cell.sizes, range(2, 99), strict=False)), batch=B, gradients=True).run(values)
     sums = {}
-    for m in walk.moments(given):
+    for m in walk.steps_back(given):
         for p, part in m.parameters.items():
             sums[p] = sums.get(p, 0) + part
     for p, total in sums.items():

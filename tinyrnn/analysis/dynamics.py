@@ -1,4 +1,4 @@
-"""What a recurrence does to a small change, and which way the gradient takes: from the numbers of a run."""
+"""What a recurrence does to a small change, and which path the gradient takes: from the numbers of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .walk import Moment, Numbers, Walk
+from .walk import Numbers, StepGradients, Walk
 
 Array = npt.NDArray[Any]
 
@@ -56,7 +56,7 @@ def lyapunov(jacobians: Array) -> Array:
 
 @dataclass(frozen=True)
 class Route:
-    """The strongest way of the gradient from the loss to what a recurrence starts from.
+    """The strongest path of the gradient from the loss to what a recurrence starts from.
 
     `gain` is the product, over its edges, of the norm of what is sent along the edge by the norm of the sender's
     gradient, times the norm of the gradient with which it begins.
@@ -75,8 +75,8 @@ class Route:
 
 
 @np.errstate(all="ignore")
-def strongest(walk: Walk, moments: Sequence[Moment]) -> list[Route]:
-    """The strongest way to every remembered quantity, by the semiring (max, ×) over quantities and steps."""
+def strongest(walk: Walk, steps: Sequence[StepGradients]) -> list[Route]:
+    """The strongest path to every remembered quantity, by the semiring (max, ×) over quantities and steps."""
     best: dict[tuple[str, int], tuple[float, tuple[str, int] | None]] = {}
     r = walk.recurrence
     name = {n: q for q, n in reversed(walk.quantities.items())}
@@ -84,8 +84,8 @@ def strongest(walk: Walk, moments: Sequence[Moment]) -> list[Route]:
                if (n := r.step.inputs.get(k)) in name}  # what is remembered -> what it was carried from
     order = [p + 1 for p in r.scan.order]
     quantities = list(walk.quantities)
-    told = set(r.traced.values())
-    for m, t in zip(moments, reversed(range(len(order))), strict=True):
+    outputs = set(r.traced.values())
+    for m, t in zip(steps, reversed(range(len(order))), strict=True):
         for q in reversed(quantities):
             if m.gradients.get(q) is None:
                 continue
@@ -93,26 +93,27 @@ def strongest(walk: Walk, moments: Sequence[Moment]) -> list[Route]:
             for k, c in carried.items():  # through time: what is remembered is what was carried
                 if c == q and t + 1 < len(order) and (k, order[t + 1]) in best:
                     found.append((best[k, order[t + 1]][0], (k, order[t + 1])))
-            if walk.quantities[q] in told or (t + 1 == len(order) and q in carried.values()):
-                direct = _direct(m, moments, order, t, q, [k for k, c in carried.items() if c == q])
+            if walk.quantities[q] in outputs or (t + 1 == len(order) and q in carried.values()):
+                direct = _direct(m, steps, order, t, q, [k for k, c in carried.items() if c == q])
                 found += [(direct, None)] if direct else []
             if found:
                 best[q, m.position] = max(found, key=lambda f: f[0])
     first = order[0]
-    return [_route(best, (k, first), moments[-1]) for k in carried if (k, first) in best]
+    return [_route(best, (k, first), steps[-1]) for k in carried if (k, first) in best]
 
 
-def _direct(m: Moment, moments: Sequence[Moment], order: Sequence[int], t: int, q: str, after: Sequence[str]) -> float:
+def _direct(m: StepGradients, steps: Sequence[StepGradients], order: Sequence[int], t: int, q: str,
+            after: Sequence[str]) -> float:
     """The norm of what the loss itself sends to a quantity; 0 where rounding is all that is left."""
     whole = m.gradients[q]
     assert whole is not None
-    rest = whole - sum(v for (_, b), v in m.sent.items() if b == q) - _arriving(moments, order, t, after)
+    rest = whole - sum(v for (_, b), v in m.sent.items() if b == q) - _arriving(steps, order, t, after)
     norm = float(np.linalg.norm(rest))
     return norm if norm > 1e-12 * float(np.linalg.norm(whole)) else 0.0
 
 
-def _along(best: dict[Any, Any], reader: tuple[str, int], m: Moment, q: str) -> tuple[float, tuple[str, int] | None]:
-    """The best way that comes through one reader."""
+def _along(best: dict[Any, Any], reader: tuple[str, int], m: StepGradients, q: str) -> tuple[float, tuple[str, int] | None]:
+    """The best path that comes through one reader."""
     whole = m.gradients[reader[0]]
     if reader not in best or whole is None:
         return 0.0, None
@@ -120,15 +121,15 @@ def _along(best: dict[Any, Any], reader: tuple[str, int], m: Moment, q: str) -> 
     return (best[reader][0] * float(np.linalg.norm(m.sent[reader[0], q])) / norm if norm else 0.0), reader
 
 
-def _arriving(moments: Sequence[Moment], order: Sequence[int], t: int, names: Sequence[str]) -> Any:
+def _arriving(steps: Sequence[StepGradients], order: Sequence[int], t: int, names: Sequence[str]) -> Any:
     """What the next step sends back to a quantity that it remembers."""
     if t + 1 >= len(order):
         return 0.0
-    later = moments[len(order) - 2 - t].gradients
+    later = steps[len(order) - 2 - t].gradients
     return sum((g for k in names if (g := later.get(k)) is not None), start=np.zeros(()))
 
 
-def _route(best: dict[Any, Any], at: tuple[str, int], first: Moment) -> Route:
+def _route(best: dict[Any, Any], at: tuple[str, int], first: StepGradients) -> Route:
     stops, here = [], at
     while here is not None:
         stops.append(here)

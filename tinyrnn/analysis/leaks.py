@@ -19,7 +19,7 @@ from ..ir.ops.elementwise import name_of
 from ..ir.ops.leaves import box_of, full, input_name, input_node
 from ..model import evaluating
 from ..passes import unroll
-from ..search import shortest_way
+from ..search import shortest_path
 from ..shapes import show
 from ..tensor.functional import grad, where
 from ..tensor.functional import sum as total
@@ -27,7 +27,7 @@ from ..tensor.masks import check_lengths, row_mask, takes
 from ..tensor.tensor import Tensor, TensorLike
 from ..trees import flatten
 from .printed import Printed
-from .study import Model
+from .subject import Model
 
 Found = dict[str, Tensor]
 
@@ -270,8 +270,8 @@ def _found(graph: Graph, results: Sequence[str], marks: Mapping[str, Mark], stri
 
 
 def _leak(graph: Graph, result: str, entries: int, tags: Mapping[Node, Any]) -> Leak:
-    """A shortest way back from a result to a padded input, through padded values only."""
-    way = shortest_way(graph.outputs[result], lambda n: [s for s in n.src if isinstance(tags[s], Mark) and tags[s].padded],
+    """A shortest path back from a result to a padded input, through padded values only."""
+    way = shortest_path(graph.outputs[result], lambda n: [s for s in n.src if isinstance(tags[s], Mark) and tags[s].padded],
                        lambda n: not n.src)
     nodes = tuple(reversed(way or [graph.outputs[result]]))
     return Leak(result, entries, tuple(_said(graph, n, tags[n]) for n in nodes), nodes)

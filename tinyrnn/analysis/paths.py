@@ -1,8 +1,8 @@
-"""Backpropagation over semirings: how many ways a gradient has, and what the easiest of them crosses.
+"""Backpropagation over semirings: how many paths a gradient has, and what the easiest of them crosses.
 
     value(n)  =  ⊕ over the operands s of n   value(s) ⊗ cost(s -> n)
 
-With (N, +, ×) this counts paths, with (N ∪ {∞}, min, +) it finds the fewest squashings or products on any of them.
+With (N, +, ×) this counts paths, with (N ∪ {∞}, min, +) it finds the fewest saturating functions or products on any of them.
 (L. Du et al., "Generalizing Backpropagation for Gradient-Based Interpretability", ACL 2023.)
 """
 
@@ -25,7 +25,7 @@ PRIME = 2**61 - 1
 
 @dataclass(frozen=True)
 class Semiring:
-    """How values of several ways are put together, and how a way grows by one op."""
+    """How values of several paths are put together, and how a path grows by one op."""
 
     zero: Any
     one: Any
@@ -35,8 +35,8 @@ class Semiring:
 
 COUNT = Semiring(0, 1, lambda a, b: a + b, lambda v, s, n: v)
 MODULAR = Semiring(0, 1, lambda a, b: (a + b) % PRIME, lambda v, s, n: v)
-FEWEST_SQUASHINGS = Semiring(inf, 0, min, lambda v, s, n: v + (Trait.SATURATES in n.op.traits))
-MOST_SQUASHINGS = Semiring(-inf, 0, max, lambda v, s, n: v + (Trait.SATURATES in n.op.traits))
+FEWEST_SATURATING = Semiring(inf, 0, min, lambda v, s, n: v + (Trait.SATURATES in n.op.traits))
+MOST_SATURATING = Semiring(-inf, 0, max, lambda v, s, n: v + (Trait.SATURATES in n.op.traits))
 FEWEST_PRODUCTS = Semiring(inf, 0, min, lambda v, s, n: v + is_weighted(s, n))
 
 
@@ -49,7 +49,7 @@ def is_weighted(operand: Node, product: Node) -> bool:
 
 
 def through(order: Sequence[Node], source: Node, target: Node, ring: Semiring) -> Any:
-    """The sum over all ways from `source` to `target`, in one sweep; a value is dropped after its last use."""
+    """The sum over all paths from `source` to `target`, in one sweep; a value is dropped after its last use."""
     last = {s: i for i, n in enumerate(order) for s in n.src}
     at: dict[Node, Any] = {source: ring.one}
     for i, n in enumerate(order):
@@ -65,7 +65,7 @@ def through(order: Sequence[Node], source: Node, target: Node, ring: Semiring) -
 
 
 def _received(n: Node, at: Mapping[Node, Any], ring: Semiring) -> Any:
-    """The sum over the operands that ways have reached; an operand that stands twice counts twice."""
+    """The sum over the operands that paths have reached; an operand that stands twice counts twice."""
     value = None
     if not n.floating or n.op.kind == "constant":
         return None
@@ -77,9 +77,9 @@ def _received(n: Node, at: Mapping[Node, Any], ring: Semiring) -> Any:
 
 
 def bottlenecks(order: Sequence[Node], source: Node, target: Node) -> list[Node]:
-    """The nodes on every way from source to target, in order, ends left out.
+    """The nodes on every path from source to target, in order, ends left out.
 
-    A node lies on all ways if the ways to it times the ways from it are all ways; counted modulo 2^61 - 1, so that a
+    A node lies on all paths if the paths to it times the paths from it are all paths; counted modulo 2^61 - 1, so that a
     wrong answer has a chance of about 1e-18 a node.
     """
     before: dict[Node, int] = {source: 1}
@@ -98,23 +98,23 @@ def bottlenecks(order: Sequence[Node], source: Node, target: Node) -> list[Node]
 
 
 @dataclass(frozen=True)
-class Ways:
-    """The ways of the gradient from a loss to one quantity."""
+class Paths:
+    """The paths of the gradient from a loss to one quantity."""
 
     source: str
-    paths: int
-    fewest_squashings: float
-    most_squashings: float
+    count: int
+    fewest_saturating: float
+    most_saturating: float
     fewest_products: float
     bottlenecks: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"paths": self.paths, "fewest squashings": self.fewest_squashings, "most squashings": self.most_squashings,
+        return {"paths": self.count, "fewest saturating": self.fewest_saturating, "most saturating": self.most_saturating,
                 "fewest recurrent products": self.fewest_products, "bottlenecks": list(self.bottlenecks)}
 
 
-def ways(graph: Graph, sources: Iterable[str], target: Node) -> list[Ways]:
-    """The ways from each named input of an unrolled graph to one of its nodes."""
+def gradient_paths(graph: Graph, sources: Iterable[str], target: Node) -> list[Paths]:
+    """The paths from each named input of an unrolled graph to one of its nodes."""
     order = graph.nodes
     out = []
     for name in sources:
@@ -123,7 +123,7 @@ def ways(graph: Graph, sources: Iterable[str], target: Node) -> list[Ways]:
         if not count:
             continue
         fewest, most, products = (through(order, source, target, r) for r in
-                                  (FEWEST_SQUASHINGS, MOST_SQUASHINGS, FEWEST_PRODUCTS))
+                                  (FEWEST_SATURATING, MOST_SATURATING, FEWEST_PRODUCTS))
         narrow = [str(graph.names[n][0]) for n in bottlenecks(order, source, target) if n in graph.names]
-        out.append(Ways(name, count, fewest, most, products, tuple(narrow)))
+        out.append(Paths(name, count, fewest, most, products, tuple(narrow)))
     return out

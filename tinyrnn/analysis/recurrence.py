@@ -33,7 +33,7 @@ class Recurrence:
         return self.scan.steps
 
     @property
-    def moments(self) -> list[tuple[int, int]]:
+    def visits(self) -> list[tuple[int, int]]:
         """(position on the time axis, step of the walk), both from 0, in the order of the walk."""
         return [(p, t) for t, p in enumerate(self.scan.order)]
 

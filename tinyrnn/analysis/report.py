@@ -14,23 +14,22 @@ from ..ir.graph import Graph
 from ..ir.ops.leaves import box_of
 from ..ir.scan import SCAN
 from ..passes import grad, unroll
-from ..tensor.tensor import TensorLike
 from ..types import Seed
 from .dynamics import Route, lyapunov, singular_values, step_jacobians, strongest
 from .measure import OperationCount, PeakMemory, Saved, memory, saved, saved_of_cell, work
-from .paths import Ways, ways
+from .paths import Paths, gradient_paths
 from .printed import Printed, plain
 from .recurrence import recurrences
 from .structure import Loops, loops, rerolled
-from .study import Model, Study, arrays, sizes_for, study_cell, valid_rows
+from .subject import Loss, Model, Subject, arrays, sizes_for, subject_of_cell, valid_rows
 
-MOST_SOURCES = 16   # quantities of a graph or model to which ways are counted
+MOST_SOURCES = 16   # quantities of a graph or model to which paths are counted
 DYNAMIC_STEPS = 50  # numbers of a run are taken over at most so many steps
 
 
 @dataclass(frozen=True)
 class Dynamics:
-    """Singular values of the Jacobians of a run, Lyapunov exponents, strongest ways, for one recurrence."""
+    """Singular values of the Jacobians of a run, Lyapunov exponents, strongest paths, for one recurrence."""
 
     steps: int
     what: str
@@ -43,7 +42,7 @@ class Dynamics:
         return {"steps": self.steps, "values": self.what, "singular values of ds[T]/ds[0]": plain(self.singular),
                 "largest singular value of ds[T]/ds[t]": plain(self.largest_by_step),
                 "Lyapunov exponents": plain(self.exponents),
-                "strongest ways": {r.source: {"gain": plain(r.gain), "gradient": plain(r.gradient), "way": str(r)}
+                "strongest paths": {r.source: {"gain": plain(r.gain), "gradient": plain(r.gradient), "path": str(r)}
                                    for r in self.routes}}
 
 
@@ -55,23 +54,23 @@ class Report(Printed):
     steps: int | None
     work: OperationCount
     memory: PeakMemory
-    ways: tuple[Ways, ...]
+    paths: tuple[Paths, ...]
     runs: tuple[tuple[int, int], ...]
     saved: Saved | None = None
     loops: Mapping[str, Loops] = field(default_factory=dict)
     dynamics: Mapping[str, Dynamics] = field(default_factory=dict)
-    left_out: int = 0  # quantities to which ways were not counted
+    left_out: int = 0  # quantities to which paths were not counted
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as numbers, texts, lists and dicts, ready for JSON."""
         return {"title": self.title, "steps": self.steps, "work": self.work.to_dict(), "memory": self.memory.to_dict(),
-                "ways": {w.source: w.to_dict() for w in self.ways}, "runs of equal steps": [list(r) for r in self.runs],
+                "paths": {w.source: w.to_dict() for w in self.paths}, "runs of equal steps": [list(r) for r in self.runs],
                 "saved": None if self.saved is None else self.saved.to_dict(),
                 "loops": {k: v.to_dict() for k, v in self.loops.items()},
                 "dynamics": {k: v.to_dict() for k, v in self.dynamics.items()}}
 
     def __str__(self) -> str:
-        return "\n".join([self.title, *self._costs(), *self._ways(), *self._shape(), *self._numbers()])
+        return "\n".join([self.title, *self._costs(), *self._paths(), *self._shape(), *self._numbers()])
 
     def __repr__(self) -> str:
         return f"<Report {self.title}>"
@@ -91,12 +90,13 @@ class Report(Printed):
                              + ", ".join(s.whole_names))
         return lines
 
-    def _ways(self) -> list[str]:
-        if not self.ways:
+    def _paths(self) -> list[str]:
+        if not self.paths:
             return []
-        lines = ["  gradient of L by     paths      squashings (fewest, most)   recurrent products (fewest)   every way passes"]
-        for w in self.ways:
-            lines.append(f"    {w.source:<16} {_count(w.paths):>9}   {w.fewest_squashings:>12g} {w.most_squashings:>12g}   "
+        lines = ["  gradient of L by     paths      saturating (fewest, most)   recurrent products (fewest)   every path "
+                 "passes"]
+        for w in self.paths:
+            lines.append(f"    {w.source:<16} {_count(w.count):>9}   {w.fewest_saturating:>12g} {w.most_saturating:>12g}   "
                          f"{w.fewest_products:>27g}   {_shortened(w.bottlenecks) or 'nothing alone'}")
         return [*lines, f"    … and {self.left_out} more quantities"] if self.left_out else lines
 
@@ -117,7 +117,7 @@ class Report(Printed):
             lines.append(f"  {name}, {d.steps} steps of a run ({d.what}):")
             lines.append(f"    ds[T]/ds[0]     singular values {_numbers(d.singular)}")
             lines.append(f"    Lyapunov        {_numbers(d.exponents)} nats a step")
-            lines += [f"    strongest way   to {r.source}: {r}   (gain {r.gain:.2e}, whole gradient {r.gradient:.2e})"
+            lines += [f"    strongest path  to {r.source}: {r}   (gain {r.gain:.2e}, whole gradient {r.gradient:.2e})"
                       for r in d.routes]
         return lines
 
@@ -161,9 +161,9 @@ def _numbers(values: Any, most: int = 6) -> str:
     return ", ".join(shown) + (f", … ({len(values)})" if len(values) > most else "")
 
 
-def analyze(what: Cell | Graph | Model, x: TensorLike | None = None, *, steps: int | None = None, batch: int = 1,
-            sizes: Mapping[str, int] | None = None, values: Mapping[str, Any] | None = None, y: TensorLike | None = None,
-            lengths: TensorLike | None = None, loss: object = None, rng: Seed = 0) -> Report:
+def analyze(what: Cell | Graph | Model, x: object = None, *, steps: int | None = None, batch: int = 1,
+            sizes: Mapping[str, int] | None = None, values: Mapping[str, Any] | None = None, y: object = None,
+            lengths: object = None, loss: Loss = None, rng: Seed = 0) -> Report:
     """What a cell, graph or model costs, and how its gradients travel.
 
     A cell is unrolled over `steps` (100 unless given) before any pass; its `loss` is "last" (the sum of the outputs at the
@@ -171,14 +171,14 @@ def analyze(what: Cell | Graph | Model, x: TensorLike | None = None, *, steps: i
     [B, T, ...], and `y` for a loss as in `fit`.  The report has: nodes, flops, bytes and their ratio; the critical path,
     parallelism and width; peak memory in the order of execution; what a step keeps for its backward step (the minimum cut
     of the pass `partition`); for every initial state (of a model: parameter; of a graph: input) the number of gradient paths,
-    the fewest and most squashing functions and the fewest recurrent products on any of them, and the values that all
+    the fewest and most saturating functions and the fewest recurrent products on any of them, and the values that all
     paths pass; runs of equal steps; recurrent depth and the checkpoint between steps; of a run over at most 50 steps the
     singular values of `ds[T]/ds[0]`, Lyapunov exponents and the strongest path.  Time is linear in the size of the graph.
 
     >>> import tinyrnn as tr
     >>> report = tr.analyze(tr.cells.GRU, steps=100)
-    >>> ways = report.ways[0]
-    >>> ways.source, ways.paths == 5**100, ways.fewest_squashings, ways.fewest_products
+    >>> paths = report.paths[0]
+    >>> paths.source, paths.count == 5**100, paths.fewest_saturating, paths.fewest_products
     ('h[0]', True, 0, 0)
     """
     if isinstance(what, Cell):
@@ -200,24 +200,24 @@ def _cell(cell: Cell, steps: int | None, batch: int, sizes: Mapping[str, int] | 
           loss: Any, rng: Seed) -> Report:
     found = sizes_for(cell, sizes, arrays(values))
     if any(n in cell.inputs for n in values or ()):
-        study = study_cell(cell, steps, values, loss or "last", found, None, rng)
-        steps, batch = study.recurrences[0].steps, study.rows
+        subject = subject_of_cell(cell, steps, values, loss or "last", found, None, rng)
+        steps, batch = subject.recurrences[0].steps, subject.rows
     else:
         steps = 100 if steps is None else steps
-        study = study_cell(cell, min(steps, DYNAMIC_STEPS), values, loss or "last", found, batch, rng)
+        subject = subject_of_cell(cell, min(steps, DYNAMIC_STEPS), values, loss or "last", found, batch, rng)
     flat = cell.unroll(steps, found, batch=batch, loss=loss or "last")
     sources = [f"{n}[{1 - k}]" for n, k in cell.slots if n in cell.states]
     rolled = cell.rolled(2, found, batch=batch, loss="sum", gradients=True)
     shown = ", ".join(f"{k} = {n}" for k, n in found.items())
     return Report(f"{cell.title}: {steps} steps, {shown}, {batch} row{'s' * (batch > 1)}", steps, work(flat), memory(flat),
-                  tuple(ways(flat, sources, flat.outputs["loss"])), tuple(rerolled(flat)),
-                  saved_of_cell(cell, found), {r.name: loops(r) for r in recurrences(rolled)[:1]}, _dynamics(study))
+                  tuple(gradient_paths(flat, sources, flat.outputs["loss"])), tuple(rerolled(flat)),
+                  saved_of_cell(cell, found), {r.name: loops(r) for r in recurrences(rolled)[:1]}, _dynamics(subject))
 
 
-def _dynamics(study: Study) -> dict[str, Dynamics]:
+def _dynamics(subject: Subject) -> dict[str, Dynamics]:
     """Of every recurrence, on the row with the most valid steps, without the steps that a mask holds."""
     out = {}
-    for walk, given in study.walks():
+    for walk, given in subject.walks():
         r = walk.recurrence
         if not any(n.floating for n in r.carried) or not r.steps:
             continue
@@ -229,9 +229,9 @@ def _dynamics(study: Study) -> dict[str, Dynamics]:
         if not len(jacobians):
             continue
         values, rows = singular_values(jacobians), r.carried[0].shape[0]
-        what = study.what + (f", row {row + 1}" if rows > 1 else "")
+        what = subject.what + (f", row {row + 1}" if rows > 1 else "")
         out[r.name] = Dynamics(len(jacobians), what, values[0], values[:, 0], lyapunov(jacobians),
-                               tuple(strongest(walk, list(walk.moments(given)))))
+                               tuple(strongest(walk, list(walk.steps_back(given)))))
     return out
 
 
@@ -244,19 +244,20 @@ def _graph(graph: Graph) -> Report:
     sources = sorted(moving, key=lambda k: not k.endswith(("[0]", "[-1]", "[-2]")))  # initial states first
     scans = any(n.op is SCAN for n in graph.nodes)
     return Report(f"a graph of {len(graph)} nodes", None, work(flat), memory(flat),
-                  tuple(ways(flat, sources[:MOST_SOURCES], target)), tuple(rerolled(flat)), saved(graph, 1) if scans else None,
+                  tuple(gradient_paths(flat, sources[:MOST_SOURCES], target)), tuple(rerolled(flat)),
+                  saved(graph, 1) if scans else None,
                   {r.name: loops(r) for r in recurrences(graph)}, left_out=max(len(sources) - MOST_SOURCES, 0))
 
 
-def _model(model: Model, study: Study) -> Report:
-    flat = unroll(study.graph)
-    steps = max((r.steps for r in study.recurrences), default=None)
-    loss, learned = study.graph.outputs["loss"], {k: n for k, n in study.graph.leaves.items() if box_of(n).trainable}
+def _model(model: Model, subject: Subject) -> Report:
+    flat = unroll(subject.graph)
+    steps = max((r.steps for r in subject.recurrences), default=None)
+    loss, learned = subject.graph.outputs["loss"], {k: n for k, n in subject.graph.leaves.items() if box_of(n).trainable}
     gradients = dict(zip(learned, grad(loss, list(learned.values())), strict=True))
-    kept = saved(Graph({"loss": loss, **gradients}), study.rows) if study.recurrences else None
+    kept = saved(Graph({"loss": loss, **gradients}), subject.rows) if subject.recurrences else None
     names = {t.node: name for name, t in model.named_parameters()}
-    found = ways(flat, list(learned)[:MOST_SOURCES], flat.outputs["loss"])
-    return Report(f"{study.title}: {study.what}", steps, work(flat), memory(flat),
+    found = gradient_paths(flat, list(learned)[:MOST_SOURCES], flat.outputs["loss"])
+    return Report(f"{subject.title}: {subject.what}", steps, work(flat), memory(flat),
                   tuple(replace(w, source=names.get(learned[w.source], w.source)) for w in found), tuple(rerolled(flat)), kept,
-                  {r.name: loops(r) for r in study.recurrences}, _dynamics(study), max(len(learned) - MOST_SOURCES, 0))
+                  {r.name: loops(r) for r in subject.recurrences}, _dynamics(subject), max(len(learned) - MOST_SOURCES, 0))
 

@@ -99,7 +99,7 @@ class Loops:
     """Zhang et al., "Architectural Complexity Measures of Recurrent Neural Networks", NeurIPS 2016.
 
     recurrent depth   the most nonlinear functions per step on any loop of the folded graph
-    shortest          the fewest: 0 where a state has a way around every function
+    shortest          the fewest: 0 where a state has a path around every function
     feedforward depth the most nonlinear functions from an input to an output within a step
     """
 
@@ -125,7 +125,7 @@ def loops(r: Recurrence) -> Loops:
 
 
 def _depths(r: Recurrence, start: Node, pick: Any) -> dict[Node, int]:
-    """The most (or fewest) nonlinear functions on a way from `start` to every node of the step."""
+    """The most (or fewest) nonlinear functions on a path from `start` to every node of the step."""
     found = {start: 0}
     for n in r.step.nodes:
         reached = [found[s] for s in n.src if s in found]

@@ -28,7 +28,7 @@ Edge = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepGradients:
     """One step: `position` on the time axis, counted from 1; gradients are None where none arrives."""
 
     position: int
@@ -40,13 +40,13 @@ class Moment:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a recurrence starts from, reads, and is told by the loss."""
+    """What a recurrence starts from, reads, and receives from the loss."""
 
     start: Sequence[Array]
     slices: Sequence[Array]
     constants: Sequence[Array]
-    told_at_end: Sequence[Array | None]       # dL/d(final state), for each state
-    told: Mapping[Node, Array]                # dL/d(trace), for each traced expression
+    from_loss_at_end: Sequence[Array | None]       # dL/d(final state), for each state
+    from_loss: Mapping[Node, Array]                # dL/d(trace), for each traced expression
 
 
 def numbers(graph: Graph, loss: Node, found: Sequence[Recurrence], values: Mapping[str, Any]) -> tuple[list[Numbers], float]:
@@ -56,16 +56,16 @@ def numbers(graph: Graph, loss: Node, found: Sequence[Recurrence], values: Mappi
     wanted: dict[str, Node] = {"loss": loss}
     for i, r in enumerate(found):
         wanted.update({f"source {i} {k}": s for k, s in enumerate(r.scan.node.src)})
-        wanted.update({f"told {i} {k}": adjoints[n] for k, n in enumerate(_projections(ends, r)) if n in adjoints})
+        wanted.update({f"from loss {i} {k}": adjoints[n] for k, n in enumerate(_projections(ends, r)) if n in adjoints})
     whole = Graph(wanted)
     run = whole.run({k: v for k, v in values.items() if k in whole.inputs or k in whole.leaves})
     out = []
     for i, r in enumerate(found):
         start, slices, constants = r.scan.split([run[f"source {i} {k}"] for k in range(len(r.scan.node.src))])
-        told = {n: run[f"told {i} {k}"] for k, n in enumerate(_projections(ends, r)) if n in adjoints}
-        at_end = {position_of(n): g for n, g in told.items() if n.op is FINAL}
+        sent = {n: run[f"from loss {i} {k}"] for k, n in enumerate(_projections(ends, r)) if n in adjoints}
+        at_end = {position_of(n): g for n, g in sent.items() if n.op is FINAL}
         out.append(Numbers(start, slices, constants, [at_end.get(k) for k in range(r.scan.n_states)],
-                           {r.traced[n]: g for n, g in told.items() if n.op is TRACE}))
+                           {r.traced[n]: g for n, g in sent.items() if n.op is TRACE}))
     return out, float(run["loss"])
 
 
@@ -80,13 +80,14 @@ class Walk:
         self.recurrence = r = recurrence
         self.quantities = dict(r.named if quantities is None else quantities)
         self._seeds = [input_node(f"seed {k}", n.shape, n.dtype) for k, n in enumerate(r.carried)]
-        self._told = {n: input_node(f"told {k}", n.shape, n.dtype) for k, n in enumerate(dict.fromkeys(r.traced.values()))}
+        self._from_loss = {n: input_node(f"from loss {k}", n.shape, n.dtype)
+                           for k, n in enumerate(dict.fromkeys(r.traced.values()))}
         self.adjoint = self._adjoints()
         self.sent = self._contributions()
 
     def _adjoints(self) -> dict[Node, Node]:
         parts: dict[Node, list[Node]] = {}
-        for n, seed in (*zip(self.recurrence.carried, self._seeds, strict=True), *self._told.items()):
+        for n, seed in (*zip(self.recurrence.carried, self._seeds, strict=True), *self._from_loss.items()):
             if n.floating:
                 parts.setdefault(n, []).append(seed)
         inputs = [n for n in self.recurrence.step.inputs.values() if n.floating]
@@ -118,21 +119,21 @@ class Walk:
         wanted |= {f"before {k}": self.adjoint[inputs[k]] for k in r.remembered if inputs.get(k) in self.adjoint}
         return Graph(wanted)
 
-    def moments(self, given: Numbers) -> Iterator[Moment]:
+    def steps_back(self, given: Numbers) -> Iterator[StepGradients]:
         """Every step, from the last one that was computed back to the first."""
         r = self.recurrence
         states = self._states(given)
-        seeds: list[Array | None] = list(given.told_at_end)
-        for position, t in reversed(r.moments):
+        seeds: list[Array | None] = list(given.from_loss_at_end)
+        for position, t in reversed(r.visits):
             values = {**dict(zip(r.remembered, states[t], strict=True)), **self._given(given, position)}
             for k, (seed, node) in enumerate(zip(seeds, r.carried, strict=True)):
                 values[f"seed {k}"] = np.zeros(node.shape, node.dtype) if seed is None else seed
-            for node, told in self._told.items():
-                found = given.told.get(node)
-                values[input_name(told)] = np.zeros(node.shape, node.dtype) if found is None else found[position]
+            for node, sent in self._from_loss.items():
+                found = given.from_loss.get(node)
+                values[input_name(sent)] = np.zeros(node.shape, node.dtype) if found is None else found[position]
             run = self._back.run({k: values[k] for k in self._back.inputs})
             seeds = [run.get(f"before {k}") for k in r.remembered]
-            yield Moment(position + 1, {k: run[f"value {k}"] for k in self.quantities},
+            yield StepGradients(position + 1, {k: run[f"value {k}"] for k in self.quantities},
                          {k: run.get(f"gradient {k}") for k in self.quantities},
                          {(a, b): run[f"sent {a} -> {b}"] for a, b in self.sent},
                          {k: run[f"part {k}"] for k in r.parameters if f"part {k}" in run})
@@ -150,10 +151,10 @@ class Walk:
         states, batch = self._states(given), r.carried[moving[0]].shape[0]
         sizes = [int(np.prod(r.carried[k].shape[1:])) for k in moving]
         ends = np.cumsum([0, *sizes])
-        for position, t in reversed(r.moments):
+        for position, t in reversed(r.visits):
             values = {**dict(zip(r.remembered, states[t], strict=True)), **self._given(given, position)}
             values = {k: v if k in r.parameters else _everywhere(v, row, batch) for k, v in values.items()}
-            values |= {input_name(n): np.zeros(n.shape, n.dtype) for n in (*self._seeds, *self._told.values())}
+            values |= {input_name(n): np.zeros(n.shape, n.dtype) for n in (*self._seeds, *self._from_loss.values())}
             jacobian = np.zeros((ends[-1], ends[-1]))
             for first in range(0, ends[-1], batch):
                 entries = np.arange(first, min(first + batch, ends[-1]))
@@ -171,7 +172,7 @@ class Walk:
     def _states(self, given: Numbers) -> list[list[Array]]:
         """What is remembered before every step of the walk."""
         states = [list(given.start)]
-        for position, _ in self.recurrence.moments[:-1]:
+        for position, _ in self.recurrence.visits[:-1]:
             values = {**dict(zip(self.recurrence.remembered, states[-1], strict=True)), **self._given(given, position)}
             run = self._forward.run({k: values[k] for k in self._forward.inputs})
             states.append(list(run.values()))

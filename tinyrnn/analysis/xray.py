@@ -15,8 +15,8 @@ from ..tensor.tensor import TensorLike
 from ..types import Seed
 from .dynamics import singular_values, step_jacobians
 from .printed import Printed, plain
-from .study import Loss, Model, study_cell, valid_rows
-from .walk import Array, Moment, Numbers, Walk
+from .subject import Loss, Model, subject_of_cell, valid_rows
+from .walk import Array, Numbers, StepGradients, Walk
 
 COLOURS = [f"tab:{c}" for c in "blue orange green red purple brown pink gray olive cyan".split()]
 NEAR = 0.05  # a sigmoid within 5 % of its ends, a tanh within 5 % of ±1, counts as saturated
@@ -45,7 +45,7 @@ class LayerRay:
         if parameter not in self.totals:
             raise ArgumentError(f"layer {self.name} has no parameter {parameter!r}; known: {', '.join(self.totals)}")
         out = np.zeros((self.steps, *self.totals[parameter].shape), self.totals[parameter].dtype)
-        for m in self.walk.moments(self.numbers):
+        for m in self.walk.steps_back(self.numbers):
             out[m.position - 1] = m.parameters[parameter]
         return out
 
@@ -200,16 +200,16 @@ def xray(what: Cell | Model, x: Any = None, y: object = None, *, lengths: object
     if isinstance(what, Cell):
         if y is not None or lengths is not None or mask is not None:
             raise ArgumentError("a cell is x-rayed on x or steps=, and values=; y, lengths and mask are for layers and models")
-        study = study_cell(what, steps, _cell_values(what, x, values), loss or "last", sizes, rng=rng)
+        subject = subject_of_cell(what, steps, _cell_values(what, x, values), loss or "last", sizes, rng=rng)
     elif isinstance(what, Model):
         if x is None or steps is not None or values is not None or sizes is not None:
             raise ArgumentError("a layer or model is x-rayed on data: xray(model, x, y); steps and values are for cells")
-        study = what.subject(x, y, lengths=lengths, mask=mask, loss=loss)
+        subject = what.subject(x, y, lengths=lengths, mask=mask, loss=loss)
     else:
         raise ArgumentError(f"xray takes a cell, a layer or a model, got {type(what).__name__}")
-    if not study.recurrences:
-        raise ArgumentError(f"{study.title} has no recurrence to look at")
-    return XRay(study.title, study.loss, study.what, {w.recurrence.name: _ray(w, n) for w, n in study.walks()})
+    if not subject.recurrences:
+        raise ArgumentError(f"{subject.title} has no recurrence to look at")
+    return XRay(subject.title, subject.loss, subject.what, {w.recurrence.name: _ray(w, n) for w, n in subject.walks()})
 
 
 def _cell_values(cell: Cell, x: TensorLike, values: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -234,9 +234,9 @@ def _ray(walk: Walk, given: Numbers) -> LayerRay:
     ends = {q: _ends(walk.quantities[q].op.name) for q in floating}
     saturation = {q: {e: np.zeros(steps) for e in found} for q, found in ends.items() if found}
     split: dict[str, dict[str, Array]] = {}
-    later: Moment | None = None
+    later: StepGradients | None = None
     valid = valid_rows(r, given)
-    for m in walk.moments(given):
+    for m in walk.steps_back(given):
         at = m.position - 1
         for q in floating:
             g = m.gradients[q]
@@ -255,13 +255,13 @@ def _ray(walk: Walk, given: Numbers) -> LayerRay:
 
 
 def _ends(op: str) -> dict[str, Any]:
-    """Tests for the ends of a squashing function."""
+    """Tests for the ends of a saturating function."""
     return {"sigmoid": {"low": lambda v: v < NEAR, "high": lambda v: v > 1 - NEAR},
             "tanh": {"low": lambda v: v < NEAR - 1, "high": lambda v: v > 1 - NEAR},
             "relu": {"low": lambda v: v <= 0}}.get(op, {})
 
 
-def _shares(walk: Walk, m: Moment, later: Moment | None, q: str) -> dict[str, float]:
+def _shares(walk: Walk, m: StepGradients, later: StepGradients | None, q: str) -> dict[str, float]:
     """The share of dL/dq that each reader sends: readers within the step, the next step, and the loss itself."""
     whole = m.gradients[q]
     if whole is None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..analysis.study import Study
+from ..analysis.subject import Loss, Subject
 from ..backends import on_host
 from ..cells import Cell
 from ..door import behind
@@ -21,7 +21,7 @@ from ..tensor.tensor import Tensor, TensorLike
 from ..tensor.tracing import current
 from ..train import History, evaluate, fit, generate, predict
 from ..viz.wiring import Wiring
-from .subject import subject_of
+from .subject import subject_of_model
 
 Array = npt.NDArray[Any]
 
@@ -120,9 +120,10 @@ class Module:
         """An input of the right shape and dtype, of so many rows and steps; raises where the shape does not follow from it."""
         raise ArgumentError(f"leaks needs an example of the input of {type(self).__name__}: leaks(model, lengths, x)")
 
-    def subject(self, x: TensorLike, y: Any = None, *, lengths: object = None, mask: object = None, loss: Any = None) -> Study:
+    def subject(self, x: object, y: object = None, *, lengths: object = None, mask: object = None,
+                loss: Loss = None) -> Subject:
         """A run on data with a loss, for `xray`, `analyze` and `page`."""
-        return subject_of(self, x, y, lengths=lengths, mask=mask, loss=loss)
+        return subject_of_model(self, x, y, lengths=lengths, mask=mask, loss=loss)
 
     def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
         """Its boxes on a picture: it reads `reads`, and its output comes from the boxes that are returned."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..analysis.recurrence import Names
-from ..analysis.study import Loss, Model, Study, studied
+from ..analysis.subject import Loss, Model, Subject, subject_of_graph
 from ..errors import ArgumentError, TinyRNNError
 from ..ir.graph import Graph
 from ..model import evaluating
@@ -19,7 +19,8 @@ from ..train.metrics import loss_named
 from ..train.task import call, takes_mask
 
 
-def subject_of(model: Model, x: object, y: object = None, *, lengths: Any = None, mask: Any = None, loss: Loss = None) -> Study:
+def subject_of_model(model: Model, x: object, y: object = None, *, lengths: Any = None, mask: Any = None,
+                     loss: Loss = None) -> Subject:
     """A layer or model on rows of data, in evaluation mode (without dropout).
 
     With targets `y` the loss is one of `fit`'s (`"cross_entropy"` unless named), a function of (output, target).
@@ -47,7 +48,7 @@ def subject_of(model: Model, x: object, y: object = None, *, lengths: Any = None
     unnamed = "the sum of the last outputs" if y is None else "cross_entropy"
     name = "a function of the output" if callable(loss) else loss or unnamed
     what = f"{name}; {rows} row{'s' * (rows != 1)} of data"
-    return studied(type(model).__name__, graph, {}, names_of(model), rows, what)
+    return subject_of_graph(type(model).__name__, graph, {}, names_of(model), rows, what)
 
 
 def _against(output: Tensor, y: Tensor, lengths: TensorLike, mask: TensorLike, loss: Any) -> Tensor:

@@ -101,7 +101,7 @@ def accumulators(scan: ScanView, wanted: Sequence[Node]) -> dict[int, Node]:
 
 
 def first_met(outputs: Iterable[Node], stops: Callable[[Node], bool], ignored: Container[Node]) -> list[Node]:
-    """The nodes at which ways back from `outputs` stop."""
+    """The nodes at which paths back from `outputs` stop."""
     found, seen, stack = dict[Node, None](), set[Node](), list(outputs)
     while stack:
         n = stack.pop()

@@ -11,7 +11,7 @@ from ..ir import Graph
 from ..ir.graph import Label
 from ..ir.node import Node
 from ..passes import unroll
-from ..search import shortest_way
+from ..search import shortest_path
 from ..shapes import show
 from ..tensor.tensor import Tensor
 from .data import Piece
@@ -86,5 +86,5 @@ def _label(bad: Node, flat: Graph) -> str:
 def _parameter(bad: Node, parameters: Mapping[str, Tensor]) -> str:
     """The parameter nearest before the node."""
     owner = {p.node: name for name, p in parameters.items()}
-    way = shortest_way(bad, lambda n: n.src, lambda n: n in owner)
+    way = shortest_path(bad, lambda n: n.src, lambda n: n in owner)
     return owner[way[-1]] if way else ""

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ..analysis.recurrence import recurrences
-from ..analysis.study import Loss, Study, study_cell
+from ..analysis.subject import Loss, Subject, subject_of_cell
 from ..cells import Cell
 from ..errors import ArgumentError
 from ..files import atomic_write, path_of
@@ -147,8 +147,8 @@ def _cell(cell: Cell, steps: int | None, gradients: bool, values: Mapping[str, A
         tile = tile_of(recurrences(cell.rolled(steps))[0], gate_order(cell))
         scene = step_pictures.unrolled(tile, cell.title, weights_of(cell), show, None)
         return Drawing(scene, lambda: str(cell.unroll(steps)), theme)
-    study = study_cell(cell, steps, values, loss)
-    tile, flow = flowing(cell, study)
+    subject = subject_of_cell(cell, steps, values, loss)
+    tile, flow = flowing(cell, subject)
     scene = (strip.strip(tile, cell.title, flow) if show == "heat" else
              step_pictures.unrolled(tile, cell.title, weights_of(cell), show, flow))
     return Drawing(scene, lambda: strip.table(tile, flow), theme)
@@ -158,10 +158,10 @@ def _folded(cell: Cell, title: str, theme: str) -> Drawing:
     return Drawing(step_pictures.folded(folded_tile(cell), title, weights_of(cell)), lambda: cell.text, theme)
 
 
-def flowing(cell: Cell, study: Study) -> tuple[Tile, Flow]:
+def flowing(cell: Cell, subject: Subject) -> tuple[Tile, Flow]:
     """The tile of a cell and the gradients of a run on it."""
-    tile = tile_of(study.recurrences[0], gate_order(cell))
-    return tile, flow_of(tile, study.numbers[0], study.loss, study.what)
+    tile = tile_of(subject.recurrences[0], gate_order(cell))
+    return tile, flow_of(tile, subject.numbers[0], subject.loss, subject.what)
 
 
 def _graph(graph: Graph, after: Graph | None, theme: str) -> Drawing:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.walk import Moment, Numbers, Walk
+from ..analysis.walk import Numbers, StepGradients, Walk
 from ..ir.node import Node
 from .theme import decades, level
 from .tile import Tile
@@ -23,7 +23,7 @@ class Flow:
     nodes: dict[int, dict[str, float | None]]
     edges: dict[int, dict[Edge, float | None]]   # (reader, source)
     values: dict[int, dict[str, Any]]
-    told: dict[int, dict[str, float]]            # what the loss itself sends to each output that it reads
+    from_loss: dict[int, dict[str, float]]            # what the loss itself sends to each output that it reads
     parameters: dict[str, float]                 # of the sum over all steps
     most: float
     span: int                                    # decades of the heat scale
@@ -50,12 +50,12 @@ def flow_of(tile: Tile, given: Numbers, loss: float, what: str) -> Flow:
     flow = Flow({}, {}, {}, {}, {}, 0.0, 6, loss, what)
     totals: dict[str, Any] = {}
     last = tile.recurrence.scan.order[-1] + 1
-    for m in walk.moments(given):
+    for m in walk.steps_back(given):
         flow.nodes[m.position] = {k: _norm(m.gradients[k]) for k in walk.quantities}
         flow.edges[m.position] = {(r, s): _edge(tile, m, r, s, canonical) for r, i in tile.items.items() for s in i.sources}
         flow.values[m.position] = {k: _range(v) for k, v in m.values.items()}
-        told = {k: _told(given, tile.items[k].node, m.position, last, tile.recurrence.carried) for k in tile.outputs()}
-        flow.told[m.position] = {k: norm for k, norm in told.items() if norm}
+        sent = {k: _from_loss(given, tile.items[k].node, m.position, last, tile.recurrence.carried) for k in tile.outputs()}
+        flow.from_loss[m.position] = {k: norm for k, norm in sent.items() if norm}
         for k, part in m.parameters.items():
             totals[k] = totals[k] + part if k in totals else part
     flow.parameters = {k: float(np.linalg.norm(v)) for k, v in totals.items()}
@@ -64,11 +64,11 @@ def flow_of(tile: Tile, given: Numbers, loss: float, what: str) -> Flow:
     return flow
 
 
-def _told(given: Numbers, node: Node, position: int, last: int, carried: Sequence[Node]) -> float:
+def _from_loss(given: Numbers, node: Node, position: int, last: int, carried: Sequence[Node]) -> float:
     """The norm of what the loss itself sends to a value, at a step or after the last one; 0 where it does not read it."""
-    parts = [given.told[node][position - 1]] if node in given.told else []
+    parts = [given.from_loss[node][position - 1]] if node in given.from_loss else []
     if position == last:
-        parts += [g for n, g in zip(carried, given.told_at_end, strict=True) if n is node and g is not None]
+        parts += [g for n, g in zip(carried, given.from_loss_at_end, strict=True) if n is node and g is not None]
     return float(np.linalg.norm(sum(parts))) if parts else 0.0
 
 
@@ -80,7 +80,7 @@ def _range(value: Any) -> tuple[float, float]:
     return (float(value.min()), float(value.max())) if value.size else (0.0, 0.0)
 
 
-def _edge(tile: Tile, m: Moment, reader: str, source: str, canonical: Mapping[Any, str]) -> float | None:
+def _edge(tile: Tile, m: StepGradients, reader: str, source: str, canonical: Mapping[Any, str]) -> float | None:
     """What an edge carries: all of the gradient where both ends are one value, else what the reader sends; None for what has
     no gradient, such as a state that is a number."""
     a, b = tile.items[reader].node, tile.items[source].node

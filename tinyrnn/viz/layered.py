@@ -21,13 +21,13 @@ Edge = tuple[str, str]
 
 @dataclass
 class Arrangement:
-    """What is to be laid out: sizes, what reads what, and wishes."""
+    """What is to be laid out: sizes, what reads what, and conditions."""
 
     size: dict[str, tuple[float, float]]
     reads: dict[str, list[str]]                              # item -> what it reads
     rail: dict[str, int] = field(default_factory=dict)       # item -> rail: 0, 1, ... from the top; -1, -2, ... from the bottom
     last: set[str] = field(default_factory=set)              # items of the last layer
-    rank: dict[str, float] = field(default_factory=dict)     # wished order from top to bottom within a layer
+    rank: dict[str, float] = field(default_factory=dict)     # wanted order from top to bottom within a layer
     ordered: set[str] = field(default_factory=set)           # items whose operands enter in order, the first on top
     gap: tuple[float, float] = (34.0, 12.0)
     late: bool = False                                       # items stand as near as can be to their first reader
@@ -119,11 +119,11 @@ class _Placing:
 
     def _arrange(self, free: Sequence[list[str]], y: dict[str, float], low: float, high: float) -> None:
         """Order and heights of the items that no rail holds."""
-        wish = self.plan.rank
+        wanted = self.plan.rank
         for column in free:
             for k in column:
                 y[k] = (low + high) / 2
-            ranked = sorted((k for k in column if k in wish), key=lambda k: wish[k])
+            ranked = sorted((k for k in column if k in wanted), key=lambda k: wanted[k])
             for i, k in enumerate(ranked):
                 y[k] = low + (high - low) * (i + 0.5) / len(ranked)
         for sweep in range(SWEEPS if len(self.size) < LARGE else FEW_SWEEPS):
@@ -143,7 +143,7 @@ class _Placing:
         return sum(y[n] for n in both) / len(both) if both else y[k]
 
     def _settle(self, column: Sequence[str], near: Mapping[str, float], y: dict[str, float], low: float, high: float) -> None:
-        """Heights with room between, least squares from the wishes (pool adjacent violators)."""
+        """Heights with room between, least squares from the wanted ones (pool adjacent violators)."""
         gap, offset, offsets = self.plan.gap[1], 0.0, []
         for i, k in enumerate(column):
             offset += self.size[k][1] / 2 + (self.size[column[i - 1]][1] / 2 + gap if i else 0)

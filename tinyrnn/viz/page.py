@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..analysis.dynamics import strongest
-from ..analysis.study import Loss, Model, Study, study_cell
+from ..analysis.subject import Loss, Model, Subject, subject_of_cell
 from ..analysis.walk import Numbers, Walk
 from ..cells import Cell, latex
 from ..errors import ArgumentError
 from ..files import atomic_write, path_of
-from ..search import shortest_way
+from ..search import shortest_path
 from ..symbolic.derivation import pages
 from ..symbolic.derivation.derive import derive
 from ..tensor.tensor import TensorLike
@@ -79,20 +79,20 @@ def page(what: Cell | Model, file: str | os.PathLike[str] | None = None, x: Tens
         check_steps(steps)
     if isinstance(what, Cell):
         sequence = values is not None and any(n in values for n in what.inputs)
-        study = study_cell(what, 6 if steps is None and not sequence else steps, values, loss, sizes, rng=rng)
-        cells: Mapping[str, Cell] = {study.recurrences[0].name: what}
+        subject = subject_of_cell(what, 6 if steps is None and not sequence else steps, values, loss, sizes, rng=rng)
+        cells: Mapping[str, Cell] = {subject.recurrences[0].name: what}
     elif isinstance(what, Model):
         if x is None or steps is not None or values is not None:
             raise ArgumentError("a model's page is made from data: page(model, file, x, y); steps and values are for cells")
-        study = what.subject(x, y, lengths=lengths, loss=loss)
-        cells = _cells(what, study)
+        subject = what.subject(x, y, lengths=lengths, loss=loss)
+        cells = _cells(what, subject)
     else:
         raise ArgumentError(f"page takes a cell or a model, got {type(what).__name__}")
-    if not study.recurrences:
-        raise ArgumentError(f"{study.title} has no recurrence to step through")
-    check_steps(max(r.steps for r in study.recurrences))
-    layers = [_Layer(w, n, study, cells.get(w.recurrence.name)) for w, n in study.walks()]
-    made = Page(f"{study.title}, step by step", _document(study, layers))
+    if not subject.recurrences:
+        raise ArgumentError(f"{subject.title} has no recurrence to step through")
+    check_steps(max(r.steps for r in subject.recurrences))
+    layers = [_Layer(w, n, subject, cells.get(w.recurrence.name)) for w, n in subject.walks()]
+    made = Page(f"{subject.title}, step by step", _document(subject, layers))
     if file is not None:
         made.save(file)
     return made
@@ -105,10 +105,10 @@ def check_steps(steps: int) -> None:
                             "are draw(cell, steps=..., show='heat') and xray")
 
 
-def _cells(model: Model, study: Study) -> dict[str, Cell]:
+def _cells(model: Model, subject: Subject) -> dict[str, Cell]:
     """The cell of every recurrence of a model."""
     layers = [(path, m.cell) for path, m in model.named_modules() if m.cell is not None]
-    return {r.name: cell for path, cell in layers for r in study.recurrences
+    return {r.name: cell for path, cell in layers for r in subject.recurrences
             if not path or r.name == path or r.name.startswith(f"{path}.")}
 
 
@@ -117,12 +117,12 @@ def _cells(model: Model, study: Study) -> dict[str, Cell]:
 class _Layer:
     """One recurrence: its picture, and every stop on the way through it."""
 
-    def __init__(self, walk: Walk, given: Numbers, study: Study, cell: Cell | None) -> None:
+    def __init__(self, walk: Walk, given: Numbers, subject: Subject, cell: Cell | None) -> None:
         self.tile = tile_of(walk.recurrence, gate_order(cell))
-        self.name, self.cell, self.study = walk.recurrence.name, cell, study
-        self.flow = flow_of(self.tile, given, study.loss, study.what)
+        self.name, self.cell, self.subject = walk.recurrence.name, cell, subject
+        self.flow = flow_of(self.tile, given, subject.loss, subject.what)
         self.walk = Walk(walk.recurrence, {k: i.node for k, i in self.tile.items.items() if i.kind != "exit"})
-        self.moments = {m.position: m for m in self.walk.moments(given)}
+        self.moments = {m.position: m for m in self.walk.steps_back(given)}
         self.order = [p + 1 for p in walk.recurrence.scan.order]
         self.keys = [k for k, i in self.tile.items.items() if i.kind == "input"] + [
             k for k, i in self.tile.items.items() if i.kind not in ("input", "exit")]
@@ -131,7 +131,7 @@ class _Layer:
         inputs = walk.recurrence.step.inputs
         shapes = {k: shape_of(list(map(str, inputs[k].shape))) for k in walk.recurrence.parameters if k in inputs}
         weights = weights_of(cell) if cell is not None and set(cell.parameters) == set(shapes) else shapes
-        title = f"{study.title}: {self.name}" if cell is None else cell.title
+        title = f"{subject.title}: {self.name}" if cell is None else cell.title
         drawn = unrolled(self.tile, title, weights, "all", self.flow).svg()
         self.svg = drawn.replace('role="img" aria-labelledby', 'role="group" aria-labelledby', 1).replace(
             'role="img" aria-label=', 'role="button" aria-label=')  # boxes are to be pressed here
@@ -148,7 +148,7 @@ class _Layer:
                     forward[f"{exit_key}-{p}"] = forward[f"{self.tile.items[exit_key].sources[0]}-{p}"]
                     after = f"{self.tile.entries[slot]}-{self.order[t + 1]}" if t + 1 < len(self.order) else "loss"
                     backward[f"{exit_key}-{p}"] = backward[after]
-        return {"name": clean(self.name), "loss": _shown(self.study.loss), "steps": len(self.order), "rows": self._rows(),
+        return {"name": clean(self.name), "loss": _shown(self.subject.loss), "steps": len(self.order), "rows": self._rows(),
                 "stops": stops, "forward": forward, "backward": backward, "edges": self._edges(), "formulas": self.formulas,
                 "parameters": self._parameters(backward), "strongest": self._strongest(), "states": self._states()}
 
@@ -191,8 +191,8 @@ class _Layer:
             if (exit_key == k or (exit_.kind == "exit" and k in exit_.sources)) and after < len(self.order):
                 late = self.order[after]
                 out.append([f"step {late}", _rounded(self.flow.nodes[late].get(self.tile.entries[slot]))])
-        if k in self.flow.told[p]:
-            out.append(["the loss", _rounded(self.flow.told[p][k])])
+        if k in self.flow.from_loss[p]:
+            out.append(["the loss", _rounded(self.flow.from_loss[p][k])])
         return out
 
     def _called(self, k: str, p: int) -> str:
@@ -274,7 +274,7 @@ class _Layer:
     def _drawn(self, source: str, reader: str, readers: Mapping[str, list[str]]) -> list[str]:
         """The boxes from a reader (left out) back to what it reads: other boxes of the same values, and exits, in between."""
         same = {self._item(source).node, self._item(reader).node if reader != "loss" else None}
-        way = shortest_way(source, lambda k: [r for r in readers.get(k, ()) if r != "loss" and (
+        way = shortest_path(source, lambda k: [r for r in readers.get(k, ()) if r != "loss" and (
             self._item(r).kind == "exit" or self._item(r).node in same)], lambda k: reader in readers.get(k, ()))
         return way[::-1] or [source]
 
@@ -295,7 +295,7 @@ class _Layer:
         out = [[f"{s}-{p}", f"{r}-{p}"] for p in self.order for r, i in self.tile.items.items() for s in i.sources]
         out += [[f"{exit_key}-{a}", f"{entry_key}-{b}"] for a, b in zip(self.order, self.order[1:], strict=False)
                 for exit_key, entry_key in zip(self.tile.exits, self.tile.entries, strict=True)]
-        return out + [[f"{k}-{p}", "loss"] for p in self.order for k in self.flow.told[p]]
+        return out + [[f"{k}-{p}", "loss"] for p in self.order for k in self.flow.from_loss[p]]
 
 
 def _turned(text: str) -> str:
@@ -330,7 +330,7 @@ def _shown(array: Any) -> Any:
 # ---- the document
 
 @np.errstate(all="ignore")
-def _document(study: Study, layers: Sequence[_Layer]) -> str:
+def _document(subject: Subject, layers: Sequence[_Layer]) -> str:
     css = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     js = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-8")
     data = json.dumps([layer.data() for layer in layers], ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -338,7 +338,7 @@ def _document(study: Study, layers: Sequence[_Layer]) -> str:
     styles = [css, *(layer.svg.partition("<style>")[2].partition("</style>")[0] for layer in layers)]
     allowed = " ".join(map(_hash, dict.fromkeys(styles)))
     policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src {allowed}; script-src {_hash(js)}"
-    title, choice = xml(f"{study.title}, step by step"), ""
+    title, choice = xml(f"{subject.title}, step by step"), ""
     if len(layers) > 1:
         entries = "".join(f'<option value="{i}">{xml(layer.name)}</option>' for i, layer in enumerate(layers))
         choice = f'<label>layer <select id="layer">{entries}</select></label>'
@@ -349,7 +349,7 @@ def _document(study: Study, layers: Sequence[_Layer]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{css}</style></head><body>
 <header><h1>{title}</h1>
-<p class="note">L is {xml(study.what)}. Step with the arrow keys, click a box, or click a parameter.</p></header>
+<p class="note">L is {xml(subject.what)}. Step with the arrow keys, click a box, or click a parameter.</p></header>
 <div id="controls" role="group" aria-label="controls">
 <button id="previous" aria-label="one stop back">◀</button><button id="next" aria-label="one stop on">▶</button>
 <label>stop <input id="slider" type="range" min="0" max="1" value="0"></label>

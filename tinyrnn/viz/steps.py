@@ -189,7 +189,7 @@ class _Row:
         if wide:
             self.scene.add(Words((left + 12, self.top - 40), text), Words((right - 12, self.top - 40), text, "end"))
         for p in self.shown:
-            for k, norm in self.flow.told[p].items():
+            for k, norm in self.flow.from_loss[p].items():
                 way = self._to_loss(k, p)
                 name = at_step(self.tile.items[k].title, p)
                 self.scene.add(Wire(f"f-{k}-{p}-loss", (f"{k}-{p}", "loss"), way, "forward", f"{name} is read by the loss"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..analysis.recurrence import Recurrence
 from ..ir.node import Node
 from ..ir.ops.leaves import INPUT, input_name
-from ..search import shortest_way
+from ..search import shortest_path
 from .items import Extract, Item, pretty
 from .layered import Arrangement, Layout, lay_out
 from .scene import LINE, Point, text_width
@@ -66,11 +66,11 @@ class _Tiling:
         self.recurrence, self.order = recurrence, order
         step = recurrence.step
         self.bases = [k.partition("[")[0] for k in recurrence.remembered]
-        told = dict.fromkeys(recurrence.traced.values())
+        outputs = dict.fromkeys(recurrence.traced.values())
         labels = {n: label.name for label, n in step.labels.items()}
-        self.told = [labels[n] for n in told if n in labels]
+        self.output_names = [labels[n] for n in outputs if n in labels]
         states = [b for b in dict.fromkeys(self.bases) if b in labels.values()]
-        self.names = dict.fromkeys((*states, *self.told))
+        self.names = dict.fromkeys((*states, *self.output_names))
         self.items = Extract(step, recurrence.constants, self.names).items
         self.entries = [self._arrival(k) for k in recurrence.remembered]
         self.exits = [self._leaving(k, n) for k, n in enumerate(recurrence.carried)]
@@ -122,7 +122,7 @@ class _Tiling:
         """Inner states run on top; outputs, then what is only handed on, then inputs run at the bottom."""
         rails: dict[str, int] = {}
         top, bottom = 0, -1
-        inner = [i for i, b in enumerate(self.bases) if b not in self.told and self._first(i)]
+        inner = [i for i, b in enumerate(self.bases) if b not in self.output_names and self._first(i)]
         for slot in [*inner, *(i for i in range(len(self.bases)) if i not in inner)]:
             row = top if slot in inner else bottom
             top, bottom = (top + 1, bottom) if slot in inner else (top, bottom - 1)
@@ -146,7 +146,7 @@ class _Tiling:
             i = self.items[k]
             return k not in taken and i.kind != "input" and (i.kind in ("op", "function", "state") or i.node is node)
 
-        way = shortest_way(end, lambda k: filter(allowed, self.items[k].sources), lambda k: start in self.items[k].sources)
+        way = shortest_path(end, lambda k: filter(allowed, self.items[k].sources), lambda k: start in self.items[k].sources)
         if way:
             return [start, *reversed(way)]
         ends = [end, *(s for s in self.items[end].sources if self.items[end].kind == "exit" and self.items[s].kind == "state")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from ..analysis.study import Model
+from ..analysis.subject import Model
 
 
 class Wiring:

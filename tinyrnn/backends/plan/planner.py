@@ -60,7 +60,7 @@ class Planner:
         for name, n in graph.outputs.items():
             buffer = self.buffer(name, prod(n.shape), n.dtype, "output")
             outputs[name] = View(buffer, n.shape, row_major(n.shape))
-            top.wish(n, outputs[name])
+            top.request(n, outputs[name])
         top.results = list(graph.outputs.values())
         top.run(walk(top.results))
         for name, n in graph.outputs.items():
@@ -118,21 +118,21 @@ class PlannedScope:
 
     # ---- homes
 
-    def wish(self, n: Node, view: View) -> None:
+    def request(self, n: Node, view: View) -> None:
         """A place in which the value of n should stand; it may have several."""
         self.homes[n].append(view)
         if n.op is TAG:
-            self.wish(n.src[0], view)
+            self.request(n.src[0], view)
         elif n.op is TRANSPOSE:
             order = order_of(n)
-            self.wish(n.src[0], view.transposed([order.index(i) for i in range(len(order))]))
+            self.request(n.src[0], view.transposed([order.index(i) for i in range(len(order))]))
         elif n.op is RESHAPE and n.src[0].op not in (ARG, INPUT, LEAF):
             inner = view.reshaped(n.src[0].shape)
             if inner is not None:
-                self.wish(n.src[0], inner)
+                self.request(n.src[0], inner)
 
     def deliver(self, n: Node, view: View) -> None:
-        """See to it that a wish is fulfilled: a copy where the value was not written there in the first place."""
+        """See to it that a request is met: a copy where the value was not written there in the first place."""
         if n.op is TAG:
             self.deliver(n.src[0], view)
         elif n.op is TRANSPOSE:
@@ -154,7 +154,7 @@ class PlannedScope:
         return main, [v for v in homes if v is not main]
 
     def plan_joins(self, order: Sequence[Node]) -> None:
-        """The parts of every join are wished into their places in the whole."""
+        """The parts of every join are requested in their places in the whole."""
         for n in reversed(order):
             if n.op in JOINS:
                 whole = next(iter(self.homes_of(n)), None)
@@ -162,7 +162,7 @@ class PlannedScope:
                     whole = self.planner.temporary(n.shape, n.dtype)
                     self.homes[n].append(whole)
                 for part, view in _parts(n, whole):
-                    self.wish(part, view)
+                    self.request(part, view)
 
     # ---- the walk
 
@@ -307,7 +307,7 @@ class PlannedScope:
             inner.env, inner.foreign, inner.results = args, {v.buffer for v in args.values()}, body.outs
             for i, item in items.items():
                 for view in self.homes[item]:
-                    inner.wish(body.outs[i], view)
+                    inner.request(body.outs[i], view)
             inner.run(walk([body.outs[i] for i in items]))
             for i, item in items.items():
                 for view in self.homes[item]:

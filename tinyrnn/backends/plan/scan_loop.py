@@ -74,7 +74,7 @@ class ScanPlan:
         self.slots.append(slot)
         self.body.env[a] = slot[0]
         self.body.written.update(v.buffer for v in slot)
-        self.body.wish(self.scan.body.outs[i], slot[1])
+        self.body.request(self.scan.body.outs[i], slot[1])
 
     def history(self, e: Node, view: View) -> None:
         """The trace of a state, or of its new value, is the buffer that holds it anyway."""
@@ -98,7 +98,7 @@ class ScanPlan:
                 outer.env[p] = places[0]
             outer.filled[p] = [outer.env[p], *places]
             for view in places:
-                self.body.wish(e, view.turned())
+                self.body.request(e, view.turned())
                 self.body.written.add(view.buffer)
                 self.places.append((e, view.turned()))
 

@@ -263,11 +263,11 @@ class Scope(Protocol):
     def home_of(self, x: View) -> Scope:
         """The outermost scope in which a view is there and does not change."""
 
-    def wish(self, n: Node, view: View) -> None:
+    def request(self, n: Node, view: View) -> None:
         """A place in which a value should stand."""
 
     def deliver(self, n: Node, view: View) -> None:
-        """See to it that a wish is fulfilled."""
+        """See to it that a request is met."""
 
     def homes_of(self, n: Node) -> list[View]:
         """The places in which a value may live."""

@@ -14,7 +14,7 @@ from ..ir.graph import Graph
 from ..ir.scan import VALID
 from ..model import Trainable
 from ..shapes import show
-from ..tensor.tensor import Tensor, TensorLike
+from ..tensor.tensor import Tensor
 from ..types import Seed
 from .recurrence import Names, Recurrence, recurrences
 from .walk import Array, Numbers, Walk, numbers
@@ -23,8 +23,8 @@ Loss = str | Callable[..., Any] | None
 
 
 @dataclass(frozen=True)
-class Study:
-    """A graph with a loss, values for its inputs, and what its recurrences start from, read and are told."""
+class Subject:
+    """A graph with a loss, values for its inputs, and what its recurrences start from, read, and receive from the loss."""
 
     title: str
     graph: Graph
@@ -55,21 +55,23 @@ class Model(Trainable, Protocol):
     def example(self, batch: int, *steps: int) -> Any:
         """An input of the right shape and dtype."""
 
-    def subject(self, x: TensorLike, y: object = None, *, lengths: object = None, mask: Any = None, loss: Any = None) -> Study:
+    def subject(self, x: object, y: object = None, *, lengths: object = None, mask: object = None,
+                loss: Loss = None) -> Subject:
         """A run on data with a loss, ready to be analysed."""
 
 
-def studied(title: str, graph: Graph, values: Mapping[str, Array], names: Names | None, rows: int, what: str) -> Study:
+def subject_of_graph(title: str, graph: Graph, values: Mapping[str, Array], names: Names | None, rows: int,
+                     what: str) -> Subject:
     """A graph with an output `loss` as something to look at."""
     found = recurrences(graph, names)
     given, loss = numbers(graph, graph.outputs["loss"], found, values)
-    return Study(title, graph, values, found, given, loss, rows, what)
+    return Subject(title, graph, values, found, given, loss, rows, what)
 
 
 # ---- cells
 
-def study_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | None = None, loss: Loss = None,
-               sizes: Mapping[str, int] | None = None, batch: int | None = None, rng: Seed = 0) -> Study:
+def subject_of_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | None = None, loss: Loss = None,
+               sizes: Mapping[str, int] | None = None, batch: int | None = None, rng: Seed = 0) -> Subject:
     """A cell over T steps.
 
     `values` gives parameters by name, input sequences `x` [T, ...] or [T, B, ...] and first states `h[0]`; what is not
@@ -92,7 +94,7 @@ def study_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | None =
     what = f"{_LOSSES.get(loss or 'sum', 'a function of the outputs')}; " + (
         "values as given" if given else "random weights and inputs")
     shown = ", ".join(f"{k} = {n}" for k, n in found.items())
-    return studied(cell.title, graph, run, None, batch, f"{what}, {shown}, {batch} row{'s' * (batch > 1)}")
+    return subject_of_graph(cell.title, graph, run, None, batch, f"{what}, {shown}, {batch} row{'s' * (batch > 1)}")
 
 
 _LOSSES: Mapping[Any, str] = {"sum": "the sum of all outputs", "last": "the sum of the last outputs"}
