@@ -353,10 +353,10 @@ def test_a_visit_that_is_broken_off_leaves_its_page(tmp_path):
 import sys
 from pathlib import Path
 from tinyrnn.bench.gpu_visit import visit
-from tinyrnn.bench.steps import Record, Step
+from tinyrnn.bench.steps import Record, TimedCommand
 record = Record(Path({str(tmp_path / "gpu.json")!r}))
-steps = [Step("good", [sys.executable, "-c", "pass"], 30.0),
-         Step("long", [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"], 600.0)]
+steps = [TimedCommand("good", [sys.executable, "-c", "pass"], 30.0),
+         TimedCommand("long", [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"], 600.0)]
 visit(steps, record, 600.0)
 """
     for how in (signal.SIGTERM, signal.SIGINT):

@@ -16,8 +16,7 @@ from ..ir.ops.leaves import hole
 from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, TRANSPOSE
 from ..ir.scan import FINAL, LITERALS, SCAN, TRACE, ScanView, expression_of, final, position_of
 from .over_time import Lift, Lifted
-from .restate import restated
-from .rewrite import accumulators, first_met, replaced
+from .rewrite import accumulators, first_met, replaced, restated
 
 MOVES = (TRANSPOSE, RESHAPE, BROADCAST, TAG)
 

@@ -15,8 +15,7 @@ from ..ir.ops.leaves import ARG, hole
 from ..ir.ops.linear import MATMUL
 from ..ir.scan import LITERALS, SCAN, ScanView, invariant
 from .over_time import Lift, Lifted
-from .restate import restated
-from .rewrite import map_scans, replaced, users
+from .rewrite import map_scans, replaced, restated, users
 
 
 def hoist(graph: Graph) -> Graph:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tinyrnn.bench.gpu_visit import BENCHMARK, run
-from tinyrnn.bench.steps import Command
+from tinyrnn.bench.steps import TimedCommand
 
 SANITIZERS = ("memcheck", "racecheck")
 
@@ -18,7 +18,7 @@ SANITIZERS = ("memcheck", "racecheck")
 def tests(out):
     """The tests that have a GPU to run on; none falls back to the stand-in."""
     workers = ["-n", "8"] if find_spec("xdist") else []
-    return [Command("tests", [sys.executable, "-m", "pytest", "-q", *workers, "--maxfail=20", f"--junitxml={out}/gpu-tests.xml",
+    return [TimedCommand("tests", [sys.executable, "-m", "pytest", "-q", *workers, "--maxfail=20", f"--junitxml={out}/gpu-tests.xml",
                            "-v", "-p", "no:cacheprovider", "-p", "no:benchmark", "-m", "gpu and not slow",
                            "tinyrnn_tests/test_gpu.py", "tinyrnn_tests/test_backends.py"], 110, environment={"TINYRNN_GPU": "required"})]
 
@@ -26,7 +26,7 @@ def tests(out):
 def sanitizers():
     """compute-sanitizer on small runs of our own kernels; nothing where it is not installed."""
     tool = shutil.which("compute-sanitizer")
-    return [Command(kind, [tool, "--tool", kind, "--error-exitcode", "9", "--kernel-name", "kernel_substring=tr_",
+    return [TimedCommand(kind, [tool, "--tool", kind, "--error-exitcode", "9", "--kernel-name", "kernel_substring=tr_",
                         sys.executable, "-m", "tinyrnn_tests.gpu.small"], 30) for kind in SANITIZERS] if tool else []
 
 
