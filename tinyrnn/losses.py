@@ -10,23 +10,9 @@ from .errors import ArgumentError, ShapeError
 from .ir.ops.elementwise import scale
 from .ir.ops.leaves import full
 from .shapes import show
-from .tensor.functional import (
-    astype,
-    broadcast_to,
-    exp,
-    gather,
-    log,
-    log1p,
-    log_softmax,
-    mean,
-    pick,
-    reshape,
-    softplus,
-    stop_gradient,
-    transpose,
-    where,
-)
+from .tensor.functional import astype, exp, log, log1p, log_softmax, mean, softplus, stop_gradient, where
 from .tensor.functional import sum as total
+from .tensor.rearrange import broadcast_to, gather, pick, reshape, transpose
 from .tensor.tensor import Tensor, TensorLike, as_tensor
 
 STEEP = 1e12

@@ -21,10 +21,11 @@ from ..model import evaluating
 from ..passes import unroll
 from ..search import shortest_path
 from ..shapes import show
-from ..tensor.functional import grad, where
 from ..tensor.functional import sum as total
+from ..tensor.functional import where
 from ..tensor.masks import check_lengths, row_mask, takes
 from ..tensor.tensor import Tensor, TensorLike
+from ..tensor.transforms import grad
 from ..trees import flatten
 from .printed import Printed
 from .subject import Model

@@ -24,7 +24,7 @@ from ..backends.cuda.device import require
 from ..backends.cuda.graphs import CAPTURED
 from ..errors import BackendError
 from ..tensor.compile import compile
-from ..tensor.functional import grad
+from ..tensor.transforms import grad
 from . import gpu_peers as peers
 from .cases import Point, Unusual, unusual
 from .gpu_clusters import Clusters, occupancy

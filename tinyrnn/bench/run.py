@@ -9,7 +9,7 @@ from typing import Any
 
 from ..nn import LSTM
 from ..tensor.compile import compile
-from ..tensor.functional import grad
+from ..tensor.transforms import grad
 from . import machine, processes, sides
 from .cases import GRID, STOCK, STREAMS, UNUSUAL_GRID, Point, unusual
 from .timing import Ratio, burst, compare

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .. import nn
 from ..tensor.compile import compile
-from ..tensor.functional import grad
+from ..tensor.transforms import grad
 from .cases import Point, Unusual
 
 Array = npt.NDArray[Any]

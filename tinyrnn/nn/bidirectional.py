@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import ArgumentError, LoadError
-from ..tensor.functional import concat
+from ..tensor.rearrange import concat
 from ..tensor.tensor import Tensor, TensorLike
 from ..types import Seed
 from ..viz.wiring import Wiring, joined

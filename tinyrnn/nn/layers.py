@@ -14,8 +14,9 @@ from ..cells.initial import constant, normal, uniform
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..ir.ops.leaves import box_of
 from ..shapes import checked_count, show
-from ..tensor.functional import broadcast_to, gather, layer_norm, parameter, stop_gradient, where
+from ..tensor.functional import layer_norm, parameter, stop_gradient, where
 from ..tensor.randomness import keep_mask
+from ..tensor.rearrange import broadcast_to, gather
 from ..tensor.tensor import Tensor, TensorLike, as_tensor
 from ..types import Seed
 from .module import Module, loadable

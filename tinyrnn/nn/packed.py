@@ -20,8 +20,9 @@ from ..ir.ops.linear import broadcast_to
 from ..ir.ops.structure import concat as join
 from ..ir.ops.structure import take
 from ..shapes import checked_count, show
-from ..tensor.functional import concat, parameter, stack
+from ..tensor.functional import parameter
 from ..tensor.masks import refuse_single
+from ..tensor.rearrange import concat, stack
 from ..tensor.tensor import Tensor, TensorLike, detached
 from ..types import Seed
 from ..viz.wiring import Wiring, title_of

@@ -17,9 +17,10 @@ from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to, transpose
 from ..ir.ops.structure import take
 from ..shapes import show
-from ..tensor.functional import arange, one_hot, parameter, stack, where
 from ..tensor.functional import max as largest
+from ..tensor.functional import parameter, where
 from ..tensor.masks import refuse_single, valid_steps
+from ..tensor.rearrange import arange, one_hot, stack
 from ..tensor.tensor import Tensor, TensorLike, as_tensor, detached
 from ..trees import map_tree
 from ..types import Seed

@@ -18,10 +18,12 @@ from ..ir.ops.leaves import full
 from ..model import evaluating
 from ..shapes import checked_count, show
 from ..tensor.compile import Program
-from ..tensor.functional import argmax, concat, gather, one_hot, scan, tanh, where
+from ..tensor.functional import argmax, tanh, where
 from ..tensor.masks import check_lengths, valid_steps
 from ..tensor.randomness import keep_mask
+from ..tensor.rearrange import concat, gather, one_hot
 from ..tensor.tensor import Tensor, TensorLike, as_tensor
+from ..tensor.transforms import scan
 from ..train import History
 from ..train.data import is_ragged, pad_rows
 from ..train.generate import check_sampling, draw

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from ..errors import ArgumentError, ShapeError
 from ..losses import bce, bce_with_logits, cross_entropy, mse, nll, paired, reduce
 from ..shapes import show
-from ..tensor.functional import argmax, astype, stack
+from ..tensor.functional import argmax, astype
+from ..tensor.rearrange import stack
 from ..tensor.tensor import Tensor
 
 Loss = Callable[..., Tensor]

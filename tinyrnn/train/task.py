@@ -20,10 +20,11 @@ from ..optim import Optimizer
 from ..optim.optimisers import slot_dtype, with_still_row
 from ..shapes import show
 from ..tensor.compile import Program
-from ..tensor.functional import grad, where
+from ..tensor.functional import where
 from ..tensor.masks import blank_padding, marks_for, only_rows, row_mask, takes
 from ..tensor.randomness import randomness
 from ..tensor.tensor import Tensor, TensorLike, as_tensor
+from ..tensor.transforms import grad
 from ..trees import map_tree
 from .data import Data, parts_of
 from .metrics import LOSSES, Loss, Metric, base_of, loss_named, metric_named

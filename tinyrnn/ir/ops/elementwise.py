@@ -94,8 +94,9 @@ CHEAP_FLOPS = 2  # up to here an entry is computed again sooner than read
 
 def unary(name: str, formula: Formula | None, vjp: Vjp | None, *, label: str = "", flops: int = 1, infer: Rule | None = None,
           kind: Kind = "elementwise", traits: Trait = Trait.NONE, written: str = "", at_zero: float | None = None,
-          symmetry: Symmetry | None = None, latex: str = "", doc: str = "") -> Builder:
-    """Declare an op of one operand (and attributes); with a `doc` users have it as `tr.<name>` and in equations."""
+          symmetry: Symmetry | None = None, doc: str = "", **words: str) -> Builder:
+    """Declare an op of one operand (and attributes); with a `doc` users have it as `tr.<name>` and in equations, with the
+    further `words` of an `ElementwiseFunction`: latex, example, raises."""
     traits |= Trait.CHEAP if flops <= CHEAP_FLOPS else Trait.NONE
     op = register(Op(name, infer or _float(name), formula, vjp, kind, label or name, per_entry(flops), None, True, traits,
                      written or name, at_zero=at_zero, symmetry=symmetry))
@@ -104,13 +105,13 @@ def unary(name: str, formula: Formula | None, vjp: Vjp | None, *, label: str = "
         return apply(op, (x,), at)
     OPERATORS[name] = build
     if doc:
-        declare(ElementwiseFunction(name, build, 1, doc, latex))
+        declare(ElementwiseFunction(name, build, 1, doc, **words))
     return build
 
 
 def binary(name: str, formula: Formula | None, vjp: Vjp | None, *, label: str = "", flops: int = 1, infer: Rule = _same,
-           simplify: Any = None, kind: Kind = "elementwise", traits: Trait = Trait.NONE, written: str = "", latex: str = "",
-           doc: str = "") -> Builder:
+           simplify: Any = None, kind: Kind = "elementwise", traits: Trait = Trait.NONE, written: str = "", doc: str = "",
+           **words: str) -> Builder:
     """Declare an op of two operands, either of which may be a Python number; `doc` as for one operand."""
     traits |= Trait.CHEAP if flops <= CHEAP_FLOPS else Trait.NONE
     op = register(Op(name, infer, formula, vjp, kind, label or name, per_entry(flops), simplify, True, traits, written or name))
@@ -119,7 +120,7 @@ def binary(name: str, formula: Formula | None, vjp: Vjp | None, *, label: str = 
         return apply(op, pair(_roomy(a, b), _roomy(b, a)) if kind == "constant" else pair(a, b))
     OPERATORS[name] = build
     if doc:
-        declare(ElementwiseFunction(name, build, 2, doc, latex))
+        declare(ElementwiseFunction(name, build, 2, doc, **words))
     return build
 
 
@@ -196,28 +197,28 @@ OPERATORS["power"] = power
 
 # ---- functions of one number
 exp   = unary("exp",   PRIMITIVE, lambda g, y, x: scale(g, y),           flops=10, traits=NAMED, at_zero=1, latex=r"\exp",
-              doc="`eˣ`, entry by entry.")
+              doc="`eˣ`, entry by entry.", example="0.0, 1.0 -> 1.   , 2.718")
 expm1 = unary("expm1", PRIMITIVE, lambda g, y, x: scale(g, exp(x)),      flops=10, traits=ACTIVATES, at_zero=0,
-              doc="`eˣ - 1`, precise near 0.")
+              doc="`eˣ - 1`, precise near 0.", example="0.0, 1.0 -> 0.   , 1.718")
 log: Builder = unary("log", PRIMITIVE, lambda g, y, x: scale(g, 1 / x),  flops=10, traits=ACTIVATES, latex=r"\log",
-                     doc="The natural logarithm.")
+                     doc="The natural logarithm.", example="1.0, 2.0 -> 0.   , 0.693")
 log_or_zero: Builder = unary("log_or_zero", lambda m, x: m.log(m.where(m.equal(x, 0), 1, x)), lambda g, y, x: scale(g, 1 / x),
                              flops=11, label="log", written="log", at_zero=0)  # for 0 ** b, whose slope along b is 0
 log1p = unary("log1p", PRIMITIVE, lambda g, y, x: scale(g, 1 / (1 + x)), flops=10, traits=ACTIVATES, at_zero=0,
-              doc="`log(1 + x)`, precise near 0.")
+              doc="`log(1 + x)`, precise near 0.", example="0.0, 1.0 -> 0.   , 0.693")
 sqrt  = unary("sqrt",  PRIMITIVE, lambda g, y, x: scale(g, 0.5 / y),     flops=4, label="√", traits=ACTIVATES, at_zero=0,
-              doc="The square root; its slope at 0 is infinite.")
+              doc="The square root; its slope at 0 is infinite.", example="0.0, 9.0 -> 0., 3.")
 sin   = unary("sin",   PRIMITIVE, lambda g, y, x: g * cos(x),            flops=10, traits=NAMED, at_zero=0, symmetry="odd",
-              latex=r"\sin", doc="The sine of radians.")
+              latex=r"\sin", doc="The sine of radians.", example="0.0, 1.0 -> 0.   , 0.841")
 cos: Builder = unary("cos", PRIMITIVE, lambda g, y, x: -(g * sin(x)),    flops=10, traits=NAMED, at_zero=1, symmetry="even",
-                     latex=r"\cos", doc="The cosine of radians.")
+                     latex=r"\cos", doc="The cosine of radians.", example="0.0, 1.0 -> 1.  , 0.54")
 tanh  = unary("tanh",  PRIMITIVE, lambda g, y, x: g * (1 - y * y),       flops=12, traits=SATURATES, at_zero=0, symmetry="odd",
-              latex=r"\tanh", doc="The hyperbolic tangent; its derivative is `1 - y²`.")
+              latex=r"\tanh", doc="The hyperbolic tangent; its derivative is `1 - y²`.", example="0.0, 1.0 -> 0.   , 0.762")
 sigmoid  = unary("sigmoid", lambda m, x: 0.5 + 0.5 * m.tanh(0.5 * x), lambda g, y, x: g * (y - y * y), flops=14, label="σ",
                  traits=SATURATES, at_zero=0.5, symmetry="complement", latex=r"\sigma",
-                 doc="`1 / (1 + e⁻ˣ)`, stable in both tails; its derivative is `y - y²`.")
+                 doc="`1 / (1 + e⁻ˣ)`, stable in both tails; its derivative is `y - y²`.", example="0.0, 1.0 -> 0.5  , 0.731")
 softplus = unary("softplus", lambda m, x: m.log1p(m.exp(-m.abs(x))) + m.relu(x), lambda g, y, x: g * sigmoid(x), flops=24,
-                 traits=NAMED, doc="`log(1 + eˣ)` without overflow.")
+                 traits=NAMED, doc="`log(1 + eˣ)` without overflow.", example="0.0, 1.0 -> 0.693, 1.313")
 
 # ---- predicates: no derivative flows; complex step compares real parts
 less       = binary("less",       PRIMITIVE, None, label="<", written="<",  infer=_real("<", _bool),  kind="constant",
@@ -230,7 +231,8 @@ both       = binary("both",       lambda m, a, b: a & b, None, label="and", writ
 either     = binary("either",     lambda m, a, b: a | b, None, label="or",  written="or",  infer=_logical("|"), kind="constant")
 negate     = unary("negate",      lambda m, a: ~a,       None, label="not", written="not", infer=_logical("~"), kind="constant")
 sign       = unary("sign",        PRIMITIVE, None, infer=_real("sign", _same), kind="constant", traits=COMPARES, at_zero=0,
-                   symmetry="odd", doc="-1, 0 or 1; no gradient flows.")
+                   symmetry="odd", doc="-1, 0 or 1; no gradient flows.",
+                   example="-2.0, 0.0, 3.0 -> -1.,  0.,  1.", raises="Raises `DTypeError` for complex numbers.")
 
 
 # ---- select, and what follows from a predicate and a select
@@ -274,17 +276,21 @@ def _within(x: Node, low: float, high: float) -> Node:
 PICKS = EXACT | COMPARES
 abs_    = unary("abs",  lambda m, x: m.where(m.less(x, 0), -x, x),          lambda g, y, x: g * sign(x),
                 infer=_real("abs", _same), label="|·|", traits=PICKS | ACTIVATES, at_zero=0, symmetry="even",
-                doc="`|x|`, with slope 0 at 0.")
+                doc="`|x|`, with slope 0 at 0.",
+                example="-2.0, 3.0 -> 2., 3.", raises="Raises `DTypeError` for complex numbers.")
 relu    = unary("relu", lambda m, x: m.where(m.less(0, x), x, 0),           lambda g, y, x: only(less(0, x), g),
-                infer=_real("relu", _float("relu")), traits=PICKS | NAMED, at_zero=0, doc="`max(x, 0)`, with slope 0 at 0.")
+                infer=_real("relu", _float("relu")), traits=PICKS | NAMED, at_zero=0, doc="`max(x, 0)`, with slope 0 at 0.",
+                example="-2.0, 3.0 -> 0., 3.")
 maximum = binary("maximum", lambda m, a, b: m.where(m.less(b, a), a, b),
                  lambda g, y, a, b: (only(less(b, a), g), unless(less(b, a), g)),
                  infer=_real("maximum", _same), label="max", traits=PICKS,
-                 doc="The larger of two, entry by entry; a tie gives its gradient to b.")
+                 doc="The larger of two, entry by entry; a tie gives its gradient to b.",
+                 example="1.0, 4.0; 3.0, 2.0 -> 3., 4.", raises="Raises `DTypeError` for complex numbers.")
 minimum = binary("minimum", lambda m, a, b: m.where(m.less(a, b), a, b),
                  lambda g, y, a, b: (only(less(a, b), g), unless(less(a, b), g)),
                  infer=_real("minimum", _same), label="min", traits=PICKS,
-                 doc="The smaller of two, entry by entry; a tie gives its gradient to b.")
+                 doc="The smaller of two, entry by entry; a tie gives its gradient to b.",
+                 example="1.0, 4.0; 3.0, 2.0 -> 1., 2.", raises="Raises `DTypeError` for complex numbers.")
 clip    = unary("clip", _clipped, lambda g, y, x, low, high: only(_within(x, low, high), g),
                 infer=_real("clip", _float("clip")), flops=2, traits=PICKS | ACTIVATES | Trait.SATURATES)
 

@@ -136,13 +136,19 @@ def _over_root_mean_square(d: Node, eps: float, axis: int, dtype: DType) -> Node
 
 @entrywise
 def silu(x: Node) -> Node:
-    """`x σ(x)`, 0 at -∞ (Elfwing, Uchibe & Doya, 2018)."""
+    """`x σ(x)`, 0 at -∞ (Elfwing, Uchibe & Doya, 2018).
+
+    0.0, 1.0 -> 0.   , 0.731
+    """
     return e.scale(e.sigmoid(x), x)
 
 
 @entrywise
 def gelu(x: Node) -> Node:
-    """`x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the tanh form (Hendrycks & Gimpel, 2016)."""
+    """`x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the tanh form (Hendrycks & Gimpel, 2016).
+
+    0.0, 1.0 -> 0.   , 0.841
+    """
     # far out its slope is 0 or 1, whatever x³ is
     cube = e.scale(e.scale(x, x), x)
     return e.scale(e.sigmoid(2 * sqrt(2 / pi) * (x + 0.044715 * cube)), x)  # (1 + tanh u) / 2 without its cancellation
@@ -150,14 +156,20 @@ def gelu(x: Node) -> Node:
 
 @entrywise
 def elu(x: Node) -> Node:
-    """`x` where positive, `eˣ - 1` elsewhere (Clevert, Unterthiner & Hochreiter, 2016)."""
+    """`x` where positive, `eˣ - 1` elsewhere (Clevert, Unterthiner & Hochreiter, 2016).
+
+    -1.0 -> -0.632
+    """
     above = e.less(0, x)
     return where(above, x, expm1(where(above, full(0, (), x.dtype), x)))
 
 
 @entrywise
 def hard_sigmoid(x: Node) -> Node:
-    """`clip(x/6 + 1/2, 0, 1)`."""
+    """`clip(x/6 + 1/2, 0, 1)`.
+
+    -3.0, 0.0, 1.0 -> 0.   , 0.5  , 0.667
+    """
     return e.clip(x / 6 + 0.5, Bits(0.0), Bits(1.0))
 
 
