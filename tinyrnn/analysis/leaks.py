@@ -48,7 +48,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class LeakReport(Printed):
-    """What `leaks` found: `.holds`, print it, `.draw("leak.svg")`."""
+    """What `leaks` found: `holds`, `survives_nan`, and each way from padding to a result; print it, or `draw("leak.svg")`."""
 
     title: str
     lengths: tuple[Any, ...]
@@ -99,6 +99,8 @@ def leaks(what: Model | Callable[..., Any], lengths: Any, x: TensorLike | None =
     finite).  The loss is the sum of the squares of all valid outputs and states unless given as a function of the result
     (of a layer: output and state).
     The proof is for these lengths, and for indices that are valid.
+
+    Raises `ArgumentError` where nothing is padded, where nothing floating comes out, and where an example is needed.
 
     >>> import tinyrnn as tr
     >>> layer = tr.nn.LSTM(3, 4, bidirectional=True, rng=0)

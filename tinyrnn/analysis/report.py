@@ -48,7 +48,7 @@ class Dynamics:
 
 @dataclass(frozen=True)
 class Report(Printed):
-    """What `analyze` found: print it, `.to_dict()`, `.plot()`."""
+    """What `analyze` found, a field for each figure: print it, `to_dict()`, or `plot()`."""
 
     title: str
     steps: int | None
@@ -174,6 +174,9 @@ def analyze(what: Cell | Graph | Model, x: object = None, *, steps: int | None =
     the fewest and most saturating functions and the fewest recurrent products on any of them, and the values that all
     paths pass; runs of equal steps; recurrent depth and the checkpoint between steps; of a run over at most 50 steps the
     singular values of `ds[T]/ds[0]`, Lyapunov exponents and the strongest path.  Time is linear in the size of the graph.
+
+    Raises `ArgumentError` for options that do not fit what is analysed, for a model without an example, and for a graph
+    without output.
 
     >>> import tinyrnn as tr
     >>> report = tr.analyze(tr.cells.GRU, steps=100)

@@ -191,6 +191,8 @@ def xray(what: Cell | Model, x: Any = None, y: object = None, *, lengths: object
     "sum" or a function of the list of outputs.  Per layer: `gradients`, `parameters`, `totals`, `saturation`, `split`,
     `parts(W)`, `jacobian(t, s)`, `singular_values`.
 
+    Raises `ArgumentError` for options that do not fit, for what has no recurrence, and for steps that were not run.
+
     >>> import tinyrnn as tr
     >>> ray = tr.xray(tr.cells.RNN, steps=30).layer
     >>> h = ray.gradients["h"]

@@ -42,6 +42,9 @@ Loss = str | Callable[[list[Any]], Any] | None
 class Cell:
     """A recurrent cell, written as equations.
 
+    A signal is a vector, [H] in the equations and [B, H] in a run; `W @ x` gives W the shape [H, X]. Raises `EquationError`,
+    with the line and the place, for a text that is no cell.
+
     >>> import tinyrnn as tr
     >>> cell = tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)", name="Elman")
     >>> cell.inputs, cell.states, cell.parameters

@@ -43,6 +43,8 @@ def words(text: str) -> list[str]:
 class Vocabulary:
     """Tokens and their numbers, the most frequent first; 0 is padding, 1 stands for every token that is not known.
 
+    Calling it gives whole numbers [n]. `tokens` raises `ArgumentError` for numbers that it does not have.
+
     >>> v = Vocabulary(["a", "b", "a"])
     >>> v(["a", "b", "c"]).tolist(), v.tokens([2, 3, 1]), len(v)
     ([2, 3, 1], ['a', 'b', '<unknown>'], 4)
@@ -74,6 +76,8 @@ class Vocabulary:
 def continued(tokens: Array, rows: int) -> tuple[Array, Array]:
     """A long text as `rows` streams: inputs and, one step later, targets; what is left over is cut off.
 
+    Raises `ArgumentError` where the tokens do not make so many streams.
+
     >>> x, y = continued(np.arange(7), 2)
     >>> x.tolist(), y.tolist()
     ([[0, 1, 2], [3, 4, 5]], [[1, 2, 3], [4, 5, 6]])
@@ -89,6 +93,8 @@ class NGrams:
     """The probability of the next token from the last n - 1, mixed with shorter contexts (Witten & Bell, 1991).
 
         p(w | context) = (count(context w) + kinds(context) p(w | shorter)) / (count(context) + kinds(context))
+
+    Rows are lists of tokens; probabilities and nats are scalars. Raises `ArgumentError` for an n below 1.
 
     >>> model = NGrams(3).fit([[0, 1, 2], [0, 1, 1]], size=3)
     >>> round(model.nats([[0, 1, 2]]), 3)

@@ -24,6 +24,18 @@ def write_weights(path: PathLike, arrays: Mapping[str, Any], metadata: Mapping[s
     """Write a file that is complete or not there: a kill at any moment leaves the old file or the new one.
 
     What `read_weights` would refuse is refused here: names and dtypes.
+
+    Raises `ArgumentError` for such names, dtypes and numbers of arrays.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tr.io.write_weights(Path(folder) / "w.safetensors", {"W": np.eye(2)}, {"by": "hand"})
+    ...     arrays, metadata = tr.io.read_weights(Path(folder) / "w.safetensors")
+    >>> arrays["W"].shape, metadata
+    ((2, 2), {'by': 'hand'})
     """
     from safetensors.numpy import save
 
@@ -75,7 +87,20 @@ def checksum(arrays: Mapping[str, Any], *texts: str) -> str:
 
 
 def read_weights(path: PathLike) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
-    """The arrays and the metadata of a file, or one `LoadError` that says what is wrong with it."""
+    """The arrays and the metadata of a file, or one `LoadError` that says what is wrong with it.
+
+    Raises `LoadError` for an unsound file, and OSError for one that cannot be opened.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tr.io.write_weights(Path(folder) / "w.safetensors", {"W": np.eye(2)}, {"by": "hand"})
+    ...     arrays, metadata = tr.io.read_weights(Path(folder) / "w.safetensors")
+    >>> arrays["W"].shape, metadata
+    ((2, 2), {'by': 'hand'})
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

@@ -42,6 +42,8 @@ def node_of(value: object) -> Node:
 class Graph:
     """Named outputs, and everything they are computed from.
 
+    Every node knows its shape and dtype. Raises `GraphError` for what is no tensor, and where two inputs of one name differ.
+
     >>> import tinyrnn as tr
     >>> x = tr.input("x", (2, 3))
     >>> print(tr.Graph({"y": tr.tanh(x).sum()}))

@@ -22,6 +22,16 @@ class Attention(Module):
 
     "bahdanau": `score = v · tanh(W_query q + W_memory m)` (Bahdanau, Cho & Bengio, 2015);
     "dot": `score = q · (W_memory m)` (Luong, Pham & Manning, 2015, their "general" form).
+
+    query [B, Q], memory [B, S, M]; context [B, M], weights [B, S]. Raises `ArgumentError` for another kind.
+
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> attention = tr.nn.Attention("dot", 4, 6, rng=0)
+    >>> memory = tr.tensor(np.ones((2, 5, 6), "float32"))
+    >>> context, weights = attention(tr.tensor(np.ones((2, 4), "float32")), attention.keys(memory), memory, None)
+    >>> context.shape, weights.shape
+    ((2, 6), (2, 5))
     """
 
     def __init__(self, kind: str, query: int, memory: int, *, dtype: npt.DTypeLike = "float32", rng: Seed = None) -> None:

@@ -27,6 +27,9 @@ class Bidirectional(Module):
     "sum", "mul", "mean", or None for the pair of outputs.  Any `Recurrent`, RNN, LSTM or GRU of one direction; without
     `rng` the second layer draws its weights where the first left off.
 
+    x [B, T, X], y [B, T, 2H] (concat) or [B, T, H]. Raises `ArgumentError` for another merge and for what is no recurrent
+    layer.
+
     >>> import numpy as np
     >>> import tinyrnn as tr
     >>> layer = tr.nn.Bidirectional(tr.nn.Recurrent(tr.cells["mgu"], x=3, h=4, rng=0), rng=1)

@@ -32,6 +32,8 @@ def cast(x: TensorLike, dtype: np.dtype[Any]) -> Tensor:
 class Linear(Module):
     """`y = x Wᵀ + b`, with PyTorch's names, layout and start: uniform on ±1/√in.
 
+    x [..., in], weight [out, in], bias [out], y [..., out]. Raises `ShapeError` for another last axis.
+
     >>> import tinyrnn as tr
     >>> tr.nn.Linear(3, 2, rng=0)(np.ones((5, 3))).shape
     (5, 2)
@@ -65,6 +67,9 @@ class Embedding(Module):
     """A table of vectors looked up by whole numbers, `y[...] = weight[x[...]]`; starts standard normal, as PyTorch's.
 
     The row `padding_idx` starts at zero and never moves: it has no gradient, and optimisers leave it out.
+
+    x [...] whole numbers, weight [num, dim], y [..., dim]. Raises `DTypeError` for floating x, `IndexRangeError` for a row
+    that is not there, and `ArgumentError` for such a `padding_idx`.
 
     >>> import tinyrnn as tr
     >>> tr.nn.Embedding(5, 2, padding_idx=0, rng=0)([[0, 3]]).numpy()[0, 0]
@@ -120,6 +125,8 @@ class Embedding(Module):
 class LayerNorm(Module):
     """`y = weight * (x - mean) / sqrt(var + eps) + bias` along the last axis (Ba, Kiros & Hinton, 2016).
 
+    x and y [..., features], weight and bias [features]. Raises `ShapeError` for another last axis.
+
     >>> import tinyrnn as tr
     >>> tr.nn.LayerNorm(2, dtype="float64")([[1.0, 3.0]]).numpy().round(3)
     array([[-1.,  1.]])
@@ -147,6 +154,8 @@ class LayerNorm(Module):
 class Lambda(Module):
     """A function of tensors as a layer; a model that holds one saves its weights, but not its structure.
 
+    Shapes are those of the function. Raises what the function raises.
+
     >>> import tinyrnn as tr
     >>> tr.nn.Sequential(tr.nn.Lambda(lambda x: x * 2))([1.0]).numpy()
     array([2.])
@@ -167,7 +176,14 @@ class Lambda(Module):
 
 @loadable
 class Repeat(Module):
-    """One vector as a sequence of n equal steps: [B, H] becomes [B, n, H]."""
+    """One vector as a sequence of n equal steps: [B, H] becomes [B, n, H].
+
+    Raises `ShapeError` for a vector without a batch axis.
+
+    >>> import tinyrnn as tr
+    >>> tr.nn.Repeat(3)([[1.0, 2.0]]).shape
+    (1, 3, 2)
+    """
 
     def __init__(self, n: int) -> None:
         self.n = checked_count("n", n)
@@ -188,6 +204,13 @@ class Dropout(Module):
 
     Hinton et al., 2012; Srivastava et al., JMLR 15, 2014.  Along `shared_axes` one draw holds for all entries:
     `Dropout(0.3, shared_axes=1)` blanks the same units at every step of [B, T, H] (Gal & Ghahramani, 2016).
+
+    Shapes stay. Raises `ArgumentError` for a p outside 0 <= p < 1, and where a shared mask would be taken step by step.
+
+    >>> import tinyrnn as tr
+    >>> layer = tr.nn.Dropout(0.5, rng=0)
+    >>> layer([1.0, 1.0, 1.0, 1.0]).numpy(), layer.eval()([1.0]).numpy()
+    (array([2., 2., 2., 2.]), array([1.]))
     """
 
     def __init__(self, p: float = 0.5, *, shared_axes: int | Sequence[int] = (), rng: Seed = None) -> None:

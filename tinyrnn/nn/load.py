@@ -52,6 +52,16 @@ def load(path: PathLike) -> Module:
 
     A file that is damaged, or not one of these, is a `LoadError`.  No more numbers are made than the file holds, and once
     more for each place of weights that are shared; a file that cannot be opened is an OSError.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import tinyrnn as tr
+    >>> model = tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Last())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(Path(folder) / "model.safetensors")
+    ...     again = tr.load(Path(folder) / "model.safetensors")
+    >>> again.layers[0].weight_hh_l0.shape
+    (12, 4)
     """
     arrays, metadata = read_weights(path)
     if not metadata.get("model"):

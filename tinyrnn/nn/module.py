@@ -38,6 +38,8 @@ class Module:
 
     Attributes that are parameters, modules, or lists, tuples and dicts of them belong to it.
 
+    Raises `NotImplementedError` where `__call__` is missing.
+
     >>> import tinyrnn as tr
     >>> class Scale(tr.nn.Module):
     ...     def __init__(self):
@@ -294,6 +296,8 @@ Kind = TypeVar("Kind", bound=type[Module])
 
 def loadable(kind: Kind) -> Kind:
     """Let files hold layers of a class: `config` says how to build one again, and `load` does so where the class is known.
+
+    Raises `ArgumentError` where another class has the name.
 
     >>> import tinyrnn as tr
     >>> @tr.nn.loadable

@@ -254,6 +254,14 @@ class RNN(Packed):
     """PyTorch's nn.RNN: `h[t] = tanh(W_ih x[t] + b_ih + W_hh h[t-1] + b_hh)`, y [B, T, H], state [layers, B, H].
 
     `nonlinearity` is tanh, relu, or any other function of the equation language.  Further options: see `Packed`.
+
+    Raises `ShapeError` for inputs and states that do not fit, and `ArgumentError` for options that do not go together.
+
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> y, h = tr.nn.RNN(3, 4, nonlinearity="relu", rng=0)(np.ones((2, 5, 3)))
+    >>> y.shape, h.shape
+    ((2, 5, 4), (1, 2, 4))
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, nonlinearity: str = "tanh", **options: Any) -> None:
@@ -284,6 +292,8 @@ class LSTM(Packed):
         cell_clip     c is cut to [-cell_clip, cell_clip]
 
     Further options: see `Packed`.
+
+    Raises `ShapeError` for inputs and states that do not fit, and `ArgumentError` for options that do not go together.
 
     >>> import tinyrnn as tr
     >>> y, (h, c) = tr.nn.LSTM(3, 4, num_layers=2, bidirectional=True, rng=0)(np.ones((2, 5, 3)))
@@ -347,6 +357,14 @@ class GRU(Packed):
     `reset="after"` (PyTorch, cuDNN) multiplies the product by r, `reset="before"` (the paper's third version, ONNX) the
     state.  `update="old"` (PyTorch) lets z weigh the old state, `update="new"` (lecture notes) the candidate.  All but
     PyTorch's own form have one bias a gate, `bias_ih`.  Further options: see `Packed`.
+
+    Raises `ShapeError` for inputs and states that do not fit, and `ArgumentError` for options that do not go together.
+
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> y, h = tr.nn.GRU(3, 4, reset="before", rng=0)(np.ones((2, 5, 3)), lengths=[5, 2])
+    >>> y.shape, h.shape
+    ((2, 5, 4), (1, 2, 4))
     """
 
     cells: ClassVar[Mapping[tuple[str, str], str]] = {

@@ -46,6 +46,12 @@ class Last(OverTime):
     In a Sequential, right after a layer that reads from the end (`bidirectional`, `reverse`, Bidirectional; Dropout may stand
     between), each direction gives its own last step, which for the backward one is the first of the sequence, as with
     Keras' return_sequences=False.
+
+    Raises `ShapeError` for what has no time axis.
+
+    >>> import tinyrnn as tr
+    >>> tr.nn.Last()([[[1.0], [2.0], [9.0]]], lengths=[2]).numpy()
+    array([[2.]])
     """
 
     def config(self) -> dict[str, Any]:
@@ -61,6 +67,8 @@ class Last(OverTime):
 @loadable
 class Pool(OverTime):
     """The "mean", "max" or "sum" over the valid steps: [B, T, H] becomes [B, H]; zero for a row without any.
+
+    Raises `ArgumentError` for another reduction, and `ShapeError` for what has no time axis.
 
     >>> import tinyrnn as tr
     >>> tr.nn.Pool("mean")([[[1.0], [3.0], [9.0]]], lengths=[2]).numpy()

@@ -41,6 +41,9 @@ class Recurrent(Module):
     A cell with several inputs takes a dict by name or a tuple in the order of `cell.inputs`, one with several outputs
     returns a dict.
 
+    Raises `ArgumentError` for what is no cell and for options that do not fit it, `ShapeError` for sizes, inputs and states
+    that do not.
+
     >>> import tinyrnn as tr
     >>> layer = tr.nn.Recurrent(tr.cells["mgu"], x=3, h=4, rng=0)
     >>> y, (h,) = layer(np.ones((2, 5, 3)), lengths=[5, 2])

@@ -60,6 +60,9 @@ class EncoderDecoder(Module):
     None.  With `teacher_forcing` below 1 each token that is read in training is the decoder's own with probability
     `1 - teacher_forcing` (Bengio et al., 2015).  `dropout` blanks units of the embeddings, the same at every step.
 
+    Raises `ArgumentError` for options out of range and for a cell with several inputs or outputs, `ShapeError` and
+    `DTypeError` for what are no rows of tokens.
+
     >>> import tinyrnn as tr
     >>> model = tr.nn.EncoderDecoder(12, 9, 16, attention="bahdanau", rng=0)
     >>> model(np.ones((2, 5), int), np.ones((2, 3), int)).shape

@@ -26,6 +26,15 @@ class Sequential(Module):
     `lengths` (or `mask`, bool [B, T]) blanks the padding of the input and goes to every layer that takes it, up to the
     first that leaves no time axis.  With `return_state` (or a `state` from before) the states of all layers come back
     beside the output; `step` keeps them from step to step.
+
+    Shapes pass from layer to layer. Raises `ArgumentError` for what is no layer, and where a layer would read padding that it
+    cannot know of.
+
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> model = tr.nn.Sequential(tr.nn.LSTM(3, 4, rng=0), tr.nn.Last(), tr.nn.Linear(4, 2, rng=1))
+    >>> model(np.ones((5, 7, 3)), lengths=[7, 6, 3, 1, 0]).shape
+    (5, 2)
     """
 
     def __init__(self, *layers: Module) -> None:

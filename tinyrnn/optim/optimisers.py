@@ -28,6 +28,16 @@ class Optimizer:
     `clip_value` limits every entry of a gradient, `clip_norm` the Euclidean norm of all gradients together
     (Pascanu, Mikolov & Bengio, 2013).  `schedule` gives the factor of `lr` after a number of steps; `weight_decay` adds
     that share of a parameter to its gradient.
+
+    Gradients have the shapes of their parameters; norms are in their units. Raises `ArgumentError` for numbers out of range,
+    `NonFiniteError` in `step` where a gradient is not finite, and `LoadError` for the state of another kind.
+
+    >>> import tinyrnn as tr
+    >>> p = tr.parameter([1.0, -2.0])
+    >>> (p * p).sum().backward()
+    >>> tr.optim.SGD(0.1, clip_norm=1.0).step([p])
+    >>> p.numpy().round(4)
+    array([ 0.9553, -1.9106])
     """
 
     slots: tuple[str, ...] = ()  # what is remembered for every parameter; zeros at the start
@@ -225,6 +235,9 @@ def _norm(grads: Mapping[str, Any], scale: float) -> Any:
 class SGD(Optimizer):
     """Stochastic gradient descent, `p - lr v` with `v = momentum v + g` (Nesterov: `g + momentum v`).
 
+    p, g and what is remembered have one shape. Raises `ArgumentError` for numbers out of range, and `NonFiniteError` where a
+    gradient is not finite.
+
     >>> import tinyrnn as tr
     >>> p = tr.parameter([1.0])
     >>> (p * p).sum().backward()
@@ -248,8 +261,21 @@ class SGD(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """`p - lr g / (√v + eps)` with v the running mean of g² (Tieleman & Hinton, 2012); `centered` subtracts the square of
-    the running mean of g under the root (Graves, 2013); with `momentum` the quotients are accumulated first."""
+    """`p - lr g / (√v + eps)` with v the running mean of g² (Tieleman & Hinton, 2012).
+
+    `centered` subtracts the square of the running mean of g under the root (Graves, 2013); with `momentum` the quotients are
+    accumulated first.
+
+    p, g and what is remembered have one shape. Raises `ArgumentError` for numbers out of range, and `NonFiniteError` where a
+    gradient is not finite.
+
+    >>> import tinyrnn as tr
+    >>> p = tr.parameter([1.0, -2.0])
+    >>> (p * p).sum().backward()
+    >>> tr.optim.RMSprop(0.01).step([p])
+    >>> p.numpy().round(4)
+    array([ 0.9, -1.9])
+    """
 
     def __init__(self, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0, centered: bool = False,
                  **options: Any) -> None:
@@ -273,7 +299,18 @@ class RMSprop(Optimizer):
 
 
 class Adagrad(Optimizer):
-    """`p - lr g / (√s + eps)` with s the sum of all g² so far (Duchi, Hazan & Singer, 2011)."""
+    """`p - lr g / (√s + eps)` with s the sum of all g² so far (Duchi, Hazan & Singer, 2011).
+
+    p, g and what is remembered have one shape. Raises `ArgumentError` for numbers out of range, and `NonFiniteError` where a
+    gradient is not finite.
+
+    >>> import tinyrnn as tr
+    >>> p = tr.parameter([1.0, -2.0])
+    >>> (p * p).sum().backward()
+    >>> tr.optim.Adagrad(0.1).step([p])
+    >>> p.numpy().round(4)
+    array([ 0.9, -1.9])
+    """
 
     slots = ("s",)
 
@@ -288,7 +325,18 @@ class Adagrad(Optimizer):
 
 
 class Adam(Optimizer):
-    """`p - lr m̂ / (√v̂ + eps)` with running means m of g and v of g², corrected for their start (Kingma & Ba, 2015)."""
+    """`p - lr m̂ / (√v̂ + eps)` with running means m of g and v of g², corrected for their start (Kingma & Ba, 2015).
+
+    p, g and what is remembered have one shape. Raises `ArgumentError` for numbers out of range, and `NonFiniteError` where a
+    gradient is not finite.
+
+    >>> import tinyrnn as tr
+    >>> p = tr.parameter([1.0, -2.0])
+    >>> (p * p).sum().backward()
+    >>> tr.optim.Adam(0.1).step([p])
+    >>> p.numpy().round(4)
+    array([ 0.9, -1.9])
+    """
 
     slots = ("m", "v")
 
@@ -313,7 +361,18 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with `p - lr weight_decay p` beside its own step, not inside the gradient (Loshchilov & Hutter, 2019)."""
+    """Adam with `p - lr weight_decay p` beside its own step, not inside the gradient (Loshchilov & Hutter, 2019).
+
+    p, g and what is remembered have one shape. Raises `ArgumentError` for numbers out of range, and `NonFiniteError` where a
+    gradient is not finite.
+
+    >>> import tinyrnn as tr
+    >>> p = tr.parameter([1.0, -2.0])
+    >>> (p * p).sum().backward()
+    >>> tr.optim.AdamW(0.1).step([p])
+    >>> p.numpy().round(4)
+    array([ 0.899, -1.898])
+    """
 
     def __init__(self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 0.01, **options: Any) -> None:

@@ -21,7 +21,12 @@ def _from_one(name: str, value: int) -> None:
 
 @dataclass(frozen=True)
 class Constant:
-    """The factor 1 at every step."""
+    """The factor 1 at every step.
+
+    >>> import tinyrnn as tr
+    >>> tr.optim.Constant()(7)
+    1.0
+    """
 
     def __call__(self, step: int) -> float:
         return 1.0
@@ -30,6 +35,8 @@ class Constant:
 @dataclass(frozen=True)
 class StepDecay:
     """`factor` to the number of times that `every` steps have passed.
+
+    Raises `ArgumentError` for an `every` below 1.
 
     >>> [StepDecay(every=2, factor=0.5)(k) for k in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
@@ -49,6 +56,8 @@ class StepDecay:
 class Cosine:
     """Half a wave from 1 down to `floor` over `steps` steps, then `floor` (Loshchilov & Hutter, 2017).
 
+    Raises `ArgumentError` for `steps` below 1.
+
     >>> Cosine(steps=10)(0), round(Cosine(steps=10)(5), 12), Cosine(steps=10)(20)
     (1.0, 0.5, 0.0)
     """
@@ -66,6 +75,8 @@ class Cosine:
 @dataclass(frozen=True)
 class WarmUp:
     """From 1/steps up to 1 in equal parts, then another schedule, counted from there.
+
+    Raises `ArgumentError` for `steps` below 1.
 
     >>> [WarmUp(steps=4)(k) for k in range(6)]
     [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
@@ -114,6 +125,16 @@ class Plateau:
 
     "Better" is smaller or larger as the figure's name says (loss falls, accuracy rises) or `mode` ("min", "max"), by more than
     the share `threshold` of the size of the best so far.
+
+    Raises `ArgumentError` for a factor outside 0 to 1, for a figure whose direction nobody knows, and where the epoch has no
+    such figure.
+
+    >>> import tinyrnn as tr
+    >>> schedule = tr.optim.Plateau(factor=0.5, patience=1)
+    >>> for loss in (1.0, 1.0, 1.0):
+    ...     schedule.observe({"val_loss": loss})
+    >>> schedule(0)
+    0.5
     """
 
     factor: float = 0.1

@@ -37,6 +37,9 @@ _now = 0
 class Tensor(Operators):
     """An immutable array, computed when it is asked for.
 
+    Shapes are broadcast as in NumPy. Raises `SymbolicError` where a value is asked for that depends on an input, `ShapeError`
+    and `DTypeError` for operands that do not fit, `StaleError` where data changed since it was computed.
+
     >>> import tinyrnn as tr
     >>> x = tr.tensor([[1.0, 2.0]], name="x")
     >>> y = (x * 3).sum()

@@ -26,6 +26,15 @@ class Callback:
     `begin` sees the model before the first epoch and forgets what a run before left; `state_dict` and `load_state_dict`
     hold what a resumed run needs.
     Plain functions of (epoch, numbers) are callbacks as well.
+
+    `__call__` may raise `StopTraining`.
+
+    >>> import tinyrnn as tr
+    >>> class Print(tr.train.Callback):
+    ...     def __call__(self, epoch, numbers):
+    ...         print(epoch, sorted(numbers))
+    >>> Print()(1, {"loss": 0.5})
+    1 ['loss']
     """
 
     def begin(self, model: Trainable) -> None:
@@ -49,6 +58,17 @@ class BestWeights(Callback):
 
     Losses are best where they are smallest, accuracy and F1 where they are largest; of other figures `mode` says it, "min" or
     "max".
+
+    Raises `ArgumentError` where the epoch has no such figure, or nobody knows its direction.
+
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> x, y = np.ones((4, 5, 3)), np.zeros(4, int)
+    >>> model = tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Last(), tr.nn.Linear(4, 2, rng=1))
+    >>> best = tr.train.BestWeights("loss")
+    >>> history = model.fit(x, y, optimizer=tr.optim.Adam(0.1), epochs=3, callbacks=[best], rng=0)
+    >>> best.epoch, best.best == min(history["loss"])
+    (3, True)
     """
 
     def __init__(self, monitor: str = "val_loss", mode: str | None = None) -> None:
@@ -89,7 +109,19 @@ class BestWeights(Callback):
 
 
 class EarlyStopping(BestWeights):
-    """Stops when `monitor` did not improve by more than `least` for `patience` epochs; leaves the best weights."""
+    """Stops when `monitor` did not improve by more than `least` for `patience` epochs; leaves the best weights.
+
+    Raises `ArgumentError` as `BestWeights` does, and for a `patience` below 1.
+
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> x, y = np.ones((4, 5, 3)), np.zeros(4, int)
+    >>> model = tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Last(), tr.nn.Linear(4, 2, rng=1))
+    >>> stop = tr.train.EarlyStopping("loss", patience=2, least=10.0)
+    >>> history = model.fit(x, y, optimizer=tr.optim.Adam(0.1), epochs=9, callbacks=[stop], rng=0)
+    >>> len(history)
+    3
+    """
 
     def __init__(self, monitor: str = "val_loss", patience: int = 5, mode: str | None = None, least: float = 0.0) -> None:
         super().__init__(monitor, mode)
@@ -116,7 +148,20 @@ class EarlyStopping(BestWeights):
 
 
 class Log(Callback):
-    """Writes every epoch's numbers to a file, whole and atomically: `.csv` one row an epoch, `.json` a list of objects."""
+    """Writes every epoch's numbers to a file, whole and atomically: `.csv` one row an epoch, `.json` a list of objects.
+
+    Raises `ArgumentError` for another ending, and for a folder that is not there.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import tinyrnn as tr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     log = tr.train.Log(Path(folder) / "log.csv")
+    ...     log(1, {"loss": 0.5})
+    ...     print((Path(folder) / "log.csv").read_text(), end="")
+    epoch,loss
+    1,0.5
+    """
 
     def __init__(self, path: PathLike) -> None:
         self.path = path_of(path)

@@ -66,6 +66,8 @@ class Ragged:
 def pad_rows(rows: Sequence[Any]) -> tuple[Array, Array]:
     """Rows of different lengths as one array [B, T, ...] filled up with zeros at their ends, and their lengths.
 
+    Raises `ArgumentError` where there are no rows, and `ShapeError` where they differ in more than their length.
+
     >>> import tinyrnn as tr
     >>> x, lengths = tr.train.pad_rows([[1, 2, 3], [4]])
     >>> x.tolist(), lengths.tolist()

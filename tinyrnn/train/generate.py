@@ -25,6 +25,14 @@ def generate(model: Trainable, prompt: TensorLike, steps: int, *, temperature: f
 
     `temperature=0` always takes the most likely token; `top_k` draws among the k most likely; after `stop` a row
     repeats it.
+
+    Raises `ArgumentError` for a prompt that holds no tokens and for numbers out of range, and `NonFiniteError` where the
+    scores are not finite.
+
+    >>> import tinyrnn as tr
+    >>> model = tr.nn.Sequential(tr.nn.Embedding(5, 4, rng=0), tr.nn.GRU(4, 8, rng=1), tr.nn.Linear(8, 5, rng=2))
+    >>> model.generate([[1, 2]], 3, rng=0).shape
+    (1, 5)
     """
     if is_ragged(prompt):
         raise ArgumentError("generate: prompts of one call have one length; call it once for each length")

@@ -48,6 +48,18 @@ def fit(model: Trainable, x: object, y: Any, *, loss: str | Loss = "cross_entrop
     `resume`: a folder for checkpoints, written every `save_every` batches (every 30 seconds unless given) and after each
     epoch; a run that finds one there goes on from it, and ends with the same bits as a run that was never stopped.
     `callbacks` get (epoch, numbers) after each epoch.  `progress=None` shows a bar on a terminal only.
+
+    x [B, T, X] or [B, X], y [B, ...], or [B, T, ...] with a target for every step. Raises `ArgumentError` for options out of
+    range, `ShapeError` and `DTypeError` for data that do not fit, `NonFiniteError` where the loss or a gradient is not finite
+    (nothing is changed then), and `LoadError` for a checkpoint of another run.
+
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> x, y = np.ones((4, 5, 3)), np.zeros(4, int)
+    >>> model = tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Last(), tr.nn.Linear(4, 2, rng=1))
+    >>> history = model.fit(x, y, optimizer=tr.optim.Adam(0.1), epochs=3, batch_size=2, metrics=["accuracy"], rng=0)
+    >>> history["accuracy"]
+    [1.0, 1.0, 1.0]
     """
     if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
         raise ArgumentError(f"epochs={epochs!r}: expected a whole number")
@@ -91,7 +103,18 @@ def _held(model: Trainable, validation: Sequence[Any]) -> Data:
 def evaluate(model: Trainable, x: Any, y: Any, *, loss: str | Loss | None = None, metrics: Sequence[str | Loss | Metric] = (),
              lengths: TensorLike | None = None, mask: object = None, ignore_index: int | None = None, batch_size: int = 256,
              tbptt: int | None = None, backend: str = "cpu") -> dict[str, float]:
-    """Loss and metrics on data, with dropout off; those of the last `fit` unless given."""
+    """Loss and metrics on data, with dropout off; those of the last `fit` unless given.
+
+    x and y as in `fit`; the figures are scalars. Raises `ArgumentError` where no loss is known, and what `fit` raises for
+    data.
+
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> x, y = np.ones((4, 5, 3)), np.zeros(4, int)
+    >>> model = tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Last(), tr.nn.Linear(4, 2, rng=1))
+    >>> sorted(model.evaluate(x, y, loss="cross_entropy", metrics=["accuracy"]))
+    ['accuracy', 'loss']
+    """
     fitted = _FITTED.get(model, (None, (), None))
     ignore_index = fitted[2] if ignore_index is None else ignore_index
     chosen = fitted[0] if loss is None else loss
@@ -105,8 +128,20 @@ def evaluate(model: Trainable, x: Any, y: Any, *, loss: str | Loss | None = None
 
 def predict(model: Trainable, x: object, *, lengths: TensorLike | None = None, mask: object = None, batch_size: int = 256,
             backend: str = "cpu") -> Array | list[Array]:
-    """The model's output for every row, with dropout off: an array, or for a list of rows of different lengths, where there is
-    an output for every step, a list of arrays [T, ...] of these lengths."""
+    """The model's output for every row, with dropout off: an array [B, ...].
+
+    For a list of rows of different lengths, where there is an output for every step, it is a list of arrays [T, ...] of
+    these lengths.
+
+    x as in `fit`. Raises what `fit` raises for data.
+
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> x, y = np.ones((4, 5, 3)), np.zeros(4, int)
+    >>> model = tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Last(), tr.nn.Linear(4, 2, rng=1))
+    >>> model.predict(x).shape
+    (4, 2)
+    """
     def output(x: TensorLike, lengths: TensorLike | None = None, mask: TensorLike | None = None) -> dict[str, Any]:
         return {"y": call(model, x, lengths, mask, None, False)[0]}
 

@@ -24,8 +24,18 @@ LOSSES: dict[str, Loss] = {
 
 
 class Metric(NamedTuple):
-    """`measure(output, target, mask=)` is the mean of some numbers over a batch; `finish` turns their mean over all
-    batches into the figure that is shown."""
+    """A figure of its own for `fit` and `evaluate`.
+
+    `measure(output, target, mask=)` is the mean of some numbers over a batch; `finish` turns their mean over all batches
+    into the figure that is shown.
+
+    Output [B, ...] or [B, T, ...], target and mask as of the loss; the figure is a scalar. Raises what `measure` raises.
+
+    >>> import tinyrnn as tr
+    >>> near = tr.train.Metric("near", lambda y, t, mask=None: (abs(y - t) < 0.5).astype(y.dtype).mean())
+    >>> near.finish(near.measure(tr.tensor([0.2, 0.9]), tr.tensor([0.0, 0.0])).numpy())
+    0.5
+    """
 
     name: str
     measure: Loss
@@ -50,6 +60,8 @@ def binary_accuracy(threshold: float) -> Metric:
 
     The threshold is 0 for logits and 0.5 for probabilities.  By its name alone, "binary_accuracy", the metric follows the loss:
     logits with `bce_with_logits`, probabilities with `bce` and `mse`.
+
+    Raises `ShapeError` where output and target differ in shape.
 
     >>> import tinyrnn as tr
     >>> metric = tr.train.binary_accuracy(0.5)
@@ -83,6 +95,8 @@ def _following(loss: Loss) -> Metric:
 
 def f1(outside: int | Sequence[int] = 0, name: str = "f1") -> Metric:
     """Micro-averaged F1 over tokens, `2 tp / (2 tp + fp + fn)`; the tags in `outside` are not counted as found.
+
+    Output [..., classes], target whole numbers [...]. Raises `ShapeError` for others.
 
     >>> import tinyrnn as tr
     >>> metric = tr.train.f1(outside=0)

@@ -101,6 +101,8 @@ def draw(what: Cell | Graph | Wired, file: str | os.PathLike[str] | None = None,
     `after`, a graph is drawn beside what a pass made of it.  `theme` is auto (follows the reader's setting), light,
     dark or print.
 
+    Raises `ArgumentError` for an option that does not fit what is drawn, and `ShapeError` for values of another shape.
+
     >>> import tinyrnn as tr
     >>> drawing = tr.draw(tr.cells.GRU, steps=3, gradients=True)
     >>> drawing.svg.startswith("<svg") and "t = 3" in drawing.svg

@@ -70,6 +70,9 @@ def page(what: Cell | Model, file: str | os.PathLike[str] | None = None, x: Tens
     (6 unless given) and `values` as in `draw`; a small model takes data `x` (and `y`), and has a picture for each of its
     recurrent layers.  The file needs no network and may not use any (its content security policy says so).
 
+    Shapes are as in `draw`: x [T, ...] or [T, B, ...] of a cell, [B, T, ...] of a model. Raises `ArgumentError` for a model
+    without data or without recurrence, and for runs that are too long for a page.
+
     >>> import tinyrnn as tr
     >>> page = tr.page(tr.cells.RNN, steps=3)
     >>> "default-src 'none'" in page.html

@@ -24,7 +24,14 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Cell:
-    """A cell by its name; the same object every time."""
+    """A cell by its name; the same object every time.
+
+    Raises `ArgumentError` with the known names.
+
+    >>> import tinyrnn as tr
+    >>> tr.cells.get("mgu").parameters
+    {'W_f': ('h', 'h+x'), 'b_f': ('h',), 'W_n': ('h', 'h+x'), 'b_n': ('h',)}
+    """
     key = _ALIASES.get(name, name)
     if key not in names():
         raise ArgumentError(f"there is no cell {name!r}; the cells are {', '.join(names())}")

@@ -321,6 +321,9 @@ def derive(cell: Cell) -> Derivation:
 
     Everything is read from the graphs that the engine runs, node by node, with the names of the equations.
 
+    A vector quantity has the shape of its signal, [H]; a parameter gradient that of the parameter. Raises `ArgumentError` for
+    anything but a cell.
+
     >>> import tinyrnn as tr
     >>> d = tr.derive(tr.cells.LSTM)
     >>> d.local["h", "o"], d.local["f", "a_f"]

@@ -124,6 +124,9 @@ def equivalent(a: object, b: object, mapping: Mapping[str, str] | None = None, *
     closest mapping, or because one cell needs a constraint to become the other); "unknown" (no mapping was found, which is
     no proof of difference).  `rng` gives the prime and the draws.
 
+    Arrays have each cell's own shapes at the `sizes` of the result. Raises `ArgumentError` for
+    what is no cell and runs none, and for a mapping that names what is not there.
+
     >>> import tinyrnn as tr
     >>> e = tr.equivalent(tr.cells["gru_lecture"], tr.cells["gru"])
     >>> e.verdict, e.residual

@@ -134,6 +134,8 @@ def prove(subject: Cell | Graph | Pass, /, sizes: Mapping[str, int] | None = Non
 
     Raises `ProofError` (parameter, entry, step, residual) where the claim is false.  Schwartz 1980; Zippel 1979.
 
+    Sizes, `steps` and `batch` give the shapes: x [T, B, X], states [B, H]. `ArgumentError` is raised for what cannot be asked.
+
     >>> import tinyrnn as tr
     >>> proof = tr.prove(tr.cells.LSTM)
     >>> proof.holds, proof.method, proof.error_bound < 1e-9
