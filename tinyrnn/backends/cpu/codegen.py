@@ -28,11 +28,6 @@ def memory_type(dtype: DType) -> Any:
     return BYTE if dtype.kind == "b" else scalar_type(dtype)
 
 
-def supported(dtype: DType) -> bool:
-    """Whether compiled kernels compute with this dtype."""
-    return dtype.kind in "biu" or (dtype.kind == "f" and dtype.itemsize in _FLOATS)
-
-
 Lanes = Number
 """A vector of numbers of one dtype."""
 

@@ -120,7 +120,7 @@ class Box:
 
     __slots__ = ("_data", "grad", "home", "mirror", "mirrored", "name", "parameter", "still", "trainable", "version")
 
-    def __init__(self, data: npt.NDArray[Any] | None, name: str | None, trainable: bool, mirror: Any = None) -> None:
+    def __init__(self, data: npt.NDArray[Any] | None, name: str | None, trainable: bool, mirror: Mirror | None = None) -> None:
         self._data, self.name, self.trainable = data, name, trainable
         self.parameter = trainable              # made to be trained, whether it is frozen now or not
         self.still: int | None = None           # a row that no update moves
