@@ -23,7 +23,7 @@ from .symbolic.checker import check_file
 from .symbolic.derivation.derive import derive
 from .symbolic.equivalence.equivalent import equivalent
 from .symbolic.proof.prove import prove
-from .viz import graphviz
+from .viz import run_dot
 from .viz.drawing import draw
 from .viz.theme import THEMES
 
@@ -73,7 +73,7 @@ def _xray(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """The run of a cell that a lens looks at."""
+    """The run of a cell that an analysis or a picture looks at."""
     return {"steps": args.steps, "loss": args.loss, "sizes": dict(_size(s) for s in args.size) or None, "rng": args.seed}
 
 
@@ -163,7 +163,7 @@ def _cells(args: argparse.Namespace) -> int:
 def abilities() -> dict[str, str]:
     """What pictures can be made here, and what to install for the rest."""
     try:
-        program = graphviz.find()
+        program = run_dot.find()
         layout = f"Graphviz, {program}" if program else (
             "built in; for fewer crossings pip install graphviz-pure, or install Graphviz")
     except DrawError as error:

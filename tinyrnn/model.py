@@ -35,7 +35,7 @@ class Trainable(Protocol):
     def reads_time_first(self) -> bool:
         """Whether a layer inside takes [T, B, ...]."""
 
-    def described(self) -> str:
+    def one_line(self) -> str:
         """What it is made of, in a line of text."""
 
 

@@ -84,20 +84,20 @@ class Case:
         return (y * sequences[0] if self.again else y), *finals
 
     def loop(self, x, h0, W):
-        sequences = self.parts(Numbers, x, W)
-        constants = self.constants(Numbers, sequences)
+        sequences = self.parts(ScanData, x, W)
+        constants = self.constants(ScanData, sequences)
         states = self.first(x, h0, sequences, h0 * 0)
         ys = [[None] * self.steps for _ in range(2)]
         for t in reversed(range(self.steps)) if self.reverse else range(self.steps):
             live = np.ones((self.batch, 1), bool) if self.lengths is None else (t < self.lengths)[:, None]
-            new, y = self.step(Numbers, states, [np.where(live, q[t], 0) for q in sequences], constants)
+            new, y = self.step(ScanData, states, [np.where(live, q[t], 0) for q in sequences], constants)
             states = [np.where(live, n, s) for n, s in zip(new, states, strict=True)]
             for k, value in enumerate((y, new[0])):
                 ys[k][t] = np.where(live, value, 0)
-        return self.results(Numbers, states, [np.stack(y) for y in ys], sequences)
+        return self.results(ScanData, states, [np.stack(y) for y in ys], sequences)
 
 
-class Numbers:
+class ScanData:
     """NumPy under the names of tinyrnn."""
 
     tanh, sin, cos = np.tanh, np.sin, np.cos

@@ -98,8 +98,8 @@ def model_program(model, x, y, lengths, options):
     given |= {} if lengths is None else {"lengths": lengths}
     given |= {"state": None} if task.streams else {}
     if "accumulate" in options:
-        return task.gathering.trace(**given, weight=np.float64(1))
-    return task.training.trace(**given, numbers={k: np.float64(v) for k, v in task.optimizer.numbers(1).items()})
+        return task.gathering_program.trace(**given, weight=np.float64(1))
+    return task.training_program.trace(**given, numbers={k: np.float64(v) for k, v in task.optimizer.numbers(1).items()})
 
 
 # ---- texts

@@ -28,7 +28,7 @@ CELLS = {**{n: tr.cells[n] for n in tr.cells.names()}, **{n: tr.Cell(t, n) for n
     ("lstm", "c[0]", "2.4e67", 1, 199, 0)])
 def test_reference_table(cell, source, count, fewest, most, products):
     found = next(w for w in tr.analyze(tr.cells[cell], steps=100).paths if w.source == source)
-    assert (f"{float(found.paths):.1e}".replace("e+", "e") if found.paths > 1 else "1") == count
+    assert (f"{float(found.count):.1e}".replace("e+", "e") if found.count > 1 else "1") == count
     assert (found.fewest_saturating, found.most_saturating, found.fewest_products) == (fewest, most, products)
 
 
@@ -194,8 +194,8 @@ def test_singular_values_of_a_random_product():
 def test_strongest_way_by_enumeration():
     """Every way through quantities and steps, with the gain of each, by brute force."""
     subject = subject_of_cell(tr.cells.LSTM, 3, loss="last", rng=5)
-    walk, given = subject.walks()[0]
-    moments = list(walk.steps_back(given))
+    bptt, given = subject.backward_passes()[0]
+    moments = list(bptt.steps_back(given))
     by_step = {m.position: m for m in moments}
     g = nx.DiGraph()
     for m in moments:
@@ -206,7 +206,7 @@ def test_strongest_way_by_enumeration():
             if m.position > 1:
                 g.add_edge((k, m.position), (c, m.position - 1), gain=1.0)
     start = np.linalg.norm(by_step[3].gradients["h"])
-    for route in strongest(walk, moments):
+    for route in strongest(bptt, moments):
         gains = [np.prod([g.edges[e]["gain"] for e in way]) for way in nx.all_simple_edge_paths(g, ("h", 3), (route.source, 1))]
         assert route.gain == pytest.approx(start * max(gains), rel=1e-9)
         assert route.gradient == pytest.approx(np.linalg.norm(by_step[1].gradients[route.source]))

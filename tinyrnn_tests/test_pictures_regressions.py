@@ -49,8 +49,8 @@ def test_edges_carry_what_an_lstm_by_hand_sends():
     key = {i.called: k for k, i in tile.items.items() if i.kind != "exit"}
     for t, found in hand.items():
         for gate in "ifgo":
-            assert flow.edges[t][key[gate], key["hₜ₋₁"]] == pytest.approx(np.linalg.norm(found[f"h0 by {gate}"]), rel=1e-9)
-        assert flow.edges[t][key["tanh"], key["cₜ"]] == pytest.approx(np.linalg.norm(found["c by h"]), rel=1e-9)
+            assert flow.sent[t][key[gate], key["hₜ₋₁"]] == pytest.approx(np.linalg.norm(found[f"h0 by {gate}"]), rel=1e-9)
+        assert flow.sent[t][key["tanh"], key["cₜ"]] == pytest.approx(np.linalg.norm(found["c by h"]), rel=1e-9)
 
 
 def test_a_named_sum_stands_between_its_weights_and_its_function():

@@ -16,7 +16,7 @@ import tinyrnn as tr
 from tinyrnn.analysis.subject import subject_of_cell
 from tinyrnn.errors import DrawError
 from tinyrnn.tensor.compile import PIPELINE
-from tinyrnn.viz import graphviz
+from tinyrnn.viz import run_dot
 from tinyrnn.viz.drawing import flowing
 from tinyrnn.viz.scene import BoxShape, Wire, Words, text_width
 from tinyrnn.viz.theme import INKS, LEVELS, decades, level, palette
@@ -300,7 +300,7 @@ def test_hostile_names_come_out_as_text(name, renderer, tmp_path):
         assert not [a for e in root.iter() for a in e.attrib if a.startswith("on")]
         assert "<script" not in drawing.html
         source = drawing.dot
-        program = graphviz.find() or PURE
+        program = run_dot.find() or PURE
         out = subprocess.run([program, "-Knop2", "-Tsvg"], input=source.encode(), capture_output=True, check=True).stdout
         assert b"<script" not in out
         assert b"href" not in out.replace(b"xmlns:xlink", b"")
@@ -349,7 +349,7 @@ def test_dot_is_honest(renderer, tmp_path):
     """Any Graphviz reads it, keeps the places with nop2, and finds the same nodes, edges and clusters."""
     drawing = tr.draw(tr.cells.LSTM, steps=3, gradients=True)
     for engine in ("nop2", "dot"):
-        out = subprocess.run([graphviz.find() or PURE, f"-K{engine}", "-Tsvg"], input=drawing.dot.encode(), capture_output=True, check=True)
+        out = subprocess.run([run_dot.find() or PURE, f"-K{engine}", "-Tsvg"], input=drawing.dot.encode(), capture_output=True, check=True)
         kinds = re.findall(r'class="(\w+)', out.stdout.decode())
         assert kinds.count("cluster") == 4  # three steps and the parameters
         assert kinds.count("edge") == sum(isinstance(p, Wire) and p.ends[0] != p.ends[1] for p in drawing.scene.parts)
@@ -423,12 +423,12 @@ def test_mistakes():
 def test_which_renderer(monkeypatch, tmp_path):
     monkeypatch.delenv("TINYRNN_DOT", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(graphviz.sys, "executable", str(tmp_path / "python"))
-    assert graphviz.find() is None
+    monkeypatch.setattr(run_dot.sys, "executable", str(tmp_path / "python"))
+    assert run_dot.find() is None
     assert tr.draw(tr.cells.GRU.graph()).svg.startswith("<svg")
     monkeypatch.setenv("TINYRNN_DOT", "nonsense")
     with pytest.raises(DrawError, match="TINYRNN_DOT='nonsense'"):
-        graphviz.find()
+        run_dot.find()
 
 
 def test_a_renderer_that_fails_is_quoted(monkeypatch, tmp_path):

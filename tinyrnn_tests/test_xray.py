@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
+from tinyrnn.analysis.bptt import BackwardPass
 from tinyrnn.analysis.subject import subject_of_cell
-from tinyrnn.analysis.walk import Walk
 from tinyrnn.domains.complex_step import complex_step_gradient
 
 from .test_equations import GOOD
@@ -59,10 +59,10 @@ def test_gradients_of_every_quantity_equal_complex_step(name):
 def test_parts_sum_to_the_gradient(name):
     cell = CELLS[name]
     subject, values = study_and_values(cell)
-    walk, given = subject.walks()[0]
+    bptt, given = subject.backward_passes()[0]
     whole = cell.rolled(T, dict(zip(cell.sizes, range(2, 99), strict=False)), batch=B, gradients=True).run(values)
     sums = {}
-    for m in walk.steps_back(given):
+    for m in bptt.steps_back(given):
         for p, part in m.parameters.items():
             sums[p] = sums.get(p, 0) + part
     for p, total in sums.items():
@@ -131,20 +131,20 @@ def test_shares_sum_to_one(name):
 def test_jacobians_against_complex_step(name):
     cell = CELLS[name]
     ray = tr.xray(cell, steps=T).layer
-    remembered = ray.walk.recurrence.remembered
-    states = [[*given] for given in ray.walk._states(ray.numbers)]
-    graph = tr.Graph({str(i): n for i, n in enumerate(ray.walk.recurrence.carried)})
+    state_names = ray.bptt.recurrence.state_names
+    states = [[*given] for given in ray.bptt._states(ray.data)]
+    graph = tr.Graph({str(i): n for i, n in enumerate(ray.bptt.recurrence.new_states)})
     for t in range(T):
-        values = {**dict(zip(remembered, states[t], strict=True)), **ray.walk._given(ray.numbers, t)}
+        values = {**dict(zip(state_names, states[t], strict=True)), **ray.bptt._read(ray.data, t)}
         columns = []
-        for k in remembered:
+        for k in state_names:
             for j in range(values[k].size):
                 moved = {n: v.astype(complex) for n, v in values.items() if n in graph.inputs}
                 if k in moved:
                     moved[k] = moved[k].copy()
                     moved[k].reshape(-1)[j] += 1e-30j
                 out = graph.run(moved, domain=tr.domains.COMPLEX_STEP)
-                columns.append(np.concatenate([out[str(i)].ravel().imag / 1e-30 for i in range(len(remembered))]))
+                columns.append(np.concatenate([out[str(i)].ravel().imag / 1e-30 for i in range(len(state_names))]))
         np.testing.assert_allclose(ray.jacobians[t], np.stack(columns, 1), rtol=1e-11, atol=1e-13)
     np.testing.assert_allclose(ray.jacobian(T, 0), np.linalg.multi_dot(ray.jacobians[::-1]), rtol=1e-10)
     np.testing.assert_allclose(ray.jacobian(3, 3), np.eye(ray.jacobians.shape[1]))
@@ -243,7 +243,7 @@ def test_mistakes():
 
 def test_planted_bugs_are_noticed(monkeypatch):
     """A reader that forgets to send, and a step that forgets the loss, break the sums above."""
-    original = Walk._contributions
-    monkeypatch.setattr(Walk, "_contributions", lambda self: {e: n for e, n in original(self).items() if e != ("f", "h[t-1]")})
+    original = BackwardPass._contributions
+    monkeypatch.setattr(BackwardPass, "_contributions", lambda self: {e: n for e, n in original(self).items() if e != ("f", "h[t-1]")})
     with pytest.raises((AssertionError, KeyError)):
         test_shares_sum_to_one("lstm")

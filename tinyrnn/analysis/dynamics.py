@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .walk import Numbers, StepGradients, Walk
+from .bptt import BackwardPass, ScanData, StepGradients
 
 Array = npt.NDArray[Any]
 
 
-def step_jacobians(walk: Walk, given: Numbers, row: int = 0) -> Array:
+def step_jacobians(bptt: BackwardPass, data: ScanData, row: int = 0) -> Array:
     """`d(state after step t) / d(state before it)` for one row, [T, S, S], first step of the walk first."""
-    return np.stack([j for _, j in walk.jacobians(given, row)][::-1])
+    return np.stack([j for _, j in bptt.jacobians(data, row)][::-1])
 
 
 def singular_values(jacobians: Array) -> Array:
@@ -75,15 +75,15 @@ class Route:
 
 
 @np.errstate(all="ignore")
-def strongest(walk: Walk, steps: Sequence[StepGradients]) -> list[Route]:
+def strongest(bptt: BackwardPass, steps: Sequence[StepGradients]) -> list[Route]:
     """The strongest path to every remembered quantity, by the semiring (max, ×) over quantities and steps."""
     best: dict[tuple[str, int], tuple[float, tuple[str, int] | None]] = {}
-    r = walk.recurrence
-    name = {n: q for q, n in reversed(walk.quantities.items())}
-    carried = {name[n]: name.get(c) for k, c in zip(r.remembered, r.carried, strict=True)
+    r = bptt.recurrence
+    name = {n: q for q, n in reversed(bptt.quantities.items())}
+    carried = {name[n]: name.get(c) for k, c in zip(r.state_names, r.new_states, strict=True)
                if (n := r.step.inputs.get(k)) in name}  # what is remembered -> what it was carried from
     order = [p + 1 for p in r.scan.order]
-    quantities = list(walk.quantities)
+    quantities = list(bptt.quantities)
     outputs = set(r.traced.values())
     for m, t in zip(steps, reversed(range(len(order))), strict=True):
         for q in reversed(quantities):
@@ -93,7 +93,7 @@ def strongest(walk: Walk, steps: Sequence[StepGradients]) -> list[Route]:
             for k, c in carried.items():  # through time: what is remembered is what was carried
                 if c == q and t + 1 < len(order) and (k, order[t + 1]) in best:
                     found.append((best[k, order[t + 1]][0], (k, order[t + 1])))
-            if walk.quantities[q] in outputs or (t + 1 == len(order) and q in carried.values()):
+            if bptt.quantities[q] in outputs or (t + 1 == len(order) and q in carried.values()):
                 direct = _direct(m, steps, order, t, q, [k for k, c in carried.items() if c == q])
                 found += [(direct, None)] if direct else []
             if found:

@@ -184,7 +184,7 @@ def _read_back(graph: Graph) -> list[tuple[Node, str]]:
     for n in graph.nodes:
         if n.op is SCAN:
             found |= {(x.src[0], expression_of(x)): expression_of(x) for x in ScanView.of(n).split(n.src)[1] if x.op is TRACE}
-    remembered = {r.scan.node: r.remembered for r in recurrences(graph)}
+    remembered = {r.scan.node: r.state_names for r in recurrences(graph)}
     return [(e, _name(e, scan, remembered[scan])) for (scan, e) in found]
 
 

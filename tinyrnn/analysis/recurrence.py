@@ -21,9 +21,9 @@ class Recurrence:
     name: str
     scan: ScanView
     step: Graph
-    remembered: tuple[str, ...]      # inputs that are carried on, in the order of the scan's states
-    carried: tuple[Node, ...]        # what replaces each of them
-    slices: tuple[str, ...]          # inputs that have a value of their own at every step
+    state_names: tuple[str, ...]      # inputs that are carried on, in the order of the scan's states
+    new_states: tuple[Node, ...]        # what replaces each of them
+    input_names: tuple[str, ...]          # inputs that have a value of their own at every step
     constants: tuple[str, ...]       # inputs that are the same at every step
     parameters: tuple[str, ...]      # those of them that are learned
     traced: Mapping[Node, Node]      # the scan's TRACE nodes -> what they read, as nodes of `step`
@@ -40,14 +40,14 @@ class Recurrence:
     @property
     def named(self) -> dict[str, Node]:
         """Every quantity that has a name: inputs of the step first, then what it computes, sources first."""
-        own = [*self.remembered, *self.slices]
+        own = [*self.state_names, *self.input_names]
         found = {k: self.step.inputs[k] for k in own if k in self.step.inputs}
         labels = {n: label.name for label, n in self.step.labels.items()}
-        for n in walk([*self.carried, *self.traced.values()]):
+        for n in walk([*self.new_states, *self.traced.values()]):
             if n in labels and n.op is not INPUT:
                 found.setdefault(labels[n], n)
         known = set(found.values())
-        for k, n in zip(self.remembered, self.carried, strict=True):  # a mask may hold a state
+        for k, n in zip(self.state_names, self.new_states, strict=True):  # a mask may hold a state
             if n not in known and n.op is not INPUT and k.endswith("[t-1]"):
                 found[k.replace("[t-1]", " (held)")] = n
         for i, n in enumerate(dict.fromkeys(self.traced.values()), 1):
@@ -76,24 +76,24 @@ def recurrences(graph: Graph, names: Names | None = None) -> list[Recurrence]:
 
 def _read(scan: ScanView, traces: Sequence[Node], names: Names, taken: set[str]) -> Recurrence:
     body = scan.body
-    states, slices, _ = scan.split(body.args)
+    states, inputs, _ = scan.split(body.args)
     sources = scan.split(scan.node.src)[2]
     unique = _Unique()
     given = scan.split(argument_names(scan.node))
     past = [unique(n or own) for n, own in zip(given[0], _state_names(body.outs, states), strict=True)]
-    now = [unique(n or (VALID if a.dtype.kind == "b" else "x[t]")) for n, a in zip(given[1], slices, strict=True)]
+    now = [unique(n or (VALID if a.dtype.kind == "b" else "x[t]")) for n, a in zip(given[1], inputs, strict=True)]
     fixed = [unique(n or _constant_name(s, names.of, k)) for k, (n, s) in enumerate(zip(given[2], sources, strict=True))]
     new = {a: input_node(k, a.shape, a.dtype) for a, k in zip(body.args, [*past, *now, *fixed], strict=True)}
     tags = _stripped([*body.outs, *(expression_of(t) for t in traces)], new)
     labels = {Label(name): n for name, n in reversed(tags.items())}
-    carried = tuple(new[o] for o in body.outs)
-    step = Graph({**{k.replace("[t-1]", "[t]"): n for k, n in zip(past, carried, strict=True)},
+    new_states = tuple(new[o] for o in body.outs)
+    step = Graph({**{k.replace("[t-1]", "[t]"): n for k, n in zip(past, new_states, strict=True)},
                   **{f"output {i}": new[expression_of(t)] for i, t in enumerate(traces)}}, labels)
     layer = next((names.layer[base(s)] for s in sources if base(s) in names.layer), "")
     path = next((str(cell_of(n)) for n in walk(body.outs) if n.op is TAG and cell_of(n)), "scan")
     name = _Unique(taken)(path if path.startswith(layer) else f"{layer}.{path}")
     learned = tuple(k for k, s in zip(fixed, sources, strict=True) if _is_learned(base(s)))
-    return Recurrence(name, scan, step, tuple(past), carried, tuple(now), tuple(fixed), learned,
+    return Recurrence(name, scan, step, tuple(past), new_states, tuple(now), tuple(fixed), learned,
                       {t: new[expression_of(t)] for t in traces})
 
 

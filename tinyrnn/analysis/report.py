@@ -220,21 +220,21 @@ def _cell(cell: Cell, steps: int | None, batch: int, sizes: Mapping[str, int] | 
 def _dynamics(subject: Subject) -> dict[str, Dynamics]:
     """Of every recurrence, on the row with the most valid steps, without the steps that a mask holds."""
     out = {}
-    for walk, given in subject.walks():
-        r = walk.recurrence
-        if not any(n.floating for n in r.carried) or not r.steps:
+    for bptt, given in subject.backward_passes():
+        r = bptt.recurrence
+        if not any(n.floating for n in r.new_states) or not r.steps:
             continue
         valid = valid_rows(r, given)
         row = 0 if valid is None else int(np.argmax(valid.sum(0)))
-        jacobians = step_jacobians(walk, given, row)
+        jacobians = step_jacobians(bptt, given, row)
         if valid is not None:
             jacobians = jacobians[[bool(valid[p, row]) for p in r.scan.order]]
         if not len(jacobians):
             continue
-        values, rows = singular_values(jacobians), r.carried[0].shape[0]
-        what = subject.what + (f", row {row + 1}" if rows > 1 else "")
+        values, rows = singular_values(jacobians), r.new_states[0].shape[0]
+        what = subject.caption + (f", row {row + 1}" if rows > 1 else "")
         out[r.name] = Dynamics(len(jacobians), what, values[0], values[:, 0], lyapunov(jacobians),
-                               tuple(strongest(walk, list(walk.steps_back(given)))))
+                               tuple(strongest(bptt, list(bptt.steps_back(given)))))
     return out
 
 
@@ -260,7 +260,7 @@ def _model(model: Model, subject: Subject) -> Report:
     kept = saved(Graph({"loss": loss, **gradients}), subject.rows) if subject.recurrences else None
     names = {t.node: name for name, t in model.named_parameters()}
     found = gradient_paths(flat, list(learned)[:MOST_SOURCES], flat.outputs["loss"])
-    return Report(f"{subject.title}: {subject.what}", steps, work(flat), memory(flat),
+    return Report(f"{subject.title}: {subject.caption}", steps, work(flat), memory(flat),
                   tuple(replace(w, source=names.get(learned[w.source], w.source)) for w in found), tuple(rerolled(flat)), kept,
                   {r.name: loops(r) for r in subject.recurrences}, _dynamics(subject), max(len(learned) - MOST_SOURCES, 0))
 

@@ -115,12 +115,12 @@ class Loops:
 
 def loops(r: Recurrence) -> Loops:
     """The loops of a recurrence: of the longest and the shortest chains of functions between delays, the extreme cycles."""
-    inputs = [r.step.inputs.get(k) for k in r.remembered]
+    inputs = [r.step.inputs.get(k) for k in r.state_names]
     longest, shortest = _between(r, inputs, max), _between(r, inputs, min)
-    count = len(r.carried)
+    count = len(r.new_states)
     deepest = least_cycle_mean({edge: -w for edge, w in longest.items()}, count)
-    starts = [r.step.inputs[k] for k in r.slices if k in r.step.inputs and r.step.inputs[k].floating]
-    depth = max((_depths(r, s, max).get(n, 0) for s in starts for n in (*r.traced.values(), *r.carried)), default=0)
+    starts = [r.step.inputs[k] for k in r.input_names if k in r.step.inputs and r.step.inputs[k].floating]
+    depth = max((_depths(r, s, max).get(n, 0) for s in starts for n in (*r.traced.values(), *r.new_states)), default=0)
     return Loops(-(deepest or Fraction(0)), least_cycle_mean(shortest, count) or Fraction(0), int(depth), _cut(r))
 
 
@@ -139,7 +139,7 @@ def _between(r: Recurrence, inputs: list[Node | None], pick: Any) -> dict[tuple[
     table = {}
     for i, start in enumerate(inputs):
         depths = {} if start is None or not start.floating else _depths(r, start, pick)
-        table.update({(i, j): depths[n] for j, n in enumerate(r.carried) if n in depths})
+        table.update({(i, j): depths[n] for j, n in enumerate(r.new_states) if n in depths})
     return table
 
 
@@ -170,10 +170,10 @@ def _cut(r: Recurrence) -> tuple[str, ...]:
         g.add_edge((i, 0), (i, 1), capacity=1)
         for s in n.src:
             g.add_edge((number[s], 1), (i, 0))
-    for k in r.remembered:
+    for k in r.state_names:
         if k in r.step.inputs and r.step.inputs[k].floating:
             g.add_edge("past", (number[r.step.inputs[k]], 0))
-    for n in r.carried:
+    for n in r.new_states:
         if n.floating and n in number:
             g.add_edge((number[n], 1), "future")
     if "past" not in g or "future" not in g:

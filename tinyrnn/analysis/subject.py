@@ -16,8 +16,8 @@ from ..model import Trainable
 from ..shapes import show
 from ..tensor.tensor import Tensor
 from ..types import Seed
+from .bptt import Array, BackwardPass, ScanData, scan_data
 from .recurrence import Names, Recurrence, recurrences
-from .walk import Array, Numbers, Walk, numbers
 
 Loss = str | Callable[..., Any] | None
 
@@ -30,21 +30,23 @@ class Subject:
     graph: Graph
     values: Mapping[str, Array]
     recurrences: list[Recurrence]
-    numbers: list[Numbers]
+    scan_data: list[ScanData]
     loss: float
     rows: int
-    what: str  # which numbers these are, in words
+    caption: str  # which numbers these are, in words
 
-    def walks(self) -> list[tuple[Walk, Numbers]]:
+    def backward_passes(self) -> list[tuple[BackwardPass, ScanData]]:
         """Every recurrence, ready to be walked over its named quantities."""
-        return [(Walk(r), n) for r, n in zip(self.recurrences, self.numbers, strict=True)]
+        return [(BackwardPass(r), n) for r, n in zip(self.recurrences, self.scan_data, strict=True)]
 
 
 @runtime_checkable
 class Model(Trainable, Protocol):
     """A layer or a model that can be looked at."""
 
-    cell: Cell | None
+    @property
+    def cell(self) -> Cell | None:
+        """What a recurrent layer runs at every step."""
 
     def places(self, prefix: str = "", above: tuple[Any, ...] = ()) -> Iterator[tuple[str, Tensor]]:
         """Every place that holds data; what is shared stands in several."""
@@ -64,7 +66,7 @@ def subject_of_graph(title: str, graph: Graph, values: Mapping[str, Array], name
                      what: str) -> Subject:
     """A graph with an output `loss` as something to look at."""
     found = recurrences(graph, names)
-    given, loss = numbers(graph, graph.outputs["loss"], found, values)
+    given, loss = scan_data(graph, graph.outputs["loss"], found, values)
     return Subject(title, graph, values, found, given, loss, rows, what)
 
 
@@ -160,7 +162,7 @@ def _sizes_of(cell: Cell, given: Mapping[str, Array]) -> dict[str, int]:
     return found
 
 
-def valid_rows(r: Recurrence, given: Numbers) -> Array | None:
+def valid_rows(r: Recurrence, given: ScanData) -> Array | None:
     """Which steps of which rows a mask lets through, [T, B]; None without a mask."""
-    found = next((x for k, x in zip(r.slices, given.slices, strict=True) if k == VALID), None)
+    found = next((x for k, x in zip(r.input_names, given.inputs, strict=True) if k == VALID), None)
     return None if found is None else np.asarray(found, bool)

@@ -13,10 +13,10 @@ from ..cells import Cell
 from ..errors import ArgumentError
 from ..tensor.tensor import TensorLike
 from ..types import Seed
+from .bptt import Array, BackwardPass, ScanData, StepGradients
 from .dynamics import singular_values, step_jacobians
 from .printed import Printed, plain
 from .subject import Loss, Model, subject_of_cell, valid_rows
-from .walk import Array, Numbers, StepGradients, Walk
 
 COLOURS = [f"tab:{c}" for c in "blue orange green red purple brown pink gray olive cyan".split()]
 NEAR = 0.05  # a sigmoid within 5 % of its ends, a tanh within 5 % of ±1, counts as saturated
@@ -32,20 +32,20 @@ class LayerRay:
     totals: Mapping[str, Array]                       # parameter -> dL/dW, the sum of all parts
     saturation: Mapping[str, Mapping[str, Array]]     # gate -> "low" and "high": share of entries near either end
     split: Mapping[str, Mapping[str, Array]]          # quantity -> reader -> its share of dL/dq[t]; shares sum to 1
-    walk: Walk
-    numbers: Numbers
+    bptt: BackwardPass
+    data: ScanData
     valid: Array | None = None                        # bool [T, B] under a mask
 
     @property
     def steps(self) -> int:
-        return self.walk.recurrence.steps
+        return self.bptt.recurrence.steps
 
     def parts(self, parameter: str) -> Array:
         """Every step's part of the gradient of a parameter, [T, ...]; they sum to the gradient."""
         if parameter not in self.totals:
             raise ArgumentError(f"layer {self.name} has no parameter {parameter!r}; known: {', '.join(self.totals)}")
         out = np.zeros((self.steps, *self.totals[parameter].shape), self.totals[parameter].dtype)
-        for m in self.walk.steps_back(self.numbers):
+        for m in self.bptt.steps_back(self.data):
             out[m.position - 1] = m.parameters[parameter]
         return out
 
@@ -53,7 +53,7 @@ class LayerRay:
     def jacobians(self) -> Array:
         """`d s[t] / d s[t-1]` of the whole state s (all states after one another) for the first row, [T, S, S], in the
         order in which the layer reads."""
-        return step_jacobians(self.walk, self.numbers)
+        return step_jacobians(self.bptt, self.data)
 
     def jacobian(self, t: int, s: int) -> Array:
         """`d s[t] / d s[s]` for t >= s, [S, S], in steps of the layer's own reading; s = 0 is the initial state."""
@@ -77,7 +77,7 @@ class LayerRay:
             raise ArgumentError(f"layer {self.name} has no quantity {quantity!r}; known: {', '.join(self.gradients)}")
         norms = self.gradients[quantity]
         most, died = np.nanmax(norms, initial=0.0), None
-        for p in self.walk.recurrence.scan.order:
+        for p in self.bptt.recurrence.scan.order:
             if self.valid is not None and not self.valid[p].any():
                 continue
             if norms[p] >= share * most or not most:
@@ -104,8 +104,8 @@ class LayerRay:
             shares = ", ".join(f"{r} {np.nan_to_num(v[there]).mean():+.0%}" for r, v in parts.items() if there.any())
             lines.append(f"  dL/d{k} comes by {shares or 'nothing'} (means)")
         for k in self.gradients:
-            if k in self.walk.recurrence.remembered and (died := self.dies(k)) is not None:
-                where = f"from t = {died} on" if self.walk.recurrence.scan.reverse else f"up to t = {died}"
+            if k in self.bptt.recurrence.state_names and (died := self.dies(k)) is not None:
+                where = f"from t = {died} on" if self.bptt.recurrence.scan.reverse else f"up to t = {died}"
                 lines.append(f"  the gradient of {k} is below 1e-6 of its largest {where}")
         return "\n".join(lines)
 
@@ -163,7 +163,7 @@ def _plot(axes: Any, ray: LayerRay) -> None:
         axes[1].semilogy(t, np.where(v > 0, v, np.nan), label=k)
     axes[1].set(title="parts of the parameters' gradients", xlabel="step t")
     for k, parts in ray.split.items():
-        if len(parts) > 1 and (k in ray.walk.recurrence.remembered or "next step" in parts):
+        if len(parts) > 1 and (k in ray.bptt.recurrence.state_names or "next step" in parts):
             for r, v in parts.items():
                 axes[2].plot(t, v, label=f"{k} by {r}")
     axes[2].set(title="shares of the gradient by path", xlabel="step t")
@@ -211,7 +211,8 @@ def xray(what: Cell | Model, x: Any = None, y: object = None, *, lengths: object
         raise ArgumentError(f"xray takes a cell, a layer or a model, got {type(what).__name__}")
     if not subject.recurrences:
         raise ArgumentError(f"{subject.title} has no recurrence to look at")
-    return XRay(subject.title, subject.loss, subject.what, {w.recurrence.name: _ray(w, n) for w, n in subject.walks()})
+    rays = {b.recurrence.name: _ray(b, data) for b, data in subject.backward_passes()}
+    return XRay(subject.title, subject.loss, subject.caption, rays)
 
 
 def _cell_values(cell: Cell, x: TensorLike, values: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -226,24 +227,24 @@ def _cell_values(cell: Cell, x: TensorLike, values: Mapping[str, Any] | None) ->
 
 
 @np.errstate(all="ignore")
-def _ray(walk: Walk, given: Numbers) -> LayerRay:
-    """One walk back, reduced to norms and shares."""
-    steps, r = walk.recurrence.steps, walk.recurrence
-    floating = [q for q, n in walk.quantities.items() if n.floating]
+def _ray(bptt: BackwardPass, given: ScanData) -> LayerRay:
+    """One backward pass, reduced to norms and shares."""
+    steps, r = bptt.recurrence.steps, bptt.recurrence
+    floating = [q for q, n in bptt.quantities.items() if n.floating]
     gradients = {q: np.zeros(steps) for q in floating}
     parameters: dict[str, Array] = {}
     totals: dict[str, Array] = {}
-    ends = {q: _ends(walk.quantities[q].op.name) for q in floating}
+    ends = {q: _ends(bptt.quantities[q].op.name) for q in floating}
     saturation = {q: {e: np.zeros(steps) for e in found} for q, found in ends.items() if found}
     split: dict[str, dict[str, Array]] = {}
     later: StepGradients | None = None
     valid = valid_rows(r, given)
-    for m in walk.steps_back(given):
+    for m in bptt.steps_back(given):
         at = m.position - 1
         for q in floating:
             g = m.gradients[q]
             gradients[q][at] = 0.0 if g is None else np.linalg.norm(g)
-            for reader, share in _shares(walk, m, later, q).items():
+            for reader, share in _shares(bptt, m, later, q).items():
                 split.setdefault(q, {}).setdefault(reader, np.full(steps, np.nan))[at] = share
         for q in saturation:
             for e, test in ends[q].items():
@@ -253,7 +254,7 @@ def _ray(walk: Walk, given: Numbers) -> LayerRay:
             parameters.setdefault(p, np.zeros(steps))[at] = np.linalg.norm(part)
             totals[p] = totals[p] + part if p in totals else part
         later = m
-    return LayerRay(r.name, gradients, parameters, totals, saturation, split, walk, given, valid)
+    return LayerRay(r.name, gradients, parameters, totals, saturation, split, bptt, given, valid)
 
 
 def _ends(op: str) -> dict[str, Any]:
@@ -263,14 +264,14 @@ def _ends(op: str) -> dict[str, Any]:
             "relu": {"low": lambda v: v <= 0}}.get(op, {})
 
 
-def _shares(walk: Walk, m: StepGradients, later: StepGradients | None, q: str) -> dict[str, float]:
+def _shares(bptt: BackwardPass, m: StepGradients, later: StepGradients | None, q: str) -> dict[str, float]:
     """The share of dL/dq that each reader sends: readers within the step, the next step, and the loss itself."""
     whole = m.gradients[q]
     if whole is None:
         return {}
     parts: dict[str, Any] = {a: v for (a, b), v in m.sent.items() if b == q}
-    r, node = walk.recurrence, walk.quantities[q]
-    handed = [k for k, n in zip(r.remembered, r.carried, strict=True) if n is node]
+    r, node = bptt.recurrence, bptt.quantities[q]
+    handed = [k for k, n in zip(r.state_names, r.new_states, strict=True) if n is node]
     if handed and later is not None:
         received = [g for k in handed if (g := later.gradients.get(k)) is not None]
         if received:

@@ -1,6 +1,6 @@
 """A domain whose numbers are code: the formulas of the ops, evaluated over it, emit a kernel.
 
-`Machine` says what every target shares: which dtypes meet in an operation, and the ops whose formula is not enough.  A
+`CodeDomain` says what every target shares: which dtypes meet in an operation, and the ops whose formula is not enough.  A
 target (LLVM vectors, CUDA C) supplies the primitives, which take numbers of one dtype:
 
     constant(x, dtype)                 a number

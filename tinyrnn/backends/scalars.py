@@ -1,6 +1,6 @@
-"""Scalar functions as branch-free programs: one table for every machine that emits code.
+"""Scalar functions as branch-free programs: one table for every domain that emits code.
 
-A program is written over values with `+ - * /` and a machine `m`:
+A program is written over values with `+ - * /` and such a domain `m`:
 
     m.number(c, x)      the number c with the width and type of x
     m.fma(a, b, c)      a b + c, rounded once where the hardware can

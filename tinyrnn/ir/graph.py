@@ -1,4 +1,4 @@
-"""A graph: named inputs to named outputs.  It is never changed; passes make new ones and lenses read it."""
+"""A graph: named inputs to named outputs.  It is never changed; passes make new ones, analyses and pictures read it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ DType = np.dtype[Any]
 Builder = Callable[..., "Node"]
 FLOATING = "fc"  # dtype kinds through which derivatives flow
 
-OPERATORS: dict[str, Callable[..., Any]] = {}  # filled by the catalogue: node.py never imports ops
+OPERATORS: dict[str, Callable[..., Any]] = {}  # filled by `ops/*.py`: node.py never imports ops
 
 
 class Node(Operators):

@@ -17,14 +17,14 @@ Kind = Literal[
     "multilinear",   # linear in each source: its jvp is one term per source
     "selection",     # picks entries by their values: its jvp is the transpose of its vjp
     "constant",      # no derivative flows: predicates, indices, random bits
-    "control",       # scan and remat: a closed body and its projections
+    "control",       # scan and region (remat): a closed body and its projections
 ]
 
 PRIMITIVE = None
 
 
 class Trait(Flag):
-    """What passes, domains and lenses may know of an op without knowing which op it is."""
+    """What passes, domains, analyses and pictures may know of an op without knowing which op it is."""
 
     NONE = 0
     CHEAP = auto()      # a backward scan computes it again rather than read it from memory
@@ -58,7 +58,7 @@ class Op:
     vjp       (g, y, *sources, *attributes) -> one adjoint, or a tuple with one (or None) per source
     simplify  (sources, attributes) -> an equal, simpler node, or None
     entrywise whether every entry of the result follows from the entries at the same place: such ops fuse
-    traits    what passes, domains and lenses may know of it
+    traits    what passes, domains, analyses and pictures may know of it
     written   how it is written in equations and derivations: an operator, or the name of a function
     names     what its attributes are called in listings
     index     which source holds positions in an axis of another

@@ -110,7 +110,7 @@ class Module:
         """The layer of a file, from what `config` said."""
         return cls(**config)
 
-    def described(self) -> str:
+    def one_line(self) -> str:
         """What it is made of, in a line."""
         return ", ".join(f"{name}: {type(m).__name__}({m.options()})" for name, m in self.named_modules())
 

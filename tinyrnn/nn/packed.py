@@ -168,7 +168,7 @@ class Packed(Module):
             sides = []
             for d, suffix in enumerate(self.directions):
                 where = f"l{k}{suffix}"
-                final, trace = self.noise.scan(
+                final, trace = self.noise.scan(  # without noise, the cell's own scan
                     self.training, self._begun(given[len(finals)], where, batch), [y], self.cell_weights(where), self.rng,
                     mask=valid, reverse=self.reverse or d == 1, steps=steps, path=where)
                 finals.append(final)

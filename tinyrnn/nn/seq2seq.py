@@ -134,14 +134,14 @@ class EncoderDecoder(Module):
         states: list[str] = []
         for k, layer in enumerate(self.encoder):
             y = into.add(layer, joined(name, f"encoder.{k}"), y)
-            ends = into.reads[y[0]] if into.kind[y[0]] == "op" else y
+            ends = into.reads[y[0]] if into.fill[y[0]] == "op" else y
             size = sum(t.size for bridge in self.bridge[k] for t in bridge.parameters())
             states.append(into.box([f"bridge {k}: last states", "tanh(W s + b)", f"{size:,} parameters"], ends, "function"))
         a = self.attention
         context = [] if a is None else [into.box([title_of(joined(name, "attention"), a), a.kind, count_of(a)], y, "loss")]
         for k, (layer, start) in enumerate(zip(self.decoder, states, strict=True)):
             z = into.add(layer, joined(name, f"decoder.{k}"), [*z, start, *(context if k == 0 else [])])
-        into.asks += [(z[0], key) for key in context]
+        into.queries += [(z[0], key) for key in context]
         return into.add(self.out, joined(name, "out"), [*z, *context])
 
     reads_time = True

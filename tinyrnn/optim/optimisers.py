@@ -1,4 +1,4 @@
-"""Optimisers as pure functions of (parameters, gradients, state), and the loop that applies them in place."""
+"""Optimisers: `rule` is the equation of one parameter; `update` and `step` apply it, and the program of `train/task.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ State = dict[str, Any]
 
 
 class Optimizer:
-    """The base: clipping, and the two ways to take a step.
+    """The base: clipping, and a step of all parameters, in `update` as a pure function, in `step` in place.
 
     `clip_value` limits every entry of a gradient, `clip_norm` the Euclidean norm of all gradients together
     (Pascanu, Mikolov & Bengio, 2013).  `schedule` gives the factor of `lr` after a number of steps; `weight_decay` adds
@@ -66,7 +66,7 @@ class Optimizer:
                                 "and where parameters were frozen or unfrozen in between")
         self._claimed = nodes
 
-    def remembered(self, kept: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Mapping[str, Any]:
+    def checked_slots(self, kept: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Mapping[str, Any]:
         """What is kept for a parameter, where it fits."""
         if any(k not in self.slots or np.shape(v) != shape for k, v in kept.items()):
             found = ", ".join(f"{k} of shape {np.shape(v)}" for k, v in kept.items())
@@ -93,24 +93,24 @@ class Optimizer:
         new_params: Values = {}
         after: State = {}
         for name, g in self.clip(grads).items():
-            kept = self.remembered(before.get(name, {}), name, np.shape(g))
+            kept = self.checked_slots(before.get(name, {}), name, np.shape(g))
             slots = {k: kept[k] if k in kept else np.zeros_like(g, slot_dtype(g.dtype)) for k in self.slots}
-            new_params[name], after[name] = self.updated(params[name], g, slots, numbers)
+            new_params[name], after[name] = self.update_one(params[name], g, slots, numbers)
         return {**params, **new_params}, {"step": step, "of": {**before, **after}}
 
     def numbers(self, step: int) -> dict[str, float]:
         """What differs from step to step, the same for every parameter."""
         return {"lr": self.rate(step)}
 
-    def updated(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
+    def update_one(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
         """One parameter and its slots after one step, computed in float32 where they are float16: `eps` is 0 there."""
         wide = slot_dtype(p.dtype)
         if p.dtype == wide:
-            return self.follow(p, g, slots, numbers)
-        new, after = self.follow(p.astype(wide), g.astype(wide), slots, numbers)
+            return self.with_decay(p, g, slots, numbers)
+        new, after = self.with_decay(p.astype(wide), g.astype(wide), slots, numbers)
         return new.astype(p.dtype), after
 
-    def follow(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
+    def with_decay(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
         """One parameter and its slots after one step, `weight_decay` times the parameter added to its gradient."""
         return self.rule(p, g + self.weight_decay * p if self.weight_decay else g, slots, numbers)
 
@@ -378,5 +378,5 @@ class AdamW(Adam):
                  weight_decay: float = 0.01, **options: Any) -> None:
         super().__init__(lr, betas, eps, weight_decay=weight_decay, **options)
 
-    def follow(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
+    def with_decay(self, p: Any, g: Any, slots: Values, numbers: Mapping[str, Any]) -> tuple[Any, Values]:
         return self.rule(p - numbers["lr"] * self.weight_decay * p, g, slots, numbers)

@@ -47,6 +47,7 @@ PIPELINE: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("partition", partition), ("split_products", split_products), ("defer", defer), ("merge_products", merge_products),
     ("hoist", hoist), ("simplify", simplify), ("fuse", fuse))
 
+Arrays = dict[str, npt.NDArray[Any]]
 MOST = 64  # signatures that one program remembers
 
 
@@ -67,14 +68,14 @@ class Kernel(NamedTuple):
     seconds: float = 0.0
 
 
-class Entry:
+class Specialization:
     """A program for one signature: its graph after each pass, and how to run it."""
 
-    def __init__(self, stages: list[tuple[str, Graph]], form: Callable[[list[Any]], Any], trace: Trace, backend: Backend,
+    def __init__(self, stages: list[tuple[str, Graph]], rebuild: Callable[[list[Any]], Any], trace: Trace, backend: Backend,
                  strict: bool, updates: dict[str, Node], arguments: tuple[Any, Any] = ((), {})) -> None:
-        self.stages, self.form, self.trace, self.backend = stages, form, trace, backend
+        self.stages, self.rebuild, self.trace, self.backend = stages, rebuild, trace, backend
         self.arguments = specified(arguments)
-        self.asked = backend  # what runs is the interpreter where no kernel exists
+        self.requested = backend  # `self.backend` becomes the interpreter where no kernel exists
         self.graph = stages[-1][1]
         self.updates = updates  # outputs that become the data of leaves
         self.results = [k for k in self.graph.outputs if k not in updates]
@@ -98,7 +99,7 @@ class Entry:
             box_of(node).data = draw()
         if self.backend.name == "cuda":
             return self._run_on_gpu(values)
-        there = self.asked.name == "cuda" and any(is_device(v) for v in values.values())
+        there = self.requested.name == "cuda" and any(is_device(v) for v in values.values())
         values = fetched(values)
         if self.executable is None:
             outputs = self.graph.run({k: values[k] for k in self._inputs})
@@ -107,14 +108,14 @@ class Entry:
             self.executable.run(given, outputs, threads)
         if self.updates:
             give({leaf: outputs[k] for k, leaf in self.updates.items()})
-        return self.form([on_device(outputs[k]) if there else outputs[k] for k in self.results])
+        return self.rebuild([on_device(outputs[k]) if there else outputs[k] for k in self.results])
 
     def _run_on_gpu(self, values: Mapping[str, Any]) -> Any:
         """Results stay on the device where an argument is there; parameters always do."""
         given = {n: values[k] for k, n in self._inputs.items()}
         outputs = self.executable.run(given, any(is_device(v) for v in values.values()))
         changed(self.updates.values())
-        return self.form([outputs[k] for k in self.results])
+        return self.rebuild([outputs[k] for k in self.results])
 
     def arrays(self, values: Mapping[str, npt.NDArray[Any]]) -> tuple[dict[Any, Any], dict[str, npt.NDArray[Any]]]:
         """What compiled kernels read, by node, and what they fill, by name."""
@@ -159,14 +160,14 @@ class Program:
         self.function, self.backend, self.strict = function, chosen, strict
         self._lock = ForkSafeLock()
         self.threads = None if threads is None else checked_threads(threads)
-        self.entries: dict[Hashable, list[Entry]] = {}
+        self.entries: dict[Hashable, list[Specialization]] = {}
         self._parameters = _positional(function)
-        self._latest: Entry | None = None
+        self._latest: Specialization | None = None
         self.__doc__ = function.__doc__ or type(self).__doc__
         self.__name__ = getattr(function, "__name__", "program")
 
     def __call__(self, *args: object, **keywords: Any) -> Any:
-        entry, values = self._entry(args, keywords)
+        entry, values = self._specialized(args, keywords)
         threads = 1 if entry.backend.name != "cpu" else default_threads() if self.threads is None else self.threads
         if not entry.trace.updates and not entry.trace.draws:
             return entry.run(values, threads)
@@ -179,12 +180,12 @@ class Program:
 
     def trace(self, *args: object, **keywords: Any) -> Program:
         """Trace and compile for these arguments without running; returns the program."""
-        self._entry(args, keywords)
+        self._specialized(args, keywords)
         return self
 
     def traced(self, *args: object, **keywords: Any) -> tuple[Graph, dict[str, npt.NDArray[Any]]]:
         """The results as a graph, as traced for these arguments, and the arrays that it would read, by name."""
-        entry, values = self._entry(args, keywords)
+        entry, values = self._specialized(args, keywords)
         return Graph({k: n for k, n in entry.stages[0][1].outputs.items() if k in entry.results}), values
 
     # ---- what was made of it
@@ -208,7 +209,7 @@ class Program:
 
     def profile(self, *args: object, **keywords: Any) -> list[Kernel]:
         """The kernels with the seconds that each took, one after the other in one thread; parameters keep their data."""
-        entry, values = self._entry(args, keywords)
+        entry, values = self._specialized(args, keywords)
         if entry.backend.name != "cpu":
             where = "the interpreter" if entry.executable is None else "a GPU, where NVIDIA Nsight times kernels"
             raise BackendError(f"a profile needs compiled kernels of the CPU; this program runs on {where}")
@@ -241,7 +242,7 @@ class Program:
         cases = [c for i, entry in enumerate(entries, 1) for c in self._compiled_cases(str(i), entry, proof.seed)]
         return replace(proof, cases=(*proof.cases, *cases), seconds=time.perf_counter() - began)
 
-    def _compiled_cases(self, what: str, entry: Entry, seed: int) -> list[Any]:
+    def _compiled_cases(self, what: str, entry: Specialization, seed: int) -> list[Any]:
         """The checks of what was compiled for an entry, and of its kernels at other sizes."""
         kernels = import_module("tinyrnn.symbolic.proof.compiled")
         if entry.executable is None:
@@ -254,7 +255,7 @@ class Program:
             cases += [kernels.plan_case(what, other.graph, other.executable.plan), other.kernels_case(what, seed)]
         return cases
 
-    def _at_other_sizes(self, entry: Entry) -> Iterator[Entry]:
+    def _at_other_sizes(self, entry: Specialization) -> Iterator[Specialization]:
         """The same function where one size is larger by one, 1, or 0, in all arguments that have it; sizes that the
         function refuses, or that were traced before, are left out."""
         seen = {entry.sizes}
@@ -269,14 +270,14 @@ class Program:
             with tracing(trace), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FallbackWarning)
                 try:
-                    result = self._called(args, keywords, values)
+                    result = self._traced(args, keywords, values)
                 except Exception:  # a function may say anything of sizes that it was not written for
                     continue
-                other = self._entry_of(result, entry.arguments, values, trace)
+                other = self._made(result, entry.arguments, values, trace)
             if other.executable is not None:
                 yield other
 
-    def _seen(self) -> Entry:
+    def _seen(self) -> Specialization:
         if self._latest is None:
             raise ArgumentError("nothing was traced yet: call the program once, or program.trace(...) with arguments like "
                                 "those it will get")
@@ -294,7 +295,7 @@ class Program:
         key = (tuple(read(a, n, arrays) for a, n in zip(args, self._names(args), strict=True)), read(keywords, "", arrays))
         return key, unique(arrays)
 
-    def _entry(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Entry, dict[str, npt.NDArray[Any]]]:
+    def _specialized(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Specialization, Arrays]:
         """What was traced for arguments like these, and their arrays by name."""
         key, values = self._read(args, keywords)
         with self._lock:
@@ -307,21 +308,21 @@ class Program:
             self._latest = entry
         return entry, values
 
-    def _trace(self, args: tuple[Any, ...], keywords: Mapping[str, Any], values: Mapping[str, npt.NDArray[Any]]) -> Entry:
+    def _trace(self, args: tuple[Any, ...], keywords: Mapping[str, Any], values: Arrays) -> Specialization:
         """The traced graph and what each pass makes of it."""
         trace = Trace()
         with tracing(trace):
-            return self._entry_of(self._called(args, keywords, values), (args, keywords), values, trace)
+            return self._made(self._traced(args, keywords, values), (args, keywords), values, trace)
 
-    def _called(self, args: Any, keywords: Mapping[str, Any], values: Mapping[str, npt.NDArray[Any]]) -> Any:
+    def _traced(self, args: Any, keywords: Mapping[str, Any], values: Mapping[str, npt.NDArray[Any]]) -> Any:
         """What the function makes of placeholders."""
         with without_collector():
             inputs = iter([Tensor(input_node(k, v.shape, v.dtype)) for k, v in values.items()])
             return self.function(*[stand_ins(a, inputs) for a in args], **stand_ins(keywords, inputs))
 
-    def _entry_of(self, result: object, arguments: Any, values: Mapping[str, Any], trace: Trace) -> Entry:
+    def _made(self, result: object, arguments: Any, values: Mapping[str, Any], trace: Trace) -> Specialization:
         with without_collector():
-            leaves, form = flatten(result)
+            leaves, rebuild = flatten(result)
             outputs = dict(zip(_names(result, len(leaves)), (as_tensor(leaf).source() for leaf in leaves), strict=True))
             updates = dict(zip(_unlike(outputs, len(trace.updates)), trace.updates, strict=True))
             stages = [("trace", Graph({**outputs, **dict(zip(updates, trace.updates.values(), strict=True))}))]
@@ -332,7 +333,7 @@ class Program:
             for name, transform in PIPELINE:
                 graph = _unchanged(name, stages[-1][1], transform(stages[-1][1]))
                 stages.append((name, check(graph) if ENABLED else graph))
-        return Entry(stages, form, trace, self.backend, self.strict, updates, arguments)
+        return Specialization(stages, rebuild, trace, self.backend, self.strict, updates, arguments)
 
 
 def _positional(function: Callable[..., Any]) -> list[str]:

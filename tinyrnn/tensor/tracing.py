@@ -1,4 +1,7 @@
-"""What a function does while it is traced, beside computing: assignments, fresh randomness, modes that it looked at."""
+"""What a function does while it is traced, beside computing: assignments, fresh randomness, modes that it looked at.
+
+Not to be confused with the traces of a scan (`ir/scan.py`), the values of all its steps.
+"""
 
 from __future__ import annotations
 

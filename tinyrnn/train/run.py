@@ -131,20 +131,20 @@ class Run:
 
     def _train(self, given: Mapping[str, Any], place: Position) -> Results:
         given = {**given, "numbers": self._numbers()}
-        results = self._checked(self.task.training, given, self.task.training(**given), place)
+        results = self._checked(self.task.training_program, given, self.task.training_program(**given), place)
         self._counted()
         return results
 
     def _gather(self, given: Mapping[str, Any], weight: float, place: Position) -> Results:
         given = {**given, "weight": np.float64(weight)}
-        results = self._checked(self.task.gathering, given, self.task.gathering(**given), place)
+        results = self._checked(self.task.gathering_program, given, self.task.gathering_program(**given), place)
         self.gathered += weight
         return results
 
     def _apply(self, place: Position) -> None:
         if self.gathered:
             given = {"numbers": self._numbers(), "weight": np.float64(self.gathered)}
-            self._checked(self.task.applying, given, self.task.applying(**given), place)
+            self._checked(self.task.applying_program, given, self.task.applying_program(**given), place)
             self._counted()
         self.gathered = 0.0
 
@@ -220,7 +220,7 @@ class Run:
                 "batch_size": self.batches.batch_size, "bucket": self.batches.bucket, "tbptt": self.batches.tbptt,
                 "ignore_index": self.batches.ignore_index, "shuffle": self.shuffle, "accumulate": self.accumulate,
                 "loss": _spelled(self.task.loss), "metrics": list(self.task.metrics), "optimizer": repr(self.optimizer),
-                "backend": str(self.task.training.backend), "model": self.task.model.described(),
+                "backend": str(self.task.training_program.backend), "model": self.task.model.one_line(),
                 "callbacks": [_spelled(c) for c in self.callbacks],
                 "parameters": {k: [str(p.dtype), *p.shape] for k, p in self.task.parameters.items()}}
 
@@ -311,9 +311,9 @@ class Run:
         self.task.model.train()
         try:
             if self.accumulate == 1:
-                self.task.training.trace(**given, numbers=self._numbers())
+                self.task.training_program.trace(**given, numbers=self._numbers())
             else:
-                self.task.gathering.trace(**given, weight=np.float64(1))
+                self.task.gathering_program.trace(**given, weight=np.float64(1))
         finally:
             self.task.model.eval()
 
@@ -373,7 +373,7 @@ def score(task: Task, batches: Batches) -> dict[str, float]:
     mean, state = Mean(), None
     for piece, batch in batches:
         task.check_masks(batch)
-        results = task.scoring(**batch, **({"state": None if piece.fresh else state} if task.streams else {}))
+        results = task.scoring_program(**batch, **({"state": None if piece.fresh else state} if task.streams else {}))
         state = results.state
         mean.add(results.scores, batches.weight(batch))
     return task.finished(mean.value())

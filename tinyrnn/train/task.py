@@ -42,7 +42,7 @@ class Results(NamedTuple):
 
 
 class Task:
-    """Programs that train on and score a batch; parameters and what the optimiser remembers are updated in place."""
+    """Programs that train on and score a batch; parameters and what the optimiser remembers get new data."""
 
     def __init__(self, model: Trainable, loss: str | Loss, metrics: Sequence[str | Loss | Metric], backend: str,
                  optimizer: Optimizer | None = None, *, accumulate: int = 1, streams: bool = False,
@@ -58,10 +58,10 @@ class Task:
         self.slots = {} if optimizer is None else self._slots(optimizer)
         self.sums = {k: as_tensor(np.zeros(p.shape, p.dtype), name=f"sum of gradients of {k}")
                      for k, p in self.parameters.items() if accumulate > 1}
-        self.training = Program(self._training, backend)
-        self.gathering = Program(self._gathering, backend)
-        self.applying = Program(self._applying, backend)
-        self.scoring = Program(self._scoring, backend)
+        self.training_program = Program(self._training, backend)
+        self.gathering_program = Program(self._gathering, backend)
+        self.applying_program = Program(self._applying, backend)
+        self.scoring_program = Program(self._scoring, backend)
         if streams:
             check_streams(model)
 
@@ -73,7 +73,7 @@ class Task:
         kept = optimizer.state.get("of", {})
         found: dict[str, dict[str, Tensor]] = {}
         for i, (name, p) in enumerate(self.parameters.items()):
-            before = optimizer.remembered(kept.get(str(i), {}), name, p.shape)
+            before = optimizer.checked_slots(kept.get(str(i), {}), name, p.shape)
             kind = slot_dtype(p.dtype)
             found[name] = {k: as_tensor(before[k] if k in before else np.zeros(p.shape, kind), kind, f"{k} of {name}")
                            for k in optimizer.slots}
@@ -166,8 +166,8 @@ class Task:
         for name, g in self.optimizer.clip(grads).items():
             p, slots = self.parameters[name], self.slots[name]
             own = {k: v.astype(slot_dtype(p.dtype)) for k, v in numbers.items()}
-            new, after = self.optimizer.updated(p, g, slots, own)
-            p.assign(with_still_row(p, where(good, new, p)))
+            new, after = self.optimizer.update_one(p, g, slots, own)
+            p.assign(with_still_row(p, where(good, new, p)))  # noted by the trace; the data change when the program has run
             for k, v in after.items():
                 slots[k].assign(where(good, v, slots[k]))
 
@@ -300,10 +300,10 @@ def call(model: Trainable, x: object, lengths: object, mask: object, state: Tens
          checked: bool = True) -> tuple[Tensor, Any]:
     """The model's output, and its state where streams are continued; `checked` refuses a sequence where rows are meant."""
     with only_rows(checked):
-        return _called(model, x, lengths, mask, state, streams)
+        return _output_of(model, x, lengths, mask, state, streams)
 
 
-def _called(model: Trainable, x: object, lengths: object, mask: object, state: object, streams: bool) -> tuple[Tensor, Any]:
+def _output_of(model: Trainable, x: object, lengths: object, mask: object, state: object, streams: bool) -> tuple[Tensor, Any]:
     if model.reads_time_first():
         raise ArgumentError("fit, evaluate and predict take rows first; this model has a layer with batch_first=False, "
                             "for which time would be taken for rows")

@@ -14,7 +14,7 @@ from ..errors import ArgumentError
 from ..files import atomic_write, path_of
 from ..ir.graph import Graph
 from ..ir.node import Node
-from . import graphs, models, raster, strip
+from . import graphs, heatmap, models, raster
 from . import steps as step_pictures
 from .flow import Flow, flow_of
 from .scene import Scene, xml
@@ -151,9 +151,9 @@ def _cell(cell: Cell, steps: int | None, gradients: bool, values: Mapping[str, A
         return Drawing(scene, lambda: str(cell.unroll(steps)), theme)
     subject = subject_of_cell(cell, steps, values, loss)
     tile, flow = flowing(cell, subject)
-    scene = (strip.strip(tile, cell.title, flow) if show == "heat" else
+    scene = (heatmap.heatmap(tile, cell.title, flow) if show == "heat" else
              step_pictures.unrolled(tile, cell.title, weights_of(cell), show, flow))
-    return Drawing(scene, lambda: strip.table(tile, flow), theme)
+    return Drawing(scene, lambda: heatmap.table(tile, flow), theme)
 
 
 def _folded(cell: Cell, title: str, theme: str) -> Drawing:
@@ -163,7 +163,7 @@ def _folded(cell: Cell, title: str, theme: str) -> Drawing:
 def flowing(cell: Cell, subject: Subject) -> tuple[Tile, Flow]:
     """The tile of a cell and the gradients of a run on it."""
     tile = tile_of(subject.recurrences[0], gate_order(cell))
-    return tile, flow_of(tile, subject.numbers[0], subject.loss, subject.what)
+    return tile, flow_of(tile, subject.scan_data[0], subject.loss, subject.caption)
 
 
 def _graph(graph: Graph, after: Graph | None, theme: str) -> Drawing:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..analysis.walk import Numbers, StepGradients, Walk
+from ..analysis.bptt import BackwardPass, ScanData, StepGradients
 from ..ir.node import Node
 from .theme import decades, level
 from .tile import Tile
@@ -20,20 +20,20 @@ Edge = tuple[str, str]
 class Flow:
     """Norms of dL/d(item) and of what each edge carries back, by position; None where no gradient arrives."""
 
-    nodes: dict[int, dict[str, float | None]]
-    edges: dict[int, dict[Edge, float | None]]   # (reader, source)
-    values: dict[int, dict[str, Any]]
-    from_loss: dict[int, dict[str, float]]            # what the loss itself sends to each output that it reads
-    parameters: dict[str, float]                 # of the sum over all steps
-    most: float
-    span: int                                    # decades of the heat scale
     loss: float
-    what: str
+    caption: str                                                                           # which numbers these are, in words
+    norms: dict[int, dict[str, float | None]] = field(default_factory=dict)
+    sent: dict[int, dict[Edge, float | None]] = field(default_factory=dict)                # (reader, source)
+    ranges: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)        # least and largest value
+    from_loss: dict[int, dict[str, float]] = field(default_factory=dict)                   # to each output that the loss reads
+    parameters: dict[str, float] = field(default_factory=dict)                             # of the sum over all steps
+    most: float = 0.0
+    span: int = 6                                                                          # decades of the heat scale
 
     @property
     def burst(self) -> bool:
         """Whether any gradient is infinite or not a number."""
-        return any(v is not None and not np.isfinite(v) for at in self.nodes.values() for v in at.values())
+        return any(v is not None and not np.isfinite(v) for at in self.norms.values() for v in at.values())
 
     def shade(self, norm: float | None) -> int | None:
         """The level of a norm on the picture's scale."""
@@ -41,34 +41,34 @@ class Flow:
 
 
 @np.errstate(all="ignore")
-def flow_of(tile: Tile, given: Numbers, loss: float, what: str) -> Flow:
+def flow_of(tile: Tile, data: ScanData, loss: float, caption: str) -> Flow:
     """The run of a recurrence, seen on the items of its tile."""
-    walk = Walk(tile.recurrence, {k: i.node for k, i in tile.items.items() if i.kind != "exit"})
+    bptt = BackwardPass(tile.recurrence, {k: i.node for k, i in tile.items.items() if i.kind != "exit"})
     canonical: dict[Any, str] = {}
-    for k, n in walk.quantities.items():
+    for k, n in bptt.quantities.items():
         canonical.setdefault(n, k)
-    flow = Flow({}, {}, {}, {}, {}, 0.0, 6, loss, what)
+    flow = Flow(loss, caption)
     totals: dict[str, Any] = {}
     last = tile.recurrence.scan.order[-1] + 1
-    for m in walk.steps_back(given):
-        flow.nodes[m.position] = {k: _norm(m.gradients[k]) for k in walk.quantities}
-        flow.edges[m.position] = {(r, s): _edge(tile, m, r, s, canonical) for r, i in tile.items.items() for s in i.sources}
-        flow.values[m.position] = {k: _range(v) for k, v in m.values.items()}
-        sent = {k: _from_loss(given, tile.items[k].node, m.position, last, tile.recurrence.carried) for k in tile.outputs()}
+    for m in bptt.steps_back(data):
+        flow.norms[m.position] = {k: _norm(m.gradients[k]) for k in bptt.quantities}
+        flow.sent[m.position] = {(r, s): _edge(tile, m, r, s, canonical) for r, i in tile.items.items() for s in i.sources}
+        flow.ranges[m.position] = {k: _range(v) for k, v in m.values.items()}
+        sent = {k: _from_loss(data, tile.items[k].node, m.position, last, tile.recurrence.new_states) for k in tile.outputs()}
         flow.from_loss[m.position] = {k: norm for k, norm in sent.items() if norm}
         for k, part in m.parameters.items():
             totals[k] = totals[k] + part if k in totals else part
     flow.parameters = {k: float(np.linalg.norm(v)) for k, v in totals.items()}
-    norms = [v for at in flow.nodes.values() for v in at.values() if v is not None and np.isfinite(v)]
+    norms = [v for at in flow.norms.values() for v in at.values() if v is not None and np.isfinite(v)]
     flow.most, flow.span = max(norms, default=0.0), decades(norms)
     return flow
 
 
-def _from_loss(given: Numbers, node: Node, position: int, last: int, carried: Sequence[Node]) -> float:
+def _from_loss(data: ScanData, node: Node, position: int, last: int, new_states: Sequence[Node]) -> float:
     """The norm of what the loss itself sends to a value, at a step or after the last one; 0 where it does not read it."""
-    parts = [given.from_loss[node][position - 1]] if node in given.from_loss else []
+    parts = [data.from_loss[node][position - 1]] if node in data.from_loss else []
     if position == last:
-        parts += [g for n, g in zip(carried, given.from_loss_at_end, strict=True) if n is node and g is not None]
+        parts += [g for n, g in zip(new_states, data.from_loss_at_end, strict=True) if n is node and g is not None]
     return float(np.linalg.norm(sum(parts))) if parts else 0.0
 
 

@@ -10,7 +10,7 @@ from ..errors import ArgumentError
 from ..ir.graph import Graph
 from ..ir.node import Node
 from ..shapes import show
-from . import graphviz
+from . import run_dot
 from .layered import Arrangement, Layout, Point, lay_out
 from .pieces import GraphItem, Pieces, matched, narrowed, pieces
 from .scene import LINE, BoxShape, Frame, Scene, Wire, Words, curve, dot_text, straight, text_width
@@ -79,7 +79,7 @@ def path(title: str, nodes: Sequence[Node], said: Sequence[str]) -> Scene:
         if x + wide > across and boxes:
             x, y = MARGIN, y + 78
         fill = "gone" if i in (0, len(nodes) - 1) else "op"
-        boxes.append(BoxShape(f"n{i}", (x + wide / 2, y), (wide, LINE * 3 + 9), lines, fill, text, corner=5 if n.src else 0))
+        boxes.append(BoxShape(f"n{i}", (x + wide / 2, y), (wide, LINE * 3 + 9), lines, fill, text, radius=5 if n.src else 0))
         x += wide + 30
     scene.add(*(Wire(f"f-{b.key}", (a.key, b.key), _onward(a, b), "backward", "padding flows on") for a, b in pairwise(boxes)))
     scene.add(*boxes)
@@ -101,23 +101,23 @@ def _onward(a: BoxShape, b: BoxShape) -> list[Point]:
 
 Rectangle = tuple[float, float, float, float]
 Places = tuple[dict[str, Point], dict[tuple[str, str], list[Point]], dict[str, Rectangle], Size]
-"""Boxes, ways, frames, and how large all of it is."""
+"""Boxes, routes, frames, and how large all of it is."""
 
 
-def _place(scene: Scene, p: Pieces, corner: Point, kept: Mapping[str, str]) -> Size:
+def _place(scene: Scene, p: Pieces, top_left: Point, kept: Mapping[str, str]) -> Size:
     """Put the pieces on the picture; how large they are together."""
     shown = {k: [_MARKS.get(kept.get(k, ""), "") + x.lines[0], *x.lines[1:]] for k, x in p.found.items()}
     size = {k: (max(30.0, max(text_width(line, 11 if i == 0 else 9.5) for i, line in enumerate(lines)) + 12),
                 LINE * len(lines) + 9) for k, lines in shown.items()}
-    program = graphviz.find() if len(p.found) <= MANY else None
-    at, ways, frames, whole = (_by_graphviz(p, size, program) if program else None) or _built_in(p, size)
-    dx, dy = corner
+    program = run_dot.find() if len(p.found) <= MANY else None
+    at, routes, frames, whole = (_by_graphviz(p, size, program) if program else None) or _built_in(p, size)
+    dx, dy = top_left
     for g, (x, y, w, h) in frames.items():
         scene.add(Frame(g, (x + dx, y + dy), (w, h), p.groups[g]),
                   Words((x + dx + 8, y + dy + 14), p.groups[g], kind="quiet", size=9.5))
-    for (a, b), way in ways.items():
+    for (a, b), route in routes.items():
         kind = "same" if kept.get(b) == "same" else "forward"
-        scene.add(Wire(f"f-{a}-{b}", (a, b), [(x + dx, y + dy) for x, y in way], kind,
+        scene.add(Wire(f"f-{a}-{b}", (a, b), [(x + dx, y + dy) for x, y in route], kind,
                        f"{p.found[a].lines[0]} → {p.found[b].lines[0]}"))
     for k, piece in p.found.items():
         scene.add(_box(piece, (at[k][0] + dx, at[k][1] + dy), size[k], shown[k], kept.get(k)))
@@ -129,7 +129,7 @@ def _box(piece: GraphItem, at: Point, size: Size, lines: Sequence[str], state: s
     own = "state" if "out" in piece.key else _FILLS.get(n.op.kind, "function")
     title = f"{piece.lines[0]}: {n.op.name} {n.dtype}{show(n.shape)}" + (f", {state}" if state else "")
     return BoxShape(piece.key, at, size, lines, own if state is None else "op" if state == "same" else state, title,
-               corner=0 if n.op.kind == "leaf" else 5, dashed=state == "gone")
+               radius=0 if n.op.kind == "leaf" else 5, dashed=state == "gone")
 
 
 def _built_in(p: Pieces, size: Mapping[str, Size]) -> Places:
@@ -158,27 +158,27 @@ def _built_in(p: Pieces, size: Mapping[str, Size]) -> Places:
 def _ways(p: Pieces, size: Mapping[str, Size], at: Mapping[str, Point], home: Mapping[str, str], inner: Mapping[str, Layout],
           frames: Mapping[str, Rectangle], outer: Layout) -> dict[tuple[str, str], list[Point]]:
     """Within a body and outside as laid out; across a frame straight on."""
-    ways = {}
+    routes = {}
     for k, x in p.found.items():
         for r in x.reads:
             g = home.get(k)
             if g == home.get(r):
                 dx, dy = (frames[g][0] + 10, frames[g][1] + 24) if g else (0.0, 0.0)
-                ways[r, k] = curve([(a + dx, b + dy) for a, b in (inner[g] if g else outer).way[r, k]])
+                routes[r, k] = curve([(a + dx, b + dy) for a, b in (inner[g] if g else outer).route[r, k]])
             else:
-                ways[r, k] = curve([(at[r][0] + size[r][0] / 2, at[r][1]), (at[k][0] - size[k][0] / 2, at[k][1])])
-    return ways
+                routes[r, k] = curve([(at[r][0] + size[r][0] / 2, at[r][1]), (at[k][0] - size[k][0] / 2, at[k][1])])
+    return routes
 
 
 def _by_graphviz(p: Pieces, size: Mapping[str, Size], program: str) -> Places | None:
     """Places by dot, with a cluster for each group; None where dot takes too long."""
-    import graphviz as source
+    import graphviz
 
-    dot = source.Digraph()
+    dot = graphviz.Digraph()
     dot.attr(rankdir="LR", nodesep="0.14", ranksep="0.3", newrank="true")
     dot.attr("node", shape="box", fixedsize="true", label="")
     for group in (None, *p.groups):
-        target = dot if group is None else source.Digraph(name=f"cluster_{group}")
+        target = dot if group is None else graphviz.Digraph(name=f"cluster_{group}")
         if group is not None:
             target.attr(label=dot_text([p.groups[group]]), margin="10", fontsize="10")
         for k, x in p.found.items():
@@ -189,7 +189,7 @@ def _by_graphviz(p: Pieces, size: Mapping[str, Size], program: str) -> Places | 
     for k, x in p.found.items():
         for r in x.reads:
             dot.edge(r, k)
-    found = graphviz.lay_out(str(dot.source), program)
+    found = run_dot.lay_out(str(dot.source), program)
     return None if found is None else _read(found, p)
 
 
@@ -203,14 +203,14 @@ def _read(layout: Mapping[str, Any], p: Pieces) -> Places:
         if o["name"].startswith("cluster_") and "bb" in o:
             x0, y0, x1, y1 = map(float, o["bb"].split(","))
             frames[o["name"].removeprefix("cluster_")] = (x0, height - y1, x1 - x0, y1 - y0)
-    ways = {}
+    routes = {}
     for e in layout.get("edges", []):
         tip, _, rest = e["pos"].partition(" ")
         points = _flipped(rest if tip.startswith("e,") else e["pos"], height)
         if tip.startswith("e,"):
             points[-1] = _flipped(tip, height)[0]
-        ways[names[e["tail"]], names[e["head"]]] = points
-    return at, ways, frames, (width, height)
+        routes[names[e["tail"]], names[e["head"]]] = points
+    return at, routes, frames, (width, height)
 
 
 def _flipped(text: str, height: float) -> list[Point]:

@@ -65,8 +65,8 @@ class _Affine:
 class Extract:
     """The items of a graph in topological order."""
 
-    def __init__(self, graph: Graph, weights: Collection[str], rails: Collection[str]) -> None:
-        self.graph, self.weights, self.rails = graph, set(weights), set(rails)
+    def __init__(self, graph: Graph, weights: Collection[str], states: Collection[str]) -> None:
+        self.graph, self.weights, self.states = graph, set(weights), set(states)
         self.uses = Counter(s for n in graph.nodes for s in n.src)
         self.users: Mapping[Node, list[Node]] = self._users()
         self.affine: dict[Node, _Affine] = {}
@@ -92,7 +92,7 @@ class Extract:
             return
         if Trait.WHOLE in n.op.traits and n.src[0] in self.shown:
             self.shown[n] = self.shown[n.src[0]]
-            self._rail(n, self._label(n))
+            self._add_state(n, self._label(n))
             return
         self._show(n, n_affine)
 
@@ -147,29 +147,29 @@ class Extract:
         key = f"n{len(self.items)}"
         if n.op is INPUT or n.op is LEAF:
             self._add(n, Item(key, "input", pretty(name_of(n) or "data"), "", n))
-            self._rail(n, name)
+            self._add_state(n, name)
             return
         absorbed = Trait.ACTIVATES in n.op.traits and n.src[0] not in self.shown
         inner = self.affine.get(n.src[0]) if absorbed else own
         if inner is not None:
             symbol = n.op.label if Trait.ACTIVATES in n.op.traits else "affine"
-            on_rail = name in self.rails
-            item = Item(key, "gate", "" if on_rail else name or "", symbol, n, self._keys(inner.sources), inner.weights,
+            is_state = name in self.states
+            item = Item(key, "gate", "" if is_state else name or "", symbol, n, self._keys(inner.sources), inner.weights,
                         inner.turned)
         else:
             weights = [w for w in map(self._weight, n.src) if w is not None]
             kind, own_name, symbol = self._operation(n, name)
             item = Item(key, "function" if weights else kind, own_name, symbol, n, self._keys(n.src), weights)
         self._add(n, item)
-        self._rail(n, name)
+        self._add_state(n, name)
 
     def _label(self, n: Node) -> str | None:
         """The name of a value (not of a gradient)."""
         return next((a.name for a in self.graph.names.get(n, ()) if not a.name.startswith("dloss/")), None)
 
-    def _rail(self, n: Node, name: str | None) -> None:
+    def _add_state(self, n: Node, name: str | None) -> None:
         """A state or an output stands on the picture by its own name, behind what computes it."""
-        if name in self.rails:
+        if name in self.states:
             self._add(n, Item(f"n{len(self.items)}", "state", pretty(f"{name}[t]"), "", n, [self.shown[n]]))
 
     def _add(self, n: Node, item: Item) -> None:
@@ -183,7 +183,7 @@ class Extract:
         literal = next((f"{v:g}" for v in values if v is not None and not isinstance(v, bool)), None)
         if literal is not None:
             sign = f"{literal} {sign}" if values[0] is not None and n.op.name in _SIGNS else f"{sign} {literal}"
-        if name is not None and name not in self.rails:
+        if name is not None and name not in self.states:
             return "gate", name, sign
         small = n.op.name in _SIGNS and len(sign) == 1
         return ("op" if small else "function"), "", sign

@@ -2,7 +2,7 @@
 
 Layers are longest paths from the sources (Sugiyama, Tagawa & Toda, 1981); within a layer, items stand as near as their
 order allows to the mean height of what they are connected with, which is isotonic regression and solved exactly.
-Items may be pinned to a rail above or below all others.
+Items may be pinned to a row above or below all others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Arrangement:
 
     size: dict[str, tuple[float, float]]
     reads: dict[str, list[str]]                              # item -> what it reads
-    rail: dict[str, int] = field(default_factory=dict)       # item -> rail: 0, 1, ... from the top; -1, -2, ... from the bottom
+    row: dict[str, int] = field(default_factory=dict)       # item -> row: 0, 1, ... from the top; -1, -2, ... from the bottom
     last: set[str] = field(default_factory=set)              # items of the last layer
     rank: dict[str, float] = field(default_factory=dict)     # wanted order from top to bottom within a layer
     ordered: set[str] = field(default_factory=set)           # items whose operands enter in order, the first on top
@@ -35,13 +35,12 @@ class Arrangement:
 
 @dataclass
 class Layout:
-    """Centres of items and ways of edges, y downwards, from (0, 0)."""
+    """Centres of items and routes of edges, y downwards, from (0, 0)."""
 
     at: dict[str, Point]
-    way: dict[Edge, list[Point]]
+    route: dict[Edge, list[Point]]
     width: float
     height: float
-    rails: dict[int, float]
 
 
 def lay_out(plan: Arrangement) -> Layout:
@@ -54,7 +53,7 @@ class _Placing:
         self.plan = plan
         self.layer = _layers(plan)
         self.size = dict(plan.size)
-        self.rail = dict(plan.rail)
+        self.row = dict(plan.row)
         self.chains = self._chains()
         self.columns: list[list[str]] = [[] for _ in range(max(self.layer.values(), default=0) + 1)]
         for k in self.size:
@@ -67,15 +66,15 @@ class _Placing:
         bundle: dict[tuple[str, int, int | None], str] = {}
         for k, sources in self.plan.reads.items():
             for s in dict.fromkeys(sources):
-                along = self.rail.get(s) == self.rail.get(k) or k in self.plan.last  # what leaves runs where it leaves
-                rail = self.rail.get(k) if along else None
+                along = self.row.get(s) == self.row.get(k) or k in self.plan.last  # what leaves runs where it leaves
+                row = self.row.get(k) if along else None
                 chain = [s]
                 for i in range(self.layer[s] + 1, self.layer[k]):
-                    name = bundle.setdefault((s, i, rail), f"\0{s}\0{i}\0{rail}")
+                    name = bundle.setdefault((s, i, row), f"\0{s}\0{i}\0{row}")
                     if name not in self.size:
                         self.size[name], self.layer[name] = (0.0, 4.0), i
-                        if rail is not None:
-                            self.rail[name] = rail
+                        if row is not None:
+                            self.row[name] = row
                     chain.append(name)
                 chains[s, k] = [*chain, k]
         return chains
@@ -93,32 +92,32 @@ class _Placing:
     # ---- heights
 
     def layout(self) -> Layout:
-        y, rails, height = self._heights()
+        y, height = self._heights()
         x, width = self._columns()
         at = {k: (x[self.layer[k]], y[k]) for k in self.plan.size}
-        return Layout(at, {e: self._way(c, x, y) for e, c in self.chains.items()}, width, height, rails)
+        return Layout(at, {e: self._route(c, x, y) for e, c in self.chains.items()}, width, height)
 
-    def _heights(self) -> tuple[dict[str, float], dict[int, float], float]:
+    def _heights(self) -> tuple[dict[str, float], float]:
         gap = self.plan.gap[1]
         tall: dict[int, float] = defaultdict(float)
-        for k, r in self.rail.items():
+        for k, r in self.row.items():
             tall[r] = max(tall[r], self.size[k][1])
-        rails, top = {}, 0.0
+        rows, top = {}, 0.0
         for r in sorted(r for r in tall if r >= 0):
-            rails[r] = top + tall[r] / 2
+            rows[r] = top + tall[r] / 2
             top += tall[r] + gap
-        free = [[k for k in column if k not in self.rail] for column in self.columns]
+        free = [[k for k in column if k not in self.row] for column in self.columns]
         band = max((sum(self.size[k][1] + gap for k in c) - gap for c in free if c), default=0.0)
         bottom = top + band + (gap if band > 0 else 0)
         for r in sorted((r for r in tall if r < 0), reverse=True):
-            rails[r] = bottom + tall[r] / 2
+            rows[r] = bottom + tall[r] / 2
             bottom += tall[r] + gap
-        y = {k: rails[r] for k, r in self.rail.items()}
+        y = {k: rows[r] for k, r in self.row.items()}
         self._arrange(free, y, top, top + band)
-        return y, rails, max(bottom - gap, top + band)
+        return y, max(bottom - gap, top + band)
 
     def _arrange(self, free: Sequence[list[str]], y: dict[str, float], low: float, high: float) -> None:
-        """Order and heights of the items that no rail holds."""
+        """Order and heights of the items that no row holds."""
         wanted = self.plan.rank
         for column in free:
             for k in column:
@@ -159,7 +158,7 @@ class _Placing:
         for k, o, z in zip(column, offsets, start, strict=True):
             y[k] = o + min(max(z, low), low + max(room, 0.0))
 
-    # ---- columns and ways
+    # ---- columns and routes
 
     def _columns(self) -> tuple[list[float], float]:
         x, right = [], 0.0
@@ -175,17 +174,17 @@ class _Placing:
         """How many edges arrive at a layer beyond one for each of its items."""
         return sum(max(len(self.before[k]) - 1, 0) for k in self.columns[i]) // 2
 
-    def _way(self, chain: Sequence[str], x: Sequence[float], y: Mapping[str, float]) -> list[Point]:
+    def _route(self, chain: Sequence[str], x: Sequence[float], y: Mapping[str, float]) -> list[Point]:
         """From the right edge of the source, level through the layers in between, to the left edge of the reader."""
         first, *inner, end = chain
-        way = [(x[self.layer[first]] + self.size[first][0] / 2, y[first])]
+        route = [(x[self.layer[first]] + self.size[first][0] / 2, y[first])]
         for i, k in enumerate(inner):
             half = self.wide[self.layer[k]] / 2
             if not i or y[k] != y[inner[i - 1]]:  # level from where it was bent last
-                way.append((x[self.layer[k]] - half, y[k]))
+                route.append((x[self.layer[k]] - half, y[k]))
             if i + 1 == len(inner) or y[k] != y[inner[i + 1]]:
-                way.append((x[self.layer[k]] + half, y[k]))
-        return [*way, self._port(chain[-2], end, x, y)]
+                route.append((x[self.layer[k]] + half, y[k]))
+        return [*route, self._port(chain[-2], end, x, y)]
 
     def _port(self, source: str, reader: str, x: Sequence[float], y: Mapping[str, float]) -> Point:
         """Where an edge meets the left side of its reader: from top to bottom in the order in which edges come."""

@@ -31,20 +31,21 @@ def layers(model: Wired) -> Scene:
     scene = Scene(title, f"{title}. " + "; ".join(", ".join(lines) for lines in wiring.lines.values()) + ".")
     scene.add(Words((MARGIN, 24), title, size=14, bold=True))
     dx, dy = MARGIN, 74.0
-    for (a, b), way in layout.way.items():
-        scene.add(Wire(f"f-{a}-{b}", (a, b), curve([(x + dx, y + dy) for x, y in way]), "forward",
+    for (a, b), route in layout.route.items():
+        scene.add(Wire(f"f-{a}-{b}", (a, b), curve([(x + dx, y + dy) for x, y in route]), "forward",
                        f"{wiring.lines[a][0]} → {wiring.lines[b][0]}"))
-    for a, b in wiring.asks:
+    for a, b in wiring.queries:
         low = dy + layout.height + 16
         (ax, ay), (bx, by) = layout.at[a], layout.at[b]
-        way = straight((ax + dx, ay + dy + size[a][1] / 2), (ax + dx, low), (bx + dx, low), (bx + dx, by + dy + size[b][1] / 2))
-        scene.add(Wire(f"asks-{a}", (a, b), way, "delay", "the decoder's last state asks where to look"))
+        start, end = (ax + dx, ay + dy + size[a][1] / 2), (bx + dx, by + dy + size[b][1] / 2)
+        route = straight(start, (start[0], low), (end[0], low), end)
+        scene.add(Wire(f"asks-{a}", (a, b), route, "delay", "the decoder's last state asks where to look"))
     for k, lines in wiring.lines.items():
         x, y = layout.at[k][0] + dx, layout.at[k][1] + dy
-        if k in wiring.returns:
-            _loop(scene, k, (x, y), size[k], wiring.returns[k])
-        corner = 0 if wiring.kind[k] == "input" else 5
-        scene.add(BoxShape(k, (x, y), size[k], lines, wiring.kind[k], ", ".join(lines), corner=corner))
+        if k in wiring.time_direction:
+            _loop(scene, k, (x, y), size[k], wiring.time_direction[k])
+        radius = 0 if wiring.fill[k] == "input" else 5
+        scene.add(BoxShape(k, (x, y), size[k], lines, wiring.fill[k], ", ".join(lines), radius=radius))
     right, bottom = _lists(scene, wiring, dy + layout.height + 30)
     scene.size = (max(dx + layout.width + MARGIN, 1.1 * text_width(title, 14) + 2 * MARGIN, right), bottom)
     return scene
@@ -61,13 +62,13 @@ def _loop(scene: Scene, key: str, at: tuple[float, float], size: tuple[float, fl
               Wire(f"{key}-out", (box, key), straight((x - edge, up), (x - side, up), (x - side, top)), "delay",
                    f"the state of the step {'before' if direction == 'forward' else 'after'} comes back"),
               BoxShape(box, (x, up), (26, 14), ["z⁻¹" if direction == "forward" else "z⁺¹"], "op",
-                  f"a delay of one step, {direction} in time", corner=2, classes="delay"))
+                  f"a delay of one step, {direction} in time", radius=2, classes="delay"))
 
 
 def _lists(scene: Scene, wiring: Wiring, top: float) -> tuple[float, float]:
     """What is inside modules whose wiring only their own code knows; where the lists end."""
     right = 0.0
-    for key, entries in wiring.loose:
+    for key, entries in wiring.opaque:
         height = LINE * len(entries) + 28
         heading = f"inside {wiring.lines[key][0]}"
         entries = [fitted(e, 600, 9.5) for e in entries]

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..analysis.bptt import BackwardPass, ScanData
 from ..analysis.dynamics import strongest
 from ..analysis.subject import Loss, Model, Subject, subject_of_cell
-from ..analysis.walk import Numbers, Walk
 from ..cells import Cell, latex
 from ..errors import ArgumentError
 from ..files import atomic_write, path_of
@@ -94,7 +94,7 @@ def page(what: Cell | Model, file: str | os.PathLike[str] | None = None, x: Tens
     if not subject.recurrences:
         raise ArgumentError(f"{subject.title} has no recurrence to step through")
     check_steps(max(r.steps for r in subject.recurrences))
-    layers = [_Layer(w, n, subject, cells.get(w.recurrence.name)) for w, n in subject.walks()]
+    layers = [_Layer(w, n, subject, cells.get(w.recurrence.name)) for w, n in subject.backward_passes()]
     made = Page(f"{subject.title}, step by step", _document(subject, layers))
     if file is not None:
         made.save(file)
@@ -120,19 +120,19 @@ def _cells(model: Model, subject: Subject) -> dict[str, Cell]:
 class _Layer:
     """One recurrence: its picture, and every stop on the way through it."""
 
-    def __init__(self, walk: Walk, given: Numbers, subject: Subject, cell: Cell | None) -> None:
-        self.tile = tile_of(walk.recurrence, gate_order(cell))
-        self.name, self.cell, self.subject = walk.recurrence.name, cell, subject
-        self.flow = flow_of(self.tile, given, subject.loss, subject.what)
-        self.walk = Walk(walk.recurrence, {k: i.node for k, i in self.tile.items.items() if i.kind != "exit"})
-        self.moments = {m.position: m for m in self.walk.steps_back(given)}
-        self.order = [p + 1 for p in walk.recurrence.scan.order]
+    def __init__(self, bptt: BackwardPass, given: ScanData, subject: Subject, cell: Cell | None) -> None:
+        self.tile = tile_of(bptt.recurrence, gate_order(cell))
+        self.name, self.cell, self.subject = bptt.recurrence.name, cell, subject
+        self.flow = flow_of(self.tile, given, subject.loss, subject.caption)
+        self.bptt = BackwardPass(bptt.recurrence, {k: i.node for k, i in self.tile.items.items() if i.kind != "exit"})
+        self.moments = {m.position: m for m in self.bptt.steps_back(given)}
+        self.order = [p + 1 for p in bptt.recurrence.scan.order]
         self.keys = [k for k, i in self.tile.items.items() if i.kind == "input"] + [
             k for k, i in self.tile.items.items() if i.kind not in ("input", "exit")]
         self.formulas: list[dict[str, str]] = []
         self._formula_of = self._formulas()
-        inputs = walk.recurrence.step.inputs
-        shapes = {k: shape_of(list(map(str, inputs[k].shape))) for k in walk.recurrence.parameters if k in inputs}
+        inputs = bptt.recurrence.step.inputs
+        shapes = {k: shape_of(list(map(str, inputs[k].shape))) for k in bptt.recurrence.parameters if k in inputs}
         weights = weights_of(cell) if cell is not None and set(cell.parameters) == set(shapes) else shapes
         title = f"{subject.title}: {self.name}" if cell is None else cell.title
         drawn = unrolled(self.tile, title, weights, "all", self.flow).svg()
@@ -156,8 +156,8 @@ class _Layer:
                 "parameters": self._parameters(backward), "strongest": self._strongest(), "states": self._states()}
 
     def _rows(self) -> int:
-        carried = self.walk.recurrence.carried
-        return int(carried[0].shape[0]) if carried and carried[0].shape else 1
+        new_states = self.bptt.recurrence.new_states
+        return int(new_states[0].shape[0]) if new_states and new_states[0].shape else 1
 
     # ---- stops
 
@@ -176,24 +176,24 @@ class _Layer:
         if self._formula_of.get(k):
             stop["formulas"] = self._formula_of[k]
         if way == "b":
-            sent = [[self._called(s, p), _rounded(self.flow.edges[p].get((k, s)))] for s in item.sources]
+            sent = [[self._called(s, p), _rounded(self.flow.sent[p].get((k, s)))] for s in item.sources]
             before = self.order.index(p) - 1
             if k in self.tile.entries and before >= 0:
-                sent.append([f"step {self.order[before]}", _rounded(self.flow.nodes[p].get(k))])
-            stop |= {"gradient": _row(m.gradients[k]), "norm": _rounded(self.flow.nodes[p].get(k)),
+                sent.append([f"step {self.order[before]}", _rounded(self.flow.norms[p].get(k))])
+            stop |= {"gradient": _row(m.gradients[k]), "norm": _rounded(self.flow.norms[p].get(k)),
                      "from": self._received(k, p), "to": sent}
         return stop
 
     def _received(self, k: str, p: int) -> list[list[Any]]:
         """Who sends to an item: readers in its step, the next step, the loss."""
-        out: list[list[Any]] = [[self._called(r, p), _rounded(self.flow.edges[p].get((r, k)))]
+        out: list[list[Any]] = [[self._called(r, p), _rounded(self.flow.sent[p].get((r, k)))]
                                 for r, i in self.tile.items.items() if k in i.sources and i.kind != "exit"]
         after = self.order.index(p) + 1
         for slot, exit_key in enumerate(self.tile.exits):
             exit_ = self.tile.items[exit_key]
             if (exit_key == k or (exit_.kind == "exit" and k in exit_.sources)) and after < len(self.order):
                 late = self.order[after]
-                out.append([f"step {late}", _rounded(self.flow.nodes[late].get(self.tile.entries[slot]))])
+                out.append([f"step {late}", _rounded(self.flow.norms[late].get(self.tile.entries[slot]))])
         if k in self.flow.from_loss[p]:
             out.append(["the loss", _rounded(self.flow.from_loss[p][k])])
         return out
@@ -266,7 +266,7 @@ class _Layer:
         for a, b in self._edges():
             readers.setdefault(a, []).append(b)
         out = []
-        for route in strongest(self.walk, moments):
+        for route in strongest(self.bptt, moments):
             stops = ["loss", *(f"{k}-{p}" for k, p in route.stops)]
             way = ["loss"]
             for reader, source in pairwise(stops):
@@ -352,7 +352,7 @@ def _document(subject: Subject, layers: Sequence[_Layer]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{css}</style></head><body>
 <header><h1>{title}</h1>
-<p class="note">L is {xml(subject.what)}. Step with the arrow keys, click a box, or click a parameter.</p></header>
+<p class="note">L is {xml(subject.caption)}. Step with the arrow keys, click a box, or click a parameter.</p></header>
 <div id="controls" role="group" aria-label="controls">
 <button id="previous" aria-label="one stop back">◀</button><button id="next" aria-label="one stop on">▶</button>
 <label>stop <input id="slider" type="range" min="0" max="1" value="0"></label>

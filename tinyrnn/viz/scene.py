@@ -1,6 +1,6 @@
 """What a picture consists of: boxes, wires, words and frames at their places; written as SVG, or as DOT with positions.
 
-The writer needs nothing but Python.  Ids are prefixed with a hash of the picture, so that several pictures stand on one
+The SVG writer needs nothing but Python.  Ids are prefixed with a hash of the picture, so that several pictures stand on one
 page; equal pictures are equal bytes.
 """
 
@@ -33,7 +33,7 @@ class BoxShape:
     fill: str | None
     title: str
     round: bool = False
-    corner: float = 5
+    radius: float = 5
     classes: str = ""
     word_classes: Sequence[Sequence[str]] = ()  # for the lines after the first: a class for every word
     dashed: bool = False
@@ -71,7 +71,7 @@ class Frame:
     """A panel behind other things."""
 
     key: str
-    corner: Point
+    top_left: Point
     size: tuple[float, float]
     title: str
     kind: str = "panel"
@@ -82,7 +82,7 @@ class Frame:
 class Swatch:
     """A cell of a heat map or of a legend; `fill` None is hatched."""
 
-    corner: Point
+    top_left: Point
     size: tuple[float, float]
     fill: str | None
     title: str = ""
@@ -134,7 +134,7 @@ class Scene:
         inside = {id(b): _frame_of(b, frames) for b in self.parts if isinstance(b, BoxShape)}
         for f in frames:
             with g.subgraph(name=f"cluster_{f.key}") as c:
-                (x, y), (w, h) = f.corner, f.size
+                (x, y), (w, h) = f.top_left, f.size
                 c.attr(label=dot_text([f.title]), bb=f"{x:.1f},{height - y - h:.1f},{x + w:.1f},{height - y:.1f}",
                        id=f.key, color=paint["line"], style="rounded,filled", fillcolor=paint[f.kind])
                 own = [b for b in self.parts if isinstance(b, BoxShape) and inside[id(b)] is f]
@@ -155,12 +155,12 @@ class Scene:
             if isinstance(p, Words) and _inside(p.at, f):
                 rows.setdefault(round(p.at[1]), []).append(p.text)
         lines = ["     ".join(row) for row in rows.values()]
-        middle = (f.corner[0] + f.size[0] / 2, f.corner[1] + f.size[1] / 2)
-        return BoxShape(f"{f.key}-note", middle, f.size, lines, f.kind, f.title, corner=0)
+        middle = (f.top_left[0] + f.size[0] / 2, f.top_left[1] + f.size[1] / 2)
+        return BoxShape(f"{f.key}-note", middle, f.size, lines, f.kind, f.title, radius=0)
 
 
 def _inside(at: Point, f: Frame) -> bool:
-    return f.corner[0] <= at[0] <= f.corner[0] + f.size[0] and f.corner[1] <= at[1] <= f.corner[1] + f.size[1]
+    return f.top_left[0] <= at[0] <= f.top_left[0] + f.size[0] and f.top_left[1] <= at[1] <= f.top_left[1] + f.size[1]
 
 
 def _frame_of(box: BoxShape, frames: Sequence[Frame]) -> Frame | None:
@@ -239,11 +239,12 @@ def _svg(p: Part) -> str:
                     f'font-size="{_n(p.size)}"{weight}>{xml(p.text)}</text>')
         case Frame():
             dash = ' stroke-dasharray="5 3"' if p.dashed else ""
-            return (f'<g id="{PREFIX}-{p.key}"><title>{xml(p.title)}</title><rect class="{p.kind} line" x="{_n(p.corner[0])}" '
-                    f'y="{_n(p.corner[1])}" width="{_n(p.size[0])}" height="{_n(p.size[1])}" rx="8"{dash}/></g>')
+            left, top = p.top_left
+            return (f'<g id="{PREFIX}-{p.key}"><title>{xml(p.title)}</title><rect class="{p.kind} line" x="{_n(left)}" '
+                    f'y="{_n(top)}" width="{_n(p.size[0])}" height="{_n(p.size[1])}" rx="8"{dash}/></g>')
         case Swatch():
             title = f"<title>{xml(p.title)}</title>" if p.title else ""
-            return (f'<rect {_fill(p.fill)} x="{_n(p.corner[0])}" y="{_n(p.corner[1])}" width="{p.size[0]:.2f}" '
+            return (f'<rect {_fill(p.fill)} x="{_n(p.top_left[0])}" y="{_n(p.top_left[1])}" width="{p.size[0]:.2f}" '
                     f'height="{_n(p.size[1])}">{title}</rect>')
 
 
@@ -258,7 +259,7 @@ def _svg_box(b: BoxShape) -> str:
     dash = ' stroke-dasharray="5 3"' if b.dashed else ""
     shape = (f'<circle {_fill(b.fill, "line")} cx="{_n(x)}" cy="{_n(y)}" r="{_n(w / 2)}"/>' if b.round else
              f'<rect {_fill(b.fill, "line")} x="{_n(x - w / 2)}" y="{_n(y - h / 2)}" width="{_n(w)}" height="{_n(h)}" '
-             f'rx="{_n(b.corner)}"{dash}/>')
+             f'rx="{_n(b.radius)}"{dash}/>')
     top = y - LINE * (len(b.lines) - 1) / 2 + 4
     words = ""
     for i, (line, classes) in enumerate(zip_longest(b.lines, ((), *b.word_classes), fillvalue=())):
@@ -282,9 +283,9 @@ def _svg_wire(w: Wire) -> str:
     dash = ' stroke-dasharray="5 3"' if w.dashed or w.kind == "backward" else ""
     a, b = (f"{PREFIX}-{e}" for e in w.ends)
     head = f'<path class="tip-{w.kind}" d="{_head(w.points, 4 + w.width)}"/>' if w.head else ""
-    way = _shortened(w.points, 3 + w.width) if w.head else w.points
+    route = _shortened(w.points, 3 + w.width) if w.head else w.points
     return (f'<g id="{PREFIX}-{w.key}" class="wire {w.kind}" data-from="{a}" data-to="{b}"><title>{xml(w.title)}</title>'
-            f'<path d="{path_of(way)}" stroke-width="{w.width:.2f}"{dash}/>{head}</g>')
+            f'<path d="{path_of(route)}" stroke-width="{w.width:.2f}"{dash}/>{head}</g>')
 
 
 def _direction(points: Sequence[Point]) -> Point:
@@ -315,7 +316,7 @@ def _head(points: Sequence[Point], size: float) -> str:
 
 def _dot_box(into: Any, b: BoxShape, paint: dict[str, str], height: float) -> None:
     (x, y), (w, h) = b.at, b.size
-    style_ = "filled,dashed" if b.dashed else "filled" if b.round or not b.corner else "filled,rounded"
+    style_ = "filled,dashed" if b.dashed else "filled" if b.round or not b.radius else "filled,rounded"
     lines = [fitted(line, w - 4, 10.5) for line in b.lines]
     into.node(b.key, dot_text(lines), shape="circle" if b.round else "box", style=style_,
               fillcolor=paint[b.fill or "background"], pos=f"{x:.1f},{height - y:.1f}", width=f"{w / 72:.3f}",
@@ -336,9 +337,9 @@ def _dot_wire(into: Any, w: Wire, paint: dict[str, str], height: float) -> None:
 
 def curve(points: Iterable[Point]) -> list[Point]:
     """A smooth way through points that leaves and arrives horizontally."""
-    way = list(points)
-    out = [way[0]]
-    for (x0, y0), (x1, y1) in pairwise(way):
+    route = list(points)
+    out = [route[0]]
+    for (x0, y0), (x1, y1) in pairwise(route):
         bend = (x1 - x0) / 2
         out += [(x0 + bend, y0), (x1 - bend, y1), (x1, y1)]
     return out

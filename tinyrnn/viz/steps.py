@@ -19,22 +19,22 @@ MARGIN, PAD, GAP, SKIPPED = 24.0, 16.0, 36.0, 132.0
 _FILLS = {"input": "input", "state": "state", "gate": "gate", "function": "function", "op": "op", "exit": "forward"}
 
 
-Weights = Mapping[str, str]  # name -> its shape in words
+ParameterShapes = Mapping[str, str]  # name -> its shape in words
 
 
-def folded(tile: Tile, title: str, weights: Weights) -> Scene:
+def folded(tile: Tile, title: str, weights: ParameterShapes) -> Scene:
     """One step; every state returns through a delay z⁻¹ to where it enters."""
     scene = Scene(title, f"{title}, one step: " + _sentence(tile))
     entries = _entries(weights, None)
     legend = 30 + max((text_width(e, 9.5) for e in ("parameters", *entries)), default=0)
-    ways = _loops(tile)
-    above, below = (1 + sum(1 for w in ways.values() if w == side) for side in ("above", "below"))
+    sides = _return_sides(tile)
+    above, below = (1 + sum(1 for w in sides.values() if w == side) for side in ("above", "below"))
     dx, dy = MARGIN + 14 * max(above, below), 42 + 20 * above + PAD
     width = dx + tile.width + 14 * max(above, below) + MARGIN
     bottom = dy + tile.height + PAD + 20 * below
     scene.add(Words((MARGIN, 24), title, size=14, bold=True))
     _step(scene, tile, None, None, dx, dy, _classes(weights))
-    _delays(scene, tile, ways, dx, dy)
+    _delays(scene, tile, sides, dx, dy)
     columns = max(1, int((width - 2 * MARGIN) // legend))
     bottom = _legend(scene, "parameters", entries, _classes(weights), (MARGIN, bottom), max(width - 2 * MARGIN, legend),
                      columns)
@@ -42,14 +42,14 @@ def folded(tile: Tile, title: str, weights: Weights) -> Scene:
     return scene
 
 
-def unrolled(tile: Tile, title: str, weights: Weights, show_steps: str | Sequence[int],
+def unrolled(tile: Tile, title: str, weights: ParameterShapes, show_steps: str | Sequence[int],
              flow: Flow | None) -> Scene:
     """Steps side by side: x from below, the loss above, parameters once; with a run, the gradient on its way back."""
     return _Row(tile, title, weights, show_steps, flow).scene
 
 
 class _Row:
-    def __init__(self, tile: Tile, title: str, weights: Weights, show_steps: str | Sequence[int],
+    def __init__(self, tile: Tile, title: str, weights: ParameterShapes, show_steps: str | Sequence[int],
                  flow: Flow | None) -> None:
         self.tile, self.flow, self.weights = tile, flow, weights
         order = [p + 1 for p in tile.recurrence.scan.order]
@@ -89,7 +89,7 @@ class _Row:
             scene.add(Words((x - PAD + 10, self.top + 16), f"t = {p}", bold=True))
             after = order.index(p) + 1 < len(order)
             _step(scene, self.tile, p, self.flow, x, self.dy, classes, exits=after)
-        self._rails()
+        self._state_wires()
         for x, missing in self.gaps:
             self._gap(x, missing)
         if self.flow is not None:
@@ -101,9 +101,10 @@ class _Row:
             "; the gradient of each is the sum over all steps" if self.flow and entries else "")
         floor = _legend(scene, heading, entries, classes, (MARGIN, self.bottom + 18), max(self.right - MARGIN, wide), columns)
         right = max(self.right, MARGIN + wide, MARGIN + 24 + 1.1 * text_width(heading, 10))
-        scene.size = (max(right + MARGIN, self._header()), floor + MARGIN)
+        header = self._draw_header()
+        scene.size = (max(right + MARGIN, header), floor + MARGIN)
 
-    def _header(self) -> float:
+    def _draw_header(self) -> float:
         """Title, what the numbers are, and the key; how wide it is."""
         scene = self.scene
         scene.add(Words((MARGIN, 24), scene.title, size=14, bold=True))
@@ -115,18 +116,18 @@ class _Row:
             x += 50 + text_width(text, 10)
         if self.flow is not None:
             x = scale(scene, x, 35, self.flow) + 14
-            text = f"L = {self.flow.loss:.4g}, {self.flow.what}"
+            text = f"L = {self.flow.loss:.4g}, {self.flow.caption}"
             scene.add(Words((x, 46), text, kind="quiet", size=10))
             x += text_width(text, 10)
         return max(x, MARGIN + 1.1 * text_width(scene.title, 14)) + MARGIN
 
     # ---- between steps
 
-    def _rails(self) -> None:
+    def _state_wires(self) -> None:
         for a, b in pairwise(self.shown):
             if not any(x for x, missing in self.gaps if min(a, b) < missing[0] < max(a, b)):
                 for slot in range(len(self.tile.entries)):
-                    self._rail(slot, a, b)
+                    self._state_wire(slot, a, b)
         for x, missing in self.gaps:
             self._broken(x, missing)
 
@@ -134,19 +135,20 @@ class _Row:
         x, y = self.tile.layout.at[key]
         return self.left[p] + x + side * self.tile.size[key][0] / 2, self.dy + y
 
-    def _rail(self, slot: int, a: int, b: int) -> None:
+    def _state_wire(self, slot: int, a: int, b: int) -> None:
         """From the right edge of one step to the left edge of the next."""
         exit_key, entry_key = self.tile.exits[slot], self.tile.entries[slot]
-        way = curve([self._end(exit_key, a, 1), self._end(entry_key, b, -1)])
-        self._between(slot, way, (f"{exit_key}-{a}", f"{entry_key}-{b}"), b, f"{a}-{b}")
+        route = curve([self._end(exit_key, a, 1), self._end(entry_key, b, -1)])
+        self._between(slot, route, (f"{exit_key}-{a}", f"{entry_key}-{b}"), b, f"{a}-{b}")
 
-    def _between(self, slot: int, way: list[Point], ends: tuple[str, str], reader: int, key: str, dashed: bool = False) -> None:
-        name = self.tile.recurrence.remembered[slot]
-        self.scene.add(Wire(f"f-{slot}-{key}", ends, way, "forward", f"{pretty(name)} of step {reader}", dashed=dashed))
-        if self.flow is not None and reader in self.flow.nodes:
-            norm = self.flow.nodes[reader].get(self.tile.entries[slot])
+    def _between(self, slot: int, route: list[Point], ends: tuple[str, str], reader: int, key: str,
+                 dashed: bool = False) -> None:
+        name = self.tile.recurrence.state_names[slot]
+        self.scene.add(Wire(f"f-{slot}-{key}", ends, route, "forward", f"{pretty(name)} of step {reader}", dashed=dashed))
+        if self.flow is not None and reader in self.flow.norms:
+            norm = self.flow.norms[reader].get(self.tile.entries[slot])
             what = f"what step {reader} sends back to {_moved(self.tile, pretty(name), reader)}"
-            _back(self.scene, f"b-{slot}-{key}", ends, way, norm, self.flow, what)
+            _back(self.scene, f"b-{slot}-{key}", ends, route, norm, self.flow, what)
 
     def _broken(self, x: float, missing: Sequence[int]) -> None:
         """The rails into and out of a gap."""
@@ -170,9 +172,9 @@ class _Row:
         if self.flow is None:
             return
         lines = []
-        for name, key in zip(self.tile.recurrence.remembered, self.tile.exits, strict=True):
+        for name, key in zip(self.tile.recurrence.state_names, self.tile.exits, strict=True):
             own = self.tile.items[key].sources[0] if self.tile.items[key].kind == "exit" else key
-            late, early = (self.flow.nodes[p].get(own) for p in (missing[-1], missing[0]))
+            late, early = (self.flow.norms[p].get(own) for p in (missing[-1], missing[0]))
             if name.endswith("[t-1]") and late is not None and early is not None:
                 lines += [f"‖∂L/∂{name.partition('[')[0]}‖", f"{early:.1e} ← {late:.1e}"]
         for i, line in enumerate(lines):
@@ -185,16 +187,16 @@ class _Row:
         middle, text = ((left + right) / 2, self.top - 44), f"L = {self.flow.loss:.4g}"
         wide = right - left > 1400  # one who scrolls sees it at both ends
         self.scene.add(BoxShape("loss", middle, (right - left, 26), [] if wide else [text], "loss",
-                           f"the loss L, {self.flow.loss:.6g}: {self.flow.what}"))
+                           f"the loss L, {self.flow.loss:.6g}: {self.flow.caption}"))
         if wide:
             self.scene.add(Words((left + 12, self.top - 40), text), Words((right - 12, self.top - 40), text, "end"))
         for p in self.shown:
             for k, norm in self.flow.from_loss[p].items():
-                way = self._to_loss(k, p)
+                route = self._to_loss(k, p)
                 name = at_step(self.tile.items[k].title, p)
-                self.scene.add(Wire(f"f-{k}-{p}-loss", (f"{k}-{p}", "loss"), way, "forward", f"{name} is read by the loss"))
+                self.scene.add(Wire(f"f-{k}-{p}-loss", (f"{k}-{p}", "loss"), route, "forward", f"{name} is read by the loss"))
                 what = f"what the loss sends to {name}"
-                _back(self.scene, f"b-loss-{k}-{p}", (f"{k}-{p}", "loss"), way, norm, self.flow, what)
+                _back(self.scene, f"b-loss-{k}-{p}", (f"{k}-{p}", "loss"), route, norm, self.flow, what)
 
     def _to_loss(self, key: str, p: int) -> list[Point]:
         """Up from an output, left of its middle; around the boxes above it."""
@@ -229,26 +231,26 @@ def _step(scene: Scene, tile: Tile, p: int | None, flow: Flow | None, dx: float,
           exits: bool = True) -> None:
     """The items of a step and the edges between them; wires lie below boxes.  Nothing leaves a last step."""
     suffix = "" if p is None else f"-{p}"
-    for (s, r), points in tile.layout.way.items():
+    for (s, r), points in tile.layout.route.items():
         if tile.items[r].kind == "exit" and not exits:
             continue
-        way = curve(shifted(points, dx, dy))
+        route = curve(shifted(points, dx, dy))
         ends = (f"{s}{suffix}", f"{r}{suffix}")
         into_exit = tile.items[r].kind == "exit"
         title = f"{_name(tile, s, p)} → {_name(tile, r, p)}"
-        scene.add(Wire(f"f-{s}-{r}{suffix}", ends, way, "forward", title, head=not into_exit))
+        scene.add(Wire(f"f-{s}-{r}{suffix}", ends, route, "forward", title, head=not into_exit))
         if flow is not None and p is not None:
-            norm = _leaves_back(tile, flow, r, p) if into_exit else flow.edges[p].get((r, s))
+            norm = _leaves_back(tile, flow, r, p) if into_exit else flow.sent[p].get((r, s))
             what = f"what {_name(tile, r, p)} sends back to {_name(tile, s, p)}"
-            _back(scene, f"b-{s}-{r}{suffix}", ends, way, norm, flow, what)
+            _back(scene, f"b-{s}-{r}{suffix}", ends, route, norm, flow, what)
     for k, item in tile.items.items():
         if item.kind == "exit" and not exits:
             continue
         x, y = tile.layout.at[k]
-        fill = _fill(item.kind, flow, None if flow is None or p is None else flow.nodes[p].get(k))
+        fill = _fill(item.kind, flow, None if flow is None or p is None else flow.norms[p].get(k))
         scene.add(BoxShape(f"{k}{suffix}", (x + dx, y + dy), tile.size[k], [_moved(tile, line, p) for line in item.lines] if
                       item.kind != "exit" else [], fill, _title(tile, k, p, flow), round=item.kind in ("op", "exit"),
-                      corner=0 if item.kind == "input" else 5, classes=item.kind, link=item.kind != "exit",
+                      radius=0 if item.kind == "input" else 5, classes=item.kind, link=item.kind != "exit",
                       word_classes=[_lit(line, classes) for line in item.lines[1:]]))
 
 
@@ -262,7 +264,7 @@ def _leaves_back(tile: Tile, flow: Flow, exit_: str, p: int) -> float | None:
     slot = tile.exits.index(exit_)
     order = [q + 1 for q in tile.recurrence.scan.order]
     after = order.index(p) + 1
-    return flow.nodes[order[after]].get(tile.entries[slot]) if after < len(order) else None
+    return flow.norms[order[after]].get(tile.entries[slot]) if after < len(order) else None
 
 
 def _fill(kind: str, flow: Flow | None, norm: float | None) -> str | None:
@@ -272,14 +274,14 @@ def _fill(kind: str, flow: Flow | None, norm: float | None) -> str | None:
     return None if shade is None else f"q{shade}"
 
 
-def _back(scene: Scene, key: str, ends: tuple[str, str], way: Sequence[Point], norm: float | None, flow: Flow,
+def _back(scene: Scene, key: str, ends: tuple[str, str], route: Sequence[Point], norm: float | None, flow: Flow,
           what: str) -> None:
     """The gradient beside an edge: width by the logarithm of its norm; nothing where nothing flows."""
     shade = flow.shade(norm)
     if shade is None or norm is None:
         return
     width = 0.5 + 2.7 * shade / LEVELS
-    scene.add(Wire(key, (ends[1], ends[0]), beside(way, 3.2 + width / 2), "backward", f"{what}: norm {norm:.3e}", width))
+    scene.add(Wire(key, (ends[1], ends[0]), beside(route, 3.2 + width / 2), "backward", f"{what}: norm {norm:.3e}", width))
 
 
 def _moved(tile: Tile, line: str, p: int | None) -> str:
@@ -296,10 +298,10 @@ def _title(tile: Tile, key: str, p: int | None, flow: Flow | None) -> str:
     title = f"{_moved(tile, item.title, p)}  {item.node.op.label} {show(item.node.shape)}"
     if item.weights:
         title += f", weights {', '.join(item.weights)}"
-    if flow is None or p is None or key not in flow.values[p]:
+    if flow is None or p is None or key not in flow.ranges[p]:
         return title
-    low, high = flow.values[p][key]
-    norm = flow.nodes[p].get(key)
+    low, high = flow.ranges[p][key]
+    norm = flow.norms[p].get(key)
     what = "sent back by this step" if key in tile.entries else "‖∂L/∂‖"
     return f"{title}, values {low:.3g} to {high:.3g}, " + ("no gradient" if norm is None else f"{what} = {norm:.3e}")
 
@@ -314,17 +316,17 @@ def _sentence(tile: Tile) -> str:
 
 # ---- delays
 
-def _loops(tile: Tile) -> dict[int, str]:
+def _return_sides(tile: Tile) -> dict[int, str]:
     """On which side of the step each state returns."""
     middle = tile.height / 2
     return {slot: "above" if tile.layout.at[k][1] < middle and tile.height > 60 else "below"
             for slot, k in enumerate(tile.exits)}
 
 
-def _delays(scene: Scene, tile: Tile, ways: Mapping[int, str], dx: float, dy: float) -> None:
+def _delays(scene: Scene, tile: Tile, sides: Mapping[int, str], dx: float, dy: float) -> None:
     """Every state on its way back: around the step, through z⁻¹, to where it enters."""
     count = {"above": 0, "below": 0}
-    for slot, side in ways.items():
+    for slot, side in sides.items():
         exit_key, entry_key = tile.exits[slot], tile.entries[slot]
         k = count[side] = count[side] + 1
         (x1, y1), (x0, y0) = tile.layout.at[exit_key], tile.layout.at[entry_key]
@@ -334,23 +336,23 @@ def _delays(scene: Scene, tile: Tile, ways: Mapping[int, str], dx: float, dy: fl
         right, left = dx + tile.width + 12 * k, dx - 12 * k
         middle = (right + left) / 2
         box = f"delay-{slot}"
-        name = tile.recurrence.remembered[slot]
+        name = tile.recurrence.state_names[slot]
         there = straight(start, (right, start[1]), (right, level), (middle + 17, level))
         back = straight((middle - 17, level), (left, level), (left, end[1]), end)
         scene.add(Wire(f"d-{slot}-in", (exit_key, box), there, "delay", f"{name.partition('[')[0]} goes into the delay"),
                   Wire(f"d-{slot}-out", (box, entry_key), back, "delay", f"{pretty(name)} comes out of the delay"),
                   BoxShape(box, (middle, level), (34, 15), ["z⁻¹"], "op", f"a delay of one step, into {pretty(name)}",
-                      corner=2, classes="delay"))
+                      radius=2, classes="delay"))
 
 
 # ---- keys and legends
 
-def _classes(weights: Weights) -> dict[str, str]:
+def _classes(weights: ParameterShapes) -> dict[str, str]:
     """A class for every parameter, so that all its places light up together."""
     return {w: f"p{i}" for i, w in enumerate(weights)}
 
 
-def _entries(weights: Weights, flow: Flow | None) -> list[str]:
+def _entries(weights: ParameterShapes, flow: Flow | None) -> list[str]:
     """Every parameter with its shape, and the norm of its gradient."""
     out = []
     for name, shape in weights.items():

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..analysis.recurrence import Recurrence
+from ..cells import Cell
 from ..ir.node import Node
 from ..ir.ops.leaves import INPUT, input_name
 from ..search import shortest_path
@@ -39,7 +40,7 @@ class Tile:
 
     def outputs(self) -> list[str]:
         """Items that the loss may read: one for every value that leaves, the state by its name where there is one."""
-        nodes = dict.fromkeys([*self.recurrence.traced.values(), *self.recurrence.carried])
+        nodes = dict.fromkeys([*self.recurrence.traced.values(), *self.recurrence.new_states])
         having = {n: [k for k, i in self.items.items() if i.node is n and i.kind not in ("exit", "input")] for n in nodes}
         return [next((k for k in keys if self.items[k].kind == "state"), keys[-1]) for keys in having.values() if keys]
 
@@ -65,15 +66,15 @@ class _Tiling:
     def __init__(self, recurrence: Recurrence, order: Sequence[str]) -> None:
         self.recurrence, self.order = recurrence, order
         step = recurrence.step
-        self.bases = [k.partition("[")[0] for k in recurrence.remembered]
+        self.bases = [k.partition("[")[0] for k in recurrence.state_names]
         outputs = dict.fromkeys(recurrence.traced.values())
         labels = {n: label.name for label, n in step.labels.items()}
         self.output_names = [labels[n] for n in outputs if n in labels]
         states = [b for b in dict.fromkeys(self.bases) if b in labels.values()]
         self.names = dict.fromkeys((*states, *self.output_names))
         self.items = Extract(step, recurrence.constants, self.names).items
-        self.entries = [self._arrival(k) for k in recurrence.remembered]
-        self.exits = [self._leaving(k, n) for k, n in enumerate(recurrence.carried)]
+        self.entries = [self._arrival(k) for k in recurrence.state_names]
+        self.exits = [self._leaving(k, n) for k, n in enumerate(recurrence.new_states)]
 
     def _arrival(self, name: str) -> str:
         r = self.recurrence
@@ -82,8 +83,8 @@ class _Tiling:
         if found is not None:
             return found
         if node is None:  # remembered only to be handed on, or not even that
-            handed = (n for n in r.carried if n.op is INPUT and input_name(n) == name)
-            node = next(handed, r.carried[r.remembered.index(name)])
+            handed = (n for n in r.new_states if n.op is INPUT and input_name(n) == name)
+            node = next(handed, r.new_states[r.state_names.index(name)])
         key = f"in-{len(self.items)}"
         self.items = {key: Item(key, "input", pretty(name), "", node), **self.items}
         return key
@@ -106,7 +107,7 @@ class _Tiling:
         size = {k: item_size(i) for k, i in self.items.items()}
         last = {k for k, i in self.items.items() if i.kind == "exit" or (
             i.kind == "state" and not any(k in j.sources for j in self.items.values()))}
-        plan = Arrangement(size, {k: i.sources for k, i in self.items.items()}, self._rails(), last, self._ranks(),
+        plan = Arrangement(size, {k: i.sources for k, i in self.items.items()}, self._rows(), last, self._ranks(),
                     {k for k, i in self.items.items() if i.ordered})
         return Tile(self.recurrence, self.items, lay_out(plan), size, self.entries, self.exits, self.order)
 
@@ -116,46 +117,46 @@ class _Tiling:
         gates = {k: i.called for k, i in self.items.items() if i.kind == "gate"}
         return {k: place[n] for k, n in gates.items() if n in place}
 
-    # ---- rails
+    # ---- rows
 
-    def _rails(self) -> dict[str, int]:
+    def _rows(self) -> dict[str, int]:
         """Inner states run on top; outputs, then what is only handed on, then inputs run at the bottom."""
-        rails: dict[str, int] = {}
+        rows: dict[str, int] = {}
         top, bottom = 0, -1
         inner = [i for i, b in enumerate(self.bases) if b not in self.output_names and self._first(i)]
         for slot in [*inner, *(i for i in range(len(self.bases)) if i not in inner)]:
             row = top if slot in inner else bottom
             top, bottom = (top + 1, bottom) if slot in inner else (top, bottom - 1)
-            for k in self._path(slot, rails):
-                rails.setdefault(k, row)
+            for k in self._path(slot, rows):
+                rows.setdefault(k, row)
         for k, i in self.items.items():
-            if k not in rails and (i.kind == "input" or (i.kind == "state" and i.node in self.recurrence.traced.values())):
-                rails[k] = bottom
+            if k not in rows and (i.kind == "input" or (i.kind == "state" and i.node in self.recurrence.traced.values())):
+                rows[k] = bottom
                 bottom -= 1
-        return rails
+        return rows
 
     def _first(self, slot: int) -> bool:
         """Whether a slot holds the newest value of its state."""
-        return self.recurrence.remembered[slot].endswith("[t-1]") and self.bases[slot] in self.names
+        return self.recurrence.state_names[slot].endswith("[t-1]") and self.bases[slot] in self.names
 
     def _path(self, slot: int, taken: Mapping[str, int]) -> list[str]:
         """Items from where a state arrives to where it leaves, through operations or the one function that makes it."""
-        start, end, node = self.entries[slot], self.exits[slot], self.recurrence.carried[slot]
+        start, end, node = self.entries[slot], self.exits[slot], self.recurrence.new_states[slot]
 
         def allowed(k: str) -> bool:
             i = self.items[k]
             return k not in taken and i.kind != "input" and (i.kind in ("op", "function", "state") or i.node is node)
 
-        way = shortest_path(end, lambda k: filter(allowed, self.items[k].sources), lambda k: start in self.items[k].sources)
-        if way:
-            return [start, *reversed(way)]
+        path = shortest_path(end, lambda k: filter(allowed, self.items[k].sources), lambda k: start in self.items[k].sources)
+        if path:
+            return [start, *reversed(path)]
         ends = [end, *(s for s in self.items[end].sources if self.items[end].kind == "exit" and self.items[s].kind == "state")]
         return [*ends, start]
 
 
-def gate_order(cell: object) -> list[str]:
+def gate_order(cell: Cell | None) -> list[str]:
     """The names that equations assign, in the order of the text."""
-    return [e.name for e in cell.system.equations] if hasattr(cell, "system") else []
+    return [] if cell is None else [e.name for e in cell.system.equations]
 
 
 def shifted(points: Sequence[Point], dx: float, dy: float) -> list[Point]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from ..analysis.subject import Model
+from ..tensor.tensor import Tensor
 
 
 class Wiring:
@@ -14,21 +15,21 @@ class Wiring:
     def __init__(self) -> None:
         self.lines: dict[str, list[str]] = {}
         self.reads: dict[str, list[str]] = {}
-        self.kind: dict[str, str] = {}
-        self.returns: dict[str, str] = {}  # recurrent box -> "forward" or "backward" in time
+        self.fill: dict[str, str] = {}  # the colour of the theme that a box has
+        self.time_direction: dict[str, str] = {}  # recurrent box -> "forward" or "backward" in time
         self.seen: dict[int, str] = {}
-        self.asks: list[tuple[str, str]] = []    # a decoder's box and the attention that its last state asks
-        self.loose: list[tuple[str, list[str]]] = []  # modules whose wiring only their code knows
+        self.queries: list[tuple[str, str]] = []    # a decoder's box and the attention that its last state queries
+        self.opaque: list[tuple[str, list[str]]] = []  # modules whose wiring only their code knows
 
-    def box(self, lines: Sequence[str], reads: Sequence[str], kind: str) -> str:
+    def box(self, lines: Sequence[str], reads: Sequence[str], fill: str) -> str:
         key = f"m{len(self.lines)}"
-        self.lines[key], self.reads[key], self.kind[key] = list(lines), list(reads), kind
+        self.lines[key], self.reads[key], self.fill[key] = list(lines), list(reads), fill
         return key
 
-    def add(self, m: Any, name: str, reads: list[str]) -> list[str]:
+    def add(self, m: Wired, name: str, reads: list[str]) -> list[str]:
         """A module that reads these boxes; the boxes from which its output comes."""
         before, first = self.seen.setdefault(id(m), name), len(self.lines)
-        ends: list[str] = m.wiring(name, reads, self)
+        ends = m.wiring(name, reads, self)
         if before != name:
             for key in list(self.lines)[first:]:
                 self.lines[key][-1] = f"shared with {before or 'the model'}"
@@ -37,16 +38,16 @@ class Wiring:
     def recurrent(self, lines: Sequence[str], reads: Sequence[str], backward: bool) -> str:
         """The box of a layer whose state comes back to it."""
         key = self.box(lines, reads, "gate")
-        self.returns[key] = "backward" if backward else "forward"
+        self.time_direction[key] = "backward" if backward else "forward"
         return key
 
-    def plain(self, m: Any, name: str, reads: list[str]) -> list[str]:
+    def plain(self, m: Wired, name: str, reads: list[str]) -> list[str]:
         """A layer that says nothing of its inside: one box, and a list of what is in it."""
         own = [(k, c) for k, c in m.named_modules() if c is not m]
         if not own:
             return [self.box([title_of(name, m), *_details(m), count_of(m)], reads, "function")]
         key = self.box([title_of(name, m), "wired in its own code", count_of(m)], reads, "loss")
-        self.loose.append((key, [f"{k}: {type(c).__name__}, {count_of(c)}" for k, c in own if not _inside(k, own)]))
+        self.opaque.append((key, [f"{k}: {type(c).__name__}, {count_of(c)}" for k, c in own if not _inside(k, own)]))
         return [key]
 
 
@@ -58,16 +59,16 @@ def _inside(name: str, others: Sequence[tuple[str, Any]]) -> bool:
     return any(name.startswith(f"{other}.") for other, _ in others)
 
 
-def title_of(name: str, m: Any) -> str:
+def title_of(name: str, m: object) -> str:
     return f"{name}: {type(m).__name__}" if name else type(m).__name__
 
 
-def count_of(m: Any) -> str:
+def count_of(m: Wired) -> str:
     n = sum(t.size for t in m.parameters())
     return f"{n:,} parameter{'s' * (n != 1)}"
 
 
-def _details(m: Any) -> list[str]:
+def _details(m: Wired) -> list[str]:
     """The options of a layer in a line."""
     options = {k: v for k, v in (m.config() or {}).items() if isinstance(v, (int, float, str)) and k not in ("dtype", "bias")}
     text = ", ".join(f"{k}={v}" for k, v in options.items() if v is not True and v != 0)
@@ -77,6 +78,12 @@ def _details(m: Any) -> list[str]:
 @runtime_checkable
 class Wired(Model, Protocol):
     """A layer or a model that can be drawn."""
+
+    def config(self) -> dict[str, Any] | None:
+        """Its options."""
+
+    def parameters(self) -> Iterable[Tensor]:
+        """What is trained, each once."""
 
     def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
         """Its boxes: it reads `reads`, and its output comes from the boxes that are returned."""

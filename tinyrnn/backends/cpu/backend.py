@@ -20,7 +20,7 @@ _executables: WeakKeyDictionary[Graph, CpuExecutable] = WeakKeyDictionary()
 
 
 def executable(graph: Graph, fused: bool = False, keep: bool = True) -> CpuExecutable:
-    """A graph's compiled form, made once; `fused` graphs went through the passes already; see `Executable` for `keep`."""
+    """A graph's compiled form, made once; `fused` graphs went through the passes already; see `CpuExecutable` for `keep`."""
     found = _executables.get(graph)
     if found is None:
         found = _executables[graph] = CpuExecutable(plan_of(graph if fused else fuse(simplify(graph))), keep=keep)

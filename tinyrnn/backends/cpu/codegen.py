@@ -1,4 +1,4 @@
-"""LLVM vectors as the numbers of a machine."""
+"""The domain whose numbers are LLVM vectors."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Mirror(Protocol):
 
 
 class Box:
-    """What a leaf refers to: data, an accumulated gradient, a name, and how often the data were assigned.
+    """What a leaf refers to: data, an accumulated gradient, a name, and when the data were last assigned.
 
     The data are on the host, or in a mirror elsewhere, or in both: `mirrored` says that the mirror is current, and data
     that are on the host no more are fetched when somebody reads them.  `home` is the backend that evaluates expressions

@@ -21,7 +21,7 @@ def rows_of(tile: Tile) -> list[tuple[str, str]]:
     return [(k, i.title) for k, i in items]
 
 
-def strip(tile: Tile, title: str, flow: Flow) -> Scene:
+def heatmap(tile: Tile, title: str, flow: Flow) -> Scene:
     """The heat map; equal neighbours are one rectangle, so that a thousand steps stay a small file."""
     rows, order = rows_of(tile), [p + 1 for p in tile.recurrence.scan.order]
     steps = len(order)
@@ -31,14 +31,14 @@ def strip(tile: Tile, title: str, flow: Flow) -> Scene:
     cell = max(min(WIDE / steps, 26.0), 0.9)
     scene.add(Words((MARGIN, 24), scene.title, size=14, bold=True))
     x = scale(scene, MARGIN, 35, flow) + 14
-    caption = f"L = {flow.loss:.4g}, {flow.what}"
+    caption = f"L = {flow.loss:.4g}, {flow.caption}"
     scene.add(Words((x, 46), caption, kind="quiet", size=10))
     top = 78.0
     for i, (key, name) in enumerate(rows):
         y = top + i * ROW
         scene.add(Words((left - 8, y + 12), name, "end"))
-        for first, last, shade in _runs([flow.shade(flow.nodes[p].get(key)) for p in range(1, steps + 1)]):
-            norms = [flow.nodes[p].get(key) for p in (first + 1, last)]
+        for first, last, shade in _runs([flow.shade(flow.norms[p].get(key)) for p in range(1, steps + 1)]):
+            norms = [flow.norms[p].get(key) for p in (first + 1, last)]
             said = " to ".join("none" if v is None else f"{v:.2e}" for v in norms)
             scene.add(Swatch((left + first * cell, y), ((last - first) * cell, ROW - 2), None if shade is None else f"q{shade}",
                              f"{name}, t = {first + 1} to {last}: {said}"))
@@ -71,11 +71,11 @@ def _ticks(steps: int) -> list[int]:
 
 def table(tile: Tile, flow: Flow) -> str:
     """Gradient norms as text, a line for every quantity."""
-    positions = sorted(flow.nodes)
+    positions = sorted(flow.norms)
     shown = positions if len(positions) <= 8 else [*positions[:3], *positions[-5:]]
-    lines = [f"L = {flow.loss:.6g}   ({flow.what})", "".join(["‖∂L/∂·‖".ljust(16), *(f"t={p}".rjust(11) for p in shown)])]
+    lines = [f"L = {flow.loss:.6g}   ({flow.caption})", "".join(["‖∂L/∂·‖".ljust(16), *(f"t={p}".rjust(11) for p in shown)])]
     for key, name in rows_of(tile):
-        norms = (flow.nodes[p].get(key) for p in shown)
+        norms = (flow.norms[p].get(key) for p in shown)
         lines.append("".join([name.ljust(16), *("none".rjust(11) if v is None else f"{v:.2e}".rjust(11) for v in norms)]))
     lines += [f"{name:16}{norm:11.2e}   sum over all steps" for name, norm in flow.parameters.items()]
     return "\n".join(lines)

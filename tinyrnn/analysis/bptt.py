@@ -39,17 +39,17 @@ class StepGradients:
 
 
 @dataclass(frozen=True)
-class Numbers:
+class ScanData:
     """What a recurrence starts from, reads, and receives from the loss."""
 
     start: Sequence[Array]
-    slices: Sequence[Array]
+    inputs: Sequence[Array]
     constants: Sequence[Array]
     from_loss_at_end: Sequence[Array | None]       # dL/d(final state), for each state
     from_loss: Mapping[Node, Array]                # dL/d(trace), for each traced expression
 
 
-def numbers(graph: Graph, loss: Node, found: Sequence[Recurrence], values: Mapping[str, Any]) -> tuple[list[Numbers], float]:
+def scan_data(graph: Graph, loss: Node, found: Sequence[Recurrence], values: Mapping[str, Any]) -> tuple[list[ScanData], float]:
     """The numbers of every recurrence of a graph in one run, and the loss."""
     ends = [n for n in graph.nodes if n.op in (FINAL, TRACE)]
     adjoints = backward({loss: full(1, (), loss.dtype)}, [n for n in ends if n.floating])
@@ -61,10 +61,10 @@ def numbers(graph: Graph, loss: Node, found: Sequence[Recurrence], values: Mappi
     run = whole.run({k: v for k, v in values.items() if k in whole.inputs or k in whole.leaves})
     out = []
     for i, r in enumerate(found):
-        start, slices, constants = r.scan.split([run[f"source {i} {k}"] for k in range(len(r.scan.node.src))])
+        start, inputs, constants = r.scan.split([run[f"source {i} {k}"] for k in range(len(r.scan.node.src))])
         sent = {n: run[f"from loss {i} {k}"] for k, n in enumerate(_projections(ends, r)) if n in adjoints}
         at_end = {position_of(n): g for n, g in sent.items() if n.op is FINAL}
-        out.append(Numbers(start, slices, constants, [at_end.get(k) for k in range(r.scan.n_states)],
+        out.append(ScanData(start, inputs, constants, [at_end.get(k) for k in range(r.scan.n_states)],
                            {r.traced[n]: g for n, g in sent.items() if n.op is TRACE}))
     return out, float(run["loss"])
 
@@ -73,13 +73,13 @@ def _projections(ends: Sequence[Node], r: Recurrence) -> list[Node]:
     return [n for n in ends if n.src[0] is r.scan.node]
 
 
-class Walk:
+class BackwardPass:
     """A recurrence with its backward step, for chosen quantities."""
 
     def __init__(self, recurrence: Recurrence, quantities: Mapping[str, Node] | None = None) -> None:
         self.recurrence = r = recurrence
         self.quantities = dict(r.named if quantities is None else quantities)
-        self._seeds = [input_node(f"seed {k}", n.shape, n.dtype) for k, n in enumerate(r.carried)]
+        self._seeds = [input_node(f"seed {k}", n.shape, n.dtype) for k, n in enumerate(r.new_states)]
         self._from_loss = {n: input_node(f"from loss {k}", n.shape, n.dtype)
                            for k, n in enumerate(dict.fromkeys(r.traced.values()))}
         self.adjoint = self._adjoints()
@@ -87,7 +87,7 @@ class Walk:
 
     def _adjoints(self) -> dict[Node, Node]:
         parts: dict[Node, list[Node]] = {}
-        for n, seed in (*zip(self.recurrence.carried, self._seeds, strict=True), *self._from_loss.items()):
+        for n, seed in (*zip(self.recurrence.new_states, self._seeds, strict=True), *self._from_loss.items()):
             if n.floating:
                 parts.setdefault(n, []).append(seed)
         inputs = [n for n in self.recurrence.step.inputs.values() if n.floating]
@@ -106,7 +106,7 @@ class Walk:
 
     @cached_property
     def _forward(self) -> Graph:
-        return Graph({str(k): n for k, n in enumerate(self.recurrence.carried)})
+        return Graph({str(k): n for k, n in enumerate(self.recurrence.new_states)})
 
     @cached_property
     def _back(self) -> Graph:
@@ -116,43 +116,43 @@ class Walk:
         wanted |= {f"gradient {k}": self.adjoint[n] for k, n in self.quantities.items() if n in self.adjoint}
         wanted |= {f"sent {a} -> {b}": n for (a, b), n in self.sent.items()}
         wanted |= {f"part {k}": self.adjoint[inputs[k]] for k in r.parameters if inputs.get(k) in self.adjoint}
-        wanted |= {f"before {k}": self.adjoint[inputs[k]] for k in r.remembered if inputs.get(k) in self.adjoint}
+        wanted |= {f"before {k}": self.adjoint[inputs[k]] for k in r.state_names if inputs.get(k) in self.adjoint}
         return Graph(wanted)
 
-    def steps_back(self, given: Numbers) -> Iterator[StepGradients]:
+    def steps_back(self, data: ScanData) -> Iterator[StepGradients]:
         """Every step, from the last one that was computed back to the first."""
         r = self.recurrence
-        states = self._states(given)
-        seeds: list[Array | None] = list(given.from_loss_at_end)
+        states = self._states(data)
+        seeds: list[Array | None] = list(data.from_loss_at_end)
         for position, t in reversed(r.visits):
-            values = {**dict(zip(r.remembered, states[t], strict=True)), **self._given(given, position)}
-            for k, (seed, node) in enumerate(zip(seeds, r.carried, strict=True)):
+            values = {**dict(zip(r.state_names, states[t], strict=True)), **self._read(data, position)}
+            for k, (seed, node) in enumerate(zip(seeds, r.new_states, strict=True)):
                 values[f"seed {k}"] = np.zeros(node.shape, node.dtype) if seed is None else seed
             for node, sent in self._from_loss.items():
-                found = given.from_loss.get(node)
+                found = data.from_loss.get(node)
                 values[input_name(sent)] = np.zeros(node.shape, node.dtype) if found is None else found[position]
             run = self._back.run({k: values[k] for k in self._back.inputs})
-            seeds = [run.get(f"before {k}") for k in r.remembered]
+            seeds = [run.get(f"before {k}") for k in r.state_names]
             yield StepGradients(position + 1, {k: run[f"value {k}"] for k in self.quantities},
                          {k: run.get(f"gradient {k}") for k in self.quantities},
                          {(a, b): run[f"sent {a} -> {b}"] for a, b in self.sent},
                          {k: run[f"part {k}"] for k in r.parameters if f"part {k}" in run})
 
-    def jacobians(self, given: Numbers, row: int = 0) -> Iterator[tuple[int, Array]]:
+    def jacobians(self, data: ScanData, row: int = 0) -> Iterator[tuple[int, Array]]:
         """Position and `d(state after the step) / d(state before it)` of every step for one row, [S, S], last step first.
 
         S counts the entries of all floating states together, in their order.  Rows do not meet within a step, so every
         row of the batch is given the numbers of the chosen one and the seed of another entry.
         """
         r = self.recurrence
-        moving = [k for k, n in enumerate(r.carried) if n.floating]
-        back = Graph({str(k): self.adjoint[r.step.inputs[r.remembered[k]]] for k in moving
-                      if r.step.inputs.get(r.remembered[k]) in self.adjoint})
-        states, batch = self._states(given), r.carried[moving[0]].shape[0]
-        sizes = [int(np.prod(r.carried[k].shape[1:])) for k in moving]
+        moving = [k for k, n in enumerate(r.new_states) if n.floating]
+        back = Graph({str(k): self.adjoint[r.step.inputs[r.state_names[k]]] for k in moving
+                      if r.step.inputs.get(r.state_names[k]) in self.adjoint})
+        states, batch = self._states(data), r.new_states[moving[0]].shape[0]
+        sizes = [int(np.prod(r.new_states[k].shape[1:])) for k in moving]
         ends = np.cumsum([0, *sizes])
         for position, t in reversed(r.visits):
-            values = {**dict(zip(r.remembered, states[t], strict=True)), **self._given(given, position)}
+            values = {**dict(zip(r.state_names, states[t], strict=True)), **self._read(data, position)}
             values = {k: v if k in r.parameters else _everywhere(v, row, batch) for k, v in values.items()}
             values |= {input_name(n): np.zeros(n.shape, n.dtype) for n in (*self._seeds, *self._from_loss.values())}
             jacobian = np.zeros((ends[-1], ends[-1]))
@@ -161,7 +161,7 @@ class Walk:
                 seeds = np.zeros((batch, ends[-1]))
                 seeds[np.arange(len(entries)), entries] = 1
                 for k, a, b in zip(moving, ends, ends[1:], strict=False):
-                    node = r.carried[k]
+                    node = r.new_states[k]
                     values[f"seed {k}"] = seeds[:, a:b].reshape(node.shape).astype(node.dtype)
                 run = back.run({n: values[n] for n in back.inputs})
                 for m, name in enumerate(map(str, moving)):
@@ -169,19 +169,19 @@ class Walk:
                         jacobian[entries, ends[m] : ends[m + 1]] = run[name].reshape(batch, -1)[: len(entries)]
             yield position + 1, jacobian
 
-    def _states(self, given: Numbers) -> list[list[Array]]:
+    def _states(self, data: ScanData) -> list[list[Array]]:
         """What is remembered before every step of the walk."""
-        states = [list(given.start)]
+        states = [list(data.start)]
         for position, _ in self.recurrence.visits[:-1]:
-            values = {**dict(zip(self.recurrence.remembered, states[-1], strict=True)), **self._given(given, position)}
+            values = {**dict(zip(self.recurrence.state_names, states[-1], strict=True)), **self._read(data, position)}
             run = self._forward.run({k: values[k] for k in self._forward.inputs})
             states.append(list(run.values()))
         return states
 
-    def _given(self, given: Numbers, position: int) -> dict[str, Array]:
+    def _read(self, data: ScanData, position: int) -> dict[str, Array]:
         r = self.recurrence
-        return {**{k: x[position] for k, x in zip(r.slices, given.slices, strict=True)},
-                **dict(zip(r.constants, given.constants, strict=True))}
+        return {**{k: x[position] for k, x in zip(r.input_names, data.inputs, strict=True)},
+                **dict(zip(r.constants, data.constants, strict=True))}
 
 
 def _everywhere(value: Array, row: int, batch: int) -> Array:
