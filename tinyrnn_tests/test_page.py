@@ -31,7 +31,7 @@ def test_numbers_are_those_of_the_engine(name):
     values = dict(subject_of_cell(cell, 4).values)
     run = cell.unroll(4, {k: n for n, k in enumerate(cell.sizes, 2)}, gradients=True).run(values)
     assert data["loss"] == pytest.approx(float(run["loss"]), rel=1e-3)  # four digits, as all numbers of a page
-    states = [s for s in data["stops"] if s["way"] == "f" and re.fullmatch(r"[a-z][₁₂₃₄]", s["name"])]
+    states = [s for s in data["stops"] if s["direction"] == "f" and re.fullmatch(r"[a-z][₁₂₃₄]", s["name"])]
     index = str.maketrans("₁₂₃₄", "1234")
     compared = 0
     for stop in states:
@@ -43,7 +43,7 @@ def test_numbers_are_those_of_the_engine(name):
     assert compared >= 4
     for stop in data["stops"]:
         text = stop["name"].translate(index)
-        if stop["way"] == "b" and re.fullmatch(r"[a-z]\d", text) and text[0] in ray.layer.gradients and stop["step"] == int(text[1]):
+        if stop["direction"] == "b" and re.fullmatch(r"[a-z]\d", text) and text[0] in ray.layer.gradients and stop["step"] == int(text[1]):
             assert (stop["norm"] or 0) == pytest.approx(ray.layer.gradients[text[0]][stop["step"] - 1], rel=1e-3, abs=1e-12)
     for p, found in data["parameters"].items():
         last = found["parts"][-1]
@@ -56,7 +56,7 @@ def test_numbers_are_those_of_the_engine(name):
 def test_what_arrives_is_the_sum_of_what_is_sent():
     """The norm of a gradient is at most the sum of the norms of its parts; one part alone is all of it."""
     for stop in data_of(tr.page(tr.cells.LSTM))[0]["stops"]:
-        if stop["way"] == "b" and stop["norm"]:
+        if stop["direction"] == "b" and stop["norm"]:
             parts = [v or 0 for _, v in stop["from"]]
             assert sum(parts) >= stop["norm"] * 0.999, stop["name"]
             if len(parts) == 1:

@@ -162,7 +162,7 @@ class Final(tr.nn.Module):
 
 def test_a_loss_that_reads_a_final_state():
     data = data_of(tr.page(Final(), None, np.random.default_rng(0).normal(size=(2, 3, 3)).astype("f")))[0]
-    stop = next(s for s in data["stops"] if s["way"] == "b" and s["name"] == "c₃")
+    stop = next(s for s in data["stops"] if s["direction"] == "b" and s["name"] == "c₃")
     assert ["the loss", stop["norm"]] in stop["from"]
     assert all(way[1] == stop["node"] for way in data["strongest"])
 

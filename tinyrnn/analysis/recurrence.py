@@ -16,7 +16,11 @@ from ..ir.scan import SCAN, TRACE, VALID, ScanView, argument_names, expression_o
 
 @dataclass(frozen=True)
 class Recurrence:
-    """One scan: `step` is a graph from `h[t-1]`, `x[t]` and parameters to `h[t]`; its labels name the gates."""
+    """One scan: `step` is a graph from `h[t-1]`, `x[t]` and parameters to `h[t]`; its labels name the gates.
+
+    States and inputs have the names that the cell gave to the scan's arguments (`ir/scan.py`); gates have those of the TAG
+    nodes in its body; what nobody named, as in a scan of one's own, is `s1[t-1]`, `x[t]`, `value 1`.
+    """
 
     name: str
     scan: ScanView

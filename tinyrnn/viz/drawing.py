@@ -99,7 +99,7 @@ def draw(what: Cell | Graph | Wired, file: str | os.PathLike[str] | None = None,
     `loss` is "sum" of all outputs, "last", or a function of the list of outputs.  `show` is "auto" (long sequences as
     their first two and last steps), "all", a list of steps, or "heat" (quantities × time, for any length).  With
     `after`, a graph is drawn beside what a pass made of it.  `theme` is auto (follows the reader's setting), light,
-    dark or print.
+    dark or print.  Saved as .html, the picture of a model unfolds the cells of its layers as well.
 
     Raises `ArgumentError` for an option that does not fit what is drawn, and `ShapeError` for values of another shape.
 
@@ -179,7 +179,7 @@ def _model(model: Wired, theme: str) -> Drawing:
 
 def draw_path(title: str, nodes: Sequence[Node], said: Sequence[str], file: str | os.PathLike[str] | None = None,
               theme: str = "auto") -> Drawing:
-    """A way through a graph."""
+    """A path through a graph."""
     drawing = Drawing(graphs.path(title, nodes, said), lambda: "\n".join(said), theme)
     if file is not None:
         drawing.save(file)

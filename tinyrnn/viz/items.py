@@ -25,7 +25,7 @@ class Item:
     """One thing on the picture."""
 
     key: str
-    kind: str  # input state gate function op
+    kind: str  # input, state, gate, function, op; exit: a point at the right edge, which is not seen
     name: str    # of a quantity of the equations, "" for what has none
     symbol: str  # of what computes it, "" for what is given
     node: Node

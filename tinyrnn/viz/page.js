@@ -57,7 +57,7 @@ function reveal() {
   if (here) here.tabIndex = 0;
   if (stop && here) {
     here.classList.add("on");
-    here.classList.toggle("back", stop.way === "b");
+    here.classList.toggle("back", stop.direction === "b");
   }
 }
 
@@ -76,8 +76,8 @@ function say() {
     $("message").textContent = `start: ${page.stops.length} stops; press → to compute the first value`;
     return;
   }
-  $("message").textContent = stop.way === "L" ? `the loss: L = ${short(page.loss)}` :
-    stop.way === "f" ? `forward ${at} of ${page.stops.length}: compute ${stop.name}` :
+  $("message").textContent = stop.direction === "L" ? `the loss: L = ${short(page.loss)}` :
+    stop.direction === "f" ? `forward ${at} of ${page.stops.length}: compute ${stop.name}` :
     `backward ${at} of ${page.stops.length}: ∂L/∂${stop.name}, norm ${norm(stop.norm)}`;
   const columns = make("div", undefined, "columns");
   box.append(columns);
@@ -92,7 +92,7 @@ function say() {
   }
   const row = page.rows > 1 ? ", row 1" : "", rows = page.rows > 1 ? " over all rows" : "";
   if (stop.value !== undefined) right.append(heat(`value of ${stop.name}${row}`, stop.value));
-  if (stop.way === "b") {
+  if (stop.direction === "b") {
     right.append(heat(`gradient ∂L/∂${stop.name}${row}; norm${rows} ${norm(stop.norm)}`, stop.gradient));
     right.append(list("arrives from", stop.from), list("is sent on to", stop.to));
   }
@@ -146,7 +146,7 @@ function mark(ids, wire) {
 
 function strongest() {
   const ids = new Set(page.strongest.flat()), pairs = new Set();
-  for (const way of page.strongest) way.forEach((id, i) => { if (i) { pairs.add(way[i - 1] + " " + id); pairs.add(id + " " + way[i - 1]); } });
+  for (const path of page.strongest) path.forEach((id, i) => { if (i) { pairs.add(path[i - 1] + " " + id); pairs.add(id + " " + path[i - 1]); } });
   mark(ids, (a, b) => pairs.has(a + " " + b));
 }
 
@@ -187,8 +187,8 @@ function show(n, quiet) {
 }
 
 function toStep(t) {
-  const back = at > 0 && page.stops[at - 1].way === "b";
-  const i = page.stops.findIndex((s) => s.step === t && s.way === (back ? "b" : "f"));
+  const back = at > 0 && page.stops[at - 1].direction === "b";
+  const i = page.stops.findIndex((s) => s.step === t && s.direction === (back ? "b" : "f"));
   if (i >= 0) show(i + 1);
 }
 
@@ -233,8 +233,8 @@ $("picture").addEventListener("click", (e) => {
   if (n) toNode(bare(n.id));
 });
 function toNode(id) {
-  const back = at > 0 && page.stops[at - 1].way !== "f";
-  const i = page.stops.findIndex((s) => s.node === id && s.way === (back ? "b" : "f"));
+  const back = at > 0 && page.stops[at - 1].direction !== "f";
+  const i = page.stops.findIndex((s) => s.node === id && s.direction === (back ? "b" : "f"));
   const any = i >= 0 ? i : page.stops.findIndex((s) => s.node === id);
   if (any >= 0) show(any + 1);
 }
@@ -261,9 +261,9 @@ if (location.hash === "#selftest") {
     if (svg.querySelectorAll(".todo").length) bad.push(`${svg.querySelectorAll(".todo").length} parts hidden at the end`);
     $("strong").checked = true; marks();
     const known = new Set(page.edges.flatMap(([a, b]) => [a + " " + b, b + " " + a]));
-    for (const way of page.strongest) way.forEach((id, k) => {
+    for (const path of page.strongest) path.forEach((id, k) => {
       if (!node(id)) bad.push(`the strongest path goes through ${id}, which is not there`);
-      if (k && !known.has(way[k - 1] + " " + id)) bad.push(`the strongest path jumps from ${way[k - 1]} to ${id}`);
+      if (k && !known.has(path[k - 1] + " " + id)) bad.push(`the strongest path jumps from ${path[k - 1]} to ${id}`);
     });
     if (page.strongest.length && !svg.querySelector(".node.marked")) bad.push("the strongest path marks nothing");
     $("strong").checked = false;

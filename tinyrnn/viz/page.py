@@ -142,9 +142,9 @@ class _Layer:
     def data(self) -> dict[str, Any]:
         """Everything the script needs."""
         stops = self._stops()
-        index = {w: {s["node"]: i for i, s in enumerate(stops, 1) if s["way"] == w} for w in "fb"}
+        index = {w: {s["node"]: i for i, s in enumerate(stops, 1) if s["direction"] == w} for w in "fb"}
         forward, backward = index["f"], index["b"]
-        forward["loss"] = backward["loss"] = next(i for i, s in enumerate(stops, 1) if s["way"] == "L")
+        forward["loss"] = backward["loss"] = next(i for i, s in enumerate(stops, 1) if s["direction"] == "L")
         for slot, exit_key in enumerate(self.tile.exits):  # an exit appears with its source, and speaks with the next step
             for t, p in enumerate(self.order):
                 if self.tile.items[exit_key].kind == "exit":
@@ -163,19 +163,19 @@ class _Layer:
 
     def _stops(self) -> list[dict[str, Any]]:
         out = [self._stop("f", k, p) for p in self.order for k in self.keys]
-        out.append({"way": "L", "node": "loss", "name": "L"})
+        out.append({"direction": "L", "node": "loss", "name": "L"})
         return out + [self._stop("b", k, p) for p in reversed(self.order) for k in reversed(self.keys)]
 
-    def _stop(self, way: str, k: str, p: int) -> dict[str, Any]:
+    def _stop(self, direction: str, k: str, p: int) -> dict[str, Any]:
         item, m = self.tile.items[k], self.moments[p]
-        stop: dict[str, Any] = {"way": way, "node": f"{k}-{p}", "step": p, "name": self._called(k, p),
+        stop: dict[str, Any] = {"direction": direction, "node": f"{k}-{p}", "step": p, "name": self._called(k, p),
                                 "value": _row(m.values[k]), "says": clean(item.node.op.label),
                                 "shape": ",".join(map(str, item.node.shape))}
         if k in self.tile.entries:
-            stop["name"] += f", as it enters step {p}" if way == "f" else f", through step {p}"
+            stop["name"] += f", as it enters step {p}" if direction == "f" else f", through step {p}"
         if self._formula_of.get(k):
             stop["formulas"] = self._formula_of[k]
-        if way == "b":
+        if direction == "b":
             sent = [[self._called(s, p), _rounded(self.flow.sent[p].get((k, s)))] for s in item.sources]
             before = self.order.index(p) - 1
             if k in self.tile.entries and before >= 0:
@@ -268,18 +268,18 @@ class _Layer:
         out = []
         for route in strongest(self.bptt, moments):
             stops = ["loss", *(f"{k}-{p}" for k, p in route.stops)]
-            way = ["loss"]
+            path = ["loss"]
             for reader, source in pairwise(stops):
-                way += self._drawn(source, reader, readers)
-            out.append(way)
+                path += self._drawn(source, reader, readers)
+            out.append(path)
         return out
 
     def _drawn(self, source: str, reader: str, readers: Mapping[str, list[str]]) -> list[str]:
         """The boxes from a reader (left out) back to what it reads: other boxes of the same values, and exits, in between."""
         same = {self._item(source).node, self._item(reader).node if reader != "loss" else None}
-        way = shortest_path(source, lambda k: [r for r in readers.get(k, ()) if r != "loss" and (
+        path = shortest_path(source, lambda k: [r for r in readers.get(k, ()) if r != "loss" and (
             self._item(r).kind == "exit" or self._item(r).node in same)], lambda k: reader in readers.get(k, ()))
-        return way[::-1] or [source]
+        return path[::-1] or [source]
 
     def _item(self, box: str) -> Item:
         return self.tile.items[box.rpartition("-")[0]]
