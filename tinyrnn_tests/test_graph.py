@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.errors import DTypeError, GraphError
+from tinyrnn.errors import BackendError, DTypeError, GraphError
 from tinyrnn.ir import Graph, check
 from tinyrnn.ir.node import fresh
 from tinyrnn.ir.ops import elementwise as e
@@ -120,7 +120,7 @@ def test_run_says_what_is_wrong():
         g.run({"x": [1.0, 2.0, 3.0], "n": [1, 2]})
     with pytest.raises(DTypeError, match="'n' has dtype float64, expected int64"):
         g.run({"x": [1.0, 2.0], "n": [1.5, 2]})
-    with pytest.raises(GraphError, match="no backend 'tpu'"):
+    with pytest.raises(BackendError, match="no backend 'tpu'"):
         g.run({"x": [1.0, 2.0], "n": [1, 2]}, backend="tpu")
     with pytest.raises(GraphError, match="two inputs are called 'x'"):
         tr.Graph({"y": tr.input("x", (2,)).sum() + tr.input("x", (3,)).sum()}).inputs  # noqa: B018
