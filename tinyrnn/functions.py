@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import keyword
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .door import PUBLIC
 from .errors import GraphError
 
 Builder = Callable[..., Any]
+LISTS = ("inputs", "outputs")
+RESERVED = {"t", *LISTS, "True", "False", "None", "inf", "nan"}
+"""Words of the language of equations: `LISTS` begin a line that declares names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +49,23 @@ FUNCTIONS: dict[str, ElementwiseFunction] = {}
 def entrywise(build: Builder) -> Builder:
     """Declare a function of one tensor that is composed of ops, under its own name and with its own words and example."""
     doc, _, example = (build.__doc__ or "").partition("\n\n")
-    declare(ElementwiseFunction(build.__name__, build, 1, doc, example=example.strip()))
+    declare(ElementwiseFunction(build.__name__, build, 1, doc, example=example.strip(),
+                                raises="Raises `DTypeError` for numbers for which it has no meaning."))
     return build
 
 
 def declare(function: ElementwiseFunction) -> None:
-    """Enter a function; two never share a name."""
-    if function.name in FUNCTIONS:
-        raise GraphError(f"the function {function.name!r} is declared twice")
+    """Enter a function."""
+    check_free(function.name)
     FUNCTIONS[function.name] = function
+
+
+def check_free(name: str) -> None:
+    """Whether a function may have a name: whether it is free in the package, in Python, and in the language of equations."""
+    if name in FUNCTIONS:
+        raise GraphError(f"the function {name!r} is declared twice")
+    if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_") or name in RESERVED:
+        raise GraphError(f"{name!r} cannot be the name of a function: expected letters, digits and _, and no word that Python "
+                         "or the equations keep for themselves")
+    if name in PUBLIC or name in vars(sys.modules[__package__]):
+        raise GraphError(f"tinyrnn has something called {name!r} already: give the function another name")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
+from .errors import ArgumentError
 from .tensor.tensor import Tensor
 
 
@@ -37,6 +38,13 @@ class Trainable(Protocol):
 
     def one_line(self) -> str:
         """What it is made of, in a line of text."""
+
+
+def checked_model(model: Trainable, who: str) -> None:
+    """Refuse what cannot be trained or run."""
+    if isinstance(model, type) or not isinstance(model, Trainable):
+        kind = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise ArgumentError(f"{who} takes a layer or a model, got {kind}")
 
 
 class evaluating:  # noqa: N801  (reads as a verb where it is used: `with evaluating(model):`)

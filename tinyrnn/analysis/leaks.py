@@ -28,7 +28,7 @@ from ..tensor.tensor import Tensor, TensorLike
 from ..tensor.transforms import grad
 from ..trees import flatten
 from .printed import Printed
-from .subject import Model
+from .subject import Model, is_model
 
 Found = dict[str, Tensor]
 
@@ -117,14 +117,14 @@ def leaks(what: Model | Callable[..., Any], lengths: Any, x: TensorLike | None =
         raise ArgumentError(f"leaks takes a layer, a model or a function of (x, lengths), got {type(what).__name__}")
     if loss is not None and not callable(loss):
         raise ArgumentError(f"loss={loss!r}: expected a function of the result")
-    axis = int(not (isinstance(what, Model) and what.reads_time_first()))
+    axis = int(not (is_model(what) and what.reads_time_first()))
     example = _example(what, given) if x is None else x
     parts = [_array(p) for p in (example if isinstance(example, tuple) else (example,))]
     if len(given) not in (1, len(parts)):
         raise ArgumentError(f"{len(parts)} inputs have {len(given)} lengths")
     counts = [check_lengths(n, p.shape[axis], p.shape[1 - axis]) for p, n in
               zip(parts, given if len(given) == len(parts) else given * len(parts), strict=True)]
-    title = type(what).__name__ if isinstance(what, Model) else getattr(what, "__name__", "function")
+    title = type(what).__name__ if is_model(what) else getattr(what, "__name__", "function")
     if not any((n < p.shape[axis]).any() for n, p in zip(counts, parts, strict=True)):
         raise ArgumentError("no row is shorter than its input, so nothing is padded and there is nothing to prove: give "
                             "lengths below the number of steps")
@@ -149,7 +149,7 @@ def _texts(lengths: Sequence[Any]) -> str:
 
 def _example(what: object, lengths: Sequence[Any]) -> Any:
     """An input of the right shape for a layer that says it; one step longer than the longest row."""
-    if not isinstance(what, Model):
+    if not is_model(what):
         raise ArgumentError(f"leaks needs an example of the input of {type(what).__name__}: leaks(model, lengths, x)")
     return what.example(len(lengths[0]), *(int(max(n, default=0)) + 1 for n in lengths))
 
@@ -170,7 +170,7 @@ class _Case:
         """The results as an unrolled graph: outputs at valid steps, states, loss and gradients."""
         inputs = self._inputs(parts)
         result = self._result(inputs)
-        outputs = self._valid(_named(result, isinstance(self.what, Model)), parts)
+        outputs = self._valid(_named(result, is_model(self.what)), parts)
         floating = [t for t in outputs.values() if t.dtype.kind == "f"]
         if not floating:
             raise ArgumentError("nothing floating comes out, so there is nothing to prove")
@@ -189,7 +189,7 @@ class _Case:
 
     def _parameters(self, value: Tensor) -> dict[str, Tensor]:
         """Every parameter that the loss depends on, those of layers that a function closes over included."""
-        own = dict(self.what.named_parameters()) if isinstance(self.what, Model) else {}
+        own = dict(self.what.named_parameters()) if is_model(self.what) else {}
         known = {t.node for t in own.values()}
         others = {k: n for k, n in Graph({"loss": value}).leaves.items() if box_of(n).trainable and n not in known}
         return {**own, **{f"{k} (of a layer outside)" if k in own else k: Tensor(n) for k, n in others.items()}}
@@ -202,7 +202,7 @@ class _Case:
     def _result(self, inputs: Sequence[Tensor]) -> Any:
         """What a layer, model or function returns; a model that knows neither lengths nor mask is not given any."""
         n: Any = tuple(self.counts) if self.several else self.counts[0]
-        if not isinstance(self.what, Model):
+        if not is_model(self.what):
             return self.what(tuple(inputs) if self.several else inputs[0], n)
         known = takes(self.what)
         with evaluating(self.what):
@@ -227,7 +227,7 @@ class _Case:
         """Those results that are one step longer where the input is."""
         longer = [np.concatenate([p, np.take(p, [0], self.axis)], self.axis) for p in parts]
         try:
-            again = _named(self._result(self._inputs(longer)), isinstance(self.what, Model))
+            again = _named(self._result(self._inputs(longer)), is_model(self.what))
         except ShapeError:  # a function for one length only: its shapes have to do; any other error is the function's own
             features = {n for p in parts for n in p.shape[2:]}
             if parts[-1].shape[self.axis] in features:

@@ -21,7 +21,7 @@ from .paths import Paths, gradient_paths
 from .printed import Printed, plain
 from .recurrence import recurrences
 from .structure import Loops, loops, rerolled
-from .subject import Loss, Model, Subject, arrays, sizes_for, subject_of_cell, valid_rows
+from .subject import Loss, Model, Subject, arrays, is_model, sizes_for, subject_of_cell, valid_rows
 
 MOST_SOURCES = 16   # quantities of a graph or model to which paths are counted
 DYNAMIC_STEPS = 50  # numbers of a run are taken over at most so many steps
@@ -192,7 +192,7 @@ def analyze(what: Cell | Graph | Model, x: object = None, *, steps: int | None =
         raise ArgumentError("steps, batch, sizes and values are for cells")
     if isinstance(what, Graph):
         return _graph(what)
-    if isinstance(what, Model):
+    if is_model(what):
         if x is None:
             raise ArgumentError("a model is analysed on an example: analyze(model, x) with x [B, T, ...]")
         return _model(what, what.subject(x, y, lengths=lengths, loss=loss))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
@@ -60,6 +60,11 @@ class Model(Trainable, Protocol):
     def subject(self, x: object, y: object = None, *, lengths: object = None, mask: object = None,
                 loss: Loss = None) -> Subject:
         """A run on data with a loss, ready to be analysed."""
+
+
+def is_model(what: object) -> TypeGuard[Model]:
+    """Whether something is a layer or a model, and not a class of them."""
+    return isinstance(what, Model) and not isinstance(what, type)
 
 
 def subject_of_graph(title: str, graph: Graph, values: Mapping[str, Array], names: Names | None, rows: int,

@@ -16,7 +16,7 @@ from ..types import Seed
 from .bptt import Array, BackwardPass, ScanData, StepGradients
 from .dynamics import singular_values, step_jacobians
 from .printed import Printed, plain
-from .subject import Loss, Model, subject_of_cell, valid_rows
+from .subject import Loss, Model, is_model, subject_of_cell, valid_rows
 
 COLOURS = [f"tab:{c}" for c in "blue orange green red purple brown pink gray olive cyan".split()]
 NEAR = 0.05  # a sigmoid within 5 % of its ends, a tanh within 5 % of ±1, counts as saturated
@@ -203,7 +203,7 @@ def xray(what: Cell | Model, x: Any = None, y: object = None, *, lengths: object
         if y is not None or lengths is not None or mask is not None:
             raise ArgumentError("a cell is x-rayed on x or steps=, and values=; y, lengths and mask are for layers and models")
         subject = subject_of_cell(what, steps, _cell_values(what, x, values), loss or "last", sizes, rng=rng)
-    elif isinstance(what, Model):
+    elif is_model(what):
         if x is None or steps is not None or values is not None or sizes is not None:
             raise ArgumentError("a layer or model is x-rayed on data: xray(model, x, y); steps and values are for cells")
         subject = what.subject(x, y, lengths=lengths, mask=mask, loss=loss)

@@ -23,9 +23,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import EquationError
-from ..functions import FUNCTIONS
+from ..functions import FUNCTIONS, LISTS, RESERVED
 from .mistakes import instead_of, nearest, what_is_wrong, word_of_python
-from .terms import LISTS, Declaration, Equation, Place, System, Term
+from .terms import Declaration, Equation, Place, System, Term
 
 MAX_TEXT = 65_536
 MAX_LINES = 512
@@ -38,7 +38,6 @@ ROWS = {"softmax": 1, "layer_norm": 1, "rms_norm": 1}
 REDUCTIONS = {"sum": 1, "mean": 1}
 OTHERS = {"where": 3, "outer": 2, "clip": 3, "size": 1}
 ALIASES = {"σ": "sigmoid"}
-RESERVED = {"t", *LISTS, "True", "False", "None", "inf", "nan"}
 
 _BINARY: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult: "@",
                                           ast.Pow: "**"}

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import EquationError
-
-LISTS = ("inputs", "outputs")  # lines that list quantities
+from ..functions import LISTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,13 @@ and 0 / 0), which a mask must prevent by `where`; what it proves holds for all v
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import GraphError
 from ..ir.op import Op, Trait
 from .domain import Domain
 from .float import FLOAT
@@ -83,7 +85,7 @@ class Padding(Domain):
         if Trait.MOVES in op.traits:
             return np.asarray(known(*tags, *at), np.uint8)
         together = _largest(tags)
-        return together if op.at_zero == 0 else np.maximum(together, CLEAN)
+        return together if _keeps_zero(op) else np.maximum(together, CLEAN)
 
     # ---- the ops that know zero
 
@@ -188,6 +190,15 @@ class Padding(Domain):
 
     def _random_bits(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
         return np.full(at[1], CLEAN, np.uint8)
+
+
+def _keeps_zero(op: Op) -> bool:
+    """Whether f(0) = 0; what an op says of itself is held against its formula."""
+    if op.at_zero is not None and op.evaluate is not None and op.entrywise and len(signature(op.evaluate).parameters) == 2:
+        found = float(op.evaluate(FLOAT, np.zeros(())))
+        if found != op.at_zero:
+            raise GraphError(f"op {op.name!r} is declared with at_zero={op.at_zero:g}, and its formula gives {found:g} at 0")
+    return op.at_zero == 0
 
 
 def _largest(tags: Sequence[Tags]) -> Tags:

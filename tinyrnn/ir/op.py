@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Flag, auto
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..errors import GraphError
 
@@ -92,6 +92,8 @@ def register(op: Op) -> Op:
     """Enter an op in the catalogue; two ops never share a name."""
     if op.name in CATALOGUE:
         raise GraphError(f"op {op.name!r} is declared twice")
+    if op.symmetry not in (None, *get_args(Symmetry)):
+        raise GraphError(f"op {op.name!r} has the symmetry {op.symmetry!r}: expected {', '.join(get_args(Symmetry))}, or None")
     CATALOGUE[op.name] = op
     return op
 

@@ -68,8 +68,8 @@ class Embedding(Module):
 
     The row `padding_idx` starts at zero and never moves: it has no gradient, and optimisers leave it out.
 
-    x [...] whole numbers, weight [num, dim], y [..., dim]. Raises `DTypeError` for floating x, `IndexRangeError` for a row
-    that is not there, and `ArgumentError` for such a `padding_idx`.
+    x [...] whole numbers, weight [num, dim], y [..., dim]. Raises `DTypeError` for floating x, `ArgumentError` for a
+    `padding_idx` that is no row, and, when values are asked for, `IndexRangeError` for an x that is none.
 
     >>> import tinyrnn as tr
     >>> tr.nn.Embedding(5, 2, padding_idx=0, rng=0)([[0, 3]]).numpy()[0, 0]

@@ -50,8 +50,9 @@ def _key(holder: object, part: str) -> Any:
 def load(path: PathLike) -> Module:
     """The model that `save` wrote, equations and all; ready for use (evaluation mode).
 
-    A file that is damaged, or not one of these, is a `LoadError`.  No more numbers are made than the file holds, and once
-    more for each place of weights that are shared; a file that cannot be opened is an OSError.
+    No more numbers are made than the file holds, and once more for each place of weights that are shared.
+
+    Raises `LoadError` for a file that is damaged, or not one of these, and OSError for one that cannot be opened.
 
     >>> import tempfile
     >>> from pathlib import Path

@@ -26,6 +26,10 @@ from .subject import subject_of_model
 Array = npt.NDArray[Any]
 
 
+ASKED = {"leaves", "places", "example", "subject", "wiring", "options", "one_line", "built", "time_first"}
+"""Methods by which a layer says what it is, under names that a model may have thought of as well."""
+
+
 class Text(str):
     """Text that shows as it reads, also where Python would print its repr."""
 
@@ -54,6 +58,12 @@ class Module:
     _training: bool = True
     reads_time: bool = False  # whether steps of a sequence meet here, so that padding must be marked
     ends_time: bool = False  # whether the output has no time axis any more, so that lengths no longer apply
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ASKED and not callable(value):
+            raise ArgumentError(f"a layer is asked for its {name}, so {type(self).__name__}.{name} cannot hold "
+                                f"{type(value).__name__}: give the attribute another name")
+        object.__setattr__(self, name, value)
 
     @property
     def reads_back(self) -> bool:
@@ -297,7 +307,7 @@ Kind = TypeVar("Kind", bound=type[Module])
 def loadable(kind: Kind) -> Kind:
     """Let files hold layers of a class: `config` says how to build one again, and `load` does so where the class is known.
 
-    Raises `ArgumentError` where another class has the name.
+    Raises `ArgumentError` for what is no class of layers, or has no `config`, and where another class has the name.
 
     >>> import tinyrnn as tr
     >>> @tr.nn.loadable
@@ -309,8 +319,12 @@ def loadable(kind: Kind) -> Kind:
     >>> "Halve" in tr.nn.module.KINDS
     True
     """
-    if KINDS.setdefault(kind.__name__, kind) is not kind:
+    if not (isinstance(kind, type) and issubclass(kind, Module)) or kind.config is Module.config:
+        raise ArgumentError(f"loadable takes a class of layers that says how to build one again, in config(); got {kind!r}")
+    before = KINDS.setdefault(kind.__name__, kind)
+    if (before.__module__, before.__qualname__) != (kind.__module__, kind.__qualname__):  # the same once more: a cell run again
         raise ArgumentError(f"there is a layer {kind.__name__} already: give the class another name")
+    KINDS[kind.__name__] = kind
     return kind
 
 

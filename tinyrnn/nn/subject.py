@@ -8,6 +8,7 @@ import numpy as np
 
 from ..analysis.recurrence import Names
 from ..analysis.subject import Loss, Model, Subject, subject_of_graph
+from ..cells import Cell
 from ..errors import ArgumentError, TinyRNNError
 from ..ir.graph import Graph
 from ..model import evaluating
@@ -95,5 +96,5 @@ def _last(output: Tensor, data: Tensor, lengths: TensorLike, axis: int) -> Tenso
 
 def names_of(model: Model) -> Names:
     """What a model's parameters are called, and which layer they belong to."""
-    layers = {t.node: path for path, m in model.named_modules() if m.cell is not None for _, t in m.places()}
+    layers = {t.node: path for path, m in model.named_modules() if isinstance(m.cell, Cell) for _, t in m.places()}
     return Names({t.node: name for name, t in model.places()}, layers)

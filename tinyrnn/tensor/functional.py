@@ -162,7 +162,7 @@ def clip(x: TensorLike, low: float | None, high: float | None) -> Tensor:
     array([-1. ,  0.5,  1. ])
     """
     bounds = (-np.inf if low is None else low, np.inf if high is None else high)
-    if np.ndim(bounds[0]) or np.ndim(bounds[1]) or not float(bounds[0]) <= float(bounds[1]):
+    if any(np.ndim(b) or isinstance(b, str) for b in bounds) or not float(bounds[0]) <= float(bounds[1]):
         raise ArgumentError(f"clip takes two numbers with low <= high (None for no bound), got {low!r} and {high!r}; "
                             "for bounds that are tensors use maximum and minimum")
     return _unary(r.clip, "clip", x, *map(float, bounds))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..backends import on_host
 from ..errors import ArgumentError, NonFiniteError
-from ..model import Trainable, evaluating
+from ..model import Trainable, checked_model, evaluating
 from ..tensor.compile import Program
 from ..tensor.tensor import Tensor, TensorLike
 from ..trees import flatten
@@ -34,6 +34,7 @@ def generate(model: Trainable, prompt: TensorLike, steps: int, *, temperature: f
     >>> model.generate([[1, 2]], 3, rng=0).shape
     (1, 5)
     """
+    checked_model(model, "generate")
     if is_ragged(prompt):
         raise ArgumentError("generate: prompts of one call have one length; call it once for each length")
     tokens = np.atleast_2d(on_host(prompt))

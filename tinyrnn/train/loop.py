@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..errors import ArgumentError
 from ..files import PathLike, path_of
-from ..model import Trainable, evaluating
+from ..model import Trainable, checked_model, evaluating
 from ..optim import Optimizer
 from ..tensor.compile import Program
 from ..tensor.tensor import TensorLike
@@ -61,6 +61,7 @@ def fit(model: Trainable, x: object, y: Any, *, loss: str | Loss = "cross_entrop
     >>> history["accuracy"]
     [1.0, 1.0, 1.0]
     """
+    checked_model(model, "fit")
     if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
         raise ArgumentError(f"epochs={epochs!r}: expected a whole number")
     for name, n in (("accumulate", accumulate), ("save_every", save_every)):
@@ -115,6 +116,7 @@ def evaluate(model: Trainable, x: Any, y: Any, *, loss: str | Loss | None = None
     >>> sorted(model.evaluate(x, y, loss="cross_entropy", metrics=["accuracy"]))
     ['accuracy', 'loss']
     """
+    checked_model(model, "evaluate")
     fitted = _FITTED.get(model, (None, (), None))
     ignore_index = fitted[2] if ignore_index is None else ignore_index
     chosen = fitted[0] if loss is None else loss
@@ -142,6 +144,8 @@ def predict(model: Trainable, x: object, *, lengths: TensorLike | None = None, m
     >>> model.predict(x).shape
     (4, 2)
     """
+    checked_model(model, "predict")
+
     def output(x: TensorLike, lengths: TensorLike | None = None, mask: TensorLike | None = None) -> dict[str, Any]:
         return {"y": call(model, x, lengths, mask, None, False)[0]}
 

@@ -118,7 +118,7 @@ def draw(what: Cell | Graph | Wired, file: str | os.PathLike[str] | None = None,
         if after is not None:
             raise ArgumentError("after= compares two graphs; a cell has cell.graph() and cell.unroll(steps)")
         drawing = _cell(what, steps, gradients or show == "heat", values, loss, show, theme)
-    elif isinstance(what, (Graph, Wired)):
+    elif isinstance(what, (Graph, Wired)) and not isinstance(what, type):
         unrolled = steps is not None or gradients or values is not None or loss is not None or show != "auto"
         if unrolled:
             raise ArgumentError("steps, gradients, values, loss and show are for cells; a graph or model is drawn as it is")

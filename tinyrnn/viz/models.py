@@ -13,7 +13,7 @@ def cells_of(model: Wired) -> list[tuple[str, Cell]]:
     """The cells of a model, each once, with the name of the first layer that runs it."""
     found: dict[Cell, str] = {}
     for name, m in model.named_modules():
-        if m.cell is not None:
+        if isinstance(m.cell, Cell):
             found.setdefault(m.cell, name or type(m).__name__)
     return [(name, cell) for cell, name in found.items()]
 

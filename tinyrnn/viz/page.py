@@ -15,7 +15,7 @@ import numpy as np
 
 from ..analysis.bptt import BackwardPass, ScanData
 from ..analysis.dynamics import strongest
-from ..analysis.subject import Loss, Model, Subject, subject_of_cell
+from ..analysis.subject import Loss, Model, Subject, is_model, subject_of_cell
 from ..cells import Cell, latex
 from ..errors import ArgumentError
 from ..files import atomic_write, path_of
@@ -84,7 +84,7 @@ def page(what: Cell | Model, file: str | os.PathLike[str] | None = None, x: Tens
         sequence = values is not None and any(n in values for n in what.inputs)
         subject = subject_of_cell(what, 6 if steps is None and not sequence else steps, values, loss, sizes, rng=rng)
         cells: Mapping[str, Cell] = {subject.recurrences[0].name: what}
-    elif isinstance(what, Model):
+    elif is_model(what):
         if x is None or steps is not None or values is not None:
             raise ArgumentError("a model's page is made from data: page(model, file, x, y); steps and values are for cells")
         subject = what.subject(x, y, lengths=lengths, loss=loss)
@@ -110,7 +110,7 @@ def check_steps(steps: int) -> None:
 
 def _cells(model: Model, subject: Subject) -> dict[str, Cell]:
     """The cell of every recurrence of a model."""
-    layers = [(path, m.cell) for path, m in model.named_modules() if m.cell is not None]
+    layers = [(path, m.cell) for path, m in model.named_modules() if isinstance(m.cell, Cell)]
     return {r.name: cell for path, cell in layers for r in subject.recurrences
             if not path or r.name == path or r.name.startswith(f"{path}.")}
 

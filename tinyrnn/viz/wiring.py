@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from ..analysis.subject import Model
+from ..errors import ArgumentError
 from ..tensor.tensor import Tensor
 
 
@@ -30,6 +31,9 @@ class Wiring:
         """A module that reads these boxes; the boxes from which its output comes."""
         before, first = self.seen.setdefault(id(m), name), len(self.lines)
         ends = m.wiring(name, reads, self)
+        if not isinstance(ends, list):
+            raise ArgumentError(f"{type(m).__name__}.wiring gives {type(ends).__name__}: expected the list of the boxes from "
+                                "which its output comes")
         if before != name:
             for key in list(self.lines)[first:]:
                 self.lines[key][-1] = f"shared with {before or 'the model'}"

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import DTypeError
-from ...functions import ElementwiseFunction, declare
+from ...functions import ElementwiseFunction, check_free, declare
 from ...shapes import Shape, broadcast
 from ..node import OPERATORS, Bits, Builder, DType, Node, apply, attribute, promote
 from ..op import CATALOGUE, PRIMITIVE, Kind, Op, Symmetry, Trait, Vjp, per_entry, register
@@ -97,6 +97,8 @@ def unary(name: str, formula: Formula | None, vjp: Vjp | None, *, label: str = "
           symmetry: Symmetry | None = None, doc: str = "", **words: str) -> Builder:
     """Declare an op of one operand (and attributes); with a `doc` users have it as `tr.<name>` and in equations, with the
     further `words` of an `ElementwiseFunction`: latex, example, raises."""
+    if doc:
+        check_free(name)
     traits |= Trait.CHEAP if flops <= CHEAP_FLOPS else Trait.NONE
     op = register(Op(name, infer or _float(name), formula, vjp, kind, label or name, per_entry(flops), None, True, traits,
                      written or name, at_zero=at_zero, symmetry=symmetry))
@@ -113,6 +115,8 @@ def binary(name: str, formula: Formula | None, vjp: Vjp | None, *, label: str = 
            simplify: Any = None, kind: Kind = "elementwise", traits: Trait = Trait.NONE, written: str = "", doc: str = "",
            **words: str) -> Builder:
     """Declare an op of two operands, either of which may be a Python number; `doc` as for one operand."""
+    if doc:
+        check_free(name)
     traits |= Trait.CHEAP if flops <= CHEAP_FLOPS else Trait.NONE
     op = register(Op(name, infer, formula, vjp, kind, label or name, per_entry(flops), simplify, True, traits, written or name))
 

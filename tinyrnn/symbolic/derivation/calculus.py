@@ -1,6 +1,7 @@
 """Local derivatives by SymPy alone: each equation written as an expression, differentiated, and held against the engine's.
 
-Nothing of the engine's rules takes part: a function is its definition in SymPy, and `sympy.diff` does the rest.
+None of the engine's gradients takes part: a function is its definition in SymPy (of an op that was declared elsewhere, its
+formula), and `sympy.diff` does the rest.
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from ...cells import latex
 from ...cells.cell import Cell
 from ...cells.terms import Equation, Term, show
+from ...domains import Symbols
 from ...errors import ProofError
+from ...functions import FUNCTIONS
+from ...ir.op import CATALOGUE, Op
 from ..proof.axioms import vanishes
 from .scalars import scalar
 
@@ -43,11 +48,27 @@ def definitions() -> dict[str, Callable[..., Any]]:
         "gelu": lambda x: x * (1 + sp.tanh(sp.sqrt(2 / sp.pi) * (x + sp.Rational("0.044715") * x**3))) / 2}
 
 
+class _Calculus(Symbols):
+    """SymPy's expressions, with its functions under their names: what formulas of ops may ask for."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda a: self.function(name, a)
+
+
+def _by_formula(op: Op) -> Callable[..., Any]:
+    """The definition of an op that was declared with a formula: that formula, over SymPy's expressions."""
+    assert op.evaluate is not None
+    formula, domain = op.evaluate, _Calculus()
+    return lambda *x: np.asarray(formula(domain, *(np.array([v], object) for v in x))).item()
+
+
 def defined(expression: Any) -> Any:
     """An expression with every such function replaced by its definition."""
     import sympy
 
-    known, own = definitions(), {sympy.Max: "maximum", sympy.Min: "minimum", sympy.Abs: "abs", sympy.sign: "sign"}
+    declared = {f: _by_formula(op) for f in FUNCTIONS if (op := CATALOGUE.get(f)) is not None and op.evaluate is not None}
+    known = {**declared, **definitions()}
+    own = {sympy.Max: "maximum", sympy.Min: "minimum", sympy.Abs: "abs", sympy.sign: "sign"}
 
     def name(x: Any) -> str:
         return str(own.get(x.func) or getattr(x.func, "__name__", ""))
