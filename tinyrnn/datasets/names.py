@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError
+from ..files import shipped
 from ..types import Seed
 from .packages import split
 
@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 @cache
 def _names() -> dict[str, str]:
     """Every name with its genders: m, f or mf."""
-    text = resources.files("tinyrnn.datasets").joinpath("first_names.txt").read_text(encoding="ascii")
+    text = shipped("tinyrnn.datasets").joinpath("first_names.txt").read_text(encoding="ascii")
     return dict(line.split() for line in text.splitlines())
 
 

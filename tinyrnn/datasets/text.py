@@ -6,7 +6,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from functools import cache
-from importlib import resources
 from math import log
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError
+from ..files import shipped
 
 Array = npt.NDArray[Any]
 
@@ -28,7 +28,7 @@ def shakespeare() -> str:
     >>> datasets.shakespeare()[:11]
     'THE SONNETS'
     """
-    return resources.files("tinyrnn.datasets").joinpath("shakespeare.txt").read_text(encoding="ascii")
+    return shipped("tinyrnn.datasets").joinpath("shakespeare.txt").read_text(encoding="ascii")
 
 
 def words(text: str) -> list[str]:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +17,7 @@ from ..analysis.dynamics import strongest
 from ..analysis.subject import Loss, Model, Subject, is_model, subject_of_cell
 from ..cells import Cell, latex
 from ..errors import ArgumentError
-from ..files import atomic_write, path_of
+from ..files import atomic_write, path_of, shipped
 from ..search import shortest_path
 from ..symbolic.derivation import pages
 from ..symbolic.derivation.derive import derive
@@ -334,8 +333,8 @@ def _shown(array: Any) -> Any:
 
 @np.errstate(all="ignore")
 def _document(subject: Subject, layers: Sequence[_Layer]) -> str:
-    css = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
-    js = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-8")
+    css = shipped(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    js = shipped(__package__).joinpath("page.js").read_text(encoding="utf-8")
     data = json.dumps([layer.data() for layer in layers], ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     pictures = "".join(f'<div class="layer">{layer.svg}</div>' for layer in layers)
     styles = [css, *(layer.svg.partition("<style>")[2].partition("</style>")[0] for layer in layers)]

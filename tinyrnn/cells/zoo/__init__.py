@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import resources
 
 from ...errors import ArgumentError
+from ...files import shipped
 from ..cell import Cell
 
 _ALIASES = {"RNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
@@ -19,7 +19,7 @@ def names() -> tuple[str, ...]:
     >>> "gru_reset_before" in tr.cells.names()
     True
     """
-    files = resources.files(__name__).iterdir()
+    files = shipped(__name__).iterdir()
     return tuple(sorted(f.name.removesuffix(".cell") for f in files if f.name.endswith(".cell")))
 
 
@@ -40,4 +40,4 @@ def get(name: str) -> Cell:
 
 @cache
 def _read(key: str) -> Cell:
-    return Cell(resources.files(__name__).joinpath(f"{key}.cell").read_text(encoding="utf-8"), key)
+    return Cell(shipped(__name__).joinpath(f"{key}.cell").read_text(encoding="utf-8"), key)
