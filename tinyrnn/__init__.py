@@ -26,7 +26,7 @@ help(tr.draw), or of any other name, has its equation or meaning, shapes, errors
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
-from . import backends, cells, datasets, domains, io, nn, optim, train
+from . import backends, cells, domains, io, nn, optim, train
 from .cells import Cell
 from .door import PUBLIC as _PUBLIC
 from .door import behind as _behind
@@ -98,6 +98,7 @@ from .tensor.tensor import Tensor
 from .tensor.transforms import grad, hessian, jacobian, jvp, remat, scan, value_and_grad
 
 if TYPE_CHECKING:
+    from . import datasets
     from .analysis.leaks import LeakReport, leaks
     from .analysis.report import Report, analyze
     from .analysis.xray import XRay, xray

@@ -15,7 +15,7 @@ PUBLIC = {
     "draw": "viz.drawing", "Drawing": "viz.drawing", "page": "viz.page", "Page": "viz.page",
     "derive": "symbolic.derivation.derive", "Derivation": "symbolic.derivation.derive",
     "equivalent": "symbolic.equivalence.equivalent", "Equivalence": "symbolic.equivalence.equivalent",
-    "prove": "symbolic.proof.prove", "Proof": "symbolic.proof.prove"}
+    "prove": "symbolic.proof.prove", "Proof": "symbolic.proof.prove", "datasets": "datasets"}
 """Names of `tinyrnn` itself."""
 
 INNER = {"draw_path": "viz.drawing", "Tensor": "tensor.tensor", "run_graph": "backends"}
@@ -25,4 +25,5 @@ INNER = {"draw_path": "viz.drawing", "Tensor": "tensor.tensor", "run_graph": "ba
 def behind(name: str) -> Any:
     """What a name stands for; its module is loaded when it is first asked for."""
     module = PUBLIC.get(name) or INNER[name]
-    return getattr(import_module(f"{__package__}.{module}"), name)
+    found = import_module(f"{__package__}.{module}")
+    return found if module == name else getattr(found, name)

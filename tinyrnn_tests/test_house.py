@@ -79,7 +79,7 @@ def test_the_floors_are_seen(tmp_path):
 
 
 def test_the_door_leads_where_it_says():
-    assert all(hasattr(import_module(f"tinyrnn.{m}"), name) for table in (door.PUBLIC, door.INNER) for name, m in table.items())
+    assert all(m == name or hasattr(import_module(f"tinyrnn.{m}"), name) for table in (door.PUBLIC, door.INNER) for name, m in table.items())
     asked = {n.args[0].value for path in ROOT.rglob("*.py") for n in ast.walk(ast.parse(path.read_text()))
              if isinstance(n, ast.Call) and ast.unparse(n.func) == "behind" and isinstance(n.args[0], ast.Constant)}
     assert set(door.INNER) <= asked <= {*door.PUBLIC, *door.INNER}

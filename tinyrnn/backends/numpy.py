@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from ..domains import FLOAT, Domain
 from ..errors import BackendError, DTypeError, GraphError
@@ -23,6 +22,9 @@ from ..ir.ops.leaves import ARG, HOLE, INPUT, LEAF, box_of
 from ..ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, body_of, expression_of, invariant
 from ..shapes import show
 from .arrays import fetched, is_device
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 Instruction = tuple[int, Any, tuple[Any, ...], tuple[int, ...], int, tuple[int, ...], Node]
 _OP, _SCAN, _REGION, _READ = range(4)
@@ -176,6 +178,8 @@ def admitted(graph: Graph, values: Mapping[str, Any], domain: Domain = FLOAT, *,
 def _one_blas_thread() -> ThreadpoolController:
     """One thread for BLAS: a step's products are too small to share, and spinning threads that wait for a busy core make
     them up to a hundred times slower.  It also keeps results independent of the number of cores."""
+    from threadpoolctl import ThreadpoolController
+
     return ThreadpoolController()
 
 
