@@ -77,6 +77,14 @@ def test_what_an_op_says_of_itself_is_checked():
         unary("fy", lambda m, x: x * x, lambda g, y, x: g * 2 * x, symmetry="anti", doc="`x²`.")
 
 
+@pytest.mark.usefixtures("forgotten")
+def test_a_gradient_with_too_few_adjoints():
+    half = binary("half", lambda m, a, b: a * b, lambda g, y, a, b: g * b, doc="`a b`.")
+    assert half
+    with pytest.raises(GraphError, match="the gradient of op 'half' gives 1 adjoints for 2 operands: expected one for each"):
+        tr.prove(tr.Cell("h[t] = half(W @ x[t], U @ h[t-1])"))
+
+
 # ---- layers
 
 class Inner(tr.nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ...errors import GraphError
 from ...ir.node import Node, walk
 from ...ir.op import Op
 from ...ir.ops.elementwise import add_n, astype
@@ -55,6 +56,9 @@ def _needed(order: Sequence[Node], wrt: Iterable[Node]) -> set[Node]:
 
 
 def _send(n: Node, adjoints: Sequence[Node | None], needed: set[Node], parts: dict[Node, list[Node]]) -> None:
+    if len(adjoints) != len(n.src):
+        raise GraphError(f"the gradient of op {n.op.name!r} gives {len(adjoints)} adjoints for {len(n.src)} operands: expected "
+                         "one for each, None where nothing flows")
     for s, g in zip(n.src, adjoints, strict=True):
         if g is not None and s in needed and s.floating:
             parts[s].append(_fit(g, s))
