@@ -10,6 +10,7 @@ import re
 import pytest
 
 import tinyrnn as tr
+from tinyrnn.functions import FUNCTIONS
 
 SHAPE = re.compile(r"\[[A-Z0-9][\w, .…-]*\]|\[rows|\[\.\.\.|shape|scalar|one number")  # [B, T, H], "the shape of x", a scalar
 RESULTS = {"Derivation", "Drawing", "Equivalence", "LeakReport", "Page", "Proof", "Report", "XRay", "Rows"}
@@ -23,7 +24,7 @@ NO_ERRORS = {"Constant", "History", "available", "names", "first_names", "names_
 def public():
     """Names with what they stand for: of the package, of its rooms for users, and the backends that can run."""
     for room in (tr, tr.nn, tr.optim, tr.train, tr.io, tr.datasets, tr.cells):
-        for name in room.__all__:
+        for name in dict.fromkeys((*room.__all__, *(FUNCTIONS if room is tr else ()))):
             value = getattr(room, name)
             if callable(value) and not isinstance(value, tr.Cell):
                 yield name, value
@@ -56,10 +57,10 @@ def test_results_say_what_they_hold():
 
 
 def test_help_is_a_guide():
-    """`help(tr)` names every public name of the package in its first screen, and nothing else is public."""
+    """`help(tr)` names every public name of the package in its first screen; nothing is public besides but declared functions."""
     guide = tr.__doc__
     assert all(re.search(rf"\b{name}\b", guide) for name in tr.__all__)
     assert len(guide.splitlines()) < 40
     shown = pydoc.plain(pydoc.render_doc(tr))
     assert "def value_and_grad" in shown or "value_and_grad(" in shown
-    assert {n for n in dir(tr) if not n.startswith("_") and callable(getattr(tr, n))} <= set(tr.__all__)
+    assert {n for n in dir(tr) if not n.startswith("_") and callable(getattr(tr, n))} <= {*tr.__all__, *FUNCTIONS}

@@ -134,9 +134,9 @@ class BackwardPass:
             run = self._back.run({k: values[k] for k in self._back.inputs})
             seeds = [run.get(f"before {k}") for k in r.state_names]
             yield StepGradients(position + 1, {k: run[f"value {k}"] for k in self.quantities},
-                         {k: run.get(f"gradient {k}") for k in self.quantities},
-                         {(a, b): run[f"sent {a} -> {b}"] for a, b in self.sent},
-                         {k: run[f"part {k}"] for k in r.parameters if f"part {k}" in run})
+                                {k: run.get(f"gradient {k}") for k in self.quantities},
+                                {(a, b): run[f"sent {a} -> {b}"] for a, b in self.sent},
+                                {k: run[f"part {k}"] for k in r.parameters if f"part {k}" in run})
 
     def jacobians(self, data: ScanData, row: int = 0) -> Iterator[tuple[int, Array]]:
         """Position and `d(state after the step) / d(state before it)` of every step for one row, [S, S], last step first.

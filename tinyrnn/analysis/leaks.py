@@ -274,9 +274,9 @@ def _found(graph: Graph, results: Sequence[str], marks: Mapping[str, Mark], stri
 
 def _leak(graph: Graph, result: str, entries: int, tags: Mapping[Node, Any]) -> Leak:
     """A shortest path back from a result to a padded input, through padded values only."""
-    way = shortest_path(graph.outputs[result], lambda n: [s for s in n.src if isinstance(tags[s], Mark) and tags[s].padded],
+    path = shortest_path(graph.outputs[result], lambda n: [s for s in n.src if isinstance(tags[s], Mark) and tags[s].padded],
                        lambda n: not n.src)
-    nodes = tuple(reversed(way or [graph.outputs[result]]))
+    nodes = tuple(reversed(path or [graph.outputs[result]]))
     return Leak(result, entries, tuple(_said(graph, n, tags[n]) for n in nodes), nodes)
 
 

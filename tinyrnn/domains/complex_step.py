@@ -30,7 +30,7 @@ class ComplexStep(Float):
     relu: Any = by_formula("relu")
     power: Any = Domain.power  # NumPy's own loses the tangent of whole exponents
 
-    def enter(self, value: npt.NDArray[Any], dtype: np.dtype[Any]) -> Any:
+    def enter(self, value: Any, dtype: np.dtype[Any]) -> Any:
         return np.asarray(value, np.complex128 if dtype.kind in "fc" else dtype)
 
     def stop_gradient(self, x: npt.NDArray[Any]) -> Any:
@@ -39,16 +39,16 @@ class ComplexStep(Float):
     def astype(self, x: npt.NDArray[Any], dtype: np.dtype[Any]) -> Any:
         return x.astype(np.complex128) if dtype.kind in "fc" else super().astype(np.real(x), dtype)
 
-    def less(self, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Any:
+    def less(self, a: Any, b: Any) -> Any:
         return np.real(a) < np.real(b)
 
-    def less_equal(self, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Any:
+    def less_equal(self, a: Any, b: Any) -> Any:
         return np.real(a) <= np.real(b)
 
-    def equal(self, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Any:
+    def equal(self, a: Any, b: Any) -> Any:
         return np.real(a) == np.real(b)
 
-    def not_equal(self, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Any:
+    def not_equal(self, a: Any, b: Any) -> Any:
         return np.real(a) != np.real(b)
 
     def abs(self, x: npt.NDArray[Any]) -> Any:

@@ -21,7 +21,7 @@ from ..shapes import Shape
 
 def by_formula(name: str) -> Callable[..., Any]:
     """A domain's method that evaluates the formula of an op."""
-    def method(domain: Domain, *x: npt.NDArray[Any]) -> Any:
+    def method(domain: Domain, *x: Any) -> Any:
         formula = CATALOGUE[name].evaluate
         assert formula is not None
         return formula(domain, *x)
@@ -40,7 +40,7 @@ class Domain:
 
     # ---- numbers and buffers
 
-    def owns(self, value: npt.NDArray[Any]) -> bool:
+    def owns(self, value: object) -> bool:
         """Whether a value is one of this domain already, whatever its dtype."""
         return False
 
@@ -48,7 +48,7 @@ class Domain:
         """The value of an input, a leaf or a literal as an array of this domain."""
         raise NotImplementedError
 
-    def full(self, value: npt.NDArray[Any], shape: Shape, dtype: np.dtype[Any]) -> Any:
+    def full(self, value: Any, shape: Shape, dtype: np.dtype[Any]) -> Any:
         """The same number everywhere."""
         return self.xp.broadcast_to(self.enter(value, dtype), shape)
 

@@ -94,7 +94,7 @@ class Element:
     def __getitem__(self, key: Any) -> Element:
         return self.moved(lambda x: np.asarray(x[key], x.dtype))
 
-    def __setitem__(self, key: npt.NDArray[Any], other: Element) -> None:
+    def __setitem__(self, key: Any, other: Element) -> None:
         self.near[key], self.value[key] = other.near[()], other.value[()]  # one number is put as such, not as an array
         if other.tangent is not None and self.tangent is None:
             self.tangent = self.domain.nothing(self.shape)
@@ -325,7 +325,7 @@ class Exact(Domain):
 
     # ---- kinks: either side has the tie, since the values there are equal
 
-    def abs(self, x: npt.NDArray[Any]) -> Any:
+    def abs(self, x: Any) -> Any:
         """Its slope at 0 is 0, as the engine's is."""
         if not isinstance(x, Element):
             return marked(np.abs(x), x)
@@ -333,16 +333,16 @@ class Exact(Domain):
         self._noted(x, 0.0, TIE)
         return x * self._constant(np.sign(self._decides(x)))
 
-    def relu(self, x: npt.NDArray[Any]) -> Any:
+    def relu(self, x: Any) -> Any:
         return self.maximum(x, 0.0)
 
-    def maximum(self, a: npt.NDArray[Any], b: object) -> Any:
+    def maximum(self, a: Any, b: object) -> Any:
         return self._kinked(np.maximum, lambda u, v: v < u, a, b)
 
-    def minimum(self, a: npt.NDArray[Any], b: Element) -> Any:
+    def minimum(self, a: Any, b: Element) -> Any:
         return self._kinked(np.minimum, lambda u, v: u < v, a, b)
 
-    def clip(self, x: npt.NDArray[Any], low: float, high: float) -> Any:
+    def clip(self, x: Any, low: float, high: float) -> Any:
         """Both bounds are asked, whatever the answers, as the slope asks both."""
         if not isinstance(x, Element):
             return marked(np.clip(x, low, high), x)
@@ -354,7 +354,7 @@ class Exact(Domain):
         found.decided = True
         return found
 
-    def _kinked(self, plain: Any, first: Callable[[Array, Array], Array], a: Element | npt.NDArray[Any], b: object) -> Any:
+    def _kinked(self, plain: Any, first: Callable[[Array, Array], Array], a: Any, b: object) -> Any:
         if not isinstance(a, Element) and not isinstance(b, Element):
             return marked(plain(a, b), a, b)
         chosen = first(self._decides(a), self._decides(b))
@@ -511,7 +511,7 @@ class Exact(Domain):
     def broadcast_to(self, x: Element, to: Shape) -> Any:
         return x.moved(lambda p: np.broadcast_to(p, to)) if isinstance(x, Element) else np.broadcast_to(x, to, subok=True)
 
-    def concat(self, *x: npt.NDArray[Any]) -> Any:
+    def concat(self, *x: Any) -> Any:
         *parts, axis = x
         return self._joined(parts, lambda arrays: np.concatenate(arrays, axis))
 

@@ -62,7 +62,7 @@ class Float(Domain):
     where: Any = staticmethod(np.where)
     matmul: Any = np.matmul
 
-    def enter(self, value: npt.NDArray[Any], dtype: np.dtype[Any]) -> Any:
+    def enter(self, value: Any, dtype: np.dtype[Any]) -> Any:
         return np.asarray(value, dtype)
 
     def stop_gradient(self, x: npt.NDArray[Any]) -> Any:

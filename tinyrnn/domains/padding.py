@@ -45,7 +45,7 @@ class Mark:
         return bool((self.tags == PADDED).any())
 
 
-def tags_of(value: npt.NDArray[Any]) -> Tags:
+def tags_of(value: Any) -> Tags:
     """The tags of a mark, or of known numbers."""
     return value.tags if isinstance(value, Mark) else np.where(np.asarray(value) != 0, CLEAN, ZERO)
 
@@ -57,17 +57,17 @@ class Padding(Domain):
         self.strict = strict
         self.name = "padding (strict)" if strict else "padding"
 
-    def owns(self, value: npt.NDArray[Any]) -> bool:
+    def owns(self, value: object) -> bool:
         return isinstance(value, Mark)
 
-    def enter(self, value: npt.NDArray[Any], dtype: np.dtype[Any]) -> Any:
+    def enter(self, value: Any, dtype: np.dtype[Any]) -> Any:
         return value if isinstance(value, Mark) else np.asarray(value, dtype)
 
     def implementation(self, op: Op) -> Callable[..., Any]:
         """Known numbers are computed; marks follow the rule of the op."""
         known = FLOAT.implementation(op)
 
-        def run(*arguments: npt.NDArray[Any]) -> Any:
+        def run(*arguments: Any) -> Any:
             attributes = (i for i, a in enumerate(arguments) if not isinstance(a, (np.ndarray, np.generic, Mark)))
             count = next(attributes, len(arguments))
             values, at = arguments[:count], arguments[count:]
@@ -89,12 +89,12 @@ class Padding(Domain):
 
     # ---- the ops that know zero
 
-    def _add(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _add(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         return _largest([tags_of(v) for v in values])
 
     _sub = _add_n = _maximum = _minimum = _add
 
-    def _mul(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _mul(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         a, b = (tags_of(v) for v in values)
         return np.where(self._vanishes(a, b), ZERO, np.maximum(a, b))
 
@@ -105,11 +105,11 @@ class Padding(Domain):
         zero = (a == ZERO) | (b == ZERO)
         return zero & (a != PADDED) & (b != PADDED) if self.strict else zero
 
-    def _div(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _div(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         a, b = (tags_of(v) for v in values)
         return np.where((a == ZERO) & ((b != PADDED) | (not self.strict)), ZERO, np.maximum(np.maximum(a, b), CLEAN))
 
-    def _where(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _where(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         c, a, b = values
         if not isinstance(c, Mark):
             return np.where(np.asarray(c), tags_of(a), tags_of(b))
@@ -117,22 +117,22 @@ class Padding(Domain):
         chosen = np.where(either == ZERO, ZERO, np.maximum(either, c.tags))
         return np.where(c.tags == ZERO, tags_of(b), chosen)  # a predicate that is zero is known to be false
 
-    def _both(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _both(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         """False and anything is false."""
         a, b = (tags_of(v) for v in values)
         return np.where((a == ZERO) | (b == ZERO), ZERO, np.maximum(a, b))
 
-    def _clip(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _clip(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         low, high = at
         return tags_of(values[0]) if low <= 0 <= high else np.maximum(tags_of(values[0]), CLEAN)
 
-    def _powk(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _powk(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         return tags_of(values[0]) if at[0] > 0 else np.maximum(tags_of(values[0]), CLEAN)
 
-    def _matmul(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _matmul(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         return self._contracted([tags_of(v) for v in values], np.matmul)
 
-    def _einsum(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _einsum(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         return self._contracted([tags_of(v) for v in values], lambda *x: np.einsum(at[-1], *x))
 
     def _contracted(self, tags: list[Tags], contract: Callable[..., Any]) -> Tags:
@@ -146,27 +146,27 @@ class Padding(Domain):
             padded |= contract(*others) > 0
         return np.where(padded, PADDED, np.where(reached, CLEAN, ZERO))
 
-    def _sum(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _sum(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         return np.asarray(np.max(tags_of(values[0]), axis=at[0], keepdims=at[1], initial=ZERO), np.uint8)
 
     _amax = _amin = _sum
 
-    def _cumsum(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _cumsum(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         return np.asarray(np.maximum.accumulate(tags_of(values[0]), axis=at[0]), np.uint8)
 
-    def _argmax(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _argmax(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         return np.asarray(np.maximum(np.max(tags_of(values[0]), axis=at[0]), CLEAN), np.uint8)
 
     # ---- lookups: an index that is not known may be any index
 
-    def _gather(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _gather(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         table, index = values
         if not isinstance(index, Mark):
             return np.asarray(tags_of(table)[np.asarray(index)], np.uint8)
         any_row = np.max(tags_of(table), axis=0, initial=ZERO)
         return _largest([any_row, index.tags.reshape(*index.shape, *(1,) * any_row.ndim)])
 
-    def _scatter_add(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _scatter_add(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         x, index, n = tags_of(values[0]), values[1], at[0]
         if not isinstance(index, Mark):
             out = np.zeros((n, *x.shape[np.asarray(index).ndim :]), np.uint8)
@@ -177,18 +177,18 @@ class Padding(Domain):
         row = np.max(spread, axis=tuple(range(index.tags.ndim)), initial=ZERO)
         return np.broadcast_to(row, (n, *row.shape))
 
-    def _pick(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _pick(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         x, index = values
         if not isinstance(index, Mark):
             chosen = np.take_along_axis(tags_of(x), np.asarray(index)[..., None].astype(np.intp), -1)
             return np.asarray(chosen[..., 0], np.uint8)
         return _largest([np.max(tags_of(x), axis=-1), index.tags])
 
-    def _one_hot(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _one_hot(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         tags = np.maximum(tags_of(values[0]), CLEAN)
         return np.broadcast_to(tags[..., None], (*tags.shape, at[0]))
 
-    def _random_bits(self, values: Sequence[Any], at: npt.NDArray[Any]) -> Tags:
+    def _random_bits(self, values: Sequence[Any], at: Sequence[Any]) -> Tags:
         return np.full(at[1], CLEAN, np.uint8)
 
 

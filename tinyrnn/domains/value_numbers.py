@@ -68,7 +68,7 @@ class ValueNumbers(Domain):
             return partial(self.entry, op.name)
         return super().implementation(op)
 
-    def entry(self, name: str, *x: npt.NDArray[Any]) -> Numbers:
+    def entry(self, name: str, *x: Any) -> Numbers:
         """An elementwise op on its operands and attributes."""
         values = [v for v in x if isinstance(v, (np.ndarray, np.uint64))]
         return applied((name, attributes(x[len(values):])), *values)

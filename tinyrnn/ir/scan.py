@@ -13,7 +13,8 @@ The set of traces of a scan is therefore the set of values it keeps.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -154,6 +155,15 @@ def trace(s: Node, expression: Node) -> Node:
 
 
 Step = Callable[[list[Node], list[Node]], tuple[Sequence[Node], Sequence[Node]]]
+def traced_by_scan(order: Iterable[Node]) -> dict[Node, list[Node]]:
+    """The expressions that are traced among some nodes, by the scan that they are traced in; empty for every other node."""
+    found: dict[Node, list[Node]] = defaultdict(list)
+    for n in order:
+        if n.op is TRACE:
+            found[n.src[0]].append(expression_of(n))
+    return found
+
+
 VALID = "valid[t]"  # what the mask of a scan is called
 
 

@@ -58,7 +58,7 @@ class Linear(Module):
         y = t @ self.weight.T
         return y if self.bias is None else y + self.bias
 
-    def step(self, x: TensorLike, state: TensorLike | None = None) -> tuple[Tensor, Any]:
+    def step(self, x: TensorLike, state: Any = None) -> tuple[Tensor, Any]:
         return self(x), None
 
 
@@ -117,7 +117,7 @@ class Embedding(Module):
             return y
         return where((index != self.padding_idx).reshape(*index.shape, 1), y, stop_gradient(y))
 
-    def step(self, x: TensorLike, state: TensorLike | None = None) -> tuple[Tensor, Any]:
+    def step(self, x: TensorLike, state: Any = None) -> tuple[Tensor, Any]:
         return self(x), None
 
 
@@ -147,7 +147,7 @@ class LayerNorm(Module):
         y = layer_norm(t, self.eps) * self.weight
         return y if self.bias is None else y + self.bias
 
-    def step(self, x: TensorLike, state: TensorLike | None = None) -> tuple[Tensor, Any]:
+    def step(self, x: TensorLike, state: Any = None) -> tuple[Tensor, Any]:
         return self(x), None
 
 
@@ -170,7 +170,7 @@ class Lambda(Module):
     def __call__(self, x: TensorLike) -> Tensor:
         return self.function(as_tensor(x))
 
-    def step(self, x: TensorLike, state: TensorLike | None = None) -> tuple[Tensor, Any]:
+    def step(self, x: TensorLike, state: Any = None) -> tuple[Tensor, Any]:
         return self(x), None
 
 
@@ -232,7 +232,7 @@ class Dropout(Module):
         shared = {a % t.ndim for a in self.shared_axes}
         return dropped(t, self.p, self.rng, tuple(1 if i in shared else n for i, n in enumerate(t.shape)))
 
-    def step(self, x: TensorLike, state: TensorLike | None = None) -> tuple[Tensor, Any]:
+    def step(self, x: TensorLike, state: Any = None) -> tuple[Tensor, Any]:
         if self.training and self.p and self.shared_axes:
             raise ArgumentError("this Dropout keeps one mask for all steps of a sequence, so single steps cannot be taken in "
                                 "training mode: call it on whole sequences, or model.eval() first")

@@ -70,7 +70,7 @@ class Module:
         """Whether a part of the output at a step has read the sequence from its end up to there."""
         return False
 
-    def ended(self, x: TensorLike, state: TensorLike | None = None, lengths: object = None, mask: object = None) -> Any:
+    def ended(self, x: TensorLike, state: Any = None, lengths: object = None, mask: object = None) -> Any:
         """The output at the last step that is read, as a sequence of one step, and the state."""
         raise NotImplementedError(f"{type(self).__name__} does not read backwards")
 
@@ -254,15 +254,15 @@ class Module:
 
     # ---- training and use
 
-    def fit(self, x: TensorLike, y: TensorLike, **options: Any) -> History:
+    def fit(self, x: object, y: object, **options: Any) -> History:
         """Train on rows of x and y; see `tinyrnn.train.fit` for the options."""
         return fit(self, x, y, **options)
 
-    def evaluate(self, x: TensorLike, y: TensorLike, **options: Any) -> dict[str, float]:
+    def evaluate(self, x: object, y: object, **options: Any) -> dict[str, float]:
         """Loss and metrics on data; see `tinyrnn.train.evaluate`."""
         return evaluate(self, x, y, **options)
 
-    def predict(self, x: TensorLike, **options: Any) -> Array | list[Array]:
+    def predict(self, x: object, **options: Any) -> Array | list[Array]:
         """The output for every row; see `tinyrnn.train.predict`."""
         return predict(self, x, **options)
 

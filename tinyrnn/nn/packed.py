@@ -188,7 +188,7 @@ class Packed(Module):
         width = self.widths["h"]
         return concat([end_of(y[..., :width], lengths, mask, False), end_of(y[..., width:], lengths, mask, True)]), after
 
-    def _without_batch(self, x: TensorLike, state: State, lengths: TensorLike, mask: TensorLike) -> tuple[Tensor, State]:
+    def _without_batch(self, x: TensorLike, state: State, lengths: Any, mask: Any) -> tuple[Tensor, State]:
         refuse_single(type(self).__name__, tuple(np.shape(x)))
         axis = 0 if self.batch_first else 1
         begun = tuple(one_row(s, 1) for s in state) if isinstance(state, (tuple, list)) else (

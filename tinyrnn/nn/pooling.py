@@ -60,7 +60,7 @@ class Last(OverTime):
     def pooled(self, t: Tensor, valid: Tensor | None) -> Tensor:
         return t[:, -1] if valid is None else edge(t, valid, first=False)
 
-    def step(self, x: TensorLike, state: TensorLike | None = None) -> tuple[Tensor, Any]:
+    def step(self, x: TensorLike, state: Any = None) -> tuple[Tensor, Any]:
         return as_tensor(x), None
 
 

@@ -230,18 +230,18 @@ class EncoderDecoder(Module):
 
     # ---- use
 
-    def fit(self, x: TensorLike, y: TensorLike, *, validation: Sequence[Any] | None = None, **options: Any) -> History:
+    def fit(self, x: object, y: object, *, validation: Sequence[Any] | None = None, **options: Any) -> History:
         """Train on sources and targets [B, T] (or lists of rows); `lengths` is a pair.  Options: `tinyrnn.train.fit`."""
         held = validation
         if isinstance(held, (tuple, list)) and len(held) > 1 and not isinstance(held[0], tuple):
             held = ((held[0], held[1]), *held[1:])
         return super().fit(x if isinstance(x, tuple) else (x, y), y, validation=held, **options)
 
-    def evaluate(self, x: TensorLike, y: TensorLike, **options: Any) -> dict[str, float]:
+    def evaluate(self, x: object, y: object, **options: Any) -> dict[str, float]:
         """Loss and metrics when the decoder reads the targets."""
         return super().evaluate(x if isinstance(x, tuple) else (x, y), y, **options)
 
-    def predict(self, x: TensorLike, **options: Any) -> Array | list[Array]:
+    def predict(self, x: object, **options: Any) -> Array | list[Array]:
         """Logits when the decoder reads the targets: x is a pair (source, target).  `generate` reads its own tokens."""
         if not isinstance(x, tuple):
             raise ArgumentError("EncoderDecoder.predict takes (source, target); what it says by itself comes from generate")

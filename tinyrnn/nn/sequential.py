@@ -122,7 +122,7 @@ class Sequential(Module):
         found = next(following, None)
         return last if found is None else isinstance(found, Last)
 
-    def _through(self, layer: Module, x: TensorLike, state: TensorLike, marks: Mapping[str, Any], time_first: bool,
+    def _through(self, layer: Module, x: Any, state: Any, marks: Mapping[str, Any], time_first: bool,
                  ended: bool = False) -> tuple[Any, Any]:
         """The output of one layer, and its new state."""
         if layer.ends_time and time_first:
@@ -162,7 +162,7 @@ def _single(layer: Module) -> Iterator[Module]:
         yield layer
 
 
-def _blanked(x: TensorLike, lengths: TensorLike, mask: TensorLike) -> Tensor:
+def _blanked(x: TensorLike, lengths: Any, mask: Any) -> Tensor:
     """A batch, or one sequence with its own length or mask, with zeros in the padding."""
     if np.ndim(lengths) if mask is None else np.ndim(mask) == 2:
         return blank_padding(as_tensor(x), lengths, mask)

@@ -15,7 +15,7 @@ from ..model import evaluating
 from ..shapes import show
 from ..tensor.functional import sum as total
 from ..tensor.masks import check_lengths, row_mask, takes
-from ..tensor.tensor import Tensor, TensorLike, as_tensor
+from ..tensor.tensor import Tensor, as_tensor
 from ..train.metrics import loss_named
 from ..train.task import call, takes_mask
 
@@ -52,7 +52,7 @@ def subject_of_model(model: Model, x: object, y: object = None, *, lengths: Any 
     return subject_of_graph(type(model).__name__, graph, {}, names_of(model), rows, what)
 
 
-def _against(output: Tensor, y: Tensor, lengths: TensorLike, mask: TensorLike, loss: Any) -> Tensor:
+def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> Tensor:
     function = loss_named(loss)
     last = lengths[-1] if isinstance(lengths, tuple) else lengths
     if last is not None and y.ndim > 1 and takes_mask(function):
@@ -64,7 +64,7 @@ def _against(output: Tensor, y: Tensor, lengths: TensorLike, mask: TensorLike, l
     return result
 
 
-def _called(model: Model, data: TensorLike, lengths: TensorLike, mask: TensorLike) -> Tensor:
+def _called(model: Model, data: Any, lengths: Any, mask: Any) -> Tensor:
     """The output of a model that takes its sequences time first."""
     marks = {k: v for k, v in (("lengths", lengths), ("mask", mask)) if v is not None}
     unknown = [k for k in marks if k not in takes(model)]
@@ -80,7 +80,7 @@ def _single(output: Tensor, data: Tensor) -> bool:
     return output.ndim == 2 and data.ndim == 2 and data.dtype.kind == "f" and output.shape[0] == data.shape[0]
 
 
-def _last(output: Tensor, data: Tensor, lengths: TensorLike, axis: int) -> Tensor:
+def _last(output: Tensor, data: Tensor, lengths: Any, axis: int) -> Tensor:
     """The sum of the output at each row's last step."""
     steps = data.shape[axis]
     if output.ndim < 3 - (axis == 0 and data.ndim == 2) or output.shape[axis] != steps:

@@ -23,6 +23,7 @@ from ..ir.scan import (
     make_scan,
     position_of,
     trace,
+    traced_by_scan,
 )
 
 Local = Callable[[Sequence[Node]], list[Node]]
@@ -65,10 +66,7 @@ def map_scans(outputs: Sequence[Node], change: Callable[[ScanView, Sequence[Node
     returns a scan with as many finals, and for each expression the node that holds its values.
     """
     order = walk(outputs)
-    wanted: dict[Node, list[Node]] = defaultdict(list)
-    for n in order:
-        if n.op is TRACE:
-            wanted[n.src[0]].append(expression_of(n))
+    wanted = traced_by_scan(order)
     new: dict[Node, Node] = {}
     traced: dict[Node, dict[Node, Node]] = {}
     for n in order:

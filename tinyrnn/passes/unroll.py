@@ -7,7 +7,6 @@ A carry that only accumulates (`a = a + g`) becomes one visible n-ary sum over t
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +15,7 @@ from ..ir.node import Node, apply, intern, rebuild, walk, without_collector
 from ..ir.ops.elementwise import TAG, add_n, cell_of, name_of
 from ..ir.ops.leaves import ARG, full, is_number
 from ..ir.ops.structure import stack, take
-from ..ir.scan import FINAL, SCAN, TRACE, ScanView, expression_of, position_of
+from ..ir.scan import FINAL, SCAN, TRACE, ScanView, expression_of, position_of, traced_by_scan
 from .rewrite import accumulators
 
 Steps = tuple[int, ...]
@@ -41,10 +40,7 @@ def unroll(graph: Graph) -> Graph:
 
 def _unroll(outputs: Sequence[Node], prefix: Steps, notes: _Unrolled) -> list[Node]:
     order = walk(outputs)
-    traced: dict[Node, list[Node]] = defaultdict(list)
-    for n in order:
-        if n.op is TRACE:
-            traced[n.src[0]].append(expression_of(n))
+    traced = traced_by_scan(order)
     new: dict[Node, Node] = {}
     runs: dict[Node, _Run] = {}
     for n in order:

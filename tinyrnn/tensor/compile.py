@@ -270,7 +270,7 @@ class Program:
             with tracing(trace), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FallbackWarning)
                 try:
-                    result = self._traced(args, keywords, values)
+                    result = self._on_placeholders(args, keywords, values)
                 except Exception:  # a function may say anything of sizes that it was not written for
                     continue
                 other = self._made(result, entry.arguments, values, trace)
@@ -312,9 +312,9 @@ class Program:
         """The traced graph and what each pass makes of it."""
         trace = Trace()
         with tracing(trace):
-            return self._made(self._traced(args, keywords, values), (args, keywords), values, trace)
+            return self._made(self._on_placeholders(args, keywords, values), (args, keywords), values, trace)
 
-    def _traced(self, args: Any, keywords: Mapping[str, Any], values: Mapping[str, npt.NDArray[Any]]) -> Any:
+    def _on_placeholders(self, args: Any, keywords: Mapping[str, Any], values: Mapping[str, npt.NDArray[Any]]) -> Any:
         """What the function makes of placeholders."""
         with without_collector():
             inputs = iter([Tensor(input_node(k, v.shape, v.dtype)) for k, v in values.items()])

@@ -79,7 +79,7 @@ def pad_rows(rows: Sequence[Any]) -> tuple[Array, Array]:
     return ragged[np.arange(len(rows))], ragged.lengths
 
 
-def is_ragged(data: TensorLike) -> bool:
+def is_ragged(data: object) -> bool:
     """Whether data are a list of rows of different lengths."""
     return isinstance(data, list) and len({len(r) if hasattr(r, "__len__") else -1 for r in data}) > 1
 
@@ -91,7 +91,7 @@ class Data:
     inputs).
     """
 
-    def __init__(self, x: object, y: TensorLike | None, lengths: TensorLike | None = None, mask: object = None) -> None:
+    def __init__(self, x: object, y: object, lengths: TensorLike | None = None, mask: object = None) -> None:
         self.names = list(x) if isinstance(x, Mapping) else None
         self.several = isinstance(x, tuple)
         parts = parts_of(x)

@@ -78,7 +78,7 @@ class _Stepper:
         self.first = Program(lambda x: self._step(x, None), backend)
         self.next = Program(lambda x, **state: self._step(x, self.form(list(state.values()))), backend)
 
-    def _step(self, x: Tensor, state: TensorLike | None) -> dict[str, Tensor]:
+    def _step(self, x: Tensor, state: Any) -> dict[str, Tensor]:
         y, new = self.model.step(x, state)
         leaves, self.form = flatten(new)
         return {"y": y, **{f"state {i}": s for i, s in enumerate(leaves)}}

@@ -86,7 +86,7 @@ def fit(model: Trainable, x: object, y: Any, *, loss: str | Loss = "cross_entrop
         run.release()
 
 
-def data_for(model: Trainable, x: object, y: TensorLike | None, lengths: TensorLike | None = None, mask: object = None) -> Data:
+def data_for(model: Trainable, x: object, y: object, lengths: TensorLike | None = None, mask: object = None) -> Data:
     """Data as a model takes them: a tuple for a cell of several inputs goes by their names."""
     names = getattr(model, "joint_inputs", ())
     if isinstance(x, tuple) and len(x) == len(names):
@@ -146,7 +146,7 @@ def predict(model: Trainable, x: object, *, lengths: TensorLike | None = None, m
     """
     checked_model(model, "predict")
 
-    def output(x: TensorLike, lengths: TensorLike | None = None, mask: TensorLike | None = None) -> dict[str, Any]:
+    def output(x: Any, lengths: TensorLike | None = None, mask: TensorLike | None = None) -> dict[str, Any]:
         return {"y": call(model, x, lengths, mask, None, False)[0]}
 
     program, data = Program(output, backend), data_for(model, x, None, lengths, mask)

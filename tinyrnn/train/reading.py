@@ -10,12 +10,11 @@ import numpy.typing as npt
 
 from ..backends import on_host, speaks_dlpack
 from ..errors import DTypeError, ShapeError, TinyRNNError
-from ..tensor.tensor import TensorLike
 
 Array = npt.NDArray[Any]
 
 
-def rows_or_array(data: TensorLike, name: str) -> Any:
+def rows_or_array(data: Any, name: str) -> Any:
     """Rows in an array of objects as the list that they are; what is no array and no list of rows is refused."""
     if isinstance(data, np.ndarray) and data.dtype == object and data.ndim == 1 and data.size and all(
             hasattr(r, "__len__") and not isinstance(r, str) for r in data):
@@ -30,7 +29,7 @@ def rows_or_array(data: TensorLike, name: str) -> Any:
     return data
 
 
-def full_array(data: TensorLike, name: str) -> Array:
+def full_array(data: Any, name: str) -> Array:
     """Data as an array of numbers, refused by name where they are none; float16 becomes float32."""
     try:
         array = on_host(data)

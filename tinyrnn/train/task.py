@@ -23,7 +23,7 @@ from ..tensor.compile import Program
 from ..tensor.functional import where
 from ..tensor.masks import blank_padding, marks_for, only_rows, row_mask, takes
 from ..tensor.randomness import randomness
-from ..tensor.tensor import Tensor, TensorLike, as_tensor
+from ..tensor.tensor import Tensor, as_tensor
 from ..tensor.transforms import grad
 from ..trees import map_tree
 from .data import Data, parts_of
@@ -91,7 +91,7 @@ class Task:
 
     # ---- what the programs compute
 
-    def _scores(self, x: object, y: Tensor, lengths: object, mask: Tensor | None, state: TensorLike) -> Results:
+    def _scores(self, x: object, y: Tensor, lengths: object, mask: Tensor | None, state: Any) -> Results:
         output, after = call(self.model, x, lengths, mask, state, self.streams)
         keep = self._counted(x, y, lengths, mask)
         keep = None if keep is None else Tensor(tag(keep.source(), "mask"))  # a node of its own, so that its use can be seen
@@ -151,7 +151,7 @@ class Task:
                                         "sum as well as of the number that it is divided by (tr.where(mask, each, 0.0))")
 
     def _gradients(self, x: object, y: Tensor, key: Tensor, lengths: object, mask: Tensor | None,
-                   state: TensorLike) -> tuple[Results, dict[str, Tensor], Tensor]:
+                   state: Any) -> tuple[Results, dict[str, Tensor], Tensor]:
         """Scores, with a flag for each number that must be finite; gradients; and whether all flags hold."""
         with randomness(key):
             results = self._scores(x, y, lengths, mask, state)
@@ -296,7 +296,7 @@ def _by_name(metrics: Sequence[Metric]) -> dict[str, Metric]:
     return found
 
 
-def call(model: Trainable, x: object, lengths: object, mask: object, state: TensorLike | None, streams: bool, *,
+def call(model: Trainable, x: object, lengths: object, mask: object, state: Any, streams: bool, *,
          checked: bool = True) -> tuple[Tensor, Any]:
     """The model's output, and its state where streams are continued; `checked` refuses a sequence where rows are meant."""
     with only_rows(checked):

@@ -151,7 +151,7 @@ class _Row:
             _back(self.scene, f"b-{slot}-{key}", ends, route, norm, self.flow, what)
 
     def _broken(self, x: float, missing: Sequence[int]) -> None:
-        """The rails into and out of a gap."""
+        """The states' wires into and out of a gap."""
         before, after = [p for p in self.shown if self.left[p] < x], [p for p in self.shown if self.left[p] > x]
         for slot, (exit_key, entry_key) in enumerate(zip(self.tile.exits, self.tile.entries, strict=True)):
             if before:

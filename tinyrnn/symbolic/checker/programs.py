@@ -8,7 +8,6 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...errors import LoadError
 from .forms import checked, kind_of, natural
@@ -252,7 +251,7 @@ def _slices(parts: Iterable[Sequence[int]]) -> tuple[slice, ...]:
     return tuple(slice(a, end if (end := a + n * step) >= 0 else None, step) for a, n, step in parts)
 
 
-def _attribute(a: npt.NDArray[Any]) -> Any:
+def _attribute(a: object) -> Any:
     if isinstance(a, dict) and "float" in a:
         return float(a["float"])
     if isinstance(a, dict) and "array" in a:

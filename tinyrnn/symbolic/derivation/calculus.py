@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...cells import latex
 from ...cells.cell import Cell
@@ -33,10 +32,10 @@ def definitions() -> dict[str, Callable[..., Any]]:
     sp: Any = sympy
     bent, exp = sp.Piecewise, sp.exp
 
-    def sigmoid(x: npt.NDArray[Any]) -> Any:
+    def sigmoid(x: Any) -> Any:
         return 1 / (1 + exp(-x))
 
-    def clip(x: npt.NDArray[Any], low: Any, high: Any) -> Any:
+    def clip(x: Any, low: Any, high: Any) -> Any:
         return bent((low, x < low), (high, x > high), (x, True))
 
     return {
@@ -105,7 +104,7 @@ def _is_name(symbol: str) -> bool:
     return symbol.partition("[")[0].isidentifier()
 
 
-def _equal(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+def _equal(a: Any, b: Any) -> bool:
     """By the rules of quotients of polynomials; where these do not tell, at random points with many digits."""
     import sympy
 

@@ -17,7 +17,6 @@ from itertools import accumulate, permutations, product
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...cells.cell import Cell
 from ...cells.sizes import concrete
@@ -75,16 +74,16 @@ class _Opaque(Exact):
         x = self.lift(x)
         return Element(self, np.maximum(x.near, 0), self.ring.function("relu", x.value))
 
-    def abs(self, x: npt.NDArray[Any]) -> Any:
+    def abs(self, x: Any) -> Any:
         return self.relu(x) + self.relu(-x)
 
-    def maximum(self, a: npt.NDArray[Any], b: object) -> Any:
+    def maximum(self, a: Any, b: object) -> Any:
         return self.relu(self.lift(a) - b) + b
 
-    def minimum(self, a: npt.NDArray[Any], b: object) -> Any:
+    def minimum(self, a: Any, b: object) -> Any:
         return self.lift(a) - self.relu(self.lift(a) - b)
 
-    def clip(self, x: npt.NDArray[Any], low: float, high: float) -> Any:
+    def clip(self, x: Any, low: float, high: float) -> Any:
         return self.minimum(self.maximum(x, float(low)), float(high))
 
 

@@ -22,7 +22,7 @@ ORDINARY, SURE = 4.0, 1000.0
 
 def _watching(name: str) -> Any:
     """A comparison of the domain whose margin is remembered."""
-    def method(domain: Watched, a: npt.NDArray[Any], b: object) -> Any:
+    def method(domain: Watched, a: Any, b: object) -> Any:
         domain._watch(a, b)
         return getattr(ComplexStep, name)(domain, a, b)
 
@@ -35,7 +35,7 @@ class Watched(ComplexStep):
     def __init__(self) -> None:
         self.margins: list[Array] = []
 
-    def _watch(self, a: npt.NDArray[Any], b: object) -> None:
+    def _watch(self, a: Any, b: object) -> None:
         if "c" in (np.asarray(a).dtype.kind, np.asarray(b).dtype.kind):
             self.margins.append(np.ravel(np.asarray(a) - b))
 

@@ -9,7 +9,7 @@ import numpy as np
 from ...ir.graph import Graph
 from ...ir.node import Node, walk
 from ...ir.ops.leaves import Array
-from ...ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, body_of, expression_of
+from ...ir.scan import FINAL, ITEM, REGION, SCAN, TRACE, ScanView, body_of, expression_of, traced_by_scan
 from .draws import sources
 from .identity import Problem
 
@@ -30,10 +30,7 @@ def program(subject: Problem | Graph) -> dict[str, Any]:
 
 def _code(order: list[Node], number: dict[Node, int]) -> list[Any]:
     """Instructions [op, sources, attributes]; `number` grows by one for each."""
-    traced: dict[Node, list[Node]] = {}
-    for n in order:
-        if n.op is TRACE:
-            traced.setdefault(n.src[0], []).append(expression_of(n))
+    traced = traced_by_scan(order)
     code: list[Any] = []
     for n in order:
         if n in number:
