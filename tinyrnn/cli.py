@@ -24,8 +24,10 @@ from .symbolic.derivation.derive import derive
 from .symbolic.equivalence.equivalent import equivalent
 from .symbolic.proof.prove import prove
 from .viz import run_dot
+from .viz.canvas import DIRECTIONS, FORMATS
 from .viz.drawing import draw
 from .viz.theme import THEMES
+from .viz.tile import DETAILS
 
 
 def cell_named(text: str) -> Cell:
@@ -43,15 +45,17 @@ def _tour(args: argparse.Namespace) -> int:
 
 
 def _draw(args: argparse.Namespace) -> int:
-    cell = cell_named(args.cell)
-    file = args.output or f"{cell.name}.svg"
-    draw(cell, file, steps=args.steps, gradients=args.gradients, loss=args.loss, show=_shown(args.show), theme=args.theme)
+    cells = [cell_named(c) for c in args.cell]
+    file = args.output or f"{'_'.join(c.name for c in cells)}.svg"
+    draw(cells[0] if len(cells) == 1 else cells, file, steps=args.steps, gradients=args.gradients, loss=args.loss,
+         show=_shown(args.show), theme=args.theme, format=args.format, detail=args.detail,
+         parameters=not args.no_parameters, direction=args.direction, title=args.title)
     print(file)
     return 0
 
 
 def _shown(text: str) -> str | list[int]:
-    """`auto`, `all`, `heat`, or steps separated by commas."""
+    """`auto`, `all`, `heat`, `values`, or steps separated by commas."""
     parts = text.split(",")
     return [int(p) for p in parts] if all(p.strip().lstrip("-").isdecimal() for p in parts) else text
 
@@ -163,15 +167,13 @@ def _cells(args: argparse.Namespace) -> int:
 def abilities() -> dict[str, str]:
     """What pictures can be made here, and what to install for the rest."""
     try:
-        program = run_dot.find()
-        layout = f"Graphviz, {program}" if program else (
-            "built in; for fewer crossings pip install graphviz-pure, or install Graphviz")
+        pictures = f"ready, Graphviz: {run_dot.find()}"
     except DrawError as error:
-        layout = str(error)
+        pictures = f"missing: {error}"
     plots = "ready" if find_spec("matplotlib") else "missing: pip install 'tinyrnn[plot]' (for .plot() of reports and x-rays)"
     png = "ready" if find_spec("resvg_py") else "missing: pip install resvg-py"
-    return {"pictures (SVG, HTML, DOT, text)": "ready, written by tinyrnn itself", "PNG": png,
-            "layout of graphs": layout, "plots": plots}
+    pdf = "ready" if find_spec("typst") else "missing: pip install 'tinyrnn[pdf]'"
+    return {"pictures (SVG, HTML)": pictures, "PNG": png, "PDF": pdf, "plots": plots}
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -229,14 +231,20 @@ def parser() -> argparse.ArgumentParser:
     t = command("tour", _tour, "draw, prove, derive and train: everything once, written to a folder")
     t.add_argument("--out", default="tour", metavar="FOLDER", help="where to write (default: tour)")
     t.add_argument("--short", action="store_true", help="a few seconds of training instead of a full run")
-    d = command("draw", _draw, "draw a cell, folded or unrolled")
-    d.add_argument("cell", metavar="CELL", help="a name (see `tinyrnn cells`) or a file of equations")
-    d.add_argument("-o", "--output", metavar="FILE", help=".svg, .png, .html, .dot or .txt (default: NAME.svg)")
+    d = command("draw", _draw, "draw a cell, folded or unrolled, or several as heat strips")
+    d.add_argument("cell", metavar="CELL", nargs="+", help="a name (see `tinyrnn cells`) or a file of equations")
+    d.add_argument("-o", "--output", metavar="FILE", help=".svg, .png, .pdf, .html, .dot or .txt (default: NAME.svg)")
     d.add_argument("--steps", type=_whole(1), help="unroll over this many steps")
     d.add_argument("--gradients", action="store_true", help="draw the way back as well")
-    d.add_argument("--show", default="auto", metavar="WHICH", help="auto, all, heat, or steps such as 1,2,-1 (default: auto)")
+    d.add_argument("--show", default="auto", metavar="WHICH",
+                   help="auto, all, heat, values, or steps such as 1,2,-1 (default: auto)")
     d.add_argument("--loss", choices=("sum", "last"), help="of all outputs, or of those of the last step")
     d.add_argument("--theme", default="auto", choices=THEMES)
+    d.add_argument("--format", choices=tuple(FORMATS), help="a slide (16:9), the column of a page, or one wide row")
+    d.add_argument("--detail", choices=DETAILS, help="how fine: a step as one box, gates, or every operation")
+    d.add_argument("--direction", default="right", choices=DIRECTIONS)
+    d.add_argument("--title", help="instead of the cell's own")
+    d.add_argument("--no-parameters", action="store_true", help="leave out the names of weights")
     _lens_commands(command)
     _symbolic_commands(command)
     command("cells", _cells, "list the cells that come with tinyrnn")

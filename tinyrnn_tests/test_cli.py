@@ -40,11 +40,12 @@ def test_lenses(tmp_path, capsys):
 
 
 def test_doctor_without_the_optional_parts(monkeypatch, capsys):
-    monkeypatch.setenv("TINYRNN_DOT", "none")
+    monkeypatch.setenv("TINYRNN_DOT", "nowhere")
     monkeypatch.setattr("tinyrnn.cli.find_spec", lambda name: None)
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
-    assert "layout of graphs: built in" in said
+    assert "pictures (SVG, HTML): missing: TINYRNN_DOT='nowhere' is not a program" in said
+    assert "PDF: missing: pip install 'tinyrnn[pdf]'" in said
     assert "PNG: missing: pip install resvg-py" in said
     assert "plots: missing: pip install 'tinyrnn[plot]'" in said
 
@@ -67,8 +68,8 @@ def test_cells_and_doctor(capsys):
     assert "gru_reset_before" in capsys.readouterr().out
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
-    assert "pictures (SVG, HTML, DOT, text): ready" in said
-    assert "layout of graphs: Graphviz" in said
+    assert "pictures (SVG, HTML): ready, Graphviz: " in said
+    assert "PDF: ready" in said
 
 
 @pytest.mark.slow

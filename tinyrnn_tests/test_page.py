@@ -135,7 +135,7 @@ def test_a_reader_at_the_keyboard(tmp_path):
         tab.select_option("#parameter", "W_hf")
         tab.evaluate("show(169)")
         assert "parts of 6 of 6 steps" in tab.inner_text("#stop")
-        tab.locator("#picture svg text", has_text="b_ig:").first.click()
+        tab.locator("#picture svg [data-parameter=b_ig]").last.click()
         assert tab.input_value("#parameter") == "b_ig"
         gate = tab.locator(".node.gate").nth(2)
         gate.focus()

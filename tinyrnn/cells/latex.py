@@ -14,20 +14,30 @@ _COMMANDS = set("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda
                 "phi chi psi omega digamma Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split())
 _LOGIC = {"and": r"\land", "or": r"\lor"}
 _ALIKE = dict(zip("ΑΕΗΙΟΥο", "AEHIOYo", strict=True))   # without an accent these are not taken as names
-_ACCENTS = {"\u0301": r"\acute", "\u0308": r"\ddot"}
+_ACCENTS = {"\u0301": r"\acute", "\u0308": r"\ddot", "\u0303": r"\tilde", "\u0302": r"\hat", "\u0304": r"\bar"}
+_SPELLED = {"tilde": "\u0303", "hat": "\u0302", "bar": "\u0304", "prime": "′"}  # behind one letter: `C_tilde`
+
+
+def accented(text: str) -> str:
+    """`C_tilde` as C̃, `h_prime_f` as h′_f; anything else as it is."""
+    stem, _, rest = text.partition("_")
+    accent, *below = rest.split("_", 1)
+    known = len(stem) == 1 and accent in _SPELLED and below != [""]
+    return "_".join([stem + _SPELLED[accent], *below]) if known else text
 
 
 def name(text: str, step: str = "") -> str:
-    """`W_f` as W_{f}, `h_new` at t as h^{\\mathrm{new}}_{t}, a Greek letter as its command; unlike names look unlike."""
+    """`W_f` as W_{f}, `h_new` at t as h^{\\mathrm{new}}_{t}, `C_tilde` as \\tilde{C}; unlike names look unlike."""
     plain = text.rstrip("_") or "_"
-    primes = r"\prime" * (len(text) - len(plain))
+    tail = r"\_" * (len(text) - len(plain))
     lead = len(plain) - len(plain.lstrip("_"))
-    stem, _, rest = plain[lead:].partition("_")
-    body = r"\_" * lead + (_letters(stem) if stem else "")
+    stem, _, rest = (plain if lead else accented(plain))[lead:].partition("_")
+    prime = r"\prime" if stem.endswith("′") else ""
+    body = r"\_" * lead + (_letters(stem.removesuffix("′")) if stem else "") + tail
     below = r"\mathrm{t}" if rest == "t" else _letters(rest.replace("_", ",")) if rest else ""  # h_t is not h[t]
     if not step:
-        return body + (f"_{{{below}}}" if below else "") + (f"^{{{primes}}}" if primes else "")
-    above = (f"({below})" if below else "") + primes
+        return body + (f"_{{{below}}}" if below else "") + (f"^{{{prime}}}" if prime else "")
+    above = prime + (f"({below})" if below else "")
     return body + (f"^{{{above}}}" if above else "") + f"_{{{step}}}"
 
 
@@ -38,6 +48,8 @@ def adjoint(text: str, step: str = "") -> str:
 
 
 def _letters(text: str) -> str:
+    if len(text) == 2 and text[1] in _ACCENTS:
+        return rf"{_ACCENTS[text[1]]}{{{_letter(text[0])}}}"
     out = [_letter(c) for c in text]
     return out[0] if len(out) == 1 else r"\mathrm{" + "".join(out) + "}"
 

@@ -32,7 +32,7 @@ class Value(NamedTuple):
     rank: int
 
 
-_ROWS: dict[str, Callable[[Node], Node]] = {"softmax": r.softmax, "layer_norm": r.layer_norm, "rms_norm": r.rms_norm}
+ROW_FUNCTIONS: dict[str, Callable[[Node], Node]] = {"softmax": r.softmax, "layer_norm": r.layer_norm, "rms_norm": r.rms_norm}
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow,
     "<": e.less, "<=": e.less_equal, ">": lambda a, b: e.less(b, a), ">=": lambda a, b: e.less_equal(b, a)}
@@ -98,8 +98,8 @@ class Step:
             return args[0]._replace(node=FUNCTIONS[name].build(self._node(args[0])))
         if name in FUNCTIONS:
             return self._together(FUNCTIONS[name].build, args)
-        if name in _ROWS:
-            return args[0]._replace(node=_ROWS[name](self._node(args[0])))
+        if name in ROW_FUNCTIONS:
+            return args[0]._replace(node=ROW_FUNCTIONS[name](self._node(args[0])))
         if name == "clip":
             return args[0]._replace(node=r.clip(self._node(args[0]), float(args[1].node), float(args[2].node)))
         if name in ("sum", "mean"):

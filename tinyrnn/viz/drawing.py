@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from math import inf
 from typing import Any
 
 from ..analysis.recurrence import recurrences
@@ -14,13 +16,15 @@ from ..errors import ArgumentError
 from ..files import atomic_write, path_of
 from ..ir.graph import Graph
 from ..ir.node import Node
-from . import graphs, heatmap, models, raster
+from . import formats, graphs, heatmap, models
 from . import steps as step_pictures
+from .canvas import Canvas, canvas_of, on_room
 from .flow import Flow, flow_of
-from .scene import Scene, xml
+from .scene import Scene
 from .steps import weights_of
+from .svg import drawn, xml
 from .theme import THEMES
-from .tile import Tile, gate_order, tile_of
+from .tile import DETAILS, Tile, gate_order, tile_of
 from .wiring import Wired
 
 Show = str | Sequence[int]
@@ -41,8 +45,8 @@ class Drawing:
 
     @cached_property
     def svg(self) -> str:
-        """The picture as SVG."""
-        return self.scene.svg(self.theme)
+        """The picture as SVG: what Graphviz draws of `.dot`, with what a page needs."""
+        return drawn(self.scene, self.theme)
 
     @cached_property
     def dot(self) -> str:
@@ -63,7 +67,7 @@ class Drawing:
         return self._listing()
 
     def save(self, file: str | os.PathLike[str]) -> None:
-        """Write the picture; the ending of the name says how: .svg, .png, .dot, .html, .txt."""
+        """Write the picture; the ending of the name says how: .svg, .png, .pdf, .dot, .html, .txt."""
         if not isinstance(file, (str, os.PathLike)):
             raise ArgumentError(f"the name of a file is text, such as 'picture.svg'; got {type(file).__name__}")
         path = path_of(file)
@@ -71,7 +75,9 @@ class Drawing:
             case ".svg":
                 data = self.svg.encode()
             case ".png":
-                data = raster.png(self.scene.svg("light" if self.theme == "auto" else self.theme), self.scene.size)
+                data = formats.png(self.svg, self.scene.size)
+            case ".pdf":
+                data = formats.pdf(self.svg, self.scene.size, self.title)
             case ".dot" | ".gv":
                 data = self.dot.encode()
             case ".html":
@@ -79,7 +85,7 @@ class Drawing:
             case ".txt":
                 data = self.text().encode()
             case other:
-                raise ArgumentError(f"cannot save a picture as {other or path.name!r}; use .svg, .png, .dot, .html or .txt")
+                raise ArgumentError(f"cannot save a picture as {other or path.name!r}; use .svg, .png, .pdf, .dot, .html, .txt")
         atomic_write(path, data)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
@@ -89,99 +95,167 @@ class Drawing:
         return f"<Drawing {self.title}>"
 
 
-def draw(what: Cell | Graph | Wired, file: str | os.PathLike[str] | None = None, *, steps: int | None = None,
+def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[str] | None = None, *, steps: int | None = None,
          gradients: bool = False, values: Mapping[str, Any] | None = None, loss: Loss = None, show: Show = "auto",
-         after: Graph | None = None, theme: str = "auto") -> Drawing:
+         after: Graph | None = None, theme: str = "auto", format: str | None = None, detail: str | None = None,
+         parameters: bool | None = None, font_size: float | None = None, title: str | None = None, direction: str = "right",
+         scale: tuple[float, float] | None = None, tokens: Sequence[str] | None = None) -> Drawing:
     """Draw a cell (folded, or unrolled over `steps`), a model layer by layer, or any graph.
 
     With `gradients` the way back is drawn beside the way forward: width and fill say the logarithm of `‖∂L/∂·‖` in a
     run on `values` (parameters by name, inputs `x` [T, ...] or [T, B, ...]; random where nothing is given), where the
     `loss` is "sum" of all outputs, "last", or a function of the list of outputs.  `show` is "auto" (long sequences as
-    their first two and last steps), "all", a list of steps, or "heat" (quantities × time, for any length).  With
-    `after`, a graph is drawn beside what a pass made of it.  `theme` is auto (follows the reader's setting), light,
-    dark or print.  Saved as .html, the picture of a model unfolds the cells of its layers as well.
+    their first two and last steps), "all", a list of steps, "heat" (the gradient of quantities × time, for any length) or
+    "values" (their mean value).  Several cells stand above one another as heat strips on one scale, which `scale=(low,
+    high)` fixes; `tokens` are the words under the steps.  With `after`, a graph is drawn beside what a pass made of it.
 
-    Raises `ArgumentError` for an option that does not fit what is drawn, and `ShapeError` for values of another shape.
+    `format` is "slide" (16:9, no text under 18 points at 13.3 inches), "page" (the column of an A4 page), "wide" (one row)
+    or None.  `detail` is "block" (a step is one box), "gates" or "ops"; a slide or page takes the finest that finds room.
+    `parameters=False` leaves out the names of weights; `font_size` is in points; `direction` is "right" or "down".  `theme`
+    is auto (follows the reader's setting), light, dark or print.  Saved as .html, the picture of a model unfolds the cells of
+    its layers as well.
+
+    Raises `ArgumentError` for an option that does not fit what is drawn, or a picture that does not fit its format;
+    `ShapeError` for values of another shape; `DrawError` where there is no Graphviz.
 
     >>> import tinyrnn as tr
     >>> drawing = tr.draw(tr.cells.GRU, steps=3, gradients=True)
     >>> drawing.svg.startswith("<svg") and "t = 3" in drawing.svg
     True
     """
+    cells = [what] if isinstance(what, Cell) else list(what) if isinstance(what, (list, tuple)) else []
     if not isinstance(show, (str, list, tuple)):
-        raise ArgumentError(f"show={show!r}: expected 'auto', 'all', 'heat' or a list of steps such as [1, 2, -1]")
+        raise ArgumentError(f"show={show!r}: expected 'auto', 'all', 'heat', 'values' or a list of steps such as [1, 2, -1]")
     if not isinstance(gradients, bool):
         raise ArgumentError(f"gradients={gradients!r}: expected True or False")
     if theme not in THEMES:
         raise ArgumentError(f"theme={theme!r}: expected one of {', '.join(THEMES)}")
-    if isinstance(what, Cell):
+    if detail is not None and detail not in DETAILS:
+        raise ArgumentError(f"detail={detail!r}: expected one of {', '.join(DETAILS)}")
+    canvas = canvas_of(format, font_size, parameters, title, direction)
+    heat = show in ("heat", "values")
+    if not heat and (scale is not None or tokens is not None):
+        raise ArgumentError("scale and tokens belong to heat strips: ask for show='heat' or show='values'")
+    if isinstance(what, (Cell, list, tuple)):
         if after is not None:
             raise ArgumentError("after= compares two graphs; a cell has cell.graph() and cell.unroll(steps)")
-        drawing = _cell(what, steps, gradients or show == "heat", values, loss, show, theme)
+        if not cells or not all(isinstance(c, Cell) for c in cells):
+            raise ArgumentError("a list to draw holds cells, such as [tr.cells.RNN, tr.cells.LSTM]")
+        if heat:
+            drawing = _heat(cells, steps, values, loss, str(show), scale, tokens, canvas, theme)
+        elif len(cells) > 1:
+            raise ArgumentError("several cells are drawn as heat strips above one another: show='heat' or show='values'")
+        else:
+            drawing = _cell(cells[0], steps, gradients, values, loss, show, theme, canvas, detail)
     elif isinstance(what, (Graph, Wired)) and not isinstance(what, type):
-        unrolled = steps is not None or gradients or values is not None or loss is not None or show != "auto"
-        if unrolled:
-            raise ArgumentError("steps, gradients, values, loss and show are for cells; a graph or model is drawn as it is")
+        if gradients or show != "auto" or any(v is not None for v in (steps, values, loss, detail)):
+            raise ArgumentError("steps, gradients, values, loss, show and detail are for cells; a graph or a model is drawn "
+                                "as it is")
         if isinstance(what, Wired) and after is not None:
             raise ArgumentError("after= compares two graphs")
-        drawing = _graph(what, after, theme) if isinstance(what, Graph) else _model(what, theme)
+        drawing = _graph(what, after, theme, canvas) if isinstance(what, Graph) else _model(what, theme, canvas)
     else:
-        raise ArgumentError(f"draw takes a cell, a model or a graph, got {type(what).__name__}")
+        raise ArgumentError(f"draw takes a cell, a list of cells, a model or a graph, got {type(what).__name__}")
     if file is not None:
         drawing.save(file)
     return drawing
 
 
-def folded_tile(cell: Cell) -> Tile:
-    """The step of a cell, laid out."""
-    return tile_of(recurrences(cell.rolled(1))[0], gate_order(cell))
-
-
-def _cell(cell: Cell, steps: int | None, gradients: bool, values: Mapping[str, Any] | None, loss: Loss, show: Show,
-          theme: str) -> Drawing:
-    if not gradients and (values is not None or loss is not None):
-        raise ArgumentError("values and loss belong to a run: ask for gradients=True or show='heat'")
-    if steps is None and (gradients or show != "auto") and not (values and any(n in values for n in cell.inputs)):
-        raise ArgumentError("gradients and heat maps are of an unrolled cell: give steps=, for example steps=4")
-    if not gradients and steps is None:
-        return _folded(cell, cell.title, theme)
-    if not gradients and steps is not None:
-        tile = tile_of(recurrences(cell.rolled(steps))[0], gate_order(cell))
-        scene = step_pictures.unrolled(tile, cell.title, weights_of(cell), show, None)
-        return Drawing(scene, lambda: str(cell.unroll(steps)), theme)
-    subject = subject_of_cell(cell, steps, values, loss)
-    tile, flow = flowing(cell, subject)
-    scene = (heatmap.heatmap(tile, cell.title, flow) if show == "heat" else
-             step_pictures.unrolled(tile, cell.title, weights_of(cell), show, flow))
-    return Drawing(scene, lambda: heatmap.table(tile, flow), theme)
-
-
-def _folded(cell: Cell, title: str, theme: str) -> Drawing:
-    return Drawing(step_pictures.folded(folded_tile(cell), title, weights_of(cell)), lambda: cell.text, theme)
-
-
-def flowing(cell: Cell, subject: Subject) -> tuple[Tile, Flow]:
+def flowing(cell: Cell, subject: Subject, canvas: Canvas | None = None, detail: str = "gates") -> tuple[Tile, Flow]:
     """The tile of a cell and the gradients of a run on it."""
-    tile = tile_of(subject.recurrences[0], gate_order(cell))
+    tile = tile_of(subject.recurrences[0], gate_order(cell), canvas, detail, cell.name)
     return tile, flow_of(tile, subject.scan_data[0], subject.loss, subject.caption)
 
 
-def _graph(graph: Graph, after: Graph | None, theme: str) -> Drawing:
+def _finest(scenes: Iterator[Scene], canvas: Canvas) -> Scene:
+    """The first picture, from the finest to the coarsest, that finds room."""
+    for scene in scenes:
+        if canvas.fits(scene):
+            return on_room(scene, canvas)
+    wide, high = (f"{a:,.0f} × {b:,.0f}" if b < inf else f"{a:,.0f} (and any height)" for a, b in (scene.size, canvas.room))
+    raise ArgumentError(f"{scene.title} needs {wide} points with text of {canvas.font:g} points; there are {high}: show fewer "
+                        "steps (show=[1, -1]), parameters=False, detail='block', a smaller font_size, or format='wide'")
+
+
+def _ways(canvas: Canvas, detail: str | None) -> Iterator[tuple[Canvas, str]]:
+    """From fine to coarse, and of a slide from large letters to small ones, as far as the user leaves it open."""
+    bounded = canvas.room[0] < inf
+    for level in [detail] if detail else ["gates", "block"] if bounded else ["gates"]:
+        for s in [canvas, replace(canvas, parameters=False)] if bounded and canvas.parameters else [canvas]:
+            for by in (1.5, 1.2, 1.0) if canvas.room[1] < canvas.room[0] else (1.0,):
+                yield replace(s, font=s.font * by, small=s.small * by, least=s.least * by), level
+            if bounded:
+                yield replace(s, tight=0.6), level
+
+
+def _cell(cell: Cell, steps: int | None, gradients: bool, values: Mapping[str, Any] | None, loss: Loss, show: Show,
+          theme: str, canvas: Canvas, detail: str | None) -> Drawing:
+    if not gradients and (values is not None or loss is not None):
+        raise ArgumentError("values and loss belong to a run: ask for gradients=True, show='heat' or show='values'")
+    if steps is None and (gradients or show != "auto") and not (values and any(n in values for n in cell.inputs)):
+        raise ArgumentError("gradients and heat maps are of an unrolled cell: give steps=, for example steps=4")
+    if not gradients and steps is None:
+        return _folded(cell, cell.title, theme, canvas, detail)
+    ways: list[tuple[Canvas, str, Show]] = [(c, d, show) for c, d in _ways(canvas, detail)]
+    if show == "auto" and canvas.room[0] < inf:  # at the last, the first step and the last
+        ways.append((*ways[-1][:2], [1, -1]))
+    weights = weights_of(cell)
+    if gradients:
+        subject = subject_of_cell(cell, steps, values, loss)
+        flows = ((c, shown, *flowing(cell, subject, c, d)) for c, d, shown in ways)
+        scene = _finest((step_pictures.unrolled(t, cell.title, weights, shown, f, c) for c, shown, t, f in flows), canvas)
+        return Drawing(scene, lambda: heatmap.table(*flowing(cell, subject)), theme)
+    assert steps is not None
+    found, order = recurrences(cell.rolled(steps))[0], gate_order(cell)
+    scene = _finest((step_pictures.unrolled(tile_of(found, order, c, d, cell.name), cell.title, weights, shown, None, c)
+                     for c, d, shown in ways), canvas)
+    return Drawing(scene, lambda: str(cell.unroll(steps)), theme)
+
+
+def _folded(cell: Cell, title: str, theme: str, canvas: Canvas, detail: str | None = None) -> Drawing:
+    found = recurrences(cell.rolled(1))[0]
+    scene = _finest((step_pictures.folded(tile_of(found, gate_order(cell), s, d, cell.name), title, weights_of(cell), s)
+                     for s, d in _ways(canvas, detail)), canvas)
+    return Drawing(scene, lambda: cell.text, theme)
+
+
+def _heat(cells: Sequence[Cell], steps: int | None, values: Mapping[str, Any] | None, loss: Loss, show: str,
+          scale: tuple[float, float] | None, tokens: Sequence[str] | None, canvas: Canvas, theme: str) -> Drawing:
+    if steps is None and not (values and any(n in values for c in cells for n in c.inputs)):
+        raise ArgumentError("heat strips are of an unrolled cell: give steps=, for example steps=100, or a sequence among the "
+                            "values")
+    limits = heatmap.checked_limits(scale, show == "values")
+    strips = []
+    for cell in cells:
+        subject = subject_of_cell(cell, steps, values, loss)
+        tile, flow = flowing(cell, subject)
+        strips.append(heatmap.Strip(cell.title, tile, flow))
+    length = max(s.steps for s in strips)
+    if tokens is not None and (isinstance(tokens, str) or len(tokens) != length or not all(isinstance(t, str) for t in tokens)):
+        seen = f"{len(tokens)} tokens" if isinstance(tokens, (list, tuple)) else type(tokens).__name__
+        raise ArgumentError(f"tokens= is a list of {length} words, one for every step; got {seen}")
+    tight = replace(canvas, tight=0.6)
+    ways = [(canvas, heatmap.KINDS), (tight, heatmap.KINDS), (tight, ("state", "gate"))]
+    scene = _finest((heatmap.heatmap(strips, show == "values", limits, tokens, s, kinds) for s, kinds in ways), canvas)
+    return Drawing(scene, lambda: "\n\n".join(heatmap.table(s.tile, s.flow) for s in strips), theme)
+
+
+def _graph(graph: Graph, after: Graph | None, theme: str, canvas: Canvas) -> Drawing:
     if after is None:
-        return Drawing(graphs.general(graph), lambda: str(graph), theme)
-    return Drawing(graphs.difference(graph, after), lambda: f"{graph}\n\n{after}", theme)
+        return Drawing(_finest(iter([graphs.general(graph, canvas)]), canvas), lambda: str(graph), theme)
+    return Drawing(_finest(iter([graphs.difference(graph, after, canvas)]), canvas), lambda: f"{graph}\n\n{after}", theme)
 
 
-def _model(model: Wired, theme: str) -> Drawing:
-    inside = [_folded(cell, f"{name}: {cell.title}", theme) for name, cell in models.cells_of(model)]
-    return Drawing(models.layers(model), lambda: str(model.summary()), theme, inside)
+def _model(model: Wired, theme: str, canvas: Canvas) -> Drawing:
+    inner = replace(canvas, title=None)
+    inside = [_folded(cell, f"{name}: {cell.title}", theme, inner) for name, cell in models.cells_of(model)]
+    return Drawing(_finest(iter([models.layers(model, canvas)]), canvas), lambda: str(model.summary()), theme, inside)
 
 
 def draw_path(title: str, nodes: Sequence[Node], said: Sequence[str], file: str | os.PathLike[str] | None = None,
               theme: str = "auto") -> Drawing:
     """A path through a graph."""
-    drawing = Drawing(graphs.path(title, nodes, said), lambda: "\n".join(said), theme)
+    drawing = Drawing(graphs.path(title, nodes, said, Canvas()), lambda: "\n".join(said), theme)
     if file is not None:
         drawing.save(file)
     return drawing
-

@@ -25,10 +25,11 @@ class Flow:
     norms: dict[int, dict[str, float | None]] = field(default_factory=dict)
     sent: dict[int, dict[Edge, float | None]] = field(default_factory=dict)                # (reader, source)
     ranges: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)        # least and largest value
+    means: dict[int, dict[str, float]] = field(default_factory=dict)
     from_loss: dict[int, dict[str, float]] = field(default_factory=dict)                   # to each output that the loss reads
     parameters: dict[str, float] = field(default_factory=dict)                             # of the sum over all steps
     most: float = 0.0
-    span: int = 6                                                                          # decades of the heat scale
+    span: float = 6                                                                        # decades of the heat scale
 
     @property
     def burst(self) -> bool:
@@ -43,7 +44,7 @@ class Flow:
 @np.errstate(all="ignore")
 def flow_of(tile: Tile, data: ScanData, loss: float, caption: str) -> Flow:
     """The run of a recurrence, seen on the items of its tile."""
-    bptt = BackwardPass(tile.recurrence, {k: i.node for k, i in tile.items.items() if i.kind != "exit"})
+    bptt = BackwardPass(tile.recurrence, {k: i.node for k, i in tile.items.items() if i.kind not in ("exit", "block")})
     canonical: dict[Any, str] = {}
     for k, n in bptt.quantities.items():
         canonical.setdefault(n, k)
@@ -54,6 +55,7 @@ def flow_of(tile: Tile, data: ScanData, loss: float, caption: str) -> Flow:
         flow.norms[m.position] = {k: _norm(m.gradients[k]) for k in bptt.quantities}
         flow.sent[m.position] = {(r, s): _edge(tile, m, r, s, canonical) for r, i in tile.items.items() for s in i.sources}
         flow.ranges[m.position] = {k: _range(v) for k, v in m.values.items()}
+        flow.means[m.position] = {k: float(v.mean()) for k, v in m.values.items() if v.size}
         sent = {k: _from_loss(data, tile.items[k].node, m.position, last, tile.recurrence.new_states) for k in tile.outputs()}
         flow.from_loss[m.position] = {k: norm for k, norm in sent.items() if norm}
         for k, part in m.parameters.items():
@@ -83,6 +85,8 @@ def _range(value: Any) -> tuple[float, float]:
 def _edge(tile: Tile, m: StepGradients, reader: str, source: str, canonical: Mapping[Any, str]) -> float | None:
     """What an edge carries: all of the gradient where both ends are one value, else what the reader sends; None for what has
     no gradient, such as a state that is a number."""
+    if "block" in (reader, source):  # all of it comes through the block
+        return _norm(m.gradients.get(source if reader == "block" else reader))
     a, b = tile.items[reader].node, tile.items[source].node
     if a is b:
         return None if tile.items[reader].kind == "exit" else _norm(m.gradients.get(canonical.get(a, "")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,10 +12,11 @@ from ..ir.graph import Graph
 from ..ir.node import Node
 from ..shapes import show
 from . import run_dot
+from .canvas import Canvas, composed, move, turn
 from .layered import Arrangement, Layout, Point, lay_out
 from .pieces import GraphItem, Pieces, matched, narrowed, pieces
-from .scene import LINE, BoxShape, Frame, Scene, Wire, Words, curve, dot_text, straight, text_width
-from .steps import MARGIN
+from .scene import BoxShape, Frame, Part, Scene, Wire, Words, curve, dot_text, straight
+from .tile import box_size
 
 _FILLS = {"leaf": "input", "linear": "gate", "multilinear": "gate", "control": "panel", "constant": "op", "selection": "op"}
 _MARKS = {"gone": "✕ ", "new": "+ "}
@@ -23,19 +25,16 @@ MANY = 300  # nodes above which the layout is always our own: Graphviz's time gr
 Size = tuple[float, float]
 
 
-def general(graph: Graph) -> Scene:
+def general(graph: Graph, canvas: Canvas) -> Scene:
     """Every node of a graph, grouped by step where steps are known."""
     parts = pieces(graph)
     inner = len(parts.found) - len(graph) - len(graph.outputs)
     title = f"a graph of {len(graph)} nodes" + (f", and {inner} inside its scans" if inner > 0 else "")
     scene = Scene(title, f"{title}, from {', '.join(graph.inputs) or 'no input'} to {', '.join(graph.outputs)}.")
-    scene.add(Words((MARGIN, 24), title, size=14, bold=True))
-    width, height = _place(scene, parts, (MARGIN, 44.0), {})
-    scene.size = (max(width, 1.1 * text_width(title, 14)) + 2 * MARGIN, 44 + height + MARGIN)
-    return scene
+    return composed(scene, canvas, *_place(parts, {}, canvas))
 
 
-def difference(before: Graph, after: Graph) -> Scene:
+def difference(before: Graph, after: Graph, canvas: Canvas) -> Scene:
     """Two graphs side by side: what stayed is grey, what went is red, what is new is green."""
     if not isinstance(after, Graph):
         raise ArgumentError(f"after= is {type(after).__name__}: expected the graph that a pass made")
@@ -46,15 +45,19 @@ def difference(before: Graph, after: Graph) -> Scene:
     counts = list(went.values()).count("gone"), list(came.values()).count("new")
     scene = Scene(f"before ({len(a.found)} nodes) and after ({len(b.found)})",
                   f"A graph before and after a pass: {counts[0]} nodes went, {counts[1]} are new, the others stayed.")
-    scene.add(Words((MARGIN, 24), scene.title, size=14, bold=True))
-    left, right = (_side(p, marks) for p, marks in ((a, went), (b, came)))
-    width, height = _place(scene, left[0], (MARGIN, 76.0), went)
-    x = 2 * MARGIN + max(width, 320.0) + 30
-    wide, high = _place(scene, right[0], (x, 76.0), came)
-    scene.add(Words((MARGIN, 60), f"before: {counts[0]} went (marked ✕){left[1]}", bold=True),
-              Words((x, 60), f"after: {counts[1]} new (marked +){right[1]}", bold=True))
-    scene.size = (x + max(wide, 320.0) + MARGIN, 76 + max(height, high) + MARGIN)
-    return scene
+    body, x, tall, head = list[Part](), 0.0, 0.0, 2.2 * canvas.font
+    for p, marks, says in ((a, went, f"before: {counts[0]} went (marked ✕)"), (b, came, f"after: {counts[1]} new (marked +)")):
+        near, more = _side(p, marks)
+        parts, (wide, high) = _place(near, marks, canvas)
+        if canvas.down:
+            turn(parts)
+            wide, high = high, wide
+        words = Words((0, head / 2), says + more, bold=True, size=canvas.font)
+        move(parts, 0, head)
+        move([words, *parts], x, 0)
+        body += [words, *parts]
+        x, tall = x + max(wide, words.width) + 2 * canvas.margin, max(tall, head + high)
+    return composed(scene, replace(canvas, down=False), body, (x - 2 * canvas.margin, tall))
 
 
 def _side(p: Pieces, marks: Mapping[str, str]) -> tuple[Pieces, str]:
@@ -66,25 +69,22 @@ def _side(p: Pieces, marks: Mapping[str, str]) -> tuple[Pieces, str]:
     return near, f"; {left_out} others not shown"
 
 
-def path(title: str, nodes: Sequence[Node], said: Sequence[str]) -> Scene:
+def path(title: str, nodes: Sequence[Node], said: Sequence[str], canvas: Canvas) -> Scene:
     """One way through a graph, first to last, in lines."""
     scene = Scene(title, f"{title}: " + "; then ".join(said) + ".")
-    scene.add(Words((MARGIN, 24), title, size=14, bold=True))
-    x, y, across = MARGIN, 62.0, 1100.0
+    x, y, right, across = 0.0, 2 * canvas.font, 0.0, canvas.across - 2 * canvas.margin
     boxes: list[BoxShape] = []
     for i, (n, text) in enumerate(zip(nodes, said, strict=True)):
         what, _, where = text.partition(", padded")
         lines = [n.op.label if n.src else what.partition(" ")[0], what, f"padded{where}"]
-        wide = max(text_width(t, 11 if k == 0 else 9.5) for k, t in enumerate(lines)) + 14
+        wide, high = box_size(lines, canvas, 60.0)
         if x + wide > across and boxes:
-            x, y = MARGIN, y + 78
+            x, y = 16.0, y + high + canvas.gap(30)
         fill = "gone" if i in (0, len(nodes) - 1) else "op"
-        boxes.append(BoxShape(f"n{i}", (x + wide / 2, y), (wide, LINE * 3 + 9), lines, fill, text, radius=5 if n.src else 0))
-        x += wide + 30
-    scene.add(*(Wire(f"f-{b.key}", (a.key, b.key), _onward(a, b), "backward", "padding flows on") for a, b in pairwise(boxes)))
-    scene.add(*boxes)
-    scene.size = (across + MARGIN, y + 50)
-    return scene
+        boxes.append(BoxShape(f"n{i}", (x + wide / 2, y), (wide, high), lines, fill, text, square=not n.src, font=canvas.font))
+        right, x = max(right, x + wide), x + wide + 30
+    wires = [Wire(f"f-{b.key}", (a.key, b.key), _onward(a, b), "backward", "padding flows on") for a, b in pairwise(boxes)]
+    return composed(scene, replace(canvas, down=False), [*wires, *boxes], (right + 14, y + 3 * canvas.font))
 
 
 def _onward(a: BoxShape, b: BoxShape) -> list[Point]:
@@ -104,32 +104,29 @@ Places = tuple[dict[str, Point], dict[tuple[str, str], list[Point]], dict[str, R
 """Boxes, routes, frames, and how large all of it is."""
 
 
-def _place(scene: Scene, p: Pieces, top_left: Point, kept: Mapping[str, str]) -> Size:
-    """Put the pieces on the picture; how large they are together."""
+def _place(p: Pieces, kept: Mapping[str, str], canvas: Canvas) -> tuple[list[Part], Size]:
+    """The pieces at their places; how large they are together."""
     shown = {k: [_MARKS.get(kept.get(k, ""), "") + x.lines[0], *x.lines[1:]] for k, x in p.found.items()}
-    size = {k: (max(30.0, max(text_width(line, 11 if i == 0 else 9.5) for i, line in enumerate(lines)) + 12),
-                LINE * len(lines) + 9) for k, lines in shown.items()}
-    program = run_dot.find() if len(p.found) <= MANY else None
-    at, routes, frames, whole = (_by_graphviz(p, size, program) if program else None) or _built_in(p, size)
-    dx, dy = top_left
+    size = {k: canvas.turned(box_size(lines, canvas)) for k, lines in shown.items()}
+    found = _by_graphviz(p, size) if len(p.found) <= MANY else None
+    at, routes, frames, whole = found or _built_in(p, size)
+    out: list[Part] = []
     for g, (x, y, w, h) in frames.items():
-        scene.add(Frame(g, (x + dx, y + dy), (w, h), p.groups[g]),
-                  Words((x + dx + 8, y + dy + 14), p.groups[g], kind="quiet", size=9.5))
+        words = Words((x + 8, y + 11), p.groups[g], kind="quiet", size=canvas.small)
+        out += [Frame(g, (x, y), (w, h), p.groups[g]), words]
     for (a, b), route in routes.items():
         kind = "same" if kept.get(b) == "same" else "forward"
-        scene.add(Wire(f"f-{a}-{b}", (a, b), [(x + dx, y + dy) for x, y in route], kind,
-                       f"{p.found[a].lines[0]} → {p.found[b].lines[0]}"))
-    for k, piece in p.found.items():
-        scene.add(_box(piece, (at[k][0] + dx, at[k][1] + dy), size[k], shown[k], kept.get(k)))
-    return whole
+        out.append(Wire(f"f-{a}-{b}", (a, b), route, kind, f"{p.found[a].lines[0]} → {p.found[b].lines[0]}"))
+    out += [_box(piece, at[k], size[k], shown[k], kept.get(k), canvas) for k, piece in p.found.items()]
+    return out, whole
 
 
-def _box(piece: GraphItem, at: Point, size: Size, lines: Sequence[str], state: str | None) -> BoxShape:
+def _box(piece: GraphItem, at: Point, size: Size, lines: Sequence[str], state: str | None, canvas: Canvas) -> BoxShape:
     n = piece.node
     own = "state" if "out" in piece.key else _FILLS.get(n.op.kind, "function")
     title = f"{piece.lines[0]}: {n.op.name} {n.dtype}{show(n.shape)}" + (f", {state}" if state else "")
     return BoxShape(piece.key, at, size, lines, own if state is None else "op" if state == "same" else state, title,
-               radius=0 if n.op.kind == "leaf" else 5, dashed=state == "gone")
+               square=n.op.kind == "leaf", dashed=state == "gone", font=canvas.font)
 
 
 def _built_in(p: Pieces, size: Mapping[str, Size]) -> Places:
@@ -170,7 +167,7 @@ def _ways(p: Pieces, size: Mapping[str, Size], at: Mapping[str, Point], home: Ma
     return routes
 
 
-def _by_graphviz(p: Pieces, size: Mapping[str, Size], program: str) -> Places | None:
+def _by_graphviz(p: Pieces, size: Mapping[str, Size]) -> Places | None:
     """Places by dot, with a cluster for each group; None where dot takes too long."""
     import graphviz
 
@@ -189,7 +186,7 @@ def _by_graphviz(p: Pieces, size: Mapping[str, Size], program: str) -> Places | 
     for k, x in p.found.items():
         for r in x.reads:
             dot.edge(r, k)
-    found = run_dot.lay_out(str(dot.source), program)
+    found = run_dot.lay_out(str(dot.source))
     return None if found is None else _read(found, p)
 
 

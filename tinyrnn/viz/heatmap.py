@@ -1,57 +1,173 @@
-"""Quantities × time: the norm of the gradient of every quantity at every step, as a heat map or a table."""
+"""Quantities × time: of every quantity at every step the norm of its gradient, or the mean of its values, on one scale."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite, log10
 
+from ..errors import ArgumentError
+from .canvas import Canvas, Piece, composed
 from .flow import Flow
-from .scene import Scene, Swatch, Words, text_width
-from .steps import MARGIN, scale
+from .key import decade_scale, says, scale
+from .scene import Part, Scene, Swatch, Words, text_width
+from .theme import BURST, LEVELS, decades
 from .tile import Tile
 
-ROW, WIDE = 17.0, 900.0
+
+@dataclass
+class Strip:
+    """A run of one cell: what it is called, and its numbers."""
+
+    title: str
+    tile: Tile
+    flow: Flow
+
+    @property
+    def steps(self) -> int:
+        return len(self.tile.recurrence.scan.order)
 
 
-def rows_of(tile: Tile) -> list[tuple[str, str]]:
+KINDS = ("state", "gate", "function", "input")
+
+
+def rows_of(tile: Tile, kinds: Sequence[str] = KINDS) -> list[tuple[str, str]]:
     """Item and name of every row: states on top, then gates in the order of the text, functions, inputs."""
-    kinds = ("state", "gate", "function", "input")
     items = [(k, i) for k, i in tile.items.items() if i.kind in kinds and k not in tile.entries]
     place = {name: n for n, name in enumerate(tile.order)}
     items.sort(key=lambda pair: (kinds.index(pair[1].kind), place.get(pair[1].called, len(place))))
-    return [(k, i.title) for k, i in items]
+    return [(k, i.title.replace("\n", " ")) for k, i in items]
 
 
-def heatmap(tile: Tile, title: str, flow: Flow) -> Scene:
-    """The heat map; equal neighbours are one rectangle, so that a thousand steps stay a small file."""
-    rows, order = rows_of(tile), [p + 1 for p in tile.recurrence.scan.order]
-    steps = len(order)
-    scene = Scene(f"{title}: gradient at {steps} steps", f"{title}, {steps} steps: the norm of the gradient of the loss at "
-                  + ", ".join(name for _, name in rows) + "; from left to right the steps, dark where it is large.")
-    left = MARGIN + max(text_width(name) for _, name in rows) + 10
-    cell = max(min(WIDE / steps, 26.0), 0.9)
-    scene.add(Words((MARGIN, 24), scene.title, size=14, bold=True))
-    x = scale(scene, MARGIN, 35, flow) + 14
-    caption = f"L = {flow.loss:.4g}, {flow.caption}"
-    scene.add(Words((x, 46), caption, kind="quiet", size=10))
-    top = 78.0
-    for i, (key, name) in enumerate(rows):
-        y = top + i * ROW
-        scene.add(Words((left - 8, y + 12), name, "end"))
-        for first, last, shade in _runs([flow.shade(flow.norms[p].get(key)) for p in range(1, steps + 1)]):
-            norms = [flow.norms[p].get(key) for p in (first + 1, last)]
-            said = " to ".join("none" if v is None else f"{v:.2e}" for v in norms)
-            scene.add(Swatch((left + first * cell, y), ((last - first) * cell, ROW - 2), None if shade is None else f"q{shade}",
-                             f"{name}, t = {first + 1} to {last}: {said}"))
-    bottom = top + len(rows) * ROW
-    for p in _ticks(steps):
-        scene.add(Words((left + (p - 0.5) * cell, bottom + 14), str(p), "middle", "quiet", 10))
-    scene.add(Words((left + steps * cell / 2, bottom + 30), "step t", "middle", "quiet", 10))
-    right = max(left + steps * cell, x + text_width(caption, 10), MARGIN + 1.1 * text_width(scene.title, 14))
-    scene.size = (right + MARGIN, bottom + 44)
-    return scene
+def heatmap(strips: Sequence[Strip], values: bool, limits: tuple[float, float] | None, tokens: Sequence[str] | None,
+            canvas: Canvas, kinds: Sequence[str] = KINDS) -> Scene:
+    """Strips above one another; equal neighbours are one rectangle, so that a thousand steps stay a small file."""
+    steps = max(s.steps for s in strips)
+    what = "value" if values else "gradient"
+    name = " and ".join(s.title for s in strips)
+    scene = Scene(f"{name}: {what}s at {steps} step{'s' * (steps > 1)}" if values else f"{name}: {what} at {steps} steps",
+                  f"{name}, {steps} steps: {'the mean value' if values else 'the norm of the gradient of the loss'} of every "
+                  "quantity; from left to right the steps, darker is larger.")
+    mean = _linear(strips, limits) if values else None
+    if mean is None:
+        _one_scale(strips, limits)
+    flow = strips[0].flow
+    pieces: list[Piece] = [_value_scale(mean, canvas) if mean else decade_scale(flow, canvas)]
+    pieces += says(_caption(flow, values), canvas) if len(strips) == 1 else []
+    drawing = _Strips(canvas, steps, tokens, [rows_of(s.tile, kinds) for s in strips], mean)
+    for s in strips:
+        drawing.add(s, rows_of(s.tile, kinds), f"{s.title}: {_caption(s.flow, values)}" if len(strips) > 1 else "")
+    return composed(scene, canvas, drawing.parts, (drawing.right, drawing.bottom), pieces)
 
 
-def _runs(shades: Sequence[int | None]) -> list[tuple[int, int, int | None]]:
+def _caption(flow: Flow, values: bool) -> str:
+    return flow.caption.partition("; ")[2] if values else f"L = {flow.loss:.4g}, {flow.caption}"
+
+
+# ---- one scale
+
+Mean = tuple[float, float]
+
+
+def _one_scale(strips: Sequence[Strip], limits: tuple[float, float] | None) -> None:
+    """All strips on the scale of all of them, or of the user."""
+    norms = [v for s in strips for at in s.flow.norms.values() for v in at.values() if v is not None and isfinite(v)]
+    for s in strips:
+        if limits is None:
+            s.flow.most, s.flow.span = max(norms, default=0.0), decades(norms)
+        else:
+            s.flow.most, s.flow.span = limits[1], log10(limits[1]) - log10(limits[0])
+
+
+def _linear(strips: Sequence[Strip], limits: tuple[float, float] | None) -> Mean:
+    if limits is not None:
+        return limits
+    found = [v for s in strips for at in s.flow.means.values() for k, v in at.items() if isfinite(v)]
+    low, high = min(found, default=0.0), max(found, default=1.0)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _value_scale(mean: Mean, canvas: Canvas) -> Piece:
+    low, high = mean
+    marks = [f"{high + (low - high) * k / LEVELS:.2g}" for k in range(LEVELS + 1)]
+    return scale("mean value", marks, [], canvas)
+
+
+def checked_limits(limits: object, values: bool) -> tuple[float, float] | None:
+    """`scale=(low, high)`, two numbers; of gradient norms above zero."""
+    if limits is None:
+        return None
+    if not isinstance(limits, (tuple, list)) or len(limits) != 2 or not all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) and isfinite(v) for v in limits):
+        raise ArgumentError(f"scale={limits!r}: expected two numbers (low, high)")
+    low, high = float(limits[0]), float(limits[1])
+    if not low < high or (low <= 0 and not values):
+        more = "" if values else ", both above 0: gradient norms stand on a logarithmic scale"
+        raise ArgumentError(f"scale={limits!r}: expected low < high{more}")
+    return low, high
+
+
+# ---- strips
+
+class _Strips:
+    """Rows of swatches with names on the left, numbers or words of the steps below."""
+
+    def __init__(self, canvas: Canvas, steps: int, tokens: Sequence[str] | None,
+                 rows: Sequence[Sequence[tuple[str, str]]], mean: Mean | None) -> None:
+        self.canvas, self.tokens, self.mean = canvas, tokens, mean
+        self.row = 1.5 * canvas.font if canvas.tight == 1.0 else 1.25 * canvas.font
+        self.left = max(text_width(n, canvas.font) for own in rows for _, n in own) + 10
+        room = min(canvas.room[0], 960.0) - 2 * canvas.margin - self.left - canvas.font
+        words = max((text_width(t, canvas.small) for t in tokens), default=0.0) + 8 if tokens else 0.0
+        self.cell = max(min(room / steps, 2.4 * canvas.font), words, 0.5)
+        self.most = max(1, int(room // self.cell)) if tokens else steps  # steps in one band
+        self.parts: list[Part] = []
+        self.right = self.bottom = 0.0
+
+    def add(self, strip: Strip, rows: Sequence[tuple[str, str]], heading: str) -> None:
+        """A strip, in bands where its words need the room."""
+        small = self.canvas.small
+        if heading:
+            self.parts.append(Words((0, self.bottom + small), heading, bold=True, size=small))
+            self.bottom += 2.2 * small
+        for first in range(0, strip.steps, self.most):
+            last = min(first + self.most, strip.steps)
+            for key, name in rows:
+                self.parts.append(Words((self.left - 8, self.bottom + self.row / 2), name, "end", size=self.canvas.font))
+                self._row(strip.flow, key, name, first, last)
+                self.bottom += self.row
+            self._under(first, last)
+            self.right = max(self.right, self.left + (last - first) * self.cell)
+
+    def _row(self, flow: Flow, key: str, name: str, first: int, last: int) -> None:
+        found = [flow.means[p].get(key) if self.mean else flow.norms[p].get(key) for p in range(first + 1, last + 1)]
+        for a, b, shade in _equal([self._shade(flow, v) for v in found]):
+            said = " to ".join(dict.fromkeys("none" if v is None else f"{v:.2e}" for v in (found[a], found[b - 1])))
+            when = f"t = {first + a + 1}" + (f" to {first + b}" if b - a > 1 else "")
+            self.parts.append(Swatch((self.left + a * self.cell, self.bottom + 1), ((b - a) * self.cell, self.row - 2),
+                                     None if shade is None else f"q{shade}", f"{name}, {when}: {said}"))
+
+    def _shade(self, flow: Flow, v: float | None) -> int | None:
+        if self.mean is None or v is None:
+            return flow.shade(v) if self.mean is None else None
+        low, high = self.mean
+        return max(0, min(LEVELS, round(LEVELS * (v - low) / (high - low)))) if isfinite(v) else BURST
+
+    def _under(self, first: int, last: int) -> None:
+        small, y = self.canvas.small, self.bottom + 0.8 * self.canvas.small
+        if self.tokens:
+            said = [(p, self.tokens[p - 1]) for p in range(first + 1, last + 1)]
+        else:
+            said = [(p, str(p)) for p in _ticks(last)]
+        self.parts += [Words((self.left + (p - first - 0.5) * self.cell, y), text, "middle", "quiet", small)
+                       for p, text in said if text]
+        self.bottom = y + 1.3 * small
+        if not self.tokens:
+            self.parts.append(Words((self.left + last * self.cell / 2, self.bottom), "step t", "middle", "quiet", small))
+            self.bottom += 1.6 * small
+
+
+def _equal(shades: Sequence[int | None]) -> list[tuple[int, int, int | None]]:
     """Stretches of equal shades: (first, end, shade)."""
     out: list[tuple[int, int, int | None]] = []
     for i, s in enumerate(shades):
@@ -79,5 +195,3 @@ def table(tile: Tile, flow: Flow) -> str:
         lines.append("".join([name.ljust(16), *("none".rjust(11) if v is None else f"{v:.2e}".rjust(11) for v in norms)]))
     lines += [f"{name:16}{norm:11.2e}   sum over all steps" for name, norm in flow.parameters.items()]
     return "\n".join(lines)
-
-

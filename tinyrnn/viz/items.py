@@ -1,21 +1,27 @@
 """What a picture shows of a graph: gates, states, inputs and small operations instead of every node.
 
 A product with a weight, its bias and the sums between them are one affine map; the function applied to it makes it a
-gate, drawn as one box with the letter of the equation and the names of its weights.
+gate, drawn as one box with the letter of the equation and the names of its weights.  A function of the language that is
+composed of several operations is one box as well.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
+from ..cells.lower import ROW_FUNCTIONS
+from ..functions import FUNCTIONS
 from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.op import Trait
 from ..ir.ops.elementwise import ADD, MUL, name_of
 from ..ir.ops.leaves import INPUT, LEAF, box_of, input_name, literal_value
-from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE
+from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE, sum_
+from ..ir.ops.structure import CONCAT
+from .names import pretty
 
 _SIGNS = {"neg": "− ·", "add": "+", "sub": "−", "mul": "⊙", "div": "÷", "power": "^", "where": "?:"}
 
@@ -25,13 +31,14 @@ class Item:
     """One thing on the picture."""
 
     key: str
-    kind: str  # input, state, gate, function, op; exit: a point at the right edge, which is not seen
+    kind: str  # input, state, gate, function, op, block; exit: where a state leaves, which is not seen
     name: str    # of a quantity of the equations, "" for what has none
     symbol: str  # of what computes it, "" for what is given
     node: Node
     sources: list[str] = field(default_factory=list)
     weights: list[str] = field(default_factory=list)
     turned: frozenset[str] = frozenset()  # weights that stand transposed in the equation
+    spelled: bool = False  # whether the symbol names the weights: W h + b
 
     @property
     def title(self) -> str:
@@ -43,11 +50,10 @@ class Item:
         """Its name, or what it does."""
         return self.name or self.symbol
 
-    @property
-    def lines(self) -> list[str]:
+    def lines(self, parameters: bool = True) -> list[str]:
         """What is written in its box: the title, and the names of weights, two a line."""
-        weights = [w + "ᵀ" * (w in self.turned) for w in self.weights]
-        return [self.title, *("  ".join(weights[i : i + 2]) for i in range(0, len(weights), 2))]
+        weights = [w + "ᵀ" * (w in self.turned) for w in self.weights] if parameters and not self.spelled else []
+        return [*self.title.split("\n"), *("  ".join(weights[i : i + 2]) for i in range(0, len(weights), 2))]
 
     @property
     def ordered(self) -> bool:
@@ -57,30 +63,82 @@ class Item:
 
 @dataclass
 class _Affine:
-    weights: list[str]
-    sources: list[Node]
-    turned: frozenset[str] = frozenset()  # matrices that stand transposed in the equation
+    terms: list[tuple[str, str, Node | None]]  # a weight, what stands behind it, and what it is multiplied with
+    turned: frozenset[str] = frozenset()       # matrices that stand transposed in the equation
+
+    @property
+    def weights(self) -> list[str]:
+        return [w for w, _, _ in self.terms]
+
+    @property
+    def sources(self) -> list[Node]:
+        return [x for _, _, x in self.terms if x is not None]
+
+
+def _mean(x: Node) -> Node:
+    """As the equations have it: of everything but the rows."""
+    total: Node = sum_(x, range(1, x.ndim)) / prod(x.shape[1:])
+    return total
+
+
+def composites(nodes: Sequence[Node]) -> dict[Node, tuple[str, Node]]:
+    """Nodes that are a function of the language composed of several operations: its name, and what it is applied to.
+
+    Nodes are interned, so that a function applied once more gives the same node.
+    """
+    named: dict[str, Callable[[Node], Node]] = {**ROW_FUNCTIONS, "mean": _mean}
+    named |= {k: f.build for k, f in FUNCTIONS.items() if f.operands == 1}
+    present, known, found = {n.op for n in nodes}, set(nodes), {}
+    roots: dict[str, object] = {}
+    for x in nodes:
+        if x.floating and x.dtype.kind == "f" and x.ndim > 1:
+            for name, build in named.items():
+                if roots.get(name) in present or name not in roots:
+                    made = build(x)
+                    roots[name] = None if made.src == (x,) else made.op
+                    if made in known and made.src != (x,) and made is not x:
+                        found[made] = name, x
+    return found
 
 
 class Extract:
-    """The items of a graph in topological order."""
+    """The items of a graph in topological order; with `every`, every operation is an item of its own."""
 
-    def __init__(self, graph: Graph, weights: Collection[str], states: Collection[str]) -> None:
-        self.graph, self.weights, self.states = graph, set(weights), set(states)
-        self.uses = Counter(s for n in graph.nodes for s in n.src)
-        self.users: Mapping[Node, list[Node]] = self._users()
+    def __init__(self, graph: Graph, weights: Collection[str], states: Collection[str], every: bool = False) -> None:
+        self.graph, self.weights, self.states, self.every = graph, set(weights), set(states), every
+        self.composed = {} if every else composites(graph.nodes)
+        nodes = self._reached()
+        self.uses = Counter(s for n in nodes for s in self._src(n))
+        self.users: dict[Node, list[Node]] = {}
+        for n in nodes:
+            for s in self._src(n):
+                self.users.setdefault(s, []).append(n)
         self.affine: dict[Node, _Affine] = {}
         self.items: dict[str, Item] = {}
         self.shown: dict[Node, str] = {}
-        for n in graph.nodes:
+        for n in nodes:
             self._visit(n)
 
-    def _users(self) -> dict[Node, list[Node]]:
-        users: dict[Node, list[Node]] = {}
-        for n in self.graph.nodes:
-            for s in n.src:
-                users.setdefault(s, []).append(n)
-        return users
+    def _src(self, n: Node) -> tuple[Node, ...]:
+        return (self.composed[n][1],) if n in self.composed else n.src
+
+    def _reached(self) -> list[Node]:
+        """The nodes without those inside a composed function."""
+        if not self.composed:
+            return list(self.graph.nodes)
+        reached, stack = set(), [*self.graph.outputs.values(), *self.graph.labels.values()]
+        while stack:
+            n = stack.pop()
+            if n not in reached:
+                reached.add(n)
+                stack += self._src(n)
+        return [n for n in self.graph.nodes if n in reached]
+
+    def _activates(self, n: Node) -> bool:
+        return not self.every and (n in self.composed or Trait.ACTIVATES in n.op.traits)
+
+    def _called(self, n: Node) -> str:
+        return self.composed[n][0].replace("_", " ") if n in self.composed else n.op.label
 
     def _visit(self, n: Node) -> None:
         n_affine = self._as_affine(n)
@@ -90,7 +148,7 @@ class Extract:
                 return
         if self._weight(n) is not None or literal_value(n) is not None:
             return
-        if Trait.WHOLE in n.op.traits and n.src[0] in self.shown:
+        if Trait.WHOLE in n.op.traits and n not in self.composed and n.src[0] in self.shown:
             self.shown[n] = self.shown[n.src[0]]
             self._add_state(n, self._label(n))
             return
@@ -106,6 +164,8 @@ class Extract:
         return (box_of(n).name or "W") if n.op is LEAF and box_of(n).trainable else None
 
     def _as_affine(self, n: Node) -> _Affine | None:
+        if self.every or n in self.composed:
+            return None
         if n.op in (MATMUL, MUL):
             names = [self._weight(s) for s in n.src]
             if (names[0] is None) == (names[1] is None):
@@ -113,27 +173,27 @@ class Extract:
             i = 0 if names[0] is not None else 1
             name = names[i] or ""
             turned = n.op is MATMUL and n.src[i].ndim == 2 and _turns(n.src[i]) % 2 == i % 2 ^ 1
-            return _Affine([name], [n.src[1 - i]], frozenset([name] if turned else []))
+            sign = "⊙ " if n.op is MUL else ""
+            return _Affine([(name, sign, n.src[1 - i])], frozenset([name] if turned else []))
         if n.op is ADD:
             parts = [self._part(s) for s in n.src]
             if all(parts) and any(s in self.affine for s in n.src):
                 found = [p for p in parts if p]
-                return _Affine([w for p in found for w in p.weights], [x for p in found for x in p.sources],
-                               frozenset().union(*(p.turned for p in found)))
+                return _Affine([term for p in found for term in p.terms], frozenset().union(*(p.turned for p in found)))
         return None
 
     def _part(self, n: Node) -> _Affine | None:
         if n in self.affine and self.uses[n] == 1 and n not in self.graph.names:
             return self.affine[n]
         name = self._weight(n)
-        return None if name is None else _Affine([name], [])
+        return None if name is None else _Affine([(name, "", None)])
 
     def _absorbed(self, n: Node) -> bool:
         """An affine map that is only read by a larger one, or by the function that makes it a gate."""
         if n in self.graph.names or len(self.users.get(n, [])) != 1:
             return False
         user = self.users[n][0]
-        return Trait.ACTIVATES in user.op.traits or (user.op is ADD and self._will_be_affine(user, n))
+        return self._activates(user) or (user.op is ADD and self._will_be_affine(user, n))
 
     def _will_be_affine(self, user: Node, n: Node) -> bool:
         other = user.src[1] if user.src[0] is n else user.src[0]
@@ -149,19 +209,30 @@ class Extract:
             self._add(n, Item(key, "input", pretty(name_of(n) or "data"), "", n))
             self._add_state(n, name)
             return
-        absorbed = Trait.ACTIVATES in n.op.traits and n.src[0] not in self.shown
-        inner = self.affine.get(n.src[0]) if absorbed else own
+        src = self._src(n)
+        absorbed = self._activates(n) and src[0] not in self.shown
+        inner = self.affine.get(src[0]) if absorbed else own
         if inner is not None:
-            symbol = n.op.label if Trait.ACTIVATES in n.op.traits else "affine"
+            symbol = self._called(n) if absorbed else self._formula(inner)
             is_state = name in self.states
-            item = Item(key, "gate", "" if is_state else name or "", symbol, n, self._keys(inner.sources), inner.weights,
-                        inner.turned)
+            item = Item(key, "gate", "" if is_state else pretty(name or ""), symbol, n, self._keys(inner.sources),
+                        inner.weights, inner.turned, spelled=not absorbed)
         else:
-            weights = [w for w in map(self._weight, n.src) if w is not None]
+            weights = [w for w in map(self._weight, src) if w is not None]
             kind, own_name, symbol = self._operation(n, name)
-            item = Item(key, "function" if weights else kind, own_name, symbol, n, self._keys(n.src), weights)
+            item = Item(key, "function" if weights else kind, pretty(own_name), symbol, n, self._keys(src), weights)
         self._add(n, item)
         self._add_state(n, name)
+
+    def _formula(self, a: _Affine) -> str:
+        """`W_h hₜ₋₁ + b`, a line for every term where it is long."""
+        terms = []
+        for w, sign, x in a.terms:
+            item = None if x is None else self.items.get(self.shown.get(x, ""))
+            operand = item.name if item is not None and item.name else "(·)"
+            terms.append(f"{w}{'ᵀ' * (w in a.turned)}" + ("" if x is None else f" {sign}{operand}"))
+        text = " + ".join(terms)
+        return text if len(text) <= 16 else " +\n".join(terms)
 
     def _label(self, n: Node) -> str | None:
         """The name of a value (not of a gradient)."""
@@ -178,8 +249,9 @@ class Extract:
 
     def _operation(self, n: Node, name: str | None) -> tuple[str, str, str]:
         """Kind, name and symbol."""
-        values = [literal_value(s) for s in n.src]
-        sign = "outer" if _is_outer(n) else _SIGNS.get(n.op.name, n.op.label)
+        values = [] if n in self.composed else [literal_value(s) for s in n.src]
+        sign = (self._called(n) if n in self.composed else self._joined(n) if n.op is CONCAT else
+                "outer" if _is_outer(n) else _SIGNS.get(n.op.name, n.op.label))
         literal = next((f"{v:g}" for v in values if v is not None and not isinstance(v, bool)), None)
         if literal is not None:
             sign = f"{literal} {sign}" if values[0] is not None and n.op.name in _SIGNS else f"{sign} {literal}"
@@ -187,6 +259,11 @@ class Extract:
             return "gate", name, sign
         small = n.op.name in _SIGNS and len(sign) == 1
         return ("op" if small else "function"), "", sign
+
+    def _joined(self, n: Node) -> str:
+        """`[hₜ₋₁, xₜ]`, where its parts have names."""
+        parts = [self.items[self.shown[s]].name for s in n.src if s in self.shown]
+        return f"[{', '.join(parts)}]" if len(parts) == len(n.src) and all(parts) else n.op.label
 
     def _keys(self, sources: Collection[Node]) -> list[str]:
         found = (self.shown.get(s) for s in sources)
@@ -207,22 +284,3 @@ def _is_outer(n: Node) -> bool:
     if n.op is not MUL or n.ndim < 2 or any(s.op is not RESHAPE for s in n.src):
         return False
     return n.src[0].shape[-1] == 1 == n.src[1].shape[-2]
-
-
-_SUBSCRIPTS = str.maketrans("0123456789-t", "₀₁₂₃₄₅₆₇₈₉₋ₜ")
-
-
-def pretty(name: str) -> str:
-    """`h[3]` as h₃ and `h[t-1]` as hₜ₋₁; anything else as it is."""
-    stem, bracket, inside = name.partition("[")
-    inside = inside.removesuffix("]")
-    return stem + inside.translate(_SUBSCRIPTS) if bracket and set(inside) <= set("0123456789-t") else name
-
-
-def at_step(line: str, t: int, direction: int = 1) -> str:
-    """A line with ₜ, ₜ₋₁, ... replaced by the step itself: cₜ₋₁ at t = 3 is c₂ (c₄ where time runs backwards)."""
-    head, mark, lag = line.partition("ₜ")
-    if not mark:
-        return line
-    back = int(lag.removeprefix("₋").translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789"))) if lag else 0
-    return head + str(t - direction * back).translate(_SUBSCRIPTS)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 SWEEPS, FEW_SWEEPS = 8, 3   # over the layers, to and fro; few of them for many items
-LARGE = 20_000
+SMALL, LARGE = 2_000, 20_000
 
 Point = tuple[float, float]
 Edge = tuple[str, str]
@@ -126,12 +126,32 @@ class _Placing:
             for i, k in enumerate(ranked):
                 y[k] = low + (high - low) * (i + 0.5) / len(ranked)
         for sweep in range(SWEEPS if len(self.size) < LARGE else FEW_SWEEPS):
+            if sweep == 4 and len(self.size) < SMALL:
+                self._uncross(free, y)
             order = list(enumerate(free))
             for _, column in order if sweep % 2 == 0 else reversed(order):
                 near = {k: self._wished(k, y, sweep) for k in column}
                 if sweep < 4:
                     column.sort(key=lambda k: (near[k], self.plan.rank.get(k, 0), k))
                 self._settle(column, near, y, low, high)
+
+    def _uncross(self, free: Sequence[list[str]], y: dict[str, float]) -> None:
+        """Neighbours of a layer change places while that takes crossings away (Gansner et al., 1993)."""
+        for _ in range(SWEEPS):
+            before = [list(column) for column in free]
+            for column in free:
+                for i in range(len(column) - 1):
+                    a, b = column[i], column[i + 1]
+                    held = a in self.plan.rank and b in self.plan.rank
+                    if not held and self._crossings(a, b, y) > self._crossings(b, a, y):
+                        column[i], column[i + 1], y[a], y[b] = b, a, y[b], y[a]
+            if before == [list(column) for column in free]:
+                return
+
+    def _crossings(self, upper: str, lower: str, y: Mapping[str, float]) -> int:
+        """How many edges of two items cross where one stands above the other."""
+        sides = ((self.before[upper], self.before[lower]), (self.after[upper], self.after[lower]))
+        return sum(y[u] > y[v] for ups, lows in sides for u in ups for v in lows)
 
     def _wished(self, k: str, y: Mapping[str, float], sweep: int) -> float:
         if k in self.plan.rank:

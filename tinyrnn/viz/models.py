@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ..cells import Cell
+from .canvas import Canvas, composed
 from .layered import Arrangement, lay_out
-from .scene import LINE, BoxShape, Frame, Scene, Wire, Words, curve, fitted, straight, text_width
-from .steps import MARGIN
+from .scene import BOLD, BoxShape, Frame, Part, Scene, Wire, Words, curve, fitted, straight, text_width
+from .tile import box_size
 from .wiring import Wired, Wiring, count_of
 
 
@@ -18,65 +19,69 @@ def cells_of(model: Wired) -> list[tuple[str, Cell]]:
     return [(name, cell) for cell, name in found.items()]
 
 
-def layers(model: Wired) -> Scene:
+def layers(model: Wired, canvas: Canvas) -> Scene:
     """The layers of a model; recurrent ones with the loop of their state, and the direction in which they read."""
     wiring = Wiring()
     source = wiring.box(["x"], [], "input")
     ends = wiring.add(model, "", [source])
     wiring.box(["output"], ends, "state")
-    size = {k: (min(max(34.0, max(text_width(t[:90], 11 if i == 0 else 9.5) for i, t in enumerate(lines)) + 16), 420.0),
-                LINE * len(lines) + 12) for k, lines in wiring.lines.items()}
-    layout = lay_out(Arrangement(size, wiring.reads, gap=(36.0, 44.0)))
+    lines = {k: [t[:90] for t in said] if canvas.parameters else [said[0][:90]] for k, said in wiring.lines.items()}
+    size = {k: canvas.turned(box_size(said, canvas, 40.0)) for k, said in lines.items()}
+    loops = max((_loop_size(d, canvas)[1] for d in wiring.time_direction.values()), default=0.0) + 14
+    layout = lay_out(Arrangement(size, wiring.reads, gap=(canvas.gap(36.0), loops + 12.0)))
     title = f"{type(model).__name__}: {count_of(model)}"
-    scene = Scene(title, f"{title}. " + "; ".join(", ".join(lines) for lines in wiring.lines.values()) + ".")
-    scene.add(Words((MARGIN, 24), title, size=14, bold=True))
-    dx, dy = MARGIN, 74.0
+    scene = Scene(title, f"{title}. " + "; ".join(", ".join(said) for said in wiring.lines.values()) + ".")
+    body: list[Part] = []
     for (a, b), route in layout.route.items():
-        scene.add(Wire(f"f-{a}-{b}", (a, b), curve([(x + dx, y + dy) for x, y in route]), "forward",
-                       f"{wiring.lines[a][0]} → {wiring.lines[b][0]}"))
+        body.append(Wire(f"f-{a}-{b}", (a, b), curve([(x, y + loops) for x, y in route]), "forward",
+                         f"{wiring.lines[a][0]} → {wiring.lines[b][0]}"))
+    low = loops + layout.height + 16
     for a, b in wiring.queries:
-        low = dy + layout.height + 16
         (ax, ay), (bx, by) = layout.at[a], layout.at[b]
-        start, end = (ax + dx, ay + dy + size[a][1] / 2), (bx + dx, by + dy + size[b][1] / 2)
-        route = straight(start, (start[0], low), (end[0], low), end)
-        scene.add(Wire(f"asks-{a}", (a, b), route, "delay", "the decoder's last state asks where to look"))
-    for k, lines in wiring.lines.items():
-        x, y = layout.at[k][0] + dx, layout.at[k][1] + dy
+        start, end = (ax, ay + loops + size[a][1] / 2), (bx, by + loops + size[b][1] / 2)
+        body.append(Wire(f"asks-{a}", (a, b), straight(start, (start[0], low), (end[0], low), end), "delay",
+                         "the decoder's last state asks where to look"))
+    for k, said in lines.items():
+        x, y = layout.at[k][0], layout.at[k][1] + loops
         if k in wiring.time_direction:
-            _loop(scene, k, (x, y), size[k], wiring.time_direction[k])
-        radius = 0 if wiring.fill[k] == "input" else 5
-        scene.add(BoxShape(k, (x, y), size[k], lines, wiring.fill[k], ", ".join(lines), radius=radius))
-    right, bottom = _lists(scene, wiring, dy + layout.height + 30)
-    scene.size = (max(dx + layout.width + MARGIN, 1.1 * text_width(title, 14) + 2 * MARGIN, right), bottom)
-    return scene
+            body += _loop(k, (x, y), size[k], wiring.time_direction[k], canvas)
+        fill = wiring.fill[k]
+        body.append(BoxShape(k, (x, y), size[k], said, fill, ", ".join(wiring.lines[k]), square=fill == "input",
+                             font=canvas.font))
+    bottom = low + 8 if wiring.queries else loops + layout.height
+    return _lists(composed(scene, canvas, body, (layout.width, bottom)), wiring, canvas)
 
 
-def _loop(scene: Scene, key: str, at: tuple[float, float], size: tuple[float, float], direction: str) -> None:
-    """The state's way around its layer, through z⁻¹; time runs against the reading direction where it is drawn leftwards."""
+def _loop_size(direction: str, canvas: Canvas) -> tuple[float, float]:
+    said = "previous step" if direction == "forward" else "next step"
+    return canvas.turned((text_width(said, canvas.font) + 10, canvas.line + 2))
+
+
+def _loop(key: str, at: tuple[float, float], size: tuple[float, float], direction: str, canvas: Canvas) -> list[Part]:
+    """The state's way around its layer; time runs against the reading direction where it is drawn leftwards."""
     (x, y), (w, h) = at, size
-    side, up = w / 4 if direction == "forward" else -w / 4, y - h / 2 - 17
+    wide, tall = _loop_size(direction, canvas)
+    said, edge = ("previous step", wide / 2) if direction == "forward" else ("next step", -wide / 2)
+    side = max(w / 4, abs(edge) + 9) if direction == "forward" else -max(w / 4, abs(edge) + 9)
+    inner = max(min(abs(side), w / 2 - 4), 0) * (1 if side > 0 else -1)
+    top, up = y - h / 2, y - h / 2 - tall / 2 - 10
     box = f"{key}-delay"
-    edge, top = (13 if side > 0 else -13), y - h / 2
-    scene.add(Wire(f"{key}-in", (key, box), straight((x + side, top), (x + side, up), (x + edge, up)), "delay",
-                   "the state goes into the delay"),
-              Wire(f"{key}-out", (box, key), straight((x - edge, up), (x - side, up), (x - side, top)), "delay",
-                   f"the state of the step {'before' if direction == 'forward' else 'after'} comes back"),
-              BoxShape(box, (x, up), (26, 14), ["z⁻¹" if direction == "forward" else "z⁺¹"], "op",
-                  f"a delay of one step, {direction} in time", radius=2, classes="delay"))
+    out = straight((x + inner, top), (x + side, top - 8), (x + side, up), (x + edge, up))
+    back = straight((x - edge, up), (x - side, up), (x - side, top - 8), (x - inner, top))
+    return [Wire(f"{key}-in", (key, box), out, "delay", "the state is kept"),
+            Wire(f"{key}-out", (box, key), back, "delay", f"the state of the {said} comes back"),
+            BoxShape(box, (x, up), (wide, tall), [said], "op", f"the state of the {said}; the layer runs {direction} in time",
+                     classes="delay", font=canvas.font)]
 
 
-def _lists(scene: Scene, wiring: Wiring, top: float) -> tuple[float, float]:
-    """What is inside modules whose wiring only their own code knows; where the lists end."""
-    right = 0.0
+def _lists(scene: Scene, wiring: Wiring, canvas: Canvas) -> Scene:
+    """What is inside modules whose wiring only their own code knows."""
+    (right, top), small = scene.size, canvas.small
     for key, entries in wiring.opaque:
-        height = LINE * len(entries) + 28
-        heading = f"inside {wiring.lines[key][0]}"
-        entries = [fitted(e, 600, 9.5) for e in entries]
-        heading = fitted(heading, 600, 10)
-        wide = max(map(text_width, (heading, *entries))) + 24
-        right = max(right, wide + 2 * MARGIN)
-        scene.add(Frame(f"{key}-inside", (MARGIN, top), (wide, height), heading, "legend", dashed=True),
-                  Words((MARGIN + 10, top + 16), heading, bold=True, size=10))
-        scene.add(*(Words((MARGIN + 10, top + 31 + LINE * i), e, size=9.5) for i, e in enumerate(entries)))
-        top += height + 10
-    return right, top + 10
+        lines = [fitted(e, 600, small) for e in (f"inside {wiring.lines[key][0]}", *entries)]
+        wide, high = max(BOLD * text_width(line, small) for line in lines) + 24, 1.4 * small * len(lines) + 12
+        scene.add(Frame(f"{key}-inside", (canvas.margin, top), (wide, high), lines[0], "legend", dashed=True))
+        scene.add(*(Words((canvas.margin + 10, top + 6 + 1.4 * small * (i + 0.5)), line, bold=not i, size=small)
+                    for i, line in enumerate(lines)))
+        right, top = max(right, wide + 2 * canvas.margin), top + high + 10
+    return scene.sized(right, top + (10 if wiring.opaque else 0))

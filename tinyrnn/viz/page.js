@@ -226,8 +226,8 @@ $("strong").onchange = () => { $("through").value = ""; marks(); };
 $("through").onchange = () => { $("strong").checked = false; marks(); };
 if ($("layer")) $("layer").onchange = (e) => open(+e.target.value);
 $("picture").addEventListener("click", (e) => {
-  const word = e.target.closest("tspan") || e.target.closest("text");
-  const name = word && word.textContent.split(":")[0].trim().split(/\s+/).map((w) => w.replace(/ᵀ$/, "")).find((w) => w in page.parameters);
+  const word = e.target.closest("[data-parameter]");
+  const name = word && word.dataset.parameter in page.parameters ? word.dataset.parameter : "";
   if (name) { choose(name); return; }
   const n = e.target.closest(".node");
   if (n) toNode(bare(n.id));

@@ -23,10 +23,13 @@ from ..symbolic.derivation import pages
 from ..symbolic.derivation.derive import derive
 from ..tensor.tensor import TensorLike
 from ..types import Seed
+from .canvas import FORMATS
 from .flow import flow_of
-from .items import Item, at_step, pretty
-from .scene import clean, xml
+from .items import Item
+from .names import at_step, pretty
+from .scene import clean
 from .steps import shape_of, unrolled, weights_of
+from .svg import drawn, xml
 from .tile import gate_order, tile_of
 
 LARGEST = 64    # entries of an array that a page shows
@@ -134,8 +137,8 @@ class _Layer:
         shapes = {k: shape_of(list(map(str, inputs[k].shape))) for k in bptt.recurrence.parameters if k in inputs}
         weights = weights_of(cell) if cell is not None and set(cell.parameters) == set(shapes) else shapes
         title = f"{subject.title}: {self.name}" if cell is None else cell.title
-        drawn = unrolled(self.tile, title, weights, "all", self.flow).svg()
-        self.svg = drawn.replace('role="img" aria-labelledby', 'role="group" aria-labelledby', 1).replace(
+        picture = drawn(unrolled(self.tile, title, weights, "all", self.flow, FORMATS["wide"]), "auto")
+        self.svg = picture.replace('role="img" aria-labelledby', 'role="group" aria-labelledby', 1).replace(
             'role="img" aria-label=', 'role="button" aria-label=')  # boxes are to be pressed here
 
     def data(self) -> dict[str, Any]:
@@ -144,12 +147,6 @@ class _Layer:
         index = {w: {s["node"]: i for i, s in enumerate(stops, 1) if s["direction"] == w} for w in "fb"}
         forward, backward = index["f"], index["b"]
         forward["loss"] = backward["loss"] = next(i for i, s in enumerate(stops, 1) if s["direction"] == "L")
-        for slot, exit_key in enumerate(self.tile.exits):  # an exit appears with its source, and speaks with the next step
-            for t, p in enumerate(self.order):
-                if self.tile.items[exit_key].kind == "exit":
-                    forward[f"{exit_key}-{p}"] = forward[f"{self.tile.items[exit_key].sources[0]}-{p}"]
-                    after = f"{self.tile.entries[slot]}-{self.order[t + 1]}" if t + 1 < len(self.order) else "loss"
-                    backward[f"{exit_key}-{p}"] = backward[after]
         return {"name": clean(self.name), "loss": _shown(self.subject.loss), "steps": len(self.order), "rows": self._rows(),
                 "stops": stops, "forward": forward, "backward": backward, "edges": self._edges(), "formulas": self.formulas,
                 "parameters": self._parameters(backward), "strongest": self._strongest(), "states": self._states()}
@@ -274,10 +271,10 @@ class _Layer:
         return out
 
     def _drawn(self, source: str, reader: str, readers: Mapping[str, list[str]]) -> list[str]:
-        """The boxes from a reader (left out) back to what it reads: other boxes of the same values, and exits, in between."""
+        """The boxes from a reader (left out) back to what it reads: other boxes of the same values in between."""
         same = {self._item(source).node, self._item(reader).node if reader != "loss" else None}
-        path = shortest_path(source, lambda k: [r for r in readers.get(k, ()) if r != "loss" and (
-            self._item(r).kind == "exit" or self._item(r).node in same)], lambda k: reader in readers.get(k, ()))
+        path = shortest_path(source, lambda k: [r for r in readers.get(k, ()) if r != "loss" and self._item(r).node in same],
+                             lambda k: reader in readers.get(k, ()))
         return path[::-1] or [source]
 
     def _item(self, box: str) -> Item:
@@ -294,9 +291,10 @@ class _Layer:
 
     def _edges(self) -> list[list[str]]:
         """What is read by what, over all steps."""
-        out = [[f"{s}-{p}", f"{r}-{p}"] for p in self.order for r, i in self.tile.items.items() for s in i.sources]
-        out += [[f"{exit_key}-{a}", f"{entry_key}-{b}"] for a, b in zip(self.order, self.order[1:], strict=False)
-                for exit_key, entry_key in zip(self.tile.exits, self.tile.entries, strict=True)]
+        seen = [k for k, i in self.tile.items.items() if i.kind != "exit"]
+        out = [[f"{s}-{p}", f"{r}-{p}"] for p in self.order for r in seen for s in self.tile.items[r].sources]
+        out += [[f"{self.tile.leaving(slot)[0]}-{a}", f"{entry}-{b}"] for a, b in pairwise(self.order)
+                for slot, entry in enumerate(self.tile.entries)]
         return out + [[f"{k}-{p}", "loss"] for p in self.order for k in self.flow.from_loss[p]]
 
 

@@ -13,7 +13,7 @@ from ..ir.ops.elementwise import name_of
 from ..ir.ops.leaves import ARG, index_of, literal_value
 from ..ir.scan import PROJECTIONS, REGION, SCAN, TRACE, ScanView, body_of, expression_of, position_of
 from ..shapes import show
-from .items import pretty
+from .names import pretty
 
 MOST = 3000
 _SAID = {"final": "at the end", "trace": "at every step", "item": "result"}

@@ -1,25 +1,28 @@
-"""What a picture consists of: boxes, wires, words and frames at their places; written as SVG, or as DOT with positions.
+"""What a picture consists of: boxes, wires, words, frames and swatches at their places; written as Graphviz source.
 
-The SVG writer needs nothing but Python.  Ids are prefixed with a hash of the picture, so that several pictures stand on one
-page; equal pictures are equal bytes.
+The source has the place of everything, and `dot -Knop2` draws it as it stands: it is the one form of a picture from which
+all others are made (`svg.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from html import escape as html_escape
-from itertools import pairwise, zip_longest
-from math import hypot
-from typing import Any
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from math import ceil, hypot
 
-from .theme import FONT, palette, style
+from .names import runs
+from .theme import palette
 
 Point = tuple[float, float]
-PREFIX = "\x01"  # stands for the hash until it is known; no label can hold it
-LINE = 13.0
-_NARROW, _WIDE, _SMALL = (frozenset(s) for s in ("iljtfr.,:;'|!()[]1 ", "mwMWΣ@%⋯", "₀₁₂₃₄₅₆₇₈₉ₜ₋⁻¹²³"))
+SIZE, SMALL = 11.0, 9.5   # points of text where nothing else is asked for
+BELOW = 0.75              # how large a subscript is
+BOLD = 1.17               # how much wider bold letters are
+LEADING = 1.2             # from line to line, in sizes of text
+LONGEST = 900             # points of a wire
+_NARROW, _WIDE, _SIGNS, _SMALL = (frozenset(s) for s in (
+    "iljtfr.,:;'|!()[]1 ′", "mwMWΣ@%⋯", "+=<>−×÷←→⊙≤≥±·≈~#", "₀₁₂₃₄₅₆₇₈₉ₜ₋⁻¹²³"))
 
 
 @dataclass
@@ -33,11 +36,10 @@ class BoxShape:
     fill: str | None
     title: str
     round: bool = False
-    radius: float = 5
+    square: bool = False  # whether its corners are
     classes: str = ""
-    word_classes: Sequence[Sequence[str]] = ()  # for the lines after the first: a class for every word
     dashed: bool = False
-    link: bool = True  # whether a reader walks to it with the tab key
+    font: float = SIZE
 
 
 @dataclass
@@ -56,14 +58,22 @@ class Wire:
 
 @dataclass
 class Words:
-    """A line of text."""
+    """A line of text; `at` is the middle of its height, at its start, middle or end."""
 
     at: Point
     text: str
     anchor: str = "start"
     kind: str = "text"
-    size: float = 11
+    size: float = SIZE
     bold: bool = False
+
+    @property
+    def left(self) -> float:
+        return self.at[0] - {"start": 0.0, "middle": 0.5, "end": 1.0}[self.anchor] * self.width
+
+    @property
+    def width(self) -> float:
+        return text_width(self.text, self.size) * (BOLD if self.bold else 1.0)
 
 
 @dataclass
@@ -93,80 +103,27 @@ Part = BoxShape | Wire | Words | Frame | Swatch
 
 @dataclass
 class Scene:
-    """A picture: its parts in the order in which they are painted."""
+    """A picture: its parts, wires below boxes whatever their order."""
 
     title: str
     description: str
     size: tuple[float, float] = (0, 0)
     parts: list[Part] = field(default_factory=list)
-    rules: list[str] = field(default_factory=list)  # further CSS; `\\x01` is the id of the picture
+    parameters: Mapping[str, str] = field(default_factory=dict)  # a class for each, so that all its places light up together
+    least: float = SIZE * BELOW  # points of the smallest text, subscripts too
+    pen: float = 1.0             # how thick lines are
+
+    def sized(self, width: float, height: float) -> Scene:
+        """With a size of whole points."""
+        self.size = ceil(width), ceil(height)
+        return self
 
     def add(self, *parts: Part) -> None:
         self.parts.extend(parts)
 
-    def svg(self, theme: str = "auto") -> str:
-        """The picture as one SVG element."""
-        body = "".join(map(_svg, self.parts))
-        w, h = self.size
-        head = (f'<svg xmlns="http://www.w3.org/2000/svg" id="{PREFIX}" viewBox="0 0 {w:.0f} {h:.0f}" width="{w:.0f}" '
-                f'height="{h:.0f}" role="img" aria-labelledby="{PREFIX}-title {PREFIX}-desc" font-family="{FONT}">'
-                f'<title id="{PREFIX}-title">{xml(self.title)}</title>'
-                f'<desc id="{PREFIX}-desc">{xml(self.description, 4000)}</desc>')
-        hatch = (f'<defs><pattern id="{PREFIX}-hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
-                 f'patternTransform="rotate(45)"><rect class="background" width="6" height="6"/>'
-                 f'<path class="line" d="M0,0V6" stroke-width="1.6" opacity=".45"/></pattern></defs>')
-        css = style(theme, PREFIX) + f"#{PREFIX} .exit{{opacity:0}}" + "".join(self.rules)
-        text = (f'{head}<style>{css}#{PREFIX} path{{fill:none}}</style>{hatch}'
-                f'<rect class="background" width="{w:.0f}" height="{h:.0f}"/>{body}</svg>')
-        return text.replace(PREFIX, "p" + hashlib.sha256(text.encode()).hexdigest()[:8])
-
     def dot(self, theme: str = "light") -> str:
         """The picture as Graphviz source with positions (`dot -Knop2` keeps them, `dot` lays it out anew)."""
-        import graphviz
-
-        paint, height = palette("light" if theme == "auto" else theme), self.size[1]
-        g = graphviz.Digraph()
-        g.attr(rankdir="LR", bgcolor=paint["background"], fontname="Helvetica", label=dot_text([self.title]), labelloc="t",
-               fontcolor=paint["text"])
-        g.attr("node", fontname="Helvetica", fontsize="10", fontcolor=paint["text"], color=paint["line"], style="filled",
-               fixedsize="true")
-        frames = [p for p in self.parts if isinstance(p, Frame)]
-        inside = {id(b): _frame_of(b, frames) for b in self.parts if isinstance(b, BoxShape)}
-        for f in frames:
-            with g.subgraph(name=f"cluster_{f.key}") as c:
-                (x, y), (w, h) = f.top_left, f.size
-                c.attr(label=dot_text([f.title]), bb=f"{x:.1f},{height - y - h:.1f},{x + w:.1f},{height - y:.1f}",
-                       id=f.key, color=paint["line"], style="rounded,filled", fillcolor=paint[f.kind])
-                own = [b for b in self.parts if isinstance(b, BoxShape) and inside[id(b)] is f]
-                for b in own or [self._note(f)]:
-                    _dot_box(c, b, paint, height)
-        for part in self.parts:
-            if isinstance(part, BoxShape) and inside[id(part)] is None:
-                _dot_box(g, part, paint, height)
-        for wire in self.parts:
-            if isinstance(wire, Wire) and wire.ends[0] != wire.ends[1]:
-                _dot_wire(g, wire, paint, height)
-        return str(g.source)
-
-    def _note(self, f: Frame) -> BoxShape:
-        """The words of a frame without boxes, as one box."""
-        rows: dict[float, list[str]] = {}
-        for p in self.parts:
-            if isinstance(p, Words) and _inside(p.at, f):
-                rows.setdefault(round(p.at[1]), []).append(p.text)
-        lines = ["     ".join(row) for row in rows.values()]
-        middle = (f.top_left[0] + f.size[0] / 2, f.top_left[1] + f.size[1] / 2)
-        return BoxShape(f"{f.key}-note", middle, f.size, lines, f.kind, f.title, radius=0)
-
-
-def _inside(at: Point, f: Frame) -> bool:
-    return f.top_left[0] <= at[0] <= f.top_left[0] + f.size[0] and f.top_left[1] <= at[1] <= f.top_left[1] + f.size[1]
-
-
-def _frame_of(box: BoxShape, frames: Sequence[Frame]) -> Frame | None:
-    """The smallest frame around a box."""
-    around = [f for f in frames if _inside(box.at, f)]
-    return min(around, key=lambda f: f.size[0] * f.size[1], default=None)
+        return _Source(self, palette("light" if theme == "auto" else theme)).text
 
 
 # ---- text
@@ -177,23 +134,18 @@ def clean(text: str, limit: int = 200) -> str:
     return shown if len(text) <= limit else shown[: limit - 1] + "…"
 
 
-def xml(text: str, limit: int = 200) -> str:
-    """Text as it stands in XML, in an element or in an attribute."""
-    return html_escape(clean(text, limit), quote=True)
-
-
-def dot_text(lines: Sequence[str]) -> str:
+def dot_text(lines: Sequence[str], end: str = "") -> str:
     """Lines that mean themselves to Graphviz: no escapes, no HTML, no entities."""
     import graphviz
 
     text = r"\n".join(str(graphviz.escape(clean(line))).replace("&", "&amp;") for line in lines)
-    plain: str = graphviz.nohtml(text)  # a label in <...> would be HTML to Graphviz
+    plain: str = graphviz.nohtml(text + end)  # a label in <...> would be HTML to Graphviz
     return plain
 
 
-def text_width(text: str, size: float = 11) -> float:
+def text_width(text: str, size: float = SIZE) -> float:
     """How wide a line is at most, whatever sans-serif font a reader has."""
-    return size * sum(map(_letter_width, text))
+    return sum(size * (BELOW + 0.12 if below else 1.0) * sum(map(_letter_width, run)) for run, below in runs(text))
 
 
 def fitted(text: str, width: float, size: float) -> str:
@@ -208,129 +160,110 @@ def fitted(text: str, width: float, size: float) -> str:
 
 def _letter_width(c: str) -> float:
     """In ems."""
+    if unicodedata.combining(c):
+        return 0.0
     if c in _NARROW:
         return 0.36
     if c in _SMALL:
         return 0.42
+    if c in _SIGNS:
+        return 0.84
     return 0.95 if c in _WIDE else 0.68 if c.isupper() else 1.0 if ord(c) > 0x2e00 else 0.62
 
 
-# ---- SVG
+# ---- Graphviz source
 
-def _n(x: float) -> str:
-    return f"{x:.1f}".removesuffix(".0")
+class _Source:
+    """Every part as a node, an edge or a cluster, at its place; heights run upwards there."""
+
+    def __init__(self, scene: Scene, paint: Mapping[str, str]) -> None:
+        import graphviz
+
+        self.paint, self.height, self.pen = paint, scene.size[1], scene.pen
+        whole = graphviz.Digraph(node_attr={"fontname": "Helvetica", "fixedsize": "true", "margin": "0", "label": "",
+                                                 "penwidth": f"{scene.pen:.2f}"}, graph_attr={
+            "rankdir": "LR", "bgcolor": paint["background"], "pad": "0", "outputorder": "edgesfirst",
+            "notranslate": "true"})
+        frames = [p for p in scene.parts if isinstance(p, Frame)]
+        clusters = [graphviz.Digraph(name=f"cluster_{f.key}", graph_attr=self._frame(f)) for f in frames]
+        for i, corner in enumerate(((0.0, 0.0), scene.size)):
+            whole.node(f"corner-{i}", pos=self._pos(corner), width="0", height="0", shape="plain", style="invis")
+        for i, p in enumerate(scene.parts):
+            if isinstance(p, Wire | Frame):
+                continue
+            around = [k for k, f in enumerate(frames) if _inside(p.at if not isinstance(p, Swatch) else p.top_left, f)]
+            into = clusters[min(around, key=lambda k: frames[k].size[0] * frames[k].size[1])] if around else whole
+            into.node(p.key if isinstance(p, BoxShape) else f"part-{i}", **self._node(p))
+        for cluster in clusters:
+            whole.subgraph(cluster)
+        for p in scene.parts:
+            if isinstance(p, Wire):
+                whole.edge(*p.ends, **self._wire(p))
+        self.text = str(whole.source)
+
+    def _pos(self, *points: Point) -> str:
+        return " ".join(f"{x:.2f},{self.height - y:.2f}" for x, y in points)
+
+    def _frame(self, f: Frame) -> dict[str, str]:
+        (x, y), (w, h) = f.top_left, f.size
+        return {"bb": f"{self._pos((x, y + h))},{self._pos((x + w, y))}", "id": f.key, "tooltip": dot_text([f.title]),
+                "color": self.paint["line"], "penwidth": f"{self.pen:.2f}",
+                "style": "rounded,filled,dashed" if f.dashed else "rounded,filled",
+                "fillcolor": self.paint[f.kind], "class": f"fill-{f.kind}"}
+
+    def _node(self, p: BoxShape | Words | Swatch) -> dict[str, str]:
+        match p:
+            case BoxShape():
+                return self._box(p)
+            case Words():
+                room = BOLD * p.size * sum(map(_letter_width, p.text))  # Graphviz lines up what finds room
+                middle = p.at[0] + {"start": room / 2, "middle": 0.0, "end": -room / 2}[p.anchor], p.at[1]
+                return {**self._place(middle, (room, p.size)), "shape": "box", "peripheries": "0", "fontsize": f"{p.size:g}",
+                        "label": dot_text([p.text], {"start": r"\l", "middle": "", "end": r"\r"}[p.anchor]),
+                        "fontname": "Helvetica-Bold" if p.bold else "Helvetica", "class": f"words {p.kind}",
+                        "fontcolor": self.paint.get(p.kind, self.paint["text"])}
+        (x, y), (w, h) = p.top_left, p.size
+        return {**self._place((x + w / 2, y + h / 2), p.size), **self._fill(p.fill, "swatch"), "shape": "box", "penwidth": "0",
+                "style": "filled", **({"tooltip": dot_text([p.title])} if p.title else {})}
+
+    def _box(self, b: BoxShape) -> dict[str, str]:
+        style = "filled" if b.round or b.square else "filled,rounded"
+        lines = [fitted(line, b.size[0] - 4, b.font) for line in b.lines]
+        return {**self._place(b.at, b.size), **self._fill(b.fill, b.classes), "id": b.key,
+                "shape": "circle" if b.round else "box",
+                "style": style + ",dashed" if b.dashed else style, "color": self.paint["line"], "fontcolor": self.paint["text"],
+                "fontsize": f"{b.font:g}", "label": dot_text(lines), "tooltip": dot_text([b.title])}
+
+    def _place(self, middle: Point, size: tuple[float, float]) -> dict[str, str]:
+        return {"pos": self._pos(middle), "width": f"{size[0] / 72:.4f}", "height": f"{size[1] / 72:.4f}"}
+
+    def _fill(self, name: str | None, classes: str) -> dict[str, str]:
+        return {"fillcolor": self.paint[name or "background"], "class": f"{classes} fill-{name or 'none'}".strip()}
+
+    def _wire(self, w: Wire) -> dict[str, str]:
+        if len(w.points) > LONGEST:  # some Graphviz reads strings of 16 kB at most
+            knots = w.points[::3]
+            w = replace(w, points=curve([*knots[:: 1 + 3 * len(knots) // LONGEST], knots[-1]]))
+        pen = w.width * self.pen
+        head = 4 * self.pen + 1.4 * pen
+        route = self._pos(*_shortened(w.points, head) if w.head else w.points)
+        end = f"e,{self._pos(w.points[-1])} " if w.head else ""
+        return {"pos": end + route, "id": w.key, "color": self.paint[w.kind], "penwidth": f"{pen:.2f}",
+                "tooltip": dot_text([w.title]), "class": w.kind, "arrowhead": "normal" if w.head else "none",
+                "style": "dashed" if w.dashed or w.kind == "backward" else "solid", "arrowsize": f"{head / 10:.2f}",
+                "constraint": "false" if w.kind in ("backward", "delay") else "true"}
 
 
-def path_of(points: Sequence[Point]) -> str:
-    """Cubic pieces as the `d` of a path."""
-    start, *rest = (f"{_n(x)},{_n(y)}" for x, y in points)
-    return f"M{start}" + "".join("C" + " ".join(rest[i : i + 3]) for i in range(0, len(rest), 3))
-
-
-def _svg(p: Part) -> str:
-    match p:
-        case BoxShape():
-            return _svg_box(p)
-        case Wire():
-            return _svg_wire(p)
-        case Words():
-            weight = ' font-weight="bold"' if p.bold else ""
-            return (f'<text class="{p.kind}" x="{_n(p.at[0])}" y="{_n(p.at[1])}" text-anchor="{p.anchor}" '
-                    f'font-size="{_n(p.size)}"{weight}>{xml(p.text)}</text>')
-        case Frame():
-            dash = ' stroke-dasharray="5 3"' if p.dashed else ""
-            left, top = p.top_left
-            return (f'<g id="{PREFIX}-{p.key}"><title>{xml(p.title)}</title><rect class="{p.kind} line" x="{_n(left)}" '
-                    f'y="{_n(top)}" width="{_n(p.size[0])}" height="{_n(p.size[1])}" rx="8"{dash}/></g>')
-        case Swatch():
-            title = f"<title>{xml(p.title)}</title>" if p.title else ""
-            return (f'<rect {_fill(p.fill)} x="{_n(p.top_left[0])}" y="{_n(p.top_left[1])}" width="{p.size[0]:.2f}" '
-                    f'height="{_n(p.size[1])}">{title}</rect>')
-
-
-def _fill(name: str | None, more: str = "") -> str:
-    if name is None:
-        return f'class="{more}" fill="url(#{PREFIX}-hatch)"' if more else f'fill="url(#{PREFIX}-hatch)"'
-    return f'class="{name}{" " + more if more else ""}"'
-
-
-def _svg_box(b: BoxShape) -> str:
-    (x, y), (w, h) = b.at, b.size
-    dash = ' stroke-dasharray="5 3"' if b.dashed else ""
-    shape = (f'<circle {_fill(b.fill, "line")} cx="{_n(x)}" cy="{_n(y)}" r="{_n(w / 2)}"/>' if b.round else
-             f'<rect {_fill(b.fill, "line")} x="{_n(x - w / 2)}" y="{_n(y - h / 2)}" width="{_n(w)}" height="{_n(h)}" '
-             f'rx="{_n(b.radius)}"{dash}/>')
-    top = y - LINE * (len(b.lines) - 1) / 2 + 4
-    words = ""
-    for i, (line, classes) in enumerate(zip_longest(b.lines, ((), *b.word_classes), fillvalue=())):
-        size = 9.5 if i else 11
-        words += (f'<text class="text" x="{_n(x)}" y="{_n(top + LINE * i)}" text-anchor="middle" font-size="{size:g}">'
-                  f'{_words(fitted(str(line), w - 4, size), classes)}</text>' if i < len(b.lines) else "")
-    classes = f"node {b.classes}".strip()
-    tab = ' tabindex="0"' if b.link else ""
-    return (f'<g id="{PREFIX}-{b.key}" class="{classes}" role="img" aria-label="{xml(b.title)}"{tab}>'
-            f'<title>{xml(b.title)}</title>{shape}{words}</g>')
-
-
-def _words(line: str, classes: Sequence[str]) -> str:
-    """A line, each word with its class where it has one."""
-    if not any(classes):
-        return xml(line)
-    return " ".join(f'<tspan class="{c}">{xml(w)}</tspan>' for w, c in zip(line.split(), classes, strict=False))
-
-
-def _svg_wire(w: Wire) -> str:
-    dash = ' stroke-dasharray="5 3"' if w.dashed or w.kind == "backward" else ""
-    a, b = (f"{PREFIX}-{e}" for e in w.ends)
-    head = f'<path class="tip-{w.kind}" d="{_head(w.points, 4 + w.width)}"/>' if w.head else ""
-    route = _shortened(w.points, 3 + w.width) if w.head else w.points
-    return (f'<g id="{PREFIX}-{w.key}" class="wire {w.kind}" data-from="{a}" data-to="{b}"><title>{xml(w.title)}</title>'
-            f'<path d="{path_of(route)}" stroke-width="{w.width:.2f}"{dash}/>{head}</g>')
-
-
-def _direction(points: Sequence[Point]) -> Point:
-    """The unit vector in which a curve arrives."""
-    x, y = points[-1]
-    for px, py in reversed(points[:-1]):
-        length = hypot(x - px, y - py)
-        if length > 0.01:
-            return (x - px) / length, (y - py) / length
-    return 1.0, 0.0
+def _inside(at: Point, f: Frame) -> bool:
+    return f.top_left[0] <= at[0] <= f.top_left[0] + f.size[0] and f.top_left[1] <= at[1] <= f.top_left[1] + f.size[1]
 
 
 def _shortened(points: Sequence[Point], by: float) -> list[Point]:
     """The curve, ending where its arrow head begins."""
-    ux, uy = _direction(points)
     x, y = points[-1]
-    return [*points[:-1], (x - ux * by, y - uy * by)]
-
-
-def _head(points: Sequence[Point], size: float) -> str:
-    (ux, uy), (x, y) = _direction(points), points[-1]
-    bx, by, half = x - ux * size, y - uy * size, size * 0.42
-    corners = [(x, y), (bx - uy * half, by + ux * half), (bx + uy * half, by - ux * half)]
-    return "M" + "L".join(f"{_n(a)},{_n(b)}" for a, b in corners) + "Z"
-
-
-# ---- DOT
-
-def _dot_box(into: Any, b: BoxShape, paint: dict[str, str], height: float) -> None:
-    (x, y), (w, h) = b.at, b.size
-    style_ = "filled,dashed" if b.dashed else "filled" if b.round or not b.radius else "filled,rounded"
-    lines = [fitted(line, w - 4, 10.5) for line in b.lines]
-    into.node(b.key, dot_text(lines), shape="circle" if b.round else "box", style=style_,
-              fillcolor=paint[b.fill or "background"], pos=f"{x:.1f},{height - y:.1f}", width=f"{w / 72:.3f}",
-              height=f"{h / 72:.3f}", id=b.key, tooltip=dot_text([b.title]), **{"class": b.classes or "node"})
-
-
-def _dot_wire(into: Any, w: Wire, paint: dict[str, str], height: float) -> None:
-    flipped = [(x, height - y) for x, y in (_shortened(w.points, 6) if w.head else w.points)]
-    end = f"e,{w.points[-1][0]:.1f},{height - w.points[-1][1]:.1f} " if w.head else ""
-    dashed = w.dashed or w.kind == "backward"
-    into.edge(*w.ends, pos=end + " ".join(f"{x:.1f},{y:.1f}" for x, y in flipped), id=w.key,
-              color=paint[w.kind], penwidth=f"{w.width:.2f}", tooltip=dot_text([w.title]), **{"class": w.kind},
-              style="dashed" if dashed else "solid", arrowhead="normal" if w.head else "none", arrowsize="0.6",
-              constraint="false" if w.kind in ("backward", "delay") else "true")
+    away = ((x - px, y - py, hypot(x - px, y - py)) for px, py in reversed(points[:-1]))
+    dx, dy, length = next((found for found in away if found[2] > 0.01), (1.0, 0.0, 1.0))
+    return [*points[:-1], (x - dx / length * by, y - dy / length * by)]
 
 
 # ---- curves

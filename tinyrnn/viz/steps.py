@@ -3,307 +3,315 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from ..cells import Cell
 from ..errors import ArgumentError
 from ..shapes import show
+from .canvas import Canvas, Piece, classes_of, composed, move
 from .flow import Flow
-from .items import at_step, pretty
-from .layered import Point
-from .scene import LINE, PREFIX, BoxShape, Frame, Scene, Swatch, Wire, Words, beside, curve, straight, text_width
-from .theme import BURST, LEVELS
-from .tile import Tile, shifted
+from .key import decade_scale, says, stroke
+from .names import at_step, pretty
+from .scene import BoxShape, Frame, Part, Point, Scene, Wire, Words, beside, curve, straight, text_width
+from .theme import LEVELS
+from .tile import Tile, box_size, shifted
 
-MARGIN, PAD, GAP, SKIPPED = 24.0, 16.0, 36.0, 132.0
-_FILLS = {"input": "input", "state": "state", "gate": "gate", "function": "function", "op": "op", "exit": "forward"}
-
+_FILLS = {"input": "input", "state": "state", "gate": "gate", "function": "function", "op": "op", "block": "gate"}
+LANE = 10.0  # from wire to wire where states go around the end of a row
 
 ParameterShapes = Mapping[str, str]  # name -> its shape in words
 
 
-def folded(tile: Tile, title: str, weights: ParameterShapes) -> Scene:
-    """One step; every state returns through a delay z⁻¹ to where it enters."""
-    scene = Scene(title, f"{title}, one step: " + _sentence(tile))
-    entries = _entries(weights, None)
-    legend = 30 + max((text_width(e, 9.5) for e in ("parameters", *entries)), default=0)
-    sides = _return_sides(tile)
-    above, below = (1 + sum(1 for w in sides.values() if w == side) for side in ("above", "below"))
-    dx, dy = MARGIN + 14 * max(above, below), 42 + 20 * above + PAD
-    width = dx + tile.width + 14 * max(above, below) + MARGIN
-    bottom = dy + tile.height + PAD + 20 * below
-    scene.add(Words((MARGIN, 24), title, size=14, bold=True))
-    _step(scene, tile, None, None, dx, dy, _classes(weights))
-    _delays(scene, tile, sides, dx, dy)
-    columns = max(1, int((width - 2 * MARGIN) // legend))
-    bottom = _legend(scene, "parameters", entries, _classes(weights), (MARGIN, bottom), max(width - 2 * MARGIN, legend),
-                     columns)
-    scene.size = (max(width, 2 * MARGIN + text_width(title, 14) * 1.1, legend + 2 * MARGIN), bottom + MARGIN)
-    return scene
+def folded(tile: Tile, title: str, weights: ParameterShapes, canvas: Canvas) -> Scene:
+    """One step; every state returns, as that of the previous step, to where it enters."""
+    scene = Scene(title, f"{title}, one step: " + _sentence(tile), parameters=classes_of(weights))
+    ways = _Returning(tile, canvas)
+    step = _Step(tile, None, None, (ways.left, ways.top), canvas)
+    body = [*step.parts(tile.block), *ways.parts()]
+    return composed(scene, canvas, body, ways.size, [], "parameters", _entries(weights, None) if canvas.parameters else ())
 
 
-def unrolled(tile: Tile, title: str, weights: ParameterShapes, show_steps: str | Sequence[int],
-             flow: Flow | None) -> Scene:
+def unrolled(tile: Tile, title: str, weights: ParameterShapes, show_steps: str | Sequence[int], flow: Flow | None,
+             canvas: Canvas) -> Scene:
     """Steps side by side: x from below, the loss above, parameters once; with a run, the gradient on its way back."""
-    return _Row(tile, title, weights, show_steps, flow).scene
+    order = [p + 1 for p in tile.recurrence.scan.order]
+    steps = f"{len(order)} step{'s' * (len(order) > 1)}"
+    scene = Scene(f"{title}, {steps}", f"{title}, unrolled over {steps}"
+                  + (", with the gradient of the loss at every quantity" if flow else "") + ": " + _sentence(tile),
+                  parameters=classes_of(weights))
+    rows = _Rows(tile, shown_steps(order, show_steps), flow, canvas)
+    pieces: list[Piece] = [stroke("forward", "computed from", canvas)]
+    if flow is not None:
+        pieces += [stroke("backward", "gradient", canvas), decade_scale(flow, canvas)]
+        pieces += says(f"L = {flow.loss:.4g}, {flow.caption}", canvas)
+    entries = _entries(weights, flow) if canvas.parameters else ()
+    heading = f"parameters, shared by {steps}" + ("; the gradient of each is the sum over all steps" if flow else "")
+    return composed(scene, canvas, rows.parts, rows.size, pieces, heading, entries)
 
 
-class _Row:
-    def __init__(self, tile: Tile, title: str, weights: ParameterShapes, show_steps: str | Sequence[int],
-                 flow: Flow | None) -> None:
-        self.tile, self.flow, self.weights = tile, flow, weights
-        order = [p + 1 for p in tile.recurrence.scan.order]
-        self.shown = _shown(order, show_steps)
-        steps = len(order)
-        self.scene = Scene(f"{title}, {steps} step{'s' * (steps > 1)}", f"{title}, unrolled over {steps} steps"
-                           + (", with the gradient of the loss at every quantity" if flow else "") + ": " + _sentence(tile))
-        self.top = 62 + (74 if flow else 8)
-        self.dy = self.top + 26
-        self.bottom = self.dy + tile.height + PAD
-        self.left = self._places(order)
-        self._draw(order)
-
-    def _places(self, order: Sequence[int]) -> dict[int, float]:
-        """The left edge of every step that is shown; what is left out takes a gap."""
-        self.gaps: list[tuple[float, list[int]]] = []
-        x, left, previous = MARGIN, {}, -1
-        for p in self.shown:
-            i = order.index(p)
-            if i - previous > 1:
-                self.gaps.append((x, list(order[previous + 1 : i])))
-                x += SKIPPED
-            left[p] = x + PAD
-            x += self.tile.width + 2 * PAD + GAP
-            previous = i
-        if previous < len(order) - 1:
-            self.gaps.append((x, list(order[previous + 1 :])))
-            x += SKIPPED
-        self.right = x - GAP
-        return left
-
-    def _draw(self, order: Sequence[int]) -> None:
-        scene, classes, steps = self.scene, _classes(self.weights), len(order)
-        for p, x in self.left.items():
-            scene.add(Frame(f"t{p}", (x - PAD, self.top), (self.tile.width + 2 * PAD, self.bottom - self.top), f"t = {p}"))
-        for p, x in self.left.items():
-            scene.add(Words((x - PAD + 10, self.top + 16), f"t = {p}", bold=True))
-            after = order.index(p) + 1 < len(order)
-            _step(scene, self.tile, p, self.flow, x, self.dy, classes, exits=after)
-        self._state_wires()
-        for x, missing in self.gaps:
-            self._gap(x, missing)
-        if self.flow is not None:
-            self._loss()
-        entries = _entries(self.weights, self.flow)
-        wide = 30 + max((text_width(e, 9.5) for e in entries), default=0)
-        columns = max(1, int((self.right - MARGIN) // wide))
-        heading = f"parameters, shared by {steps} step{'s' * (steps > 1)}" + (
-            "; the gradient of each is the sum over all steps" if self.flow and entries else "")
-        floor = _legend(scene, heading, entries, classes, (MARGIN, self.bottom + 18), max(self.right - MARGIN, wide), columns)
-        right = max(self.right, MARGIN + wide, MARGIN + 24 + 1.1 * text_width(heading, 10))
-        header = self._draw_header()
-        scene.size = (max(right + MARGIN, header), floor + MARGIN)
-
-    def _draw_header(self) -> float:
-        """Title, what the numbers are, and the key; how wide it is."""
-        scene = self.scene
-        scene.add(Words((MARGIN, 24), scene.title, size=14, bold=True))
-        x = MARGIN
-        kinds = [("forward", "computed from")] + ([("backward", "gradient")] if self.flow else [])
-        for kind, text in kinds:
-            scene.add(Wire(f"key-{kind}", (f"key-{kind}", f"key-{kind}"), straight((x, 42), (x + 30, 42)), kind, text))
-            scene.add(Words((x + 36, 46), text, kind="quiet", size=10))
-            x += 50 + text_width(text, 10)
-        if self.flow is not None:
-            x = scale(scene, x, 35, self.flow) + 14
-            text = f"L = {self.flow.loss:.4g}, {self.flow.caption}"
-            scene.add(Words((x, 46), text, kind="quiet", size=10))
-            x += text_width(text, 10)
-        return max(x, MARGIN + 1.1 * text_width(scene.title, 14)) + MARGIN
-
-    # ---- between steps
-
-    def _state_wires(self) -> None:
-        for a, b in pairwise(self.shown):
-            if not any(x for x, missing in self.gaps if min(a, b) < missing[0] < max(a, b)):
-                for slot in range(len(self.tile.entries)):
-                    self._state_wire(slot, a, b)
-        for x, missing in self.gaps:
-            self._broken(x, missing)
-
-    def _end(self, key: str, p: int, side: int) -> Point:
-        x, y = self.tile.layout.at[key]
-        return self.left[p] + x + side * self.tile.size[key][0] / 2, self.dy + y
-
-    def _state_wire(self, slot: int, a: int, b: int) -> None:
-        """From the right edge of one step to the left edge of the next."""
-        exit_key, entry_key = self.tile.exits[slot], self.tile.entries[slot]
-        route = curve([self._end(exit_key, a, 1), self._end(entry_key, b, -1)])
-        self._between(slot, route, (f"{exit_key}-{a}", f"{entry_key}-{b}"), b, f"{a}-{b}")
-
-    def _between(self, slot: int, route: list[Point], ends: tuple[str, str], reader: int, key: str,
-                 dashed: bool = False) -> None:
-        name = self.tile.recurrence.state_names[slot]
-        self.scene.add(Wire(f"f-{slot}-{key}", ends, route, "forward", f"{pretty(name)} of step {reader}", dashed=dashed))
-        if self.flow is not None and reader in self.flow.norms:
-            norm = self.flow.norms[reader].get(self.tile.entries[slot])
-            what = f"what step {reader} sends back to {_moved(self.tile, pretty(name), reader)}"
-            _back(self.scene, f"b-{slot}-{key}", ends, route, norm, self.flow, what)
-
-    def _broken(self, x: float, missing: Sequence[int]) -> None:
-        """The states' wires into and out of a gap."""
-        before, after = [p for p in self.shown if self.left[p] < x], [p for p in self.shown if self.left[p] > x]
-        for slot, (exit_key, entry_key) in enumerate(zip(self.tile.exits, self.tile.entries, strict=True)):
-            if before:
-                start = self._end(exit_key, before[-1], 1)
-                self._between(slot, straight(start, (x + 14 - GAP, start[1])), (f"{exit_key}-{before[-1]}",) * 2, missing[0],
-                              f"into-{missing[0]}", dashed=True)
-            if after:
-                end = self._end(entry_key, after[0], -1)
-                self._between(slot, straight((x + SKIPPED - GAP + 8, end[1]), end), (f"{entry_key}-{after[0]}",) * 2, after[0],
-                              f"from-{missing[-1]}", dashed=True)
-
-    def _gap(self, x: float, missing: Sequence[int]) -> None:
-        """How many steps are left out, and what becomes of the gradient over them."""
-        middle = x + (SKIPPED - GAP) / 2
-        y = self.dy + self.tile.height / 2
-        self.scene.add(Words((middle, y), "⋯", "middle", size=26),
-                       Words((middle, y + 18), f"{len(missing)} step{'s' * (len(missing) > 1)}", "middle", size=10))
-        if self.flow is None:
-            return
-        lines = []
-        for name, key in zip(self.tile.recurrence.state_names, self.tile.exits, strict=True):
-            own = self.tile.items[key].sources[0] if self.tile.items[key].kind == "exit" else key
-            late, early = (self.flow.norms[p].get(own) for p in (missing[-1], missing[0]))
-            if name.endswith("[t-1]") and late is not None and early is not None:
-                lines += [f"‖∂L/∂{name.partition('[')[0]}‖", f"{early:.1e} ← {late:.1e}"]
-        for i, line in enumerate(lines):
-            self.scene.add(Words((middle, y + 38 + 13 * i), line, "middle", "backward" if i % 2 else "quiet", 9.5))
-
-    def _loss(self) -> None:
-        """The loss above all steps, read from those outputs that it reads."""
-        assert self.flow is not None
-        left, right = MARGIN, self.right
-        middle, text = ((left + right) / 2, self.top - 44), f"L = {self.flow.loss:.4g}"
-        wide = right - left > 1400  # one who scrolls sees it at both ends
-        self.scene.add(BoxShape("loss", middle, (right - left, 26), [] if wide else [text], "loss",
-                           f"the loss L, {self.flow.loss:.6g}: {self.flow.caption}"))
-        if wide:
-            self.scene.add(Words((left + 12, self.top - 40), text), Words((right - 12, self.top - 40), text, "end"))
-        for p in self.shown:
-            for k, norm in self.flow.from_loss[p].items():
-                route = self._to_loss(k, p)
-                name = at_step(self.tile.items[k].title, p)
-                self.scene.add(Wire(f"f-{k}-{p}-loss", (f"{k}-{p}", "loss"), route, "forward", f"{name} is read by the loss"))
-                what = f"what the loss sends to {name}"
-                _back(self.scene, f"b-loss-{k}-{p}", (f"{k}-{p}", "loss"), route, norm, self.flow, what)
-
-    def _to_loss(self, key: str, p: int) -> list[Point]:
-        """Up from an output, left of its middle; around the boxes above it."""
-        (x, y), (w, h) = self.tile.layout.at[key], self.tile.size[key]
-        above = [k for k, (bx, by) in self.tile.layout.at.items() if by < y and self.tile.items[k].kind != "exit"
-                 and abs(bx - x) < (self.tile.size[k][0] + w) / 2]
-        x, y, end = self.left[p] + x - min(w / 4, 12), self.dy + y - h / 2, self.top - 31
-        if not above:
-            return straight((x, y), (x, end))
-        aside = self.left[p] + min(self.tile.layout.at[k][0] - self.tile.size[k][0] / 2 for k in (*above, key)) - 9
-        return straight((x, y), (x, y - 7), (aside, y - 7), (aside, end))
-
-
-def _shown(order: Sequence[int], wanted: str | Sequence[int]) -> list[int]:
+def shown_steps(order: Sequence[int], wanted: str | Sequence[int]) -> list[int]:
     """The steps that a picture shows, in the order of the walk."""
+    wrong = ArgumentError(f"show={wanted!r}: expected 'auto', 'all', 'heat', 'values' or a list of steps such as [1, 2, -1]")
     if isinstance(wanted, str):
         if wanted not in ("auto", "all"):
-            raise ArgumentError(f"show={wanted!r}: expected 'auto', 'all', 'heat' or a list of steps such as [1, 2, -1]")
+            raise wrong
         return list(order) if wanted == "all" or len(order) <= 5 else [*order[:2], order[-1]]
     last, steps = len(order), [p for p in wanted if isinstance(p, int) and not isinstance(p, bool)]
     if len(steps) != len(wanted):
-        raise ArgumentError(f"show={wanted!r}: expected 'auto', 'all', 'heat' or a list of steps such as [1, 2, -1]")
+        raise wrong
     found = {last + 1 + p if p < 0 else p for p in steps}
     if not found or not all(1 <= p <= last for p in found):
         raise ArgumentError(f"show={list(wanted)!r}: the steps are 1 to {last} (or -1 for the last)")
     return [p for p in order if p in found]
 
 
+# ---- steps in rows
+
+@dataclass
+class _End:
+    """Where the wire of a state begins or ends: a box, its way within the step, and the row."""
+
+    box: str
+    points: list[Point]
+    row: int
+
+
+class _Rows:
+    """Steps and gaps from left to right, in as many rows as the canvas is wide; the loss above every row that it reads."""
+
+    def __init__(self, tile: Tile, shown: Sequence[int], flow: Flow | None, canvas: Canvas) -> None:
+        self.tile, self.flow, self.canvas, self.parts = tile, flow, canvas, list[Part]()
+        self.direction = -1 if tile.recurrence.scan.reverse else 1
+        self.order = [p + 1 for p in tile.recurrence.scan.order]
+        self.pad, self.between = (0.0, 0.0) if tile.block else (14.0, canvas.gap(34.0))
+        self.strip = 0.0 if tile.block else 5.5 * canvas.font if canvas.down else 1.6 * canvas.font  # where t = 1 stands
+        self.bar = canvas.turned((text_width("L = -0.0000", canvas.font) + 16, canvas.line + 10))[1] if flow else 0.0
+        self.above = self.bar + canvas.gap(30.0) if flow else 0.0
+        self.lanes = LANE * (len(tile.entries) + 1)  # between rows, where states go on
+        self.tall = self.above + self.strip + tile.height + 1.4 * self.pad
+        self.step: dict[int, _Step] = {}
+        self.row: dict[int, int] = {}
+        self.gaps: list[tuple[Point, list[int], int]] = []
+        self._place(shown)
+        self._frames()
+        for i, gap in enumerate(self.gaps):
+            self._gap(i, *gap)
+        for a, b in pairwise(self.order):
+            if a in self.step and b in self.step:
+                for slot in range(len(tile.entries)):
+                    self._between(slot, self._out(slot, a), self._into(slot, b), b)
+        if flow is not None:
+            self._loss(flow)
+        rows = max([*self.row.values(), *(row for _, _, row in self.gaps)])
+        aside = self.lanes if rows else 0.0
+        move(self.parts, aside, 0)
+        self.size = self.right + 2 * aside, self._top(rows) + self.tall
+
+    def _top(self, row: int) -> float:
+        return row * (self.tall + self.lanes)
+
+    def _place(self, shown: Sequence[int]) -> None:
+        """Where every step and every gap stands; what finds no room begins a row."""
+        aside = 2.6 * self.canvas.font if self.tile.block else 0.0
+        across = (self.canvas.room[1] if self.canvas.down else self.canvas.across) - 2 * self.canvas.margin - 2 * self.lanes
+        places = [self.order.index(p) for p in shown]
+        things: list[tuple[int | None, list[int]]] = []
+        for before, i in pairwise([-1, *places, len(self.order)]):
+            things += [(None, self.order[before + 1 : i])] if i - before > 1 else []
+            things += [(self.order[i], [])] if i < len(self.order) else []
+        x, row, self.right = 0.0, 0, 0.0
+        for p, missing in things:
+            gap = self.canvas.turned(box_size(self._gap_lines(missing), self.canvas))[0] + aside if missing else 0.0
+            width = gap or self.tile.width + 2 * self.pad
+            if x and x + width > across:
+                x, row = 0.0, row + 1
+            top = self._top(row) + self.above + self.strip
+            if p is None:
+                self.gaps.append(((x + aside, top), missing, row))
+            else:
+                self.step[p], self.row[p] = _Step(self.tile, p, self.flow, (x + self.pad, top), self.canvas), row
+            self.right = max(self.right, x + width)
+            x += width + self.between
+
+    def _frames(self) -> None:
+        """The steps, each in a frame unless it is one box."""
+        tile, canvas = self.tile, self.canvas
+        for p, step in self.step.items() if not tile.block else ():
+            left, top = step.at[0] - self.pad, step.at[1] - self.strip
+            dx, dy = (12.0, 8.0) if canvas.down else (8.0, self.strip / 2 + 2)
+            self.parts += [Frame(f"t{p}", (left, top), (tile.width + 2 * self.pad, self.tall - self.above), f"t = {p}"),
+                           Words((left + dx, top + dy), f"t = {p}", bold=True, size=canvas.font)]
+        for p, step in self.step.items():
+            self.parts += step.parts(p == self.order[0])
+
+    # ---- between steps
+
+    def _out(self, slot: int, p: int) -> _End:
+        source, points = self.tile.leaving(slot)
+        return _End(f"{source}-{p}", shifted(points, *self.step[p].at), self.row[p])
+
+    def _into(self, slot: int, p: int) -> _End:
+        entry, at = self.tile.entries[slot], self.step[p].at
+        if self.tile.block and p != self.order[0]:
+            return _End(f"block-{p}", shifted(self.tile.layout.route[entry, "block"], *at), self.row[p])
+        (x, y), (w, _) = self.tile.layout.at[entry], self.tile.size[entry]
+        return _End(f"{entry}-{p}", shifted([(x - w / 2, y)], *at), self.row[p])
+
+    def _between(self, slot: int, out: _End, into: _End, reader: int, dashed: bool = False) -> None:
+        """The wire of a state from where it leaves a step to where it enters the next, around the end of a row."""
+        name, key = pretty(self.tile.recurrence.state_names[slot]), f"{slot}-{out.box}-{into.box}"
+        here = at_step(name, reader, self.direction)
+        start, end = out.points[-1], into.points[-1]
+        around = out.row != into.row
+        route = self._around(slot, out, end) if around else curve([*out.points, *into.points])
+        self.parts.append(Wire(f"f-{key}", (out.box, into.box), route, "forward", f"{name} of step {reader}", dashed=dashed))
+        if self.tile.block and not around:
+            at = ((start[0] + end[0]) / 2, end[1] - 0.75 * self.canvas.font)
+            self.parts.append(Words(at, here, "middle", size=self.canvas.font))
+        if self.flow is not None and reader in self.flow.norms:
+            norm = self.flow.norms[reader].get(self.tile.entries[slot])
+            what = f"what step {reader} sends back to {here}"
+            self.parts += _back(f"b-{key}", (out.box, into.box), route, norm, self.flow, what)
+
+    def _around(self, slot: int, out: _End, end: Point) -> list[Point]:
+        """From the end of a row to the start of the next; the lowest state turns first, and last, so that no two cross."""
+        exits = sorted(self.tile.exits, key=lambda k: -self.tile.layout.at[k][1])
+        lane = LANE * (1 + exits.index(self.tile.exits[slot]))
+        right, left, low = self.right + lane, lane - self.lanes, self._top(out.row) + self.tall + lane - 2
+        start = out.points[-1]
+        return [*curve(out.points)[:-1], *straight(start, (right, start[1]), (right, low), (left, low), (left, end[1]), end)]
+
+    def _gap_lines(self, missing: Sequence[int]) -> list[str]:
+        """How many steps are left out, and what becomes of the gradient over them."""
+        lines = ["⋯", f"{len(missing)} step{'s' * (len(missing) > 1)}"]
+        for name, node in zip(self.tile.recurrence.state_names, self.tile.recurrence.new_states, strict=True):
+            own = next((k for k, i in self.tile.items.items() if i.node is node and i.kind in ("state", "gate", "op")), "")
+            norms = [] if self.flow is None else [self.flow.norms[p].get(own) for p in (missing[0], missing[-1])]
+            early, late = norms or (None, None)
+            if name.endswith("[t-1]") and late is not None and early is not None:
+                lines += [f"‖∂L/∂{pretty(name.removesuffix('[t-1]'))}‖", f"{early:.1e} ← {late:.1e}"]
+        return lines
+
+    def _gap(self, i: int, at: Point, missing: Sequence[int], row: int) -> None:
+        """Steps that are not shown, as one box in which the states enter and from which they leave."""
+        lines, key = self._gap_lines(missing), f"gap-{i}"
+        wide, tall = self.canvas.turned(box_size(lines, self.canvas))
+        middle = (at[0] + wide / 2, at[1] + self.tile.height / 2)
+        title = f"steps {missing[0]} to {missing[-1]}, not shown"
+        self.parts.append(BoxShape(key, middle, (wide, max(tall, self.tile.height)), lines, "panel", title, classes="gap",
+                                   dashed=True, font=self.canvas.font))
+        before, after = self.order.index(missing[0]) - 1, self.order.index(missing[-1]) + 1
+        for slot in range(len(self.tile.entries)):
+            if before >= 0:
+                out = self._out(slot, self.order[before])
+                end = (at[0], out.points[-1][1] + self._top(row - out.row))
+                self._between(slot, out, _End(key, [end], row), missing[0], True)
+            if after < len(self.order):
+                into = self._into(slot, self.order[after])
+                start = (at[0] + wide, into.points[0][1] + self._top(row - into.row))
+                self._between(slot, _End(key, [start], row), into, self.order[after], True)
+
+    # ---- the loss
+
+    def _loss(self, flow: Flow) -> None:
+        """The loss above every row that holds an output that it reads."""
+        text, font = f"L = {flow.loss:.4g}", self.canvas.font
+        for row in sorted({self.row[p] for p in self.step if flow.from_loss[p]}):
+            own = {p: s for p, s in self.step.items() if self.row[p] == row}
+            right, middle = max(s.at[0] for s in own.values()) + self.tile.width + self.pad, self._top(row) + self.bar / 2
+            key, wide = f"loss-{row}" if row else "loss", right > 1400  # one who scrolls sees it at both ends
+            self.parts.append(BoxShape(key, (right / 2, middle), (right, self.bar), [] if wide else [text], "loss",
+                                       f"the loss L, {flow.loss:.6g}: {flow.caption}", classes="loss", font=font))
+            self.parts += [Words((x, middle), text, "middle", size=font) for x in (70.0, right - 70) if wide]
+            for p in own:
+                for k, norm in flow.from_loss[p].items():
+                    route, ends = self._to_loss(k, p, middle + self.bar / 2), (f"{k}-{p}", key)
+                    name = at_step(self.tile.items[k].title, p)
+                    self.parts.append(Wire(f"f-{k}-{p}-loss", ends, route, "forward", f"{name} is read by the loss"))
+                    self.parts += _back(f"b-loss-{k}-{p}", ends, route, norm, flow, f"what the loss sends to {name}")
+
+    def _to_loss(self, key: str, p: int, end: float) -> list[Point]:
+        """Up from an output, left of its middle; around the boxes above it."""
+        tile, (left, top) = self.tile, self.step[p].at
+        (x, y), (w, h) = tile.layout.at[key], tile.size[key]
+        above = [k for k, (bx, by) in tile.layout.at.items() if by < y and tile.items[k].kind != "exit"
+                 and abs(bx - x) < (tile.size[k][0] + w) / 2]
+        aside = left + min(tile.layout.at[k][0] - tile.size[k][0] / 2 for k in (*above, key)) - 9
+        x, y = left + x - min(w / 4, 12), top + y - h / 2
+        return straight((x, y), (x, y - 7), (aside, y - 7), (aside, end)) if above else straight((x, y), (x, end))
+
+
 # ---- one step
 
-def _step(scene: Scene, tile: Tile, p: int | None, flow: Flow | None, dx: float, dy: float, classes: Mapping[str, str],
-          exits: bool = True) -> None:
-    """The items of a step and the edges between them; wires lie below boxes.  Nothing leaves a last step."""
-    suffix = "" if p is None else f"-{p}"
-    for (s, r), points in tile.layout.route.items():
-        if tile.items[r].kind == "exit" and not exits:
-            continue
-        route = curve(shifted(points, dx, dy))
-        ends = (f"{s}{suffix}", f"{r}{suffix}")
-        into_exit = tile.items[r].kind == "exit"
-        title = f"{_name(tile, s, p)} → {_name(tile, r, p)}"
-        scene.add(Wire(f"f-{s}-{r}{suffix}", ends, route, "forward", title, head=not into_exit))
-        if flow is not None and p is not None:
-            norm = _leaves_back(tile, flow, r, p) if into_exit else flow.sent[p].get((r, s))
-            what = f"what {_name(tile, r, p)} sends back to {_name(tile, s, p)}"
-            _back(scene, f"b-{s}-{r}{suffix}", ends, route, norm, flow, what)
-    for k, item in tile.items.items():
-        if item.kind == "exit" and not exits:
-            continue
-        x, y = tile.layout.at[k]
-        fill = _fill(item.kind, flow, None if flow is None or p is None else flow.norms[p].get(k))
-        scene.add(BoxShape(f"{k}{suffix}", (x + dx, y + dy), tile.size[k], [_moved(tile, line, p) for line in item.lines] if
-                      item.kind != "exit" else [], fill, _title(tile, k, p, flow), round=item.kind in ("op", "exit"),
-                      radius=0 if item.kind == "input" else 5, classes=item.kind, link=item.kind != "exit",
-                      word_classes=[_lit(line, classes) for line in item.lines[1:]]))
+class _Step:
+    """The items of a step and the edges between them."""
+
+    def __init__(self, tile: Tile, p: int | None, flow: Flow | None, at: Point, canvas: Canvas) -> None:
+        self.tile, self.p, self.flow, self.at, self.canvas = tile, p, flow, at, canvas
+        self.suffix = "" if p is None else f"-{p}"
+
+    def parts(self, first: bool) -> list[Part]:
+        """Where a state leaves, and in a block where it enters, is not seen: the wires from step to step go there."""
+        tile, out = self.tile, list[Part]()
+        hidden = {k for k, i in tile.items.items() if i.kind == "exit" or (tile.block and k in tile.entries and (
+            not first or self.p is None))}
+        for (s, r), points in tile.layout.route.items():
+            if not hidden & {s, r}:
+                out += self._edge(s, r, curve(shifted(points, *self.at)))
+        return out + [self._box(k) for k in tile.items if k not in hidden]
+
+    def _edge(self, s: str, r: str, route: list[Point]) -> list[Part]:
+        ends = (f"{s}{self.suffix}", f"{r}{self.suffix}")
+        key = f"{s}-{r}{self.suffix}"
+        out: list[Part] = [Wire(f"f-{key}", ends, route, "forward", f"{self._name(s)} → {self._name(r)}")]
+        if self.flow is None or self.p is None:
+            return out
+        what = f"what {self._name(r)} sends back to {self._name(s)}"
+        return out + _back(f"b-{key}", ends, route, self.flow.sent[self.p].get((r, s)), self.flow, what)
+
+    def _box(self, k: str) -> BoxShape:
+        item, (at,) = self.tile.items[k], shifted([self.tile.layout.at[k]], *self.at)
+        lines = [self._moved(line) for line in self.tile.lines[k]]
+        return BoxShape(f"{k}{self.suffix}", at, self.tile.size[k], lines, self._fill(k), self._title(k),
+                        round=item.kind == "op", square=item.kind == "input", classes=item.kind, font=self.canvas.font)
+
+    def _fill(self, k: str) -> str | None:
+        kind = self.tile.items[k].kind
+        if self.flow is None or self.p is None or kind == "block":
+            return _FILLS[kind]
+        shade = self.flow.shade(self.flow.norms[self.p].get(k))
+        return None if shade is None else f"q{shade}"
+
+    def _moved(self, line: str) -> str:
+        return line if self.p is None else at_step(line, self.p, -1 if self.tile.recurrence.scan.reverse else 1)
+
+    def _name(self, k: str) -> str:
+        """What an item is called in a sentence."""
+        return self._moved(self.tile.items[k].called.replace("\n", " "))
+
+    def _title(self, k: str) -> str:
+        item = self.tile.items[k]
+        if item.kind == "block":
+            return f"{item.title}: {_sentence(self.tile)}"
+        title = f"{self._moved(item.title)}  {item.node.op.label} {show(item.node.shape)}".replace("\n", " ")
+        if item.weights:
+            title += f", weights {', '.join(item.weights)}"
+        if self.flow is None or self.p is None or k not in self.flow.ranges[self.p]:
+            return title
+        low, high = self.flow.ranges[self.p][k]
+        norm = self.flow.norms[self.p].get(k)
+        what = "sent back by this step" if k in self.tile.entries else "‖∂L/∂‖"
+        return f"{title}, values {low:.3g} to {high:.3g}, " + ("no gradient" if norm is None else f"{what} = {norm:.3e}")
 
 
-def _lit(line: str, classes: Mapping[str, str]) -> list[str]:
-    """The class of every parameter that a line names."""
-    return [classes.get(w.rstrip("ᵀ"), "") for w in line.split()]
-
-
-def _leaves_back(tile: Tile, flow: Flow, exit_: str, p: int) -> float | None:
-    """What comes back through an exit: the gradient that the next step sends."""
-    slot = tile.exits.index(exit_)
-    order = [q + 1 for q in tile.recurrence.scan.order]
-    after = order.index(p) + 1
-    return flow.norms[order[after]].get(tile.entries[slot]) if after < len(order) else None
-
-
-def _fill(kind: str, flow: Flow | None, norm: float | None) -> str | None:
-    if flow is None or kind == "exit":
-        return _FILLS[kind]
-    shade = flow.shade(norm)
-    return None if shade is None else f"q{shade}"
-
-
-def _back(scene: Scene, key: str, ends: tuple[str, str], route: Sequence[Point], norm: float | None, flow: Flow,
-          what: str) -> None:
+def _back(key: str, ends: tuple[str, str], route: Sequence[Point], norm: float | None, flow: Flow, what: str) -> list[Part]:
     """The gradient beside an edge: width by the logarithm of its norm; nothing where nothing flows."""
     shade = flow.shade(norm)
     if shade is None or norm is None:
-        return
+        return []
     width = 0.5 + 2.7 * shade / LEVELS
-    scene.add(Wire(key, (ends[1], ends[0]), beside(route, 3.2 + width / 2), "backward", f"{what}: norm {norm:.3e}", width))
-
-
-def _moved(tile: Tile, line: str, p: int | None) -> str:
-    return line if p is None else at_step(line, p, -1 if tile.recurrence.scan.reverse else 1)
-
-
-def _name(tile: Tile, key: str, p: int | None) -> str:
-    """What an item is called in a sentence."""
-    return _moved(tile, tile.items[key].called, p)
-
-
-def _title(tile: Tile, key: str, p: int | None, flow: Flow | None) -> str:
-    item = tile.items[key]
-    title = f"{_moved(tile, item.title, p)}  {item.node.op.label} {show(item.node.shape)}"
-    if item.weights:
-        title += f", weights {', '.join(item.weights)}"
-    if flow is None or p is None or key not in flow.ranges[p]:
-        return title
-    low, high = flow.ranges[p][key]
-    norm = flow.norms[p].get(key)
-    what = "sent back by this step" if key in tile.entries else "‖∂L/∂‖"
-    return f"{title}, values {low:.3g} to {high:.3g}, " + ("no gradient" if norm is None else f"{what} = {norm:.3e}")
+    return [Wire(key, (ends[1], ends[0]), beside(route, 3.2 + width / 2), "backward", f"{what}: norm {norm:.3e}", width)]
 
 
 def _sentence(tile: Tile) -> str:
@@ -316,41 +324,54 @@ def _sentence(tile: Tile) -> str:
 
 # ---- delays
 
-def _return_sides(tile: Tile) -> dict[int, str]:
-    """On which side of the step each state returns."""
-    middle = tile.height / 2
-    return {slot: "above" if tile.layout.at[k][1] < middle and tile.height > 60 else "below"
-            for slot, k in enumerate(tile.exits)}
+class _Returning:
+    """Every state on its way back: around the step, as that of the previous step, to where it enters."""
+
+    def __init__(self, tile: Tile, canvas: Canvas) -> None:
+        self.tile, self.canvas = tile, canvas
+        self.text = "next step" if tile.recurrence.scan.reverse else "previous step"
+        self.box = canvas.turned((text_width(self.text, canvas.font) + 12, canvas.line + 4))
+        self.lane = self.box[1] + 8
+        low = 0.0 if tile.block or tile.height < 60 else tile.height / 2
+        self.above = {n: tile.layout.at[k][1] < low for n, k in enumerate(tile.exits)}
+        above = sum(self.above.values())
+        below = len(self.above) - above
+        self.left, self.top = 14.0 * max(above, below), self.lane * above
+        self.low = tile.height + (6 if tile.block else 0)
+        self.size = (tile.width + 2 * self.left, self.low + self.lane * (above + below))
+
+    def parts(self) -> list[Part]:
+        out, count = list[Part](), {True: 0, False: 0}
+        for slot, above in self.above.items():
+            count[above] += 1
+            out += self._way(slot, count[above], above)
+        return out
+
+    def _way(self, slot: int, k: int, above: bool) -> list[Part]:
+        tile, at = self.tile, (self.left, self.top)
+        source, leaving = tile.leaving(slot)
+        leaving = shifted(leaving, *at)
+        entry, name, box = tile.entries[slot], tile.recurrence.state_names[slot], f"delay-{slot}"
+        (x, y), (w, _) = shifted([tile.layout.at[entry]], *at)[0], tile.size[entry]
+        end = (x - w / 2, y)
+        if tile.block:
+            entry, end = "block", shifted(tile.layout.route[entry, "block"], *at)[-1]
+        level = self.top - self.lane * (k - 0.5) if above else self.top + self.low + self.lane * (k - 0.5)
+        right, left = self.left + tile.width + 12 * k, self.left - 12 * k
+        middle, start, half = tile.width / 2 + self.left, leaving[-1], self.box[0] / 2
+        there = straight(start, (right, start[1]), (right, level), (middle + half, level))
+        back = straight((middle - half, level), (left, level), (left, end[1]), end)
+        out: list[Part] = [Wire(f"d-{slot}-in", (source, box), [*curve(leaving)[:-1], *there], "delay",
+                                f"{pretty(name.partition('[')[0])} is kept for the step after"),
+                           Wire(f"d-{slot}-out", (box, entry), back, "delay", f"{pretty(name)} of the {self.text} enters"),
+                           BoxShape(box, (middle, level), self.box, [self.text], "op", f"{pretty(name)}: from the {self.text}",
+                                    classes="delay", font=self.canvas.font)]
+        if tile.block:
+            out.append(Words((end[0] - 6, end[1] - 0.75 * self.canvas.font), pretty(name), "end", size=self.canvas.font))
+        return out
 
 
-def _delays(scene: Scene, tile: Tile, sides: Mapping[int, str], dx: float, dy: float) -> None:
-    """Every state on its way back: around the step, through z⁻¹, to where it enters."""
-    count = {"above": 0, "below": 0}
-    for slot, side in sides.items():
-        exit_key, entry_key = tile.exits[slot], tile.entries[slot]
-        k = count[side] = count[side] + 1
-        (x1, y1), (x0, y0) = tile.layout.at[exit_key], tile.layout.at[entry_key]
-        start = (dx + x1 + tile.size[exit_key][0] / 2, dy + y1)
-        end = (dx + x0 - tile.size[entry_key][0] / 2, dy + y0)
-        level = dy - 20 * k - 4 if side == "above" else dy + tile.height + 20 * k
-        right, left = dx + tile.width + 12 * k, dx - 12 * k
-        middle = (right + left) / 2
-        box = f"delay-{slot}"
-        name = tile.recurrence.state_names[slot]
-        there = straight(start, (right, start[1]), (right, level), (middle + 17, level))
-        back = straight((middle - 17, level), (left, level), (left, end[1]), end)
-        scene.add(Wire(f"d-{slot}-in", (exit_key, box), there, "delay", f"{name.partition('[')[0]} goes into the delay"),
-                  Wire(f"d-{slot}-out", (box, entry_key), back, "delay", f"{pretty(name)} comes out of the delay"),
-                  BoxShape(box, (middle, level), (34, 15), ["z⁻¹"], "op", f"a delay of one step, into {pretty(name)}",
-                      radius=2, classes="delay"))
-
-
-# ---- keys and legends
-
-def _classes(weights: ParameterShapes) -> dict[str, str]:
-    """A class for every parameter, so that all its places light up together."""
-    return {w: f"p{i}" for i, w in enumerate(weights)}
-
+# ---- parameters
 
 def _entries(weights: ParameterShapes, flow: Flow | None) -> list[str]:
     """Every parameter with its shape, and the norm of its gradient."""
@@ -370,38 +391,3 @@ def weights_of(cell: Cell) -> dict[str, str]:
 def shape_of(sizes: Sequence[str]) -> str:
     """`h × (h+x)`."""
     return " × ".join(f"({s})" if "+" in s else s for s in sizes) or "1"
-
-
-def _legend(scene: Scene, heading: str, entries: Sequence[str], classes: Mapping[str, str], at: Point, width: float,
-            columns: int) -> float:
-    """The parameters, once; where the box ends."""
-    if not entries:
-        return at[1]
-    rows = -(-len(entries) // columns)
-    width, height = max(width, text_width(heading, 10) * 1.1 + 24), LINE * rows + 30
-    scene.add(Frame("parameters", at, (width, height), heading, "legend", dashed=True),
-              Words((at[0] + 10, at[1] + 17), heading, bold=True, size=10))
-    for i, (entry, css) in enumerate(zip(entries, classes.values(), strict=True)):
-        x, y = at[0] + 10 + (i // rows) * (width - 10) / columns, at[1] + 32 + LINE * (i % rows)
-        scene.add(Words((x, y), entry, kind=f"text {css}", size=9.5))
-        scene.rules.append(f"#{PREFIX}:has(.{css}:hover) .{css}{{font-weight:bold;text-decoration:underline}}")
-    return at[1] + height
-
-
-def scale(scene: Scene, x: float, y: float, flow: Flow) -> float:
-    """The heat scale: shades for decades below the largest norm; where it ends."""
-    scene.add(Words((x, y + 11), "‖∂L/∂·‖", kind="quiet", size=10))
-    x += text_width("‖∂L/∂·‖", 10) + 6
-    for k in range(LEVELS, -1, -1):
-        norm = flow.most * 10.0 ** (-flow.span * (LEVELS - k) / LEVELS)
-        scene.add(Swatch((x, y), (16, 13), f"q{k}", f"{norm:.1e}" + (" and less" if not k else "")))
-        if k % 4 == 0 and flow.most:
-            said = f"{norm:.0e}".replace("e-0", "e-").replace("e+0", "e")
-            scene.add(Words((x + 8, y + 24), said if k else f"≤{said}", "middle", "quiet", 8.5))
-        x += 16
-    others: list[tuple[str | None, str, str]] = [(None, "none", "zero, or no gradient")]
-    others += [(f"q{BURST}", "inf", "infinite, or not a number")] if flow.burst else []
-    for fill, said, title in others:
-        scene.add(Swatch((x + 14, y), (26, 13), fill, title), Words((x + 27, y + 24), said, "middle", "quiet", 8.5))
-        x += 30
-    return x + 14

@@ -28,8 +28,8 @@ LEVELS = 12
 BURST = LEVELS + 1  # the shade of infinity and NaN
 SPANS = (1, 2, 3, 6, 12, 30, 100, 300)  # decades that a heat scale may span
 
-_BURST = {"light": "#f2a7a0", "dark": "#7c2f2a", "print": "#ffffff"}
-_HOT = {"light": ("#fffaf2", "#e08a1e"), "dark": ("#20262b", "#9c5a10"), "print": ("#ffffff", "#b4b4b4")}
+_BURST = {"light": "#f2a7a0", "dark": "#571048", "print": "#ffffff"}
+_HOT = {"light": ("#fffaf2", "#e08a1e"), "dark": ("#6b665e", "#7f2d00"), "print": ("#ffffff", "#b4b4b4")}
 
 
 def palette(theme: str) -> dict[str, str]:
@@ -52,7 +52,7 @@ def decades(norms: Iterable[float]) -> int:
     return next((d for d in SPANS if spread <= d), SPANS[-1])
 
 
-def level(norm: float | None, most: float, span: int) -> int | None:
+def level(norm: float | None, most: float, span: float) -> int | None:
     """The shade of a gradient norm on a scale of `span` decades below the largest; None for zero or missing, and one above
     the scale for what is not finite."""
     if norm is None or norm <= 0:
@@ -63,15 +63,15 @@ def level(norm: float | None, most: float, span: int) -> int | None:
 
 
 def style(theme: str, scope: str) -> str:
-    """The rules of a picture under the id `scope`; `auto` follows the reader's setting."""
-    if theme == "auto":
-        return f"{_rules(palette('light'), scope)}@media (prefers-color-scheme: dark){{{_rules(palette('dark'), scope)}}}"
-    return _rules(palette(theme), scope)
+    """The rules of a picture under the id `scope`: a fixed theme stands in the attributes, `auto` follows the reader."""
+    return f"@media (prefers-color-scheme:dark){{{_rules(palette('dark'), f'#{scope} ')}}}" if theme == "auto" else ""
 
 
 def _rules(paint: Mapping[str, str], scope: str) -> str:
-    fills = "".join(f"#{scope} .{k}{{fill:{v}}}" for k, v in paint.items() if k not in INKS)
-    lines = "".join(f"#{scope} .{k}{{stroke:{paint[k]}}}" for k in INKS if k not in ("text", "quiet"))
-    words = "".join(f"#{scope} text.{k}{{fill:{paint[k]};stroke:none}}" for k in ("text", "quiet", "forward", "backward"))
-    tips = "".join(f"#{scope} .tip-{k}{{fill:{paint[k]};stroke:none}}" for k in ("forward", "backward", "delay", "same"))
-    return fills + lines + words + tips
+    shapes, fills = ":is(path,polygon,ellipse)", [k for k in paint if k not in INKS]
+    return "".join([
+        f"{scope}.background{{fill:{paint['background']}}}{scope}text{{fill:{paint['text']}}}",
+        f"{scope}:is(.node,.cluster) {shapes}{{stroke:{paint['line']}}}",
+        *(f"{scope}.fill-{k} {shapes}{{fill:{paint[k]}}}" for k in fills),
+        *(f"{scope}.{k} path{{stroke:{paint[k]}}}{scope}.{k} polygon{{stroke:{paint[k]};fill:{paint[k]}}}{scope}text.{k}"
+          f"{{fill:{paint[k]}}}" for k in INKS if k not in ("text", "line"))])
