@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: tour test lesser fuzz prove-fuzz lint docs bench gpu gpu-probe gpu-kernels gpu-wheels goldens fingerprints pages pictures measure examples examples-torch clean
+.PHONY: tour test lesser fuzz prove-fuzz lint docs bench gpu gpu-probe gpu-kernels gpu-wheels goldens fingerprints pages measure examples examples-torch clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -71,14 +71,9 @@ fingerprints: $(VENV)/.ready
 clean:
 	rm -rf $(VENV) tour build dist
 
-# Write the generated pages anew.
+# Write the generated pages and pictures anew.
 pages: $(VENV)/.ready
 	$(BIN)/python docs/build.py
-
-# The pictures that README and docs show.
-pictures: $(VENV)/.ready
-	$(BIN)/tinyrnn draw lstm --steps 3 --gradients -o docs/images/lstm_unrolled.svg
-	$(BIN)/tinyrnn draw gru -o docs/images/gru.svg
 
 # Against PyTorch and JAX; writes docs/benchmarks/cpu.json, cpu.md and cpu.svg.  About ten minutes.
 bench: $(VENV)/.ready

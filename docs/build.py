@@ -29,6 +29,7 @@ embedded_renderer()
 import compiler_pages  # noqa: E402  (after the renderer is chosen)
 import example_pages  # noqa: E402  (likewise)
 import gallery_pages  # noqa: E402  (likewise)
+import numpy as np  # noqa: E402  (likewise)
 
 import tinyrnn as tr  # noqa: E402  (likewise)
 from tinyrnn.symbolic import published  # noqa: E402  (likewise)
@@ -100,12 +101,27 @@ def index_page() -> str:
         "```{toctree}\n:hidden:\n\n" + "\n".join([*tr.cells.names(), "published"]) + "\n```"]) + "\n"
 
 
+def pictures() -> dict[str, tr.Drawing]:
+    """What README and the page of pictures show."""
+    lstm, gru = tr.cells["lstm_lecture"], tr.cells["gru_lecture"]
+    words = "the film was not at all what I had hoped for".split()
+    x = np.random.default_rng(0).normal(size=(len(words), 8))
+    return {
+        "lstm": tr.draw(lstm, format="page"), "gru": tr.draw(gru, title="Gated recurrent unit as lectures write it"),
+        "lstm_unrolled": tr.draw(lstm, steps=2, gradients=True, direction="down"),
+        "lstm_blocks": tr.draw(lstm, steps=3, gradients=True, format="page", detail="block"),
+        "lstm_slide": tr.draw(lstm, format="slide"),
+        "heat": tr.draw([tr.cells.RNN, tr.cells.LSTM, tr.cells.GRU], steps=100, show="heat", loss="last", format="page"),
+        "values": tr.draw(lstm, values={"x": x}, show="values", tokens=words, format="page")}
+
+
 def generated() -> dict[Path, bytes]:
     """Every generated file with its content."""
     files: dict[Path, bytes] = {FOLDER / "index.md": index_page().encode(), FOLDER / "published.md": published_page().encode()}
     for name in tr.cells.names():
         files[FOLDER / f"{name}.md"] = derivation_page(name).encode()
         files[FOLDER / "images" / f"{name}.svg"] = tr.draw(tr.cells[name]).svg.encode()
+    files |= {DOCS / "images" / f"{name}.svg": drawing.svg.encode() for name, drawing in pictures().items()}
     return files | compiler_pages.generated() | example_pages.generated() | gallery_pages.generated()
 
 
@@ -114,7 +130,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
     files = generated()
-    folders = (FOLDER, compiler_pages.FOLDER, gallery_pages.FOLDER, gallery_pages.PAGES)
+    folders = (FOLDER, DOCS / "images", compiler_pages.FOLDER, gallery_pages.FOLDER, gallery_pages.PAGES)
     known = {p for folder in folders for p in folder.rglob("*") if p.is_file()}
     known -= {compiler_pages.FOLDER / name for name in ("template.md", "clusters_template.md")}
     differing = [p for p, content in files.items() if not p.exists() or p.read_bytes() != content] + sorted(known - set(files))

@@ -5,7 +5,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import posixpath
+from urllib.parse import quote
+
 from docutils.nodes import SkipNode
+from sphinx.writers.html5 import HTML5Translator
 
 from tinyrnn import __version__
 from tinyrnn.symbolic.derivation.pages import mathml, mathml_lines
@@ -22,7 +26,7 @@ html_title = "tinyrnn"
 html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_extra_path = ["extra"]
-html_css_files = ["formulas.css"]
+html_css_files = ["formulas.css", "pictures.css"]
 
 
 def inline(translator, node):
@@ -35,6 +39,18 @@ def block(translator, node):
     raise SkipNode
 
 
+class Translator(HTML5Translator):
+    """A picture opens in full when it is clicked."""
+
+    def visit_image(self, node):
+        name = self.builder.images.get(node["uri"])
+        where = posixpath.join(self.builder.imgpath, quote(name)) if name else node["uri"]
+        self.body.append(f'<a class="picture" href="{where}">')
+        super().visit_image(node)
+        self.body.append("</a>")
+
+
 def setup(app):
+    app.set_translator("html", Translator)
     app.add_html_math_renderer("mathml", inline_renderers=(inline, None), block_renderers=(block, None))
     return {"parallel_read_safe": True}

@@ -11,6 +11,7 @@ import tinyrnn as tr
 DOCS = Path(__file__).parent
 FOLDER, PAGES = DOCS / "gallery", DOCS / "extra" / "pages"
 STEPPED = ("lstm", "gru")
+FIRST = ("lstm_lecture", "gru_lecture")
 
 
 def others() -> dict[str, tuple[str, tr.Drawing]]:
@@ -19,18 +20,22 @@ def others() -> dict[str, tuple[str, tr.Drawing]]:
                              tr.nn.Dropout(0.2), tr.nn.Linear(128, 9, rng=2))
     seq2seq = tr.nn.EncoderDecoder(40, 30, 64, attention="bahdanau", rng=0)
     layer = tr.nn.GRU(3, 4, rng=0)
+    lecture = tr.cells["lstm_lecture"]
     leaky = tr.leaks(lambda x, lengths: layer(x)[0].sum(1), [4, 2], np.ones((2, 4, 3), "float32"))
     return {
         "long": ("A long sequence: the first steps, the last one, and what becomes of the gradient in between: "
-                 '`tr.draw(tr.cells.LSTM, steps=50, gradients=True, loss="last")`',
-                 tr.draw(tr.cells.LSTM, steps=50, gradients=True, loss="last")),
+                 '`tr.draw(tr.cells.LSTM, steps=50, gradients=True, loss="last", format="page")`',
+                 tr.draw(tr.cells.LSTM, steps=50, gradients=True, loss="last", format="page")),
         "heat_rnn": ('A thousand steps of a tanh network: `tr.draw(tr.cells.RNN, steps=1000, show="heat", loss="last")`. '
                      "Hatched: the gradient is zero, because it is smaller than the smallest number",
                      tr.draw(tr.cells.RNN, steps=1000, show="heat", loss="last")),
-        "heat_gru": ('A hundred steps of a GRU: `tr.draw(tr.cells.GRU, steps=100, show="heat", loss="last")`',
-                     tr.draw(tr.cells.GRU, steps=100, show="heat", loss="last")),
+        "heat": ('Three networks on one scale: `tr.draw([tr.cells.RNN, tr.cells.LSTM, tr.cells.GRU], steps=100, show="heat", '
+                 'loss="last", format="page")`',
+                 tr.draw([tr.cells.RNN, tr.cells.LSTM, tr.cells.GRU], steps=100, show="heat", loss="last", format="page")),
+        "slide": ('A slide: `tr.draw(tr.cells["lstm_lecture"], format="slide")`', tr.draw(lecture, format="slide")),
         "stack": ("A stack with two bidirectional layers: `model.draw()`. As `.html`, the cells unfold below it", stack.draw()),
-        "encoder_decoder": ("An encoder and a decoder with attention", seq2seq.draw()),
+        "encoder_decoder": ('An encoder and a decoder with attention: `model.draw(direction="down")`',
+                            seq2seq.draw(direction="down")),
         "leak": ("A layer that was not told the lengths, and the way of the padding: `tr.leaks(...).draw()`", leaky.draw())}
 
 
@@ -42,9 +47,9 @@ def generated() -> dict[Path, bytes]:
            "Every cell that comes with tinyrnn, one step and two, with the gradient of a run on random numbers: blue is "
            "computed from, dashed orange is the gradient on its way back, wider and darker where it is larger, hatched where "
            f"there is none. [How to draw](../pictures.md). To step through a run, open {links}."]
-    for name in tr.cells.names():
+    for name in (*FIRST, *(n for n in tr.cells.names() if n not in FIRST)):
         cell = tr.cells[name]
-        files[FOLDER / "images" / f"{name}.svg"] = tr.draw(cell, steps=2, gradients=True).svg.encode()
+        files[FOLDER / "images" / f"{name}.svg"] = tr.draw(cell, steps=2, gradients=True, direction="down").svg.encode()
         out += [f"## {cell.title}", f"`{name}`, [its derivation](../derivations/{name}.md)",
                 f"![{name}, one step](../derivations/images/{name}.svg)",
                 f"![{name}, two steps with gradients](images/{name}.svg)"]

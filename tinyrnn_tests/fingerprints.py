@@ -143,7 +143,7 @@ def cell_texts(cell):
     proof = tr.prove(cell, rng=1)
     methods = "\n".join(f"{c.what}: {c.method}, {c.sizes}" for c in proof.cases)
     return {**program_texts(cell_program(cell)), "proof": methods,
-            **{f"picture {name}": cell.draw(**view).svg for name, view in PICTURES.items()}}
+            **{f"picture {name}": cell.draw(**view).dot for name, view in PICTURES.items()}}
 
 
 def texts(subject):
@@ -152,7 +152,7 @@ def texts(subject):
     if kind == "cell":
         return cell_texts(tr.cells[name])
     model, *given = models()[name]
-    return {**program_texts(model_program(model, *given)), "picture": model.draw().svg}
+    return {**program_texts(model_program(model, *given)), "picture": model.draw().dot}
 
 
 SUBJECTS = [*(f"cell {n}" for n in tr.cells.names()), *(f"model {n}" for n in models())]

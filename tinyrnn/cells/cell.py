@@ -134,9 +134,19 @@ class Cell:
         """The equations in one fixed spelling; `Cell(cell.canonical_text())` is the same cell."""
         return show_system(self.system)
 
-    def latex(self) -> str:
-        """The equations in LaTeX."""
-        return latex.system(self.system)
+    def latex(self, *, environment: str = "aligned") -> str:
+        """The equations in LaTeX, with lines that fit into an article and onto a slide.
+
+        `environment` is "aligned" (for inside of `$$`), or one that can be pasted as it is: "align", "align*", "equation",
+        "equation*", "gather*", "$$".  Raises `ArgumentError` for another.
+
+        >>> import tinyrnn as tr
+        >>> print(tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1])").latex(environment="align*"))
+        \\begin{align*}
+        h_{t} &= \\tanh\\left(W \\, x_{t} + U \\, h_{t-1}\\right)
+        \\end{align*}
+        """
+        return latex.system(self.system, environment)
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from ..functions import FUNCTIONS
+from .latex_lines import environment
 from .terms import LOGIC, System, Term, show, when
 
 _OPERATORS = {"+": "+", "-": "-", "*": r"\odot", "@": r"\,", "<": "<", "<=": r"\le", ">": ">", ">=": r"\ge"}
@@ -34,7 +35,7 @@ def name(text: str, step: str = "") -> str:
     stem, _, rest = (plain if lead else accented(plain))[lead:].partition("_")
     prime = r"\prime" if stem.endswith("′") else ""
     body = r"\_" * lead + (_letters(stem.removesuffix("′")) if stem else "") + tail
-    below = r"\mathrm{t}" if rest == "t" else _letters(rest.replace("_", ",")) if rest else ""  # h_t is not h[t]
+    below = r"\mathrm{t}" if rest == "t" else _letters(accented(rest).replace("_", ",")) if rest else ""  # h_t is not h[t]
     if not step:
         return body + (f"_{{{below}}}" if below else "") + (f"^{{{prime}}}" if prime else "")
     above = prime + (f"({below})" if below else "")
@@ -48,9 +49,12 @@ def adjoint(text: str, step: str = "") -> str:
 
 
 def _letters(text: str) -> str:
-    if len(text) == 2 and text[1] in _ACCENTS:
-        return rf"{_ACCENTS[text[1]]}{{{_letter(text[0])}}}"
-    out = [_letter(c) for c in text]
+    out: list[str] = []
+    for c in text:
+        if c in _ACCENTS and out:
+            out[-1] = rf"{_ACCENTS[c]}{{{out[-1]}}}"
+        else:
+            out.append(r"{}^{\prime}" if c == "′" else _letter(c))
     return out[0] if len(out) == 1 else r"\mathrm{" + "".join(out) + "}"
 
 
@@ -137,7 +141,6 @@ def _bracket(text: str, needed: bool) -> str:
     return rf"\left({text}\right)" if needed else text
 
 
-def system(s: System) -> str:
-    """All equations, aligned at the equals sign."""
-    lines = [f"{name(e.name, 't')} &= {term(e.term)}" for e in s.equations]
-    return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+def system(s: System, within: str = "aligned") -> str:
+    """All equations, aligned at the equals sign, in an environment."""
+    return environment([f"{name(e.name, 't')} = {term(e.term)}" for e in s.equations], within)

@@ -229,13 +229,13 @@ def _heat(cells: Sequence[Cell], steps: int | None, values: Mapping[str, Any] | 
     for cell in cells:
         subject = subject_of_cell(cell, steps, values, loss)
         tile, flow = flowing(cell, subject)
-        strips.append(heatmap.Strip(cell.title, tile, flow))
+        strips.append(heatmap.Strip(cell.name, cell.title, tile, flow))
     length = max(s.steps for s in strips)
     if tokens is not None and (isinstance(tokens, str) or len(tokens) != length or not all(isinstance(t, str) for t in tokens)):
         seen = f"{len(tokens)} tokens" if isinstance(tokens, (list, tuple)) else type(tokens).__name__
         raise ArgumentError(f"tokens= is a list of {length} words, one for every step; got {seen}")
     tight = replace(canvas, tight=0.6)
-    ways = [(canvas, heatmap.KINDS), (tight, heatmap.KINDS), (tight, ("state", "gate"))]
+    ways = [(canvas, heatmap.KINDS), (tight, heatmap.KINDS), (tight, ("state", "gate")), (tight, ("state",))]
     scene = _finest((heatmap.heatmap(strips, show == "values", limits, tokens, s, kinds) for s, kinds in ways), canvas)
     return Drawing(scene, lambda: "\n\n".join(heatmap.table(s.tile, s.flow) for s in strips), theme)
 

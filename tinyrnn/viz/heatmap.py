@@ -10,6 +10,7 @@ from ..errors import ArgumentError
 from .canvas import Canvas, Piece, composed
 from .flow import Flow
 from .key import decade_scale, says, scale
+from .names import spoken
 from .scene import Part, Scene, Swatch, Words, text_width
 from .theme import BURST, LEVELS, decades
 from .tile import Tile
@@ -19,6 +20,7 @@ from .tile import Tile
 class Strip:
     """A run of one cell: what it is called, and its numbers."""
 
+    name: str
     title: str
     tile: Tile
     flow: Flow
@@ -43,25 +45,23 @@ def heatmap(strips: Sequence[Strip], values: bool, limits: tuple[float, float] |
             canvas: Canvas, kinds: Sequence[str] = KINDS) -> Scene:
     """Strips above one another; equal neighbours are one rectangle, so that a thousand steps stay a small file."""
     steps = max(s.steps for s in strips)
-    what = "value" if values else "gradient"
-    name = " and ".join(s.title for s in strips)
-    scene = Scene(f"{name}: {what}s at {steps} step{'s' * (steps > 1)}" if values else f"{name}: {what} at {steps} steps",
-                  f"{name}, {steps} steps: {'the mean value' if values else 'the norm of the gradient of the loss'} of every "
-                  "quantity; from left to right the steps, darker is larger.")
+    what = f"{'values' if values else 'gradient'} at {steps} step{'s' * (steps > 1)}"
+    name = ", ".join(spoken(s.name) for s in strips) if len(strips) > 1 else strips[0].title
+    number = "the mean value" if values else "the norm of the gradient of the loss"
+    scene = Scene(f"{name}: {what}",
+                  f"{name}, {steps} steps: {number} of every quantity; from left to right the steps, darker is larger.")
     mean = _linear(strips, limits) if values else None
     if mean is None:
         _one_scale(strips, limits)
     flow = strips[0].flow
     pieces: list[Piece] = [_value_scale(mean, canvas) if mean else decade_scale(flow, canvas)]
-    pieces += says(_caption(flow, values), canvas) if len(strips) == 1 else []
+    loss = "" if values or len(strips) > 1 else f"L = {flow.loss:.4g}, "
+    pieces += says(loss + flow.caption.partition("; ")[2] if values else loss + flow.caption, canvas)
     drawing = _Strips(canvas, steps, tokens, [rows_of(s.tile, kinds) for s in strips], mean)
     for s in strips:
-        drawing.add(s, rows_of(s.tile, kinds), f"{s.title}: {_caption(s.flow, values)}" if len(strips) > 1 else "")
+        heading = spoken(s.name) + ("" if values else f", L = {s.flow.loss:.4g}") if len(strips) > 1 else ""
+        drawing.add(s, rows_of(s.tile, kinds), heading, s is strips[-1])
     return composed(scene, canvas, drawing.parts, (drawing.right, drawing.bottom), pieces)
-
-
-def _caption(flow: Flow, values: bool) -> str:
-    return flow.caption.partition("; ")[2] if values else f"L = {flow.loss:.4g}, {flow.caption}"
 
 
 # ---- one scale
@@ -70,11 +70,11 @@ Mean = tuple[float, float]
 
 
 def _one_scale(strips: Sequence[Strip], limits: tuple[float, float] | None) -> None:
-    """All strips on the scale of all of them, or of the user."""
-    norms = [v for s in strips for at in s.flow.norms.values() for v in at.values() if v is not None and isfinite(v)]
+    """All strips on one scale: the user's, or from the largest norm as far down as the strip that decays least."""
+    norms = [[v for at in s.flow.norms.values() for v in at.values() if v is not None and isfinite(v)] for s in strips]
     for s in strips:
         if limits is None:
-            s.flow.most, s.flow.span = max(norms, default=0.0), decades(norms)
+            s.flow.most, s.flow.span = max((v for own in norms for v in own), default=0.0), min(map(decades, norms))
         else:
             s.flow.most, s.flow.span = limits[1], log10(limits[1]) - log10(limits[0])
 
@@ -109,6 +109,11 @@ def checked_limits(limits: object, values: bool) -> tuple[float, float] | None:
 
 # ---- strips
 
+def room_of(canvas: Canvas) -> float:
+    """How wide strips become with their names."""
+    return min(canvas.room[0], 960.0) - 2 * canvas.margin
+
+
 class _Strips:
     """Rows of swatches with names on the left, numbers or words of the steps below."""
 
@@ -117,26 +122,26 @@ class _Strips:
         self.canvas, self.tokens, self.mean = canvas, tokens, mean
         self.row = 1.5 * canvas.font if canvas.tight == 1.0 else 1.25 * canvas.font
         self.left = max(text_width(n, canvas.font) for own in rows for _, n in own) + 10
-        room = min(canvas.room[0], 960.0) - 2 * canvas.margin - self.left - canvas.font
+        room = room_of(canvas) - self.left - canvas.font
         words = max((text_width(t, canvas.small) for t in tokens), default=0.0) + 8 if tokens else 0.0
         self.cell = max(min(room / steps, 2.4 * canvas.font), words, 0.5)
         self.most = max(1, int(room // self.cell)) if tokens else steps  # steps in one band
         self.parts: list[Part] = []
         self.right = self.bottom = 0.0
 
-    def add(self, strip: Strip, rows: Sequence[tuple[str, str]], heading: str) -> None:
+    def add(self, strip: Strip, rows: Sequence[tuple[str, str]], heading: str, last_strip: bool) -> None:
         """A strip, in bands where its words need the room."""
         small = self.canvas.small
         if heading:
             self.parts.append(Words((0, self.bottom + small), heading, bold=True, size=small))
-            self.bottom += 2.2 * small
+            self.bottom += 1.8 * small
         for first in range(0, strip.steps, self.most):
             last = min(first + self.most, strip.steps)
             for key, name in rows:
                 self.parts.append(Words((self.left - 8, self.bottom + self.row / 2), name, "end", size=self.canvas.font))
                 self._row(strip.flow, key, name, first, last)
                 self.bottom += self.row
-            self._under(first, last)
+            self._under(first, last, last_strip)
             self.right = max(self.right, self.left + (last - first) * self.cell)
 
     def _row(self, flow: Flow, key: str, name: str, first: int, last: int) -> None:
@@ -153,7 +158,8 @@ class _Strips:
         low, high = self.mean
         return max(0, min(LEVELS, round(LEVELS * (v - low) / (high - low)))) if isfinite(v) else BURST
 
-    def _under(self, first: int, last: int) -> None:
+    def _under(self, first: int, last: int, said_what: bool) -> None:
+        """Numbers or words of the steps."""
         small, y = self.canvas.small, self.bottom + 0.8 * self.canvas.small
         if self.tokens:
             said = [(p, self.tokens[p - 1]) for p in range(first + 1, last + 1)]
@@ -162,7 +168,7 @@ class _Strips:
         self.parts += [Words((self.left + (p - first - 0.5) * self.cell, y), text, "middle", "quiet", small)
                        for p, text in said if text]
         self.bottom = y + 1.3 * small
-        if not self.tokens:
+        if not self.tokens and said_what:
             self.parts.append(Words((self.left + last * self.cell / 2, self.bottom), "step t", "middle", "quiet", small))
             self.bottom += 1.6 * small
 

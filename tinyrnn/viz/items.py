@@ -88,7 +88,8 @@ def composites(nodes: Sequence[Node]) -> dict[Node, tuple[str, Node]]:
     """
     named: dict[str, Callable[[Node], Node]] = {**ROW_FUNCTIONS, "mean": _mean}
     named |= {k: f.build for k, f in FUNCTIONS.items() if f.operands == 1}
-    present, known, found = {n.op for n in nodes}, set(nodes), {}
+    present, known = {n.op for n in nodes}, set(nodes)
+    found: dict[Node, tuple[str, Node]] = {}
     roots: dict[str, object] = {}
     for x in nodes:
         if x.floating and x.dtype.kind == "f" and x.ndim > 1:
@@ -97,7 +98,7 @@ def composites(nodes: Sequence[Node]) -> dict[Node, tuple[str, Node]]:
                     made = build(x)
                     roots[name] = None if made.src == (x,) else made.op
                     if made in known and made.src != (x,) and made is not x:
-                        found[made] = name, x
+                        found.setdefault(made, (name, x))  # the largest: a layer norm holds an RMS norm
     return found
 
 

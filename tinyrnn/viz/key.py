@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from .canvas import Canvas, Piece, filled
 from .flow import Flow
@@ -10,9 +11,9 @@ from .scene import BoxShape, Part, Swatch, Wire, Words, straight, text_width
 from .theme import BURST, LEVELS
 
 
-def says(text: str, canvas: Canvas, across: float = 800.0) -> list[Piece]:
+def says(text: str, canvas: Canvas) -> list[Piece]:
     """Words of a heading, in pieces that fit into a line."""
-    across = min(across, canvas.room[0] - 2 * canvas.margin)
+    across = canvas.room[0] - 2 * canvas.margin if canvas.room[0] < inf else 800.0
     lines = list(filled(text.split(), " ", canvas.small, across))
     return [(text_width(line, canvas.small) if line is lines[-1] else across,  # what goes on fills its line
              [Words((0, 0), line, kind="quiet", size=canvas.small)]) for line in lines]

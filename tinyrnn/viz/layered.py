@@ -14,6 +14,7 @@ from itertools import pairwise
 
 SWEEPS, FEW_SWEEPS = 8, 3   # over the layers, to and fro; few of them for many items
 SMALL, LARGE = 2_000, 20_000
+LEVEL = 0.5  # points: what differs by less runs on level
 
 Point = tuple[float, float]
 Edge = tuple[str, str]
@@ -200,10 +201,10 @@ class _Placing:
         route = [(x[self.layer[first]] + self.size[first][0] / 2, y[first])]
         for i, k in enumerate(inner):
             half = self.wide[self.layer[k]] / 2
-            if not i or y[k] != y[inner[i - 1]]:  # level from where it was bent last
+            if not i or abs(y[k] - route[-1][1]) > LEVEL:  # level from where it was bent last
                 route.append((x[self.layer[k]] - half, y[k]))
-            if i + 1 == len(inner) or y[k] != y[inner[i + 1]]:
-                route.append((x[self.layer[k]] + half, y[k]))
+            if i + 1 == len(inner) or abs(y[inner[i + 1]] - route[-1][1]) > LEVEL:
+                route.append((x[self.layer[k]] + half, route[-1][1]))
         return [*route, self._port(chain[-2], end, x, y)]
 
     def _port(self, source: str, reader: str, x: Sequence[float], y: Mapping[str, float]) -> Point:

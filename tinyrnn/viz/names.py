@@ -7,6 +7,7 @@ import re
 from ..cells.latex import accented
 
 _SUBSCRIPTS = str.maketrans("0123456789-t", "₀₁₂₃₄₅₆₇₈₉₋ₜ")
+_ACRONYMS = re.compile(r"\b(rnn|lstm|gru|mgu)\b")
 _LETTER_BELOW = re.compile(r"(?<![\w.])([^\W\d_][\u0300-\u036f′]*)_([^\W_]+(?:_[^\W_]+)*)")
 
 
@@ -16,6 +17,11 @@ def pretty(name: str) -> str:
     inside = inside.removesuffix("]")
     timed = bracket and set(inside) <= set("0123456789-t")
     return accented(stem) + inside.translate(_SUBSCRIPTS) if timed else accented(stem) + name[len(stem):]
+
+
+def spoken(name: str) -> str:
+    """The name of a cell in words: `lstm_peephole` as LSTM peephole."""
+    return _ACRONYMS.sub(lambda m: m[1].upper(), name.replace("_", " "))
 
 
 def at_step(line: str, t: int, direction: int = 1) -> str:
@@ -32,6 +38,8 @@ def runs(line: str) -> list[tuple[str, bool]]:
     out: list[tuple[str, bool]] = []
     end = 0
     for found in _LETTER_BELOW.finditer(line):
-        out += [(line[end : found.end(1)], False), (found[2].replace("_", ","), True)]
+        stem, _, below = accented(found[0]).partition("_")
+        out.append((line[end : found.start()] + stem, False))
+        out += [(accented(below).replace("_", ","), True)] if below else []
         end = found.end()
     return [*out, (line[end:], False)] if end < len(line) else out

@@ -274,7 +274,7 @@ def curve(points: Iterable[Point]) -> list[Point]:
     out = [route[0]]
     for (x0, y0), (x1, y1) in pairwise(route):
         bend = (x1 - x0) / 2
-        out += [(x0 + bend, y0), (x1 - bend, y1), (x1, y1)]
+        out += [(x0 + bend, y0), (x1 - bend, y1), (x1, y1)] if bend else straight((x0, y0), (x1, y1))[1:]
     return out
 
 

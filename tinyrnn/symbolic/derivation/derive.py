@@ -23,7 +23,7 @@ from ..checker.contents import WEIGHT
 from ..proof.prove import weighted
 from . import calculus, pages, scalars
 from .chains import NotLinearError, bound, chains, paths
-from .formulas import Formula, JacobianBlock
+from .formulas import Formula, JacobianBlock, displayed
 from .to_terms import BATCH, TermReader, block_name, shifted, total
 
 SHARED = 6
@@ -313,7 +313,11 @@ class Derivation:
         return pages.as_text(self)
 
     def _repr_markdown_(self) -> str:
-        return self.markdown()
+        """What goes back in time, in a few lines; `print`, `.markdown()` and `.save("x.html")` have all of it."""
+        counts = f"{len(self.recurrence)} recurrences, {len(self.parameters)} parameter gradients"
+        return (f"**{pages.md(self.cell.title)}**: {counts}, read from the engine's backward graph. How the gradient goes "
+                f"back in time (all of it: `print`, `.markdown()`, `.save(\"x.html\")`):\n\n"
+                f"{displayed([f.latex for f in self.recurrence.values()])}\n")
 
 
 def derive(cell: Cell) -> Derivation:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ...cells import latex
 from ...cells.cell import Cell
+from ...cells.latex_lines import environment
 from ...cells.terms import Term, number, show
 from ..derivation import calculus
 from .formulas import Formula, JacobianBlock
@@ -111,13 +112,9 @@ def _gradients(d: Printable) -> Section:
 
 
 def _jacobian(d: Printable) -> Section:
-    lines = [(f"d{b.state}[t]/d{b.by}[t-{b.lag}] = {b.text}", f"{_fraction(b)} = {b.latex}") for b in d.jacobian.values()]
+    lines = [(f"d{b.state}[t]/d{b.by}[t-{b.lag}] = {b.text}", f"{b.fraction} = {b.latex}") for b in d.jacobian.values()]
     words = "The blocks of the derivative of the state by the earlier state."
     return Section("Jacobian of one step", words, formulas=tuple(lines))
-
-
-def _fraction(b: JacobianBlock) -> str:
-    return rf"\frac{{\partial {latex.name(b.state, 't')}}}{{\partial {latex.name(b.by, f't-{b.lag}')}}}"
 
 
 def _product(d: Printable) -> Section:
@@ -130,7 +127,7 @@ def _product(d: Printable) -> Section:
     lines = [("ds[T]/ds[k] = product over t = k+1 .. T of ds[t]/ds[t-1]", product)]
     for key, norm in d.norms.items():
         b = d.jacobian[key]
-        lines.append((f"norm of d{b.state}[t]/d{b.by}[t-{b.lag}]", rf"\left\|{_fraction(b)}\right\| \le {norm}"))
+        lines.append((f"norm of d{b.state}[t]/d{b.by}[t-{b.lag}]", rf"\left\|{b.fraction}\right\| \le {norm}"))
     return Section("Product over time and its norm", words, formulas=tuple(lines))
 
 
@@ -162,18 +159,8 @@ def as_latex(d: Printable) -> str:
             out.append("\\begin{tabular}{lll}\n" + "\n".join(rf"{k} & ${n}$ & ${_shape(shape)}$ \\" for k, n, shape in s.rows)
                        + "\n\\end{tabular}")
         if s.formulas:
-            out.append("\\begin{align*}\n" + " \\\\\n".join(_aligned(x) for _, x in s.formulas) + "\n\\end{align*}")
+            out.append(environment([x for _, x in s.formulas], "align*"))
     return "\n\n".join(out) + "\n"
-
-
-def _aligned(formula: str) -> str:
-    """An ampersand before the first relation sign outside of braces and brackets."""
-    depth = 0
-    for i, c in enumerate(formula):
-        depth += (c in "{[(") - (c in "}])")
-        if not depth and (c == "=" or formula.startswith(r"\le ", i)):
-            return f"{formula[:i]}&{formula[i:]}"
-    return formula
 
 
 def _shape(text: str) -> str:
@@ -191,9 +178,9 @@ def _tex(text: str) -> str:
 
 def as_markdown(d: Printable, extra: Iterable[str] = ()) -> str:
     """Markdown with `$$` formulas; names from users are escaped."""
-    out = [f"# {_md(d.cell.title)}"]
-    out += [f"*{_md(line)}*" for line in d.cell.citation.splitlines()]
-    out += [_md(line) for line in d.cell.notes.splitlines()] + list(extra)
+    out = [f"# {md(d.cell.title)}"]
+    out += [f"*{md(line)}*" for line in d.cell.citation.splitlines()]
+    out += [md(line) for line in d.cell.notes.splitlines()] + list(extra)
     for s in sections(d):
         out.append(f"## {s.title}")
         out.append(s.words)
@@ -201,11 +188,11 @@ def as_markdown(d: Printable, extra: Iterable[str] = ()) -> str:
             rows = [f"| {k} | ${n}$ | ${_shape(shape)}$ |" for k, n, shape in s.rows]
             out.append("\n".join(["| | | |", "| --- | --- | --- |", *rows]))
         if s.formulas:
-            out.append("$$\n\\begin{aligned}\n" + " \\\\\n".join(_aligned(x) for _, x in s.formulas) + "\n\\end{aligned}\n$$")
+            out.append(environment([x for _, x in s.formulas], "$$"))
     return "\n\n".join(line for line in out if line) + "\n"
 
 
-def _md(text: str) -> str:
+def md(text: str) -> str:
     """Text that Markdown and HTML show as it is."""
     shown = re.sub(r"([\\`*_{}\[\]()#+!|$~])", r"\\\1", escape(text, quote=False))
     return re.sub(r"^(\s*)(\d+)\.", r"\1\2\\.", re.sub(r"^(\s*)([-=])", r"\1\\\2", shown))
@@ -225,7 +212,7 @@ def as_html(d: Printable) -> str:
             rows = "".join(f"<tr><td>{escape(k)}</td><td>{mathml(n)}</td><td>{mathml(_shape(shape))}</td></tr>"
                            for k, n, shape in s.rows)
             body.append(f"<table>{rows}</table>")
-        body += [mathml_lines(x) for _, x in s.formulas]
+        body += [mathml_lines(environment([x])) for _, x in s.formulas]
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(d.cell.title)}</title>'
             f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'

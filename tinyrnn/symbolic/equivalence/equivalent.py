@@ -26,6 +26,8 @@ from ...ir.ops.leaves import LEAF, box_of, full
 from ...ir.ops.linear import swap_last
 from ...ir.ops.structure import SLICE, concat, parts_of
 from ...shapes import Shape
+from ..derivation.formulas import displayed
+from ..derivation.pages import md
 from ..derivation.to_terms import block_name
 from ..proof.prove import run_seed
 from .differences import Residual, mirrored, residual
@@ -61,9 +63,10 @@ from .matching import (
 )
 
 SLACK = 2
+SHOWN = 12  # parameters in a notebook
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Equivalence:
     """The verdict on two cells: "equal", "different" or "unknown", and why.
 
@@ -104,8 +107,19 @@ class Equivalence:
             lines.append(f"  counterexample: {self.counterexample}")
         return "\n".join([*lines, f"  seed {self.seed}"])
 
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.residual_latex}$" if self.residual_latex else f"$\\text{{{self.verdict}}}$"
+    def __repr__(self) -> str:
+        return f"<Equivalence of {self.a.name} and {self.b.name}: {self.verdict}>"
+
+    def _repr_markdown_(self) -> str:
+        """The verdict first, then what it rests on, in a few lines; `print` shows all of it."""
+        lines = [f"**{self.verdict.capitalize()}**: {md(self.a.name)} and {md(self.b.name)} ({md(self.reason)})"]
+        if self.residual_latex:
+            lines.append(f"In {md(self.where)} they differ by\n\n{displayed([self.residual_latex])}")
+        if self.mapping:
+            rows = [f"| `{k}` | `{v}` |" for k, v in list(self.mapping.items())[:SHOWN]]
+            more = [f"| … | {len(self.mapping) - SHOWN} more: `print` |"] if len(self.mapping) > SHOWN else []
+            lines.append("\n".join([f"| {md(self.a.name)} | in terms of {md(self.b.name)} |", "| --- | --- |", *rows, *more]))
+        return "\n\n".join(lines) + "\n"
 
 
 def equivalent(a: object, b: object, mapping: Mapping[str, str] | None = None, *,

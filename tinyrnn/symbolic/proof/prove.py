@@ -27,6 +27,7 @@ from ...ir.ops.linear import sum_
 from ...passes.ad.derivatives import grad
 from ...shapes import checked_count
 from ..checker.contents import CELL_CLAIM, FORMAT, GRAPH_CLAIM, PASS_CLAIM, WEIGHT
+from ..derivation.pages import md
 from ..equivalence.sides import both_sides, edges, first_difference
 from .axioms import axioms
 from .choices import chooses_otherwise
@@ -57,7 +58,7 @@ FLOAT_RUNS = 70
 Pass = Callable[[Graph], Graph]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Proof:
     """What was proved, in which cases, and how sure that makes one.
 
@@ -97,16 +98,32 @@ class Proof:
     def branches(self) -> int:
         return max((c.branches for c in self.cases), default=0)
 
-    def __str__(self) -> str:
+    @property
+    def verdict(self) -> str:
+        """In words: proved, on which branches, or why not."""
         why = next((c.undecided for c in self.cases if c.undecided), "the degree is too high for the field")
-        verdict = "proved" if self.holds else f"NOT PROVED ({why})"
         branch = " on the branches of the draws" if self.branches else ""
+        return f"proved{branch}" if self.holds else f"NOT PROVED ({why}){branch}"
+
+    def __repr__(self) -> str:
+        return f"<Proof about {self.subject}: {self.verdict}>"
+
+    def _repr_markdown_(self) -> str:
+        """The verdict first, then how it was found, in a few lines; `print` shows every case."""
+        exact, drawn = (sum(c.method == m for c in self.cases) for m in ("exact", "field"))
+        bound = f", error bound {self.error_bound:.1e}" if drawn else ""
+        notes = "".join(f"- {md(n)}\n" for n in self.notes)
+        return (f"**{self.verdict[0].upper()}{md(self.verdict[1:])}**: {md(self.subject)}, {md(self.claim)}.\n\n"
+                f"{exact} exact cases, {drawn} at random points{bound}, {self.axioms} rules of ops and functions; seed "
+                f"{self.seed}. `print` shows every case.\n\n{notes}")
+
+    def __str__(self) -> str:
         more = len(self.cases) - SHOWN
         rest = [f"  {c}" for c in self.cases[:SHOWN]] + ([f"  and {more} cases more"] if more > 0 else [])
         rest += [f"  note: {n}" for n in self.notes]
         rules = f"  axioms {self.axioms} rules of ops and functions equal SymPy's derivatives\n" if self.axioms else ""
         drawn = f"  seed {self.seed} gives the prime of 61 bits and all draws; bounds hold unless it divides a difference"
-        return f"{self.subject}: {self.claim}: {verdict}{branch}, {self.seconds:.2f} s\n{rules}" + "\n".join([*rest, drawn])
+        return f"{self.subject}: {self.claim}: {self.verdict}, {self.seconds:.2f} s\n{rules}" + "\n".join([*rest, drawn])
 
     def certificate(self) -> str:
         """The claim and the programs it speaks of, as JSON that `tinyrnn prove --check` verifies: nothing else."""
