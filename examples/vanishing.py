@@ -45,7 +45,7 @@ def main(run: Run) -> None:
     middle.set(xlabel="step t", ylabel="norm of dL/dh[t]", title=f"T = {lengths[-1]}", ylim=(1e-60, 100))
     right.set(xlabel="step t", ylabel="share of dL/dc[t]", title="T = 30: on which path it comes", ylim=(-0.1, 1.1))
     for axes in (left, right):
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8.5)
     figure.subplots_adjust(wspace=0.35)
     for steps in (lengths[1], lengths[-1]):
         shares = {kind.replace(",", "").replace(" ", "_"): share(ray_of(kind, steps)) for kind in KINDS}

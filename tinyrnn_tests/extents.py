@@ -87,7 +87,7 @@ def rectangles(svg):
         elif e.tag == f"{SVG}g":
             shape = next((c for c in e if c.tag in (f"{SVG}path", f"{SVG}polygon", f"{SVG}ellipse")), None)
             inside = [c for c in e if c.tag == f"{SVG}text"]
-            if "node" in e.get("class", "").split() and shape is not None and "key" not in e.get("class").split():
+            if "node" in e.get("class", "").split() and shape is not None:
                 boxes.append(shape_rectangle(shape, dx, dy))
                 for c in inside:
                     texts.append(text_rectangle(c, dx, dy))

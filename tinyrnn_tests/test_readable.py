@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tinyrnn.viz.scene import BoxShape, Wire
 from tinyrnn.viz.theme import LEVELS, palette
 from tinyrnn.viz.tile import gate_order, tile_of
 
+from . import browser
 from .extents import SVG, Rectangle, faults, rectangles, smallest
 from .test_equations import GOOD
 from .test_viz import CELLS, luminance, sound, texts
@@ -25,6 +27,7 @@ VIEWS = {"folded": {}, "unrolled": {"steps": 3}, "gradients": {"steps": 3, "grad
          "heat": {"steps": 30, "show": "heat"}, "values": {"steps": 8, "show": "values"}}
 OPTIONS = [{}, {"format": "slide"}, {"format": "page"}, {"format": "wide"}, {"direction": "down"}, {"detail": "block"}, {"detail": "ops"},
            {"parameters": False}, {"font_size": 20}, {"title": ""}, {"format": "slide", "theme": "dark"}, {"format": "page", "theme": "print"}]
+needs_browser = pytest.mark.skipif(browser.find() is None, reason="no Chromium here")
 SMALLEST = 8.25 - 1e-6  # points: eleven pixels
 
 
@@ -318,3 +321,43 @@ def test_displays_say_the_verdict_first_in_a_few_lines():
             if hasattr(result, form):
                 assert len(getattr(result, form)()) < 3000, (result, form)
     assert derivation._repr_markdown_().startswith("**Long short-term memory with peephole connections**")
+
+
+# ---- the docs
+
+def test_letters_in_the_docs_have_eleven_pixels():
+    """Pictures are shown at their natural size (docs/static/pictures.css), slides at half of it at least."""
+    docs = Path(__file__).parent.parent / "docs"
+    for file in docs.rglob("*.svg"):
+        if "build" in file.relative_to(docs).parts:
+            continue
+        text = file.read_text(encoding="utf-8")
+        if 'id="p' in text[:200]:
+            size = smallest(text)
+            assert float(re.search(r' width="(\d+)"', text)[1]) == pytest.approx(rectangles(text)[2][0] * 4 / 3, abs=1)
+        else:  # Matplotlib's: letters are outlines, in hundredths of a point
+            size = min(100 * float(s) for s in re.findall(r"scale\(([\d.]+) -[\d.]+\)", text))
+        assert size * 4 / 3 * (600 / 1280 if "slide" in file.name else 1) >= 11 - 1e-6, (file, size)
+
+
+@needs_browser
+def test_the_theme_of_the_page_moves_its_pictures(tmp_path):
+    """An image that a page declares dark is drawn dark, whatever the reader's own setting is."""
+    tr.draw(tr.cells.RNN, tmp_path / "rnn.svg")
+    css = (Path(__file__).parent.parent / "docs" / "static" / "pictures.css").read_text()
+    (tmp_path / "page.html").write_text(f'<style>{css}</style><body><a class="picture" href="rnn.svg"><img src="rnn.svg"></a></body>')
+    for reader in ("light", "dark"):
+        with browser.opened((tmp_path / "page.html").as_uri(), viewport={"width": 700, "height": 400}, color_scheme=reader) as tab:
+            for theme, dark in (("dark", True), ("light", False), ("auto", reader == "dark")):
+                tab.evaluate(f"document.body.dataset.theme = '{theme}'")
+                tab.screenshot(path=str(tmp_path / "page.png"))
+                corner = tab.evaluate("""async () => { const i = document.querySelector('img'); return getComputedStyle(i).colorScheme; }""")
+                assert corner == {"dark": "dark", "light": "light", "auto": "light dark"}[theme]
+                seen = pixel(tmp_path / "page.png", 20, 40)
+                assert (sum(seen) < 200) == dark, (reader, theme, seen)
+
+
+def pixel(file, x, y):
+    from matplotlib.image import imread
+
+    return tuple(int(255 * v) for v in imread(file)[y, x, :3])

@@ -177,7 +177,7 @@ def _picture(found: Found, path: Path) -> None:
         axis.bar(range(len(rows)), heights, yerr=spread, color="#2b6cb0", ecolor="#1a202c", capsize=2)
         axis.axhline(1, color="#c53030", linewidth=1)
         axis.set_title(f"nn.{kind}")
-        axis.set_xticks(range(len(rows)), [r["point"].replace(" X", "\nX") for r in rows], rotation=60, fontsize=7)
+        axis.set_xticks(range(len(rows)), [r["point"].replace(" X", "\nX") for r in rows], rotation=60, fontsize=8.5)
     axes[0].set_ylabel("our time / PyTorch's")
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

@@ -106,7 +106,7 @@ def composed(scene: Scene, canvas: Canvas, body: Sequence[Part], size: Size, pie
     legend = _Legend(heading, entries, canvas, 0.0)
     fits = wide + 3 * margin + legend.size(1)[0] <= canvas.room[0] < inf
     beside = bool(entries) and fits and legend.size(1)[1] < 0.8 * canvas.room[1]
-    across = canvas.room[0] - 2 * margin if canvas.room[0] < inf else max(wide, 560.0)
+    across = canvas.room[0] - 2 * margin if canvas.room[0] < inf else max(wide, 504.0)
     top = max(margin / 2, 6.0)
     large = 1.27 * canvas.font if canvas.font < 2 * SIZE else canvas.font
     for line in filled(shown.split(), " ", large, across) if shown else ():

@@ -68,7 +68,7 @@ class _Affine:
 
     @property
     def weights(self) -> list[str]:
-        return [w for w, _, _ in self.terms]
+        return [w for w, _, _ in self.terms if w]
 
     @property
     def sources(self) -> list[Node]:
@@ -181,6 +181,11 @@ class Extract:
             if all(parts) and any(s in self.affine for s in n.src):
                 found = [p for p in parts if p]
                 return _Affine([term for p in found for term in p.terms], frozenset().union(*(p.turned for p in found)))
+            bias = [p is not None and not p.sources for p in parts]
+            users = self.users.get(n, [])
+            if any(bias) and not all(bias) and users and all(map(self._activates, users)):  # of what goes into a function
+                other, weight = n.src[bias.index(False)], parts[bias.index(True)]
+                return _Affine([("", "", other), *(weight.terms if weight else [])])
         return None
 
     def _part(self, n: Node) -> _Affine | None:

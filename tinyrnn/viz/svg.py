@@ -81,6 +81,8 @@ class _Finishing:
         if "words" in classes:
             words[0].set("class", " ".join(classes[1:]))
             return words
+        if "key" in classes:
+            return []  # where a line of the key begins and ends
         tip = next((a.attrib[_TIP] for a in part.iter("a") if _TIP in a.attrib), "")
         swatch = "swatch" in classes
         made = ET.Element("g", {} if swatch else {"id": f"{self.prefix}-{part.get('id')}"})
