@@ -106,8 +106,9 @@ def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[st
     run on `values` (parameters by name, inputs `x` [T, ...] or [T, B, ...]; random where nothing is given), where the
     `loss` is "sum" of all outputs, "last", or a function of the list of outputs.  `show` is "auto" (long sequences as
     their first two and last steps), "all", a list of steps, "heat" (the gradient of quantities × time, for any length) or
-    "values" (their mean value).  Several cells stand above one another as heat strips on one scale, which `scale=(low,
-    high)` fixes; `tokens` are the words under the steps.  With `after`, a graph is drawn beside what a pass made of it.
+    "values" (their mean value).  `scale=(low, high)` fixes the scale of shades: darker is larger.  Several cells stand above
+    one another as heat strips on one scale; `tokens` are the words under the steps.  With `after`, a graph is drawn beside
+    what a pass made of it.
 
     `format` is "slide" (16:9, no text under 18 points at 13.3 inches), "page" (the column of an A4 page), "wide" (one row)
     or None.  `detail` is "block" (a step is one box), "gates" or "ops"; a slide or page takes the finest that finds room.
@@ -133,20 +134,22 @@ def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[st
     if detail is not None and detail not in DETAILS:
         raise ArgumentError(f"detail={detail!r}: expected one of {', '.join(DETAILS)}")
     canvas = canvas_of(format, font_size, parameters, title, direction)
-    heat = show in ("heat", "values")
-    if not heat and (scale is not None or tokens is not None):
-        raise ArgumentError("scale and tokens belong to heat strips: ask for show='heat' or show='values'")
+    heat, limits = show in ("heat", "values"), heatmap.checked_limits(scale, show == "values")
+    if tokens is not None and not heat:
+        raise ArgumentError("tokens stand below heat strips: ask for show='heat' or show='values'")
+    if limits is not None and not heat and not gradients:
+        raise ArgumentError("scale is of gradients or values: ask for gradients=True, show='heat' or show='values'")
     if isinstance(what, (Cell, list, tuple)):
         if after is not None:
             raise ArgumentError("after= compares two graphs; a cell has cell.graph() and cell.unroll(steps)")
         if not cells or not all(isinstance(c, Cell) for c in cells):
             raise ArgumentError("a list to draw holds cells, such as [tr.cells.RNN, tr.cells.LSTM]")
         if heat:
-            drawing = _heat(cells, steps, values, loss, str(show), scale, tokens, canvas, theme)
+            drawing = _heat(cells, steps, values, loss, str(show), limits, tokens, canvas, theme)
         elif len(cells) > 1:
             raise ArgumentError("several cells are drawn as heat strips above one another: show='heat' or show='values'")
         else:
-            drawing = _cell(cells[0], steps, gradients, values, loss, show, theme, canvas, detail)
+            drawing = _cell(cells[0], steps, gradients, values, loss, show, theme, canvas, detail, limits)
     elif isinstance(what, (Graph, Wired)) and not isinstance(what, type):
         if gradients or show != "auto" or any(v is not None for v in (steps, values, loss, detail)):
             raise ArgumentError("steps, gradients, values, loss, show and detail are for cells; a graph or a model is drawn "
@@ -161,10 +164,12 @@ def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[st
     return drawing
 
 
-def flowing(cell: Cell, subject: Subject, canvas: Canvas | None = None, detail: str = "gates") -> tuple[Tile, Flow]:
+def flowing(cell: Cell, subject: Subject, canvas: Canvas | None = None, detail: str = "gates",
+            limits: heatmap.Limits = None) -> tuple[Tile, Flow]:
     """The tile of a cell and the gradients of a run on it."""
     tile = tile_of(subject.recurrences[0], gate_order(cell), canvas, detail, cell.name)
-    return tile, flow_of(tile, subject.scan_data[0], subject.loss, subject.caption)
+    flow = flow_of(tile, subject.scan_data[0], subject.loss, subject.caption)
+    return tile, flow if limits is None else flow.on_scale(*limits)
 
 
 def _finest(scenes: Iterator[Scene], canvas: Canvas) -> Scene:
@@ -189,7 +194,7 @@ def _ways(canvas: Canvas, detail: str | None) -> Iterator[tuple[Canvas, str]]:
 
 
 def _cell(cell: Cell, steps: int | None, gradients: bool, values: Mapping[str, Any] | None, loss: Loss, show: Show,
-          theme: str, canvas: Canvas, detail: str | None) -> Drawing:
+          theme: str, canvas: Canvas, detail: str | None, limits: heatmap.Limits) -> Drawing:
     if not gradients and (values is not None or loss is not None):
         raise ArgumentError("values and loss belong to a run: ask for gradients=True, show='heat' or show='values'")
     if steps is None and (gradients or show != "auto") and not (values and any(n in values for n in cell.inputs)):
@@ -202,7 +207,7 @@ def _cell(cell: Cell, steps: int | None, gradients: bool, values: Mapping[str, A
     weights = weights_of(cell)
     if gradients:
         subject = subject_of_cell(cell, steps, values, loss)
-        flows = ((c, shown, *flowing(cell, subject, c, d)) for c, d, shown in ways)
+        flows = ((c, shown, *flowing(cell, subject, c, d, limits)) for c, d, shown in ways)
         scene = _finest((step_pictures.unrolled(t, cell.title, weights, shown, f, c) for c, shown, t, f in flows), canvas)
         return Drawing(scene, lambda: heatmap.table(*flowing(cell, subject)), theme)
     assert steps is not None
@@ -220,11 +225,10 @@ def _folded(cell: Cell, title: str, theme: str, canvas: Canvas, detail: str | No
 
 
 def _heat(cells: Sequence[Cell], steps: int | None, values: Mapping[str, Any] | None, loss: Loss, show: str,
-          scale: tuple[float, float] | None, tokens: Sequence[str] | None, canvas: Canvas, theme: str) -> Drawing:
+          limits: heatmap.Limits, tokens: Sequence[str] | None, canvas: Canvas, theme: str) -> Drawing:
     if steps is None and not (values and any(n in values for c in cells for n in c.inputs)):
         raise ArgumentError("heat strips are of an unrolled cell: give steps=, for example steps=100, or a sequence among the "
                             "values")
-    limits = heatmap.checked_limits(scale, show == "values")
     strips = []
     for cell in cells:
         subject = subject_of_cell(cell, steps, values, loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import log10
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,11 @@ class Flow:
     def burst(self) -> bool:
         """Whether any gradient is infinite or not a number."""
         return any(v is not None and not np.isfinite(v) for at in self.norms.values() for v in at.values())
+
+    def on_scale(self, low: float, high: float) -> Flow:
+        """The same, shaded from a lowest to a highest norm."""
+        self.most, self.span = high, log10(high) - log10(low)
+        return self
 
     def shade(self, norm: float | None) -> int | None:
         """The level of a norm on the picture's scale."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, log10
+from math import isfinite
 
 from ..errors import ArgumentError
 from .canvas import Canvas, Piece, composed
@@ -41,7 +41,7 @@ def rows_of(tile: Tile, kinds: Sequence[str] = KINDS) -> list[tuple[str, str]]:
     return [(k, i.title.replace("\n", " ")) for k, i in items]
 
 
-def heatmap(strips: Sequence[Strip], values: bool, limits: tuple[float, float] | None, tokens: Sequence[str] | None,
+def heatmap(strips: Sequence[Strip], values: bool, limits: Limits, tokens: Sequence[str] | None,
             canvas: Canvas, kinds: Sequence[str] = KINDS) -> Scene:
     """Strips above one another; equal neighbours are one rectangle, so that a thousand steps stay a small file."""
     steps = max(s.steps for s in strips)
@@ -67,19 +67,20 @@ def heatmap(strips: Sequence[Strip], values: bool, limits: tuple[float, float] |
 # ---- one scale
 
 Mean = tuple[float, float]
+Limits = tuple[float, float] | None
 
 
-def _one_scale(strips: Sequence[Strip], limits: tuple[float, float] | None) -> None:
+def _one_scale(strips: Sequence[Strip], limits: Limits) -> None:
     """All strips on one scale: the user's, or from the largest norm as far down as the strip that decays least."""
     norms = [[v for at in s.flow.norms.values() for v in at.values() if v is not None and isfinite(v)] for s in strips]
     for s in strips:
         if limits is None:
             s.flow.most, s.flow.span = max((v for own in norms for v in own), default=0.0), min(map(decades, norms))
         else:
-            s.flow.most, s.flow.span = limits[1], log10(limits[1]) - log10(limits[0])
+            s.flow.on_scale(*limits)
 
 
-def _linear(strips: Sequence[Strip], limits: tuple[float, float] | None) -> Mean:
+def _linear(strips: Sequence[Strip], limits: Limits) -> Mean:
     if limits is not None:
         return limits
     found = [v for s in strips for at in s.flow.means.values() for k, v in at.items() if isfinite(v)]
@@ -93,7 +94,7 @@ def _value_scale(mean: Mean, canvas: Canvas) -> Piece:
     return scale("mean value", marks, [], canvas)
 
 
-def checked_limits(limits: object, values: bool) -> tuple[float, float] | None:
+def checked_limits(limits: object, values: bool) -> Limits:
     """`scale=(low, high)`, two numbers; of gradient norms above zero."""
     if limits is None:
         return None
