@@ -267,9 +267,9 @@ class Extract:
         return ("op" if small else "function"), "", sign
 
     def _joined(self, n: Node) -> str:
-        """`[hₜ₋₁, xₜ]`, where its parts have names."""
-        parts = [self.items[self.shown[s]].name for s in n.src if s in self.shown]
-        return f"[{', '.join(parts)}]" if len(parts) == len(n.src) and all(parts) else n.op.label
+        """`[hₜ₋₁, xₜ]`, with a dot for a part that has no name."""
+        parts = [self._weight(s) or (self.items[self.shown[s]].name if s in self.shown else "") or "·" for s in n.src]
+        return f"[{', '.join(parts)}]"
 
     def _keys(self, sources: Collection[Node]) -> list[str]:
         found = (self.shown.get(s) for s in sources)
