@@ -7,7 +7,24 @@ from dataclasses import dataclass, replace
 from math import inf, sqrt
 
 from ..errors import ArgumentError
-from .scene import BELOW, BOLD, LEADING, SIZE, SMALL, BoxShape, Frame, Part, Point, Scene, Swatch, Wire, Words, text_width
+from .scene import (
+    BELOW,
+    BOLD,
+    LEADING,
+    SIZE,
+    SMALL,
+    BoxShape,
+    Frame,
+    Part,
+    Point,
+    Scene,
+    Swatch,
+    Wire,
+    Words,
+    clean,
+    fitted,
+    text_width,
+)
 
 Size = tuple[float, float]
 Piece = tuple[float, list[Part]]  # of a heading: its width, and its parts from (0, 0) on
@@ -102,7 +119,7 @@ def composed(scene: Scene, canvas: Canvas, body: Sequence[Part], size: Size, pie
     wide, high = canvas.turned(size)
     if canvas.down:
         turn(body)
-    shown = scene.title if canvas.title is None else canvas.title
+    shown = scene.title if canvas.title is None else clean(canvas.title)
     legend = _Legend(heading, entries, canvas, 0.0)
     fits = wide + 3 * margin + legend.size(1)[0] <= canvas.room[0] < inf
     beside = bool(entries) and fits and legend.size(1)[1] < 0.8 * canvas.room[1]
@@ -110,7 +127,7 @@ def composed(scene: Scene, canvas: Canvas, body: Sequence[Part], size: Size, pie
     top = max(margin / 2, 6.0)
     large = 1.27 * canvas.font if canvas.font < 2 * SIZE else canvas.font
     for line in filled(shown.split(), " ", large, across) if shown else ():
-        scene.add(Words((margin, top + canvas.font), line, size=large, bold=True))
+        scene.add(Words((margin, top + canvas.font), fitted(line, across / BOLD, large), size=large, bold=True))
         top += 1.3 * large
     top = _key(scene, pieces, top, across, canvas) + canvas.gap(8.0)
     move(body, margin, top)

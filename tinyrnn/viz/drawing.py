@@ -20,7 +20,7 @@ from . import formats, graphs, heatmap, models
 from . import steps as step_pictures
 from .canvas import Canvas, canvas_of, on_room
 from .flow import Flow, flow_of
-from .scene import Scene
+from .scene import Scene, clean
 from .steps import weights_of
 from .svg import drawn, xml
 from .theme import THEMES
@@ -177,9 +177,10 @@ def _finest(scenes: Iterator[Scene], canvas: Canvas) -> Scene:
     for scene in scenes:
         if canvas.fits(scene):
             return on_room(scene, canvas)
-    wide, high = (f"{a:,.0f} × {b:,.0f}" if b < inf else f"{a:,.0f} (and any height)" for a, b in (scene.size, canvas.room))
-    raise ArgumentError(f"{scene.title} needs {wide} points with text of {canvas.font:g} points; there are {high}: show fewer "
-                        "steps (show=[1, -1]), parameters=False, detail='block', a smaller font_size, or format='wide'")
+    needs, room = (f"{a:,.0f} × {b:,.0f}" if b < inf else f"{a:,.0f} (and any height)" for a, b in (scene.size, canvas.room))
+    raise ArgumentError(f"{clean(scene.title, 60)} needs {needs} points with text of {canvas.font:g} points; there are {room}: "
+                        "show fewer steps (show=[1, -1]), parameters=False, detail='block', a smaller font_size, or "
+                        "format='wide'")
 
 
 def _ways(canvas: Canvas, detail: str | None) -> Iterator[tuple[Canvas, str]]:

@@ -6,6 +6,7 @@ import re
 
 from ..cells.latex import accented
 
+LONGEST_NAME = 40
 _SUBSCRIPTS = str.maketrans("0123456789-t", "₀₁₂₃₄₅₆₇₈₉₋ₜ")
 _ACRONYMS = re.compile(r"\b(rnn|lstm|gru|mgu)\b")
 _LETTER_BELOW = re.compile(r"(?<![\w.])([^\W\d_][\u0300-\u036f′]*)_([^\W_]+(?:_[^\W_]+)*)")
@@ -21,7 +22,8 @@ def pretty(name: str) -> str:
 
 def spoken(name: str) -> str:
     """The name of a cell in words: `lstm_peephole` as LSTM peephole."""
-    return _ACRONYMS.sub(lambda m: m[1].upper(), name.replace("_", " "))
+    short = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
+    return _ACRONYMS.sub(lambda m: m[1].upper(), short.replace("_", " "))
 
 
 def at_step(line: str, t: int, direction: int = 1) -> str:

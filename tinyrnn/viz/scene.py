@@ -113,6 +113,9 @@ class Scene:
     least: float = SIZE * BELOW  # points of the smallest text, subscripts too
     pen: float = 1.0             # how thick lines are
 
+    def __post_init__(self) -> None:
+        self.title, self.description = clean(self.title), clean(self.description, 4000)
+
     def sized(self, width: float, height: float) -> Scene:
         """With a size of whole points."""
         self.size = ceil(width), ceil(height)

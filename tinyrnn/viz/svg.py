@@ -47,8 +47,8 @@ class _Finishing:
             "xmlns": "http://www.w3.org/2000/svg", "id": prefix, "viewBox": f"0 0 {scene.size[0]:g} {scene.size[1]:g}",
             **{k: f"{n * PIXELS:.0f}" for k, n in zip(("width", "height"), scene.size, strict=True)},
             "role": "img", "aria-labelledby": f"{prefix}-title {prefix}-desc", "font-family": FONT})
-        self._put("title", clean(scene.title)).set("id", f"{prefix}-title")
-        self._put("desc", clean(scene.description, 4000)).set("id", f"{prefix}-desc")
+        self._put("title", scene.title).set("id", f"{prefix}-title")
+        self._put("desc", scene.description).set("id", f"{prefix}-desc")
         self._put("style", style(theme, prefix) + "".join(
             f"#{prefix}:has(.{c}:hover) .{c}{{font-weight:bold;text-decoration:underline}}" for c in scene.parameters.values()))
         self._hatching(ground.attrib["fill"])
