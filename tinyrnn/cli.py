@@ -49,7 +49,8 @@ def _draw(args: argparse.Namespace) -> int:
     file = args.output or f"{'_'.join(c.name for c in cells)}.svg"
     draw(cells[0] if len(cells) == 1 else cells, file, steps=args.steps, gradients=args.gradients, loss=args.loss,
          show=_shown(args.show), theme=args.theme, format=args.format, detail=args.detail,
-         parameters=not args.no_parameters, direction=args.direction, title=args.title)
+         parameters=not args.no_parameters, direction=args.direction, title=args.title, font_size=args.font_size,
+         scale=args.scale)
     print(file)
     return 0
 
@@ -167,7 +168,7 @@ def _cells(args: argparse.Namespace) -> int:
 def abilities() -> dict[str, str]:
     """What pictures can be made here, and what to install for the rest."""
     try:
-        pictures = f"ready, Graphviz: {run_dot.find()}"
+        pictures = f"ready, {run_dot.version()}"
     except DrawError as error:
         pictures = f"missing: {error}"
     plots = "ready" if find_spec("matplotlib") else "missing: pip install 'tinyrnn[plot]' (for .plot() of reports and x-rays)"
@@ -244,6 +245,8 @@ def parser() -> argparse.ArgumentParser:
     d.add_argument("--detail", choices=DETAILS, help="how fine: a step as one box, gates, or every operation")
     d.add_argument("--direction", default="right", choices=DIRECTIONS)
     d.add_argument("--title", help="instead of the cell's own")
+    d.add_argument("--font-size", type=float, metavar="POINTS", help="of the text")
+    d.add_argument("--scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of the shades")
     d.add_argument("--no-parameters", action="store_true", help="leave out the names of weights")
     _lens_commands(command)
     _symbolic_commands(command)

@@ -13,6 +13,7 @@ import pytest
 import tinyrnn as tr
 from tinyrnn.analysis.recurrence import recurrences
 from tinyrnn.cells.latex_lines import COLUMN, _width, broken, environment
+from tinyrnn.passes import partition
 from tinyrnn.viz.items import Extract
 from tinyrnn.viz.scene import BoxShape, Wire
 from tinyrnn.viz.theme import LEVELS, palette
@@ -41,6 +42,7 @@ def test_every_word_can_be_read(name, view):
             continue
         svg = tr.draw(CELLS[name], **VIEWS[view], **more).svg
         assert faults(svg) == [], (name, more)
+        assert not re.search("[₀-₉ₜ₋]", "".join("".join(t.itertext()) for t in ET.fromstring(svg).iter(f"{SVG}text")))
         assert smallest(svg) >= (18 if more.get("format") == "slide" else SMALLEST), more
         size = rectangles(svg)[2]
         if more.get("format") == "slide":
@@ -73,7 +75,29 @@ def test_wires_begin_and_end_at_boxes(name, view):
             b, slack = boxes[key], 5.5 if w.kind == "backward" else 0.6
             inside = Rectangle(b.at[0] - b.size[0] / 2, b.at[1] - b.size[1] / 2, b.at[0] + b.size[0] / 2, b.at[1] + b.size[1] / 2)
             assert Rectangle(x, y, x, y).within(inside, slack), (w.key, key, (x, y), inside)
-        assert w.head
+        (x0, y0), (x1, y1) = next(p for p in reversed(w.points[:-1]) if np.hypot(p[0] - x, p[1] - y) > 0.01), (x, y)
+        assert min(abs(x1 - x0), abs(y1 - y0)) < 0.05, (w.key, w.points[-4:])  # heads do not stand askew
+
+
+def test_a_gradient_keeps_beside_its_wire():
+    """Its way is that of the wire, moved to the side: around corners as well, and it crosses the wire nowhere."""
+    for name in ("lstm_lecture", "gru"):
+        scene = tr.draw(tr.cells[name], steps=9, gradients=True, show="all").scene
+        wires = {w.ends: w for w in scene.parts if isinstance(w, Wire) and w.kind == "forward"}
+        pairs = [(w, wires[w.ends[::-1]]) for w in scene.parts if isinstance(w, Wire) and w.kind == "backward" and w.ends[::-1] in wires]
+        assert len(pairs) > 50
+        for back, wire in pairs:
+            one, two = sampled(wire.points), sampled(back.points)
+            apart = np.abs(two[:, None] - one[None]).max(-1).min(1)
+            assert apart.max() < 7, back.key
+            assert np.median(apart) > 1.5, back.key
+
+
+def sampled(points, n=12):
+    """Points on the curve of a wire."""
+    t = np.linspace(0, 1, n)[:, None]
+    pieces = [np.array(points[i : i + 4]) for i in range(0, len(points) - 1, 3)]
+    return np.concatenate([(1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * b + 3 * (1 - t) * t**2 * c + t**3 * d for a, b, c, d in pieces])
 
 
 def test_the_delay_says_what_it_is():
@@ -130,6 +154,11 @@ def test_what_a_composed_function_shares_with_others_stays():
     assert "s = σ" in titles
 
 
+def test_powers_say_their_exponent():
+    words = texts(tr.draw(tr.Cell("h[t] = h[t-1]**2 + W @ x[t]**0.5")).svg)
+    assert {"^2", "^0.5"} <= set(words)
+
+
 def test_affine_maps_say_their_formula():
     words = texts(tr.draw(tr.cells.GRU).svg)
     assert "Whn hₜ₋₁ + bhn" in words or {"Whn hₜ₋₁ +", "bhn"} <= set(words)
@@ -176,6 +205,9 @@ def test_options_do_what_they_say():
     plain = tr.draw(tr.cells.GRU, parameters=False, title="My title")
     assert texts(plain.svg)[0] == "My title"
     assert not any("Wir" in w for w in texts(plain.svg))
+    assert plain.title == "My title"
+    assert "<title id=" in plain.svg
+    assert tr.cells.GRU.title not in plain.svg.partition("<desc")[0]
     assert texts(tr.draw(tr.cells.GRU, title="").svg)[0] != tr.cells.GRU.title
     assert smallest(tr.draw(tr.cells.GRU, font_size=22).svg) == pytest.approx(2 * smallest(tr.draw(tr.cells.GRU).svg))
     wide = tr.draw(tr.cells.LSTM, steps=5, format="wide").scene
@@ -186,6 +218,37 @@ def test_options_do_what_they_say():
         assert across[0] / across[1] > along[0] / along[1]
         for d in ("right", "down"):
             assert faults(tr.draw(what, direction=d).svg) == []
+
+
+def test_numbers_of_numpy_are_numbers():
+    a = tr.draw(tr.cells.RNN, steps=np.int64(4), show=np.array([1, 4]), gradients=np.True_, font_size=np.float32(12), scale=np.array([1e-3, 1]))
+    b = tr.draw(tr.cells.RNN, steps=4, show=[1, 4], gradients=True, font_size=12, scale=(1e-3, 1))
+    assert a.svg == b.svg
+    assert tr.draw(tr.cells.RNN, steps=4, show=range(1, 3)).svg == tr.draw(tr.cells.RNN, steps=4, show=[1, 2]).svg
+
+
+@pytest.mark.parametrize("direction", ["right", "down"])
+def test_graphs_and_models_can_be_read(direction):
+    graph = tr.cells.GRU.rolled(3, gradients=True)
+    stack = tr.nn.Sequential(tr.nn.Embedding(10, 4, rng=0), tr.nn.LSTM(4, 5, num_layers=2, bidirectional=True, rng=1), tr.nn.Linear(10, 3, rng=2))
+    for drawing in (graph.draw(direction=direction), tr.draw(tr.cells.LSTM.unroll(2), direction=direction), stack.draw(direction=direction),
+                    tr.draw(graph, after=partition(graph), direction=direction),
+                    tr.nn.EncoderDecoder(12, 9, 6, attention="dot", rng=0).draw(direction=direction),
+                    tr.cells.GRU.unroll(20, gradients=True).draw(direction=direction)):
+        assert faults(drawing.svg) == []
+    assert faults(tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Linear(4, 2, rng=1)).draw(format="slide", direction=direction).svg) == []
+
+
+@pytest.mark.parametrize("name", tr.cells.names())
+def test_slides_that_run_down(name):
+    """A step finds room on every slide; several may not, which is said."""
+    assert faults(tr.draw(tr.cells[name], format="slide", direction="down").svg) == []
+    try:
+        svg = tr.draw(tr.cells[name], format="slide", direction="down", steps=2).svg
+    except tr.TinyRNNError as error:
+        assert "a slide" in str(error) or "960 × 540" in str(error)
+    else:
+        assert faults(svg) == []
 
 
 def test_pdf_has_the_picture_and_equal_bytes(tmp_path):
@@ -231,12 +294,12 @@ def test_strips_that_are_compared_have_one_scale():
 def test_a_scale_that_is_given():
     one, two = (tr.draw(tr.cells.RNN, steps=40, show="heat", loss=loss, scale=(1e-8, 10)).svg for loss in ("last", lambda ys: (100 * ys[-1]).sum()))
     for svg in (one, two):
-        assert {"1e1", "≤1e-8"} <= set(texts(svg))
+        assert {"≥1e1", "≤1e-8"} <= set(texts(svg))
     assert sum(int(s[1:]) for s in swatches(two).values() if s != "none") != sum(int(s[1:]) for s in swatches(one).values() if s != "none")
 
 
 def test_values_over_words():
-    words = ["what", "a", "fine", "day", "<b>"]
+    words = ["what", "W_f", "h_tilde", "day", "<b>"]  # words are not names
     rng = np.random.default_rng(0)
     x = rng.normal(size=(5, 2))
     svg = tr.draw(tr.cells.RNN, values={"x": x}, show="values", tokens=words, scale=(-1, 1)).svg

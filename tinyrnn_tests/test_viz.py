@@ -42,7 +42,19 @@ def renderer(request, monkeypatch):
 
 
 def texts(svg):
-    return ["".join(t.itertext()) for t in ET.fromstring(svg).iter(f"{SVG}text")]
+    """Every line; a subscript of time as in titles: hₜ₋₁."""
+    return ["".join(_written(t)) for t in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+def _written(e):
+    yield e.text or ""
+    for t in e:
+        inside, below = t.text or "", float(t.get("dy", 0)) > 0
+        yield inside.translate(BELOW) if below and set(inside) <= set("0123456789−t") else inside
+        yield t.tail or ""
+
+
+BELOW = str.maketrans("0123456789−t", "₀₁₂₃₄₅₆₇₈₉₋ₜ")
 
 
 def sound(svg):
@@ -157,7 +169,8 @@ def test_widths_and_fills_are_those_of_the_run():
 
 def test_heat_scale():
     assert decades([1, 0.5]) == 1
-    assert decades([1, 1e-4]) == 6
+    assert decades([1, 1e-4]) == 4
+    assert decades([1, 0.9e-4]) == 5
     assert decades([1, 1e-300, 0.0]) == 300
     assert decades([]) == 1
     assert [level(v, 1.0, 6) for v in (1, 1e-3, 1e-6, 1e-9)] == [12, 6, 0, 0]
@@ -408,7 +421,15 @@ def test_mistakes():
                          (lambda: tr.draw(tr.cells.GRU, steps=3, show="values", scale=(1, 1)), "low < high"),
                          (lambda: tr.draw(tr.cells.GRU, steps=3, show="heat", scale="all"), "two numbers"),
                          (lambda: tr.draw(tr.cells.GRU, steps=3, show="values", tokens=["a"]), "a list of 3 words.*got 1 tokens"),
-                         (lambda: tr.draw(tr.cells.LSTM, steps=3, detail="gates", format="slide"), "960 × 540: show fewer")):
+                         (lambda: tr.draw(tr.cells.LSTM, steps=3, detail="gates", format="slide"), "960 × 540: show fewer"),
+                         (lambda: tr.draw(tr.cells.GRU, format=[]), r"format=\[\]"),
+                         (lambda: tr.draw(tr.cells.GRU, format="slide", font_size=10), "letters on a slide have 22 points at least"),
+                         (lambda: tr.draw(tr.cells.GRU, steps=3, show="heat", direction="down"), "not of heat strips"),
+                         (lambda: tr.draw(tr.cells.GRU, steps=3, show="heat", detail="ops"), "not of heat strips"),
+                         (lambda: tr.draw(tr.cells.GRU, steps=3, show="heat", tokens=5), "got int"),
+                         (lambda: tr.draw(tr.cells.GRU, steps=3, show="values", scale=(-1e308, 1e308)), "difference is finite"),
+                         (lambda: tr.draw([tr.cells.LSTM] * 9, steps=9, show="heat", format="slide"), "draw fewer cells"),
+                         (lambda: tr.draw(tr.cells.LSTM.unroll(3, gradients=True), format="slide"), "draw a smaller graph")):
         with pytest.raises(tr.TinyRNNError, match=message):
             use()
 
@@ -434,6 +455,12 @@ def test_a_renderer_that_fails_is_quoted(monkeypatch, tmp_path):
         assert tr.draw(tr.cells.GRU).svg
     fake.write_text("#!/bin/sh\necho hello\n")
     with pytest.raises(DrawError, match="is it Graphviz"):
+        assert tr.draw(tr.cells.GRU).svg
+    with pytest.raises(DrawError, match="says 'hello' of its version"):
+        run_dot.version()
+    fake.write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(run_dot, "PATIENCE", 0.2)
+    with pytest.raises(DrawError, match="still drawing after"):
         assert tr.draw(tr.cells.GRU).svg
 
 

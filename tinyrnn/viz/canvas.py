@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, sqrt
+from numbers import Real
 
 from ..errors import ArgumentError
 from .scene import (
@@ -62,13 +63,13 @@ class Canvas:
 
 
 FORMATS = {"wide": Canvas(across=inf), "page": Canvas(room=(453.0, 680.0), across=453.0, margin=6.0),
-          "slide": Canvas(font=22.0, small=18.0, least=18.0, room=(960.0, 540.0), across=960.0)}
+          "slide": Canvas(font=22.0, small=20.0, least=18.0, room=(960.0, 540.0), across=960.0)}
 DIRECTIONS = ("right", "down")
 
 
 def canvas_of(form: str | None, font_size: float | None, parameters: bool | None, title: str | None, direction: str) -> Canvas:
     """The canvas that a user asks for."""
-    if form is not None and form not in FORMATS:
+    if form is not None and (not isinstance(form, str) or form not in FORMATS):
         raise ArgumentError(f"format={form!r}: expected one of {', '.join(FORMATS)}, or None")
     if direction not in DIRECTIONS:
         raise ArgumentError(f"direction={direction!r}: expected 'right' or 'down'")
@@ -80,9 +81,12 @@ def canvas_of(form: str | None, font_size: float | None, parameters: bool | None
                      parameters=parameters is not False)
     if font_size is None:
         return canvas
-    if isinstance(font_size, bool) or not isinstance(font_size, (int, float)) or not 4 <= font_size <= 200:
+    if isinstance(font_size, bool) or not isinstance(font_size, Real) or not 4 <= font_size <= 200:
         raise ArgumentError(f"font_size={font_size!r}: expected points of text, from 4 to 200")
-    by = font_size / canvas.font
+    by = float(font_size) / canvas.font
+    if form == "slide" and by < 1:
+        raise ArgumentError(f"font_size={font_size!r}: letters on a slide have {canvas.font:g} points at least, subscripts "
+                            f"{canvas.least:g}")
     return replace(canvas, font=float(font_size), small=by * canvas.small, least=by * canvas.least)
 
 
@@ -119,6 +123,7 @@ def composed(scene: Scene, canvas: Canvas, body: Sequence[Part], size: Size, pie
     wide, high = canvas.turned(size)
     if canvas.down:
         turn(body)
+    scene.title = clean(canvas.title or scene.title)
     shown = scene.title if canvas.title is None else clean(canvas.title)
     legend = _Legend(heading, entries, canvas, 0.0)
     fits = wide + 3 * margin + legend.size(1)[0] <= canvas.room[0] < inf

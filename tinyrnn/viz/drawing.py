@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from math import inf
 from typing import Any
+
+import numpy as np
 
 from ..analysis.recurrence import recurrences
 from ..analysis.subject import Loss, Subject, subject_of_cell
@@ -23,12 +25,13 @@ from .flow import Flow, flow_of
 from .scene import Scene, clean
 from .steps import weights_of
 from .svg import drawn, xml
-from .theme import THEMES
+from .theme import DARK, THEMES
 from .tile import DETAILS, Tile, gate_order, tile_of
 from .wiring import Wired
 
 Show = str | Sequence[int]
-_STYLE = "body{margin:1rem;font-family:system-ui,sans-serif;overflow-x:auto}summary{cursor:pointer;padding:.4rem}"
+_STYLE = ("body{margin:1rem;font-family:system-ui,sans-serif;overflow-x:auto}summary{cursor:pointer;padding:.4rem}"
+          f"@media(prefers-color-scheme:dark){{.auto{{background:{DARK['background']}}}}}.dark{{background:{DARK['background']}}}")
 _POLICY = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">"""
 
 
@@ -60,7 +63,8 @@ class Drawing:
         inside = "".join(f"<details><summary>{xml(d.title)}</summary>{d.svg}</details>" for d in self.inside)
         return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_POLICY}<meta name="color-scheme" '
                 f'content="{scheme}"><meta name="viewport" content="width=device-width, initial-scale=1">'
-                f"<title>{xml(self.title)}</title><style>{_STYLE}</style></head><body>{self.svg}{inside}</body></html>\n")
+                f"<title>{xml(self.title)}</title><style>{_STYLE}</style></head>"
+                f'<body class="{self.theme}">{self.svg}{inside}</body></html>\n')
 
     def text(self) -> str:
         """The same as a listing."""
@@ -125,9 +129,10 @@ def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[st
     True
     """
     cells = [what] if isinstance(what, Cell) else list(what) if isinstance(what, (list, tuple)) else []
-    if not isinstance(show, (str, list, tuple)):
+    if not isinstance(show, (str, list, tuple, range, np.ndarray)):
         raise ArgumentError(f"show={show!r}: expected 'auto', 'all', 'heat', 'values' or a list of steps such as [1, 2, -1]")
-    if not isinstance(gradients, bool):
+    show = show if isinstance(show, str) else list(show)
+    if not isinstance(gradients, (bool, np.bool_)):
         raise ArgumentError(f"gradients={gradients!r}: expected True or False")
     if theme not in THEMES:
         raise ArgumentError(f"theme={theme!r}: expected one of {', '.join(THEMES)}")
@@ -135,6 +140,8 @@ def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[st
         raise ArgumentError(f"detail={detail!r}: expected one of {', '.join(DETAILS)}")
     canvas = canvas_of(format, font_size, parameters, title, direction)
     heat, limits = show in ("heat", "values"), heatmap.checked_limits(scale, show == "values")
+    if heat and (canvas.down or detail is not None):
+        raise ArgumentError("detail and direction are not of heat strips: steps run to the right, a row for every quantity")
     if tokens is not None and not heat:
         raise ArgumentError("tokens stand below heat strips: ask for show='heat' or show='values'")
     if limits is not None and not heat and not gradients:
@@ -172,15 +179,17 @@ def flowing(cell: Cell, subject: Subject, canvas: Canvas | None = None, detail: 
     return tile, flow if limits is None else flow.on_scale(*limits)
 
 
-def _finest(scenes: Iterator[Scene], canvas: Canvas) -> Scene:
+STEPS = "show fewer steps (show=[1, -1]), parameters=False or detail='block'"
+
+
+def _finest(scenes: Iterable[Scene], canvas: Canvas, advice: str) -> Scene:
     """The first picture, from the finest to the coarsest, that finds room."""
     for scene in scenes:
         if canvas.fits(scene):
             return on_room(scene, canvas)
     needs, room = (f"{a:,.0f} × {b:,.0f}" if b < inf else f"{a:,.0f} (and any height)" for a, b in (scene.size, canvas.room))
     raise ArgumentError(f"{clean(scene.title, 60)} needs {needs} points with text of {canvas.font:g} points; there are {room}: "
-                        "show fewer steps (show=[1, -1]), parameters=False, detail='block', a smaller font_size, or "
-                        "format='wide'")
+                        f"{advice}, or draw it without a format")
 
 
 def _ways(canvas: Canvas, detail: str | None) -> Iterator[tuple[Canvas, str]]:
@@ -209,19 +218,20 @@ def _cell(cell: Cell, steps: int | None, gradients: bool, values: Mapping[str, A
     if gradients:
         subject = subject_of_cell(cell, steps, values, loss)
         flows = ((c, shown, *flowing(cell, subject, c, d, limits)) for c, d, shown in ways)
-        scene = _finest((step_pictures.unrolled(t, cell.title, weights, shown, f, c) for c, shown, t, f in flows), canvas)
+        scenes = (step_pictures.unrolled(t, cell.title, weights, shown, f, c) for c, shown, t, f in flows)
+        scene = _finest(scenes, canvas, STEPS)
         return Drawing(scene, lambda: heatmap.table(*flowing(cell, subject)), theme)
     assert steps is not None
     found, order = recurrences(cell.rolled(steps))[0], gate_order(cell)
     scene = _finest((step_pictures.unrolled(tile_of(found, order, c, d, cell.name), cell.title, weights, shown, None, c)
-                     for c, d, shown in ways), canvas)
+                     for c, d, shown in ways), canvas, STEPS)
     return Drawing(scene, lambda: str(cell.unroll(steps)), theme)
 
 
 def _folded(cell: Cell, title: str, theme: str, canvas: Canvas, detail: str | None = None) -> Drawing:
     found = recurrences(cell.rolled(1))[0]
     scene = _finest((step_pictures.folded(tile_of(found, gate_order(cell), s, d, cell.name), title, weights_of(cell), s)
-                     for s, d in _ways(canvas, detail)), canvas)
+                     for s, d in _ways(canvas, detail)), canvas, "try parameters=False or detail='block'")
     return Drawing(scene, lambda: cell.text, theme)
 
 
@@ -236,25 +246,37 @@ def _heat(cells: Sequence[Cell], steps: int | None, values: Mapping[str, Any] | 
         tile, flow = flowing(cell, subject)
         strips.append(heatmap.Strip(cell.name, cell.title, tile, flow))
     length = max(s.steps for s in strips)
-    if tokens is not None and (isinstance(tokens, str) or len(tokens) != length or not all(isinstance(t, str) for t in tokens)):
-        seen = f"{len(tokens)} tokens" if isinstance(tokens, (list, tuple)) else type(tokens).__name__
+    words = list(tokens) if isinstance(tokens, (list, tuple, np.ndarray)) else None
+    if tokens is not None and (words is None or len(words) != length or not all(isinstance(t, str) for t in words)):
+        seen = type(tokens).__name__ if words is None else f"{len(words)} tokens"
         raise ArgumentError(f"tokens= is a list of {length} words, one for every step; got {seen}")
     tight = replace(canvas, tight=0.6)
     ways = [(canvas, heatmap.KINDS), (tight, heatmap.KINDS), (tight, ("state", "gate")), (tight, ("state",))]
-    scene = _finest((heatmap.heatmap(strips, show == "values", limits, tokens, s, kinds) for s, kinds in ways), canvas)
+    scene = _finest((heatmap.heatmap(strips, show == "values", limits, words, s, kinds) for s, kinds in ways), canvas,
+                    "draw fewer cells, or fewer steps")
     return Drawing(scene, lambda: "\n\n".join(heatmap.table(s.tile, s.flow) for s in strips), theme)
 
 
 def _graph(graph: Graph, after: Graph | None, theme: str, canvas: Canvas) -> Drawing:
-    if after is None:
-        return Drawing(_finest(iter([graphs.general(graph, canvas)]), canvas), lambda: str(graph), theme)
-    return Drawing(_finest(iter([graphs.difference(graph, after, canvas)]), canvas), lambda: f"{graph}\n\n{after}", theme)
+    scenes = (graphs.general(graph, c) if after is None else graphs.difference(graph, after, c) for c in _looser(canvas))
+    scene = _finest(scenes, canvas, "draw a smaller graph")
+    return Drawing(scene, lambda: str(graph) if after is None else f"{graph}\n\n{after}", theme)
+
+
+def _looser(canvas: Canvas) -> Iterator[Canvas]:
+    """What may be tried for a graph or a model where there is little room."""
+    yield canvas
+    if canvas.room[0] < inf:
+        tight = replace(canvas, tight=0.6)
+        yield from (tight, replace(canvas, down=True), replace(tight, down=True), replace(tight, parameters=False),
+                    replace(tight, down=True, parameters=False))
 
 
 def _model(model: Wired, theme: str, canvas: Canvas) -> Drawing:
     inner = replace(canvas, title=None)
     inside = [_folded(cell, f"{name}: {cell.title}", theme, inner) for name, cell in models.cells_of(model)]
-    return Drawing(_finest(iter([models.layers(model, canvas)]), canvas), lambda: str(model.summary()), theme, inside)
+    scene = _finest((models.layers(model, c) for c in _looser(canvas)), canvas, "draw its parts")
+    return Drawing(scene, lambda: str(model.summary()), theme, inside)
 
 
 def draw_path(title: str, nodes: Sequence[Node], said: Sequence[str], file: str | os.PathLike[str] | None = None,

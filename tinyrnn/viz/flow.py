@@ -31,6 +31,7 @@ class Flow:
     parameters: dict[str, float] = field(default_factory=dict)                             # of the sum over all steps
     most: float = 0.0
     span: float = 6                                                                        # decades of the heat scale
+    given: bool = False                                                                    # whether the user gave it
 
     @property
     def burst(self) -> bool:
@@ -39,7 +40,7 @@ class Flow:
 
     def on_scale(self, low: float, high: float) -> Flow:
         """The same, shaded from a lowest to a highest norm."""
-        self.most, self.span = high, log10(high) - log10(low)
+        self.most, self.span, self.given = high, log10(high) - log10(low), True
         return self
 
     def shade(self, norm: float | None) -> int | None:
@@ -50,7 +51,8 @@ class Flow:
 @np.errstate(all="ignore")
 def flow_of(tile: Tile, data: ScanData, loss: float, caption: str) -> Flow:
     """The run of a recurrence, seen on the items of its tile."""
-    bptt = BackwardPass(tile.recurrence, {k: i.node for k, i in tile.items.items() if i.kind not in ("exit", "block")})
+    told = ("block",) if tile.block else ("exit",)  # of a block, the states are seen where they leave it
+    bptt = BackwardPass(tile.recurrence, {k: i.node for k, i in tile.items.items() if i.kind not in told})
     canonical: dict[Any, str] = {}
     for k, n in bptt.quantities.items():
         canonical.setdefault(n, k)

@@ -22,6 +22,7 @@ _FILLS = {"leaf": "input", "linear": "gate", "multilinear": "gate", "control": "
 _MARKS = {"gone": "✕ ", "new": "+ "}
 LARGE = 60  # nodes above which a comparison shows only what changed, and its neighbours
 MANY = 300  # nodes above which the layout is always our own: Graphviz's time grows with the square of their number
+INSET = (10.0, 24.0)  # from the edge of a frame to what is in it; its title stands in the wider one
 Size = tuple[float, float]
 
 
@@ -108,11 +109,12 @@ def _place(p: Pieces, kept: Mapping[str, str], canvas: Canvas) -> tuple[list[Par
     """The pieces at their places; how large they are together."""
     shown = {k: [_MARKS.get(kept.get(k, ""), "") + x.lines[0], *x.lines[1:]] for k, x in p.found.items()}
     size = {k: canvas.turned(box_size(lines, canvas)) for k, lines in shown.items()}
-    found = _by_graphviz(p, size) if len(p.found) <= MANY else None
-    at, routes, frames, whole = found or _built_in(p, size)
+    found = _by_graphviz(p, size, canvas) if len(p.found) <= MANY else None
+    at, routes, frames, whole = found or _built_in(p, size, INSET[::-1] if canvas.down else INSET)
     out: list[Part] = []
     for g, (x, y, w, h) in frames.items():
-        words = Words((x + 8, y + 11), p.groups[g], kind="quiet", size=canvas.small)
+        dx, dy = canvas.turned((8.0, 12.0))
+        words = Words((x + dx, y + dy), p.groups[g], kind="quiet", size=canvas.small)
         out += [Frame(g, (x, y), (w, h), p.groups[g]), words]
     for (a, b), route in routes.items():
         kind = "same" if kept.get(b) == "same" else "forward"
@@ -129,7 +131,7 @@ def _box(piece: GraphItem, at: Point, size: Size, lines: Sequence[str], state: s
                square=n.op.kind == "leaf", dashed=state == "gone", font=canvas.font)
 
 
-def _built_in(p: Pieces, size: Mapping[str, Size]) -> Places:
+def _built_in(p: Pieces, size: Mapping[str, Size], inset: Point) -> Places:
     """Layers of our own: the body of every scan is laid out by itself and stands in the whole as one box."""
     bodies = dict.fromkeys(g for x in p.found.values() if (g := p.outermost(x.group)) and "body" in g)
     own = {g: [k for k, x in p.found.items() if p.outermost(x.group) == g] for g in bodies}
@@ -137,7 +139,8 @@ def _built_in(p: Pieces, size: Mapping[str, Size]) -> Places:
     inner = {g: lay_out(Arrangement({k: size[k] for k in keys},
                                     {k: [r for r in p.found[k].reads if home.get(r) == g] for k in keys}))
              for g, keys in own.items()}
-    outer_size = {k: size[k] for k in p.found if k not in home} | {g: (x.width + 20, x.height + 34) for g, x in inner.items()}
+    outer_size = {k: size[k] for k in p.found if k not in home} | {
+        g: (x.width + inset[0] + 10, x.height + inset[1] + 10) for g, x in inner.items()}
     reads: dict[str, list[str]] = {k: [] for k in outer_size}
     for k, x in p.found.items():
         mine = home.get(k, k)
@@ -148,31 +151,32 @@ def _built_in(p: Pieces, size: Mapping[str, Size]) -> Places:
         w, h = outer_size[g]
         left, top = outer.at[g][0] - w / 2, outer.at[g][1] - h / 2
         frames[g] = (left, top, w, h)
-        at |= {k: (left + 10 + px, top + 24 + py) for k, (px, py) in layout.at.items()}
-    return at, _ways(p, size, at, home, inner, frames, outer), frames, (outer.width, outer.height)
+        at |= {k: (left + inset[0] + px, top + inset[1] + py) for k, (px, py) in layout.at.items()}
+    return at, _ways(p, size, at, home, inner, frames, outer, inset), frames, (outer.width, outer.height)
 
 
 def _ways(p: Pieces, size: Mapping[str, Size], at: Mapping[str, Point], home: Mapping[str, str], inner: Mapping[str, Layout],
-          frames: Mapping[str, Rectangle], outer: Layout) -> dict[tuple[str, str], list[Point]]:
+          frames: Mapping[str, Rectangle], outer: Layout, inset: Point) -> dict[tuple[str, str], list[Point]]:
     """Within a body and outside as laid out; across a frame straight on."""
     routes = {}
     for k, x in p.found.items():
         for r in x.reads:
             g = home.get(k)
             if g == home.get(r):
-                dx, dy = (frames[g][0] + 10, frames[g][1] + 24) if g else (0.0, 0.0)
+                dx, dy = (frames[g][0] + inset[0], frames[g][1] + inset[1]) if g else (0.0, 0.0)
                 routes[r, k] = curve([(a + dx, b + dy) for a, b in (inner[g] if g else outer).route[r, k]])
             else:
                 routes[r, k] = curve([(at[r][0] + size[r][0] / 2, at[r][1]), (at[k][0] - size[k][0] / 2, at[k][1])])
     return routes
 
 
-def _by_graphviz(p: Pieces, size: Mapping[str, Size]) -> Places | None:
-    """Places by dot, with a cluster for each group; None where dot takes too long."""
+def _by_graphviz(p: Pieces, size: Mapping[str, Size], canvas: Canvas) -> Places | None:
+    """Places by dot, with a cluster for each group; None where dot takes too long.  Wires leave and arrive at the middle."""
     import graphviz
 
-    dot = graphviz.Digraph()
-    dot.attr(rankdir="LR", nodesep="0.14", ranksep="0.3", newrank="true")
+    dot, (tail, head) = graphviz.Digraph(), ("s", "n") if canvas.down else ("e", "w")
+    dot.attr(rankdir="TB" if canvas.down else "LR", nodesep=f"{0.14 * canvas.tight:.3f}", newrank="true",
+             ranksep=f"{0.3 * canvas.tight:.3f}")
     dot.attr("node", shape="box", fixedsize="true", label="")
     for group in (None, *p.groups):
         target = dot if group is None else graphviz.Digraph(name=f"cluster_{group}")
@@ -180,14 +184,19 @@ def _by_graphviz(p: Pieces, size: Mapping[str, Size]) -> Places | None:
             target.attr(label=dot_text([p.groups[group]]), margin="10", fontsize="10")
         for k, x in p.found.items():
             if x.group == group:
-                target.node(k, width=f"{size[k][0] / 72:.3f}", height=f"{size[k][1] / 72:.3f}")
+                width, height = canvas.turned(size[k])
+                target.node(k, width=f"{width / 72:.3f}", height=f"{height / 72:.3f}")
         if group is not None:
             dot.subgraph(target)
     for k, x in p.found.items():
         for r in x.reads:
-            dot.edge(r, k)
-    found = run_dot.lay_out(str(dot.source))
-    return None if found is None else _read(found, p)
+            dot.edge(r, k, tailport=tail, headport=head)
+    layout = run_dot.lay_out(str(dot.source))
+    if layout is None or not canvas.down:
+        return None if layout is None else _read(layout, p)
+    at, routes, frames, (wide, high) = _read(layout, p)  # as the layout sees it, which knows only what runs to the right
+    return ({k: (y, x) for k, (x, y) in at.items()}, {e: [(y, x) for x, y in r] for e, r in routes.items()},
+            {g: (y, x, h, w) for g, (x, y, w, h) in frames.items()}, (high, wide))
 
 
 def _read(layout: Mapping[str, Any], p: Pieces) -> Places:

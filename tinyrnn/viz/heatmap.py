@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
+from numbers import Real
+
+import numpy as np
 
 from ..errors import ArgumentError
 from .canvas import Canvas, Piece, composed
@@ -34,8 +37,8 @@ KINDS = ("state", "gate", "function", "input")
 
 
 def rows_of(tile: Tile, kinds: Sequence[str] = KINDS) -> list[tuple[str, str]]:
-    """Item and name of every row: states on top, then gates in the order of the text, functions, inputs."""
-    items = [(k, i) for k, i in tile.items.items() if i.kind in kinds and k not in tile.entries]
+    """Item and name of every row that has a name: states on top, then gates in the order of the text, functions, inputs."""
+    items = [(k, i) for k, i in tile.items.items() if i.kind in kinds and i.name and k not in tile.entries]
     place = {name: n for n, name in enumerate(tile.order)}
     items.sort(key=lambda pair: (kinds.index(pair[1].kind), place.get(pair[1].called, len(place))))
     return [(k, i.title.replace("\n", " ")) for k, i in items]
@@ -54,7 +57,7 @@ def heatmap(strips: Sequence[Strip], values: bool, limits: Limits, tokens: Seque
     if mean is None:
         _one_scale(strips, limits)
     flow = strips[0].flow
-    pieces: list[Piece] = [_value_scale(mean, canvas) if mean else decade_scale(flow, canvas)]
+    pieces: list[Piece] = [_value_scale(mean, limits is not None, canvas) if mean else decade_scale(flow, canvas)]
     loss = "" if values or len(strips) > 1 else f"L = {flow.loss:.4g}, "
     pieces += says(loss + flow.caption.partition("; ")[2] if values else loss + flow.caption, canvas)
     drawing = _Strips(canvas, steps, tokens, [rows_of(s.tile, kinds) for s in strips], mean)
@@ -88,9 +91,10 @@ def _linear(strips: Sequence[Strip], limits: Limits) -> Mean:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _value_scale(mean: Mean, canvas: Canvas) -> Piece:
+def _value_scale(mean: Mean, given: bool, canvas: Canvas) -> Piece:
     low, high = mean
     marks = [f"{high + (low - high) * k / LEVELS:.2g}" for k in range(LEVELS + 1)]
+    marks[0], marks[-1] = ("≥" + marks[0], "≤" + marks[-1]) if given else (marks[0], marks[-1])
     return scale("mean value", marks, [], canvas)
 
 
@@ -98,10 +102,12 @@ def checked_limits(limits: object, values: bool) -> Limits:
     """`scale=(low, high)`, two numbers; of gradient norms above zero."""
     if limits is None:
         return None
-    if not isinstance(limits, (tuple, list)) or len(limits) != 2 or not all(
-            isinstance(v, (int, float)) and not isinstance(v, bool) and isfinite(v) for v in limits):
+    pair = list(limits) if isinstance(limits, (tuple, list, np.ndarray)) else []
+    if len(pair) != 2 or not all(isinstance(v, Real) and not isinstance(v, bool) for v in pair):
         raise ArgumentError(f"scale={limits!r}: expected two numbers (low, high)")
-    low, high = float(limits[0]), float(limits[1])
+    low, high = float(pair[0]), float(pair[1])
+    if not isfinite(high - low):
+        raise ArgumentError(f"scale={limits!r}: expected two numbers whose difference is finite")
     if not low < high or (low <= 0 and not values):
         more = "" if values else ", both above 0: gradient norms stand on a logarithmic scale"
         raise ArgumentError(f"scale={limits!r}: expected low < high{more}")
@@ -154,8 +160,10 @@ class _Strips:
                                      None if shade is None else f"q{shade}", f"{name}, {when}: {said}"))
 
     def _shade(self, flow: Flow, v: float | None) -> int | None:
-        if self.mean is None or v is None:
-            return flow.shade(v) if self.mean is None else None
+        if self.mean is None:
+            return flow.shade(v)
+        if v is None:
+            return None
         low, high = self.mean
         return max(0, min(LEVELS, round(LEVELS * (v - low) / (high - low)))) if isfinite(v) else BURST
 
@@ -166,7 +174,8 @@ class _Strips:
             said = [(p, self.tokens[p - 1]) for p in range(first + 1, last + 1)]
         else:
             said = [(p, str(p)) for p in _ticks(last)]
-        self.parts += [Words((self.left + (p - first - 0.5) * self.cell, y), text, "middle", "quiet", small)
+        kind = "quiet plain" if self.tokens else "quiet"
+        self.parts += [Words((self.left + (p - first - 0.5) * self.cell, y), text, "middle", kind, small)
                        for p, text in said if text]
         self.bottom = y + 1.3 * small
         if not self.tokens and said_what:

@@ -258,6 +258,8 @@ class Extract:
         values = [] if n in self.composed else [literal_value(s) for s in n.src]
         sign = (self._called(n) if n in self.composed else self._joined(n) if n.op is CONCAT else
                 "outer" if _is_outer(n) else _SIGNS.get(n.op.name, n.op.label))
+        if n.op.name == "powk" and n not in self.composed:
+            sign = f"^{n.at[0]:g}"
         literal = next((f"{v:g}" for v in values if v is not None and not isinstance(v, bool)), None)
         if literal is not None:
             sign = f"{literal} {sign}" if values[0] is not None and n.op.name in _SIGNS else f"{sign} {literal}"

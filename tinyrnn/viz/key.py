@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import inf
 
@@ -14,7 +15,9 @@ from .theme import BURST, LEVELS
 def says(text: str, canvas: Canvas) -> list[Piece]:
     """Words of a heading, in pieces that fit into a line."""
     across = canvas.room[0] - 2 * canvas.margin if canvas.room[0] < inf else 800.0
-    lines = list(filled(text.split(), " ", canvas.small, across))
+    parts = re.split("(?<=[,;]) ", text)  # lines end at commas
+    whole = all(text_width(p, canvas.small) <= across for p in parts)
+    lines = list(filled(parts if whole else text.split(), " ", canvas.small, across))
     return [(text_width(line, canvas.small) if line is lines[-1] else across,  # what goes on fills its line
              [Words((0, 0), line, kind="quiet", size=canvas.small)]) for line in lines]
 
@@ -57,4 +60,4 @@ def decade_marks(flow: Flow) -> tuple[list[str], list[tuple[str | None, str, str
     marks = [f"{v:.0e}".replace("e-0", "e-").replace("e+0", "e") for v in norms]
     others: list[tuple[str | None, str, str]] = [(None, "none", "zero, or no gradient")]
     others += [(f"q{BURST}", "inf", "infinite, or not a number")] if flow.burst else []
-    return [*marks[:-1], f"≤{marks[-1]}"], others
+    return ["≥" * flow.given + marks[0], *marks[1:-1], f"≤{marks[-1]}"], others

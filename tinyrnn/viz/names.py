@@ -9,7 +9,11 @@ from ..cells.latex import accented
 LONGEST_NAME = 40
 _SUBSCRIPTS = str.maketrans("0123456789-t", "₀₁₂₃₄₅₆₇₈₉₋ₜ")
 _ACRONYMS = re.compile(r"\b(rnn|lstm|gru|mgu)\b")
-_LETTER_BELOW = re.compile(r"(?<![\w.])([^\W\d_][\u0300-\u036f′]*)_([^\W_]+(?:_[^\W_]+)*)")
+_PLAIN = str.maketrans("₀₁₂₃₄₅₆₇₈₉₋ₜ", "0123456789−t")
+_TIME = "[₀-₉ₜ₋]+"
+_LETTERS = "(?:(?![₀-₉ₜ])[^\\W_])+"
+_BELOW = re.compile(rf"(?P<name>(?<![\w.])[^\W\d_][\u0300-\u036f′]*_{_LETTERS}(?:_{_LETTERS})*)(?P<time>{_TIME})?"
+                    rf"|(?<=\S)(?P<only>{_TIME})")
 
 
 def pretty(name: str) -> str:
@@ -36,12 +40,13 @@ def _number(digits: str | None) -> int:
 
 
 def runs(line: str) -> list[tuple[str, bool]]:
-    """A line in pieces, and whether each stands below: `W_if: h` is W, `if` below, `: h`."""
+    """A line in pieces, and whether each stands below: `W_if: hₜ` is W, `if` below, `: h`, `t` below."""
     out: list[tuple[str, bool]] = []
     end = 0
-    for found in _LETTER_BELOW.finditer(line):
-        stem, _, below = accented(found[0]).partition("_")
-        out.append((line[end : found.start()] + stem, False))
-        out += [(accented(below).replace("_", ","), True)] if below else []
+    for found in _BELOW.finditer(line):
+        stem, _, letters = accented(found["name"] or "").partition("_")
+        time = (found["time"] or found["only"] or "").translate(_PLAIN)
+        below = ",".join(filter(None, (accented(letters).replace("_", ","), time)))
+        out += [(line[end : found.start()] + stem, False), (below, True)]
         end = found.end()
-    return [*out, (line[end:], False)] if end < len(line) else out
+    return [piece for piece in [*out, (line[end:], False)] if piece[0]]

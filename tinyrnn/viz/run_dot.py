@@ -7,12 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import DrawError
 
-SECONDS = 20
+SECONDS, PATIENCE = 20, 120  # for a layout, of which there is another, and for a picture
 
 
 def find() -> str:
@@ -32,28 +33,47 @@ def find() -> str:
                     "or give the path of its dot in TINYRNN_DOT")
 
 
-def run(source: str, *options: str, seconds: float | None = None) -> str:
-    """What Graphviz makes of a source; `subprocess.TimeoutExpired` where it takes longer than it may."""
-    program = find()
+def run(source: str, *options: str) -> str:
+    """What Graphviz makes of a source."""
     try:
-        done = subprocess.run([program, *options], input=source.encode(), capture_output=True, timeout=seconds, check=False)
-    except OSError as error:
-        raise DrawError(f"{program} could not draw: {error}") from None
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise DrawError(f"{program} could not draw: {lines[-1]}")
-    text = done.stdout.decode(errors="replace")
-    if not text.lstrip().startswith(("<", "{")):
-        raise DrawError(f"{program} printed no picture: is it Graphviz?")
+        text = _output(source.encode(), options, PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise DrawError(f"{find()} was still drawing after {PATIENCE} seconds") from None
+    if not text.lstrip().startswith("<"):
+        raise DrawError(f"{find()} printed no picture: is it Graphviz?")
     return text
 
 
 def lay_out(source: str) -> dict[str, Any] | None:
     """A source with places, as Graphviz's JSON; None where it takes longer than anybody waits."""
     try:
-        found: dict[str, Any] = json.loads(run(source, "-Tjson", seconds=SECONDS))
+        found: dict[str, Any] = json.loads(_output(source.encode(), ("-Tjson",), SECONDS))
     except subprocess.TimeoutExpired:
         return None
     except ValueError:
         raise DrawError(f"{find()} printed no layout: is it Graphviz?") from None
     return found
+
+
+def version() -> str:
+    """The program, and what it says that it is."""
+    try:
+        done = subprocess.run([find(), "-V"], capture_output=True, timeout=SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DrawError(f"{find()} did not say its version: {error}") from None
+    said = (done.stderr or done.stdout).decode(errors="replace").strip().partition("\n")[0]
+    if "graphviz" not in said.lower():
+        raise DrawError(f"{find()} is not Graphviz: it says {said[:60]!r} of its version")
+    return f"{find()} ({said})"
+
+
+def _output(source: bytes, options: Sequence[str], seconds: float) -> str:
+    program = find()
+    try:
+        done = subprocess.run([program, *options], input=source, capture_output=True, timeout=seconds, check=False)
+    except OSError as error:
+        raise DrawError(f"{program} could not draw: {error}") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        raise DrawError(f"{program} could not draw: {lines[-1]}")
+    return done.stdout.decode(errors="replace")

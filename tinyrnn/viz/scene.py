@@ -22,7 +22,7 @@ BOLD = 1.17               # how much wider bold letters are
 LEADING = 1.2             # from line to line, in sizes of text
 LONGEST = 900             # points of a wire
 _NARROW, _WIDE, _SIGNS, _SMALL = (frozenset(s) for s in (
-    "iljtfr.,:;'|!()[]1 ′", "mwMWΣ@%⋯", "+=<>−×÷←→⊙≤≥±·≈~#", "₀₁₂₃₄₅₆₇₈₉ₜ₋⁻¹²³"))
+    "iljtfr.,:;'|!()[]1 ′", "mwMWΣ@%⋯", "+=<>−×÷←→⊙≤≥±≈~#", "‖∂·⁻¹²³ᵀ"))
 
 
 @dataclass
@@ -168,7 +168,7 @@ def _letter_width(c: str) -> float:
     if c in _NARROW:
         return 0.36
     if c in _SMALL:
-        return 0.42
+        return 0.53
     if c in _SIGNS:
         return 0.84
     return 0.95 if c in _WIDE else 0.68 if c.isupper() else 1.0 if ord(c) > 0x2e00 else 0.62
@@ -224,7 +224,7 @@ class _Source:
                 return {**self._place(middle, (room, p.size)), "shape": "box", "peripheries": "0", "fontsize": f"{p.size:g}",
                         "label": dot_text([p.text], {"start": r"\l", "middle": "", "end": r"\r"}[p.anchor]),
                         "fontname": "Helvetica-Bold" if p.bold else "Helvetica", "class": f"words {p.kind}",
-                        "fontcolor": self.paint.get(p.kind, self.paint["text"])}
+                        "fontcolor": self.paint.get(p.kind.partition(" ")[0], self.paint["text"])}
         (x, y), (w, h) = p.top_left, p.size
         return {**self._place((x + w / 2, y + h / 2), p.size), **self._fill(p.fill, "swatch"), "shape": "box", "penwidth": "0",
                 "style": "filled", **({"tooltip": dot_text([p.title])} if p.title else {})}
@@ -248,7 +248,7 @@ class _Source:
             knots = w.points[::3]
             w = replace(w, points=curve([*knots[:: 1 + 3 * len(knots) // LONGEST], knots[-1]]))
         pen = w.width * self.pen
-        head = 4 * self.pen + 1.4 * pen
+        head = 3.6 * self.pen + 1.2 * pen
         route = self._pos(*_shortened(w.points, head) if w.head else w.points)
         end = f"e,{self._pos(w.points[-1])} " if w.head else ""
         return {"pos": end + route, "id": w.key, "color": self.paint[w.kind], "penwidth": f"{pen:.2f}",
@@ -263,10 +263,10 @@ def _inside(at: Point, f: Frame) -> bool:
 
 def _shortened(points: Sequence[Point], by: float) -> list[Point]:
     """The curve, ending where its arrow head begins."""
-    x, y = points[-1]
-    away = ((x - px, y - py, hypot(x - px, y - py)) for px, py in reversed(points[:-1]))
-    dx, dy, length = next((found for found in away if found[2] > 0.01), (1.0, 0.0, 1.0))
-    return [*points[:-1], (x - dx / length * by, y - dy / length * by)]
+    (ux, uy), (x, y), (cx, cy) = _direction(points[::-1], -1), points[-1], points[-2]
+    end = (x - ux * by, y - uy * by)
+    near = hypot(x - cx, y - cy) < 2 * by  # then the bend gives way as well
+    return [*points[:-2], (cx - ux * by, cy - uy * by) if near else points[-2], end]
 
 
 # ---- curves
@@ -290,10 +290,40 @@ def straight(*points: Point) -> list[Point]:
 
 
 def beside(points: Sequence[Point], by: float) -> list[Point]:
-    """The same way in the other direction, moved to the side."""
-    moved = []
-    for i, (x, y) in enumerate(points):
-        (ax, ay), (bx, by_) = points[max(i - 1, 0)], points[min(i + 1, len(points) - 1)]
-        length = hypot(bx - ax, by_ - ay) or 1.0
-        moved.append((x - by * (by_ - ay) / length, y + by * (bx - ax) / length))
-    return moved[::-1]
+    """The same way in the other direction, moved to the side; it leaves and arrives as the way itself does."""
+    pieces = [points[i : i + 4] for i in range(0, len(points) - 1, 3)]
+    starts, ends = ([_direction(p) for p in pieces], [_direction(p[::-1], -1) for p in pieces])
+    shifts = [_sum(*{_normal(t, by) for t in (*ends[max(i - 1, 0) : i], *starts[i : i + 1])}) for i in range(len(pieces) + 1)]
+    out = [_sum(points[0], shifts[0])]
+    for i, (p, t) in enumerate(zip(pieces, starts, strict=True)):
+        across = _across(p, t, by)
+        out += [_sum(p[1], shifts[i], across), _sum(p[2], shifts[i + 1], across), _sum(p[3], shifts[i + 1])]
+    return out[::-1]
+
+
+def _direction(points: Sequence[Point], sign: int = 1) -> Point:
+    """The unit vector in which a piece leaves its first point; rounded, so that equal ones are equal."""
+    x, y = points[0]
+    away = ((a - x, b - y, hypot(a - x, b - y)) for a, b in points[1:])
+    dx, dy, length = next((v for v in away if v[2] > 0.01), (1.0, 0.0, 1.0))
+    return round(sign * dx / length, 3), round(sign * dy / length, 3)
+
+
+def _normal(t: Point, by: float) -> Point:
+    return -t[1] * by, t[0] * by
+
+
+def _across(p: Sequence[Point], t: Point, by: float) -> Point:
+    """How far the bend of a piece moves along its way, so that its steep part is moved to the side as well."""
+    dx, dy = p[3][0] - p[0][0], p[3][1] - p[0][1]
+    along = dx * t[0] + dy * t[1]
+    side = dx - along * t[0], dy - along * t[1]
+    length = hypot(*side)
+    if length < 1:
+        return 0.0, 0.0
+    by = max(-0.4 * abs(along), min(by, 0.4 * abs(along))) * min(1.0, length / 20)
+    return _normal((side[0] / length, side[1] / length), by)
+
+
+def _sum(*points: Point) -> Point:
+    return sum(x for x, _ in points), sum(y for _, y in points)

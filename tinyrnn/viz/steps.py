@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral
 
 from ..cells import Cell
 from ..errors import ArgumentError
@@ -57,7 +58,7 @@ def shown_steps(order: Sequence[int], wanted: str | Sequence[int]) -> list[int]:
         if wanted not in ("auto", "all"):
             raise wrong
         return list(order) if wanted == "all" or len(order) <= 5 else [*order[:2], order[-1]]
-    last, steps = len(order), [p for p in wanted if isinstance(p, int) and not isinstance(p, bool)]
+    last, steps = len(order), [int(p) for p in wanted if isinstance(p, Integral) and not isinstance(p, bool)]
     if len(steps) != len(wanted):
         raise wrong
     found = {last + 1 + p if p < 0 else p for p in steps}
@@ -88,6 +89,7 @@ class _Rows:
         self.strip = 0.0 if tile.block else 5.5 * canvas.font if canvas.down else 1.6 * canvas.font  # where t = 1 stands
         self.bar = canvas.turned((text_width("L = -0.0000", canvas.font) + 16, canvas.line + 10))[1] if flow else 0.0
         self.above = self.bar + canvas.gap(30.0) if flow else 0.0
+        self.decays = ("exit",) if tile.block else ("state", "gate", "op")
         self.lanes = LANE * (len(tile.entries) + 1)  # between rows, where states go on
         self.tall = self.above + self.strip + tile.height + 1.4 * self.pad
         self.step: dict[int, _Step] = {}
@@ -113,7 +115,7 @@ class _Rows:
 
     def _place(self, shown: Sequence[int]) -> None:
         """Where every step and every gap stands; what finds no room begins a row."""
-        aside = 2.6 * self.canvas.font if self.tile.block else 0.0
+        aside = max(self.tile.size[k][0] for k in self.tile.entries) + 12 if self.tile.block else 0.0
         across = (self.canvas.room[1] if self.canvas.down else self.canvas.across) - 2 * self.canvas.margin - 2 * self.lanes
         places = [self.order.index(p) for p in shown]
         things: list[tuple[int | None, list[int]]] = []
@@ -158,17 +160,18 @@ class _Rows:
         (x, y), (w, _) = self.tile.layout.at[entry], self.tile.size[entry]
         return _End(f"{entry}-{p}", shifted([(x - w / 2, y)], *at), self.row[p])
 
-    def _between(self, slot: int, out: _End, into: _End, reader: int, dashed: bool = False) -> None:
+    def _between(self, slot: int, out: _End, into: _End, reader: int) -> None:
         """The wire of a state from where it leaves a step to where it enters the next, around the end of a row."""
         name, key = pretty(self.tile.recurrence.state_names[slot]), f"{slot}-{out.box}-{into.box}"
         here = at_step(name, reader, self.direction)
         start, end = out.points[-1], into.points[-1]
         around = out.row != into.row
         route = self._around(slot, out, end) if around else curve([*out.points, *into.points])
-        self.parts.append(Wire(f"f-{key}", (out.box, into.box), route, "forward", f"{name} of step {reader}", dashed=dashed))
+        self.parts.append(Wire(f"f-{key}", (out.box, into.box), route, "forward", f"{name} of step {reader}"))
         if self.tile.block and not around:
-            at = ((start[0] + end[0]) / 2, end[1] - 0.75 * self.canvas.font)
-            self.parts.append(Words(at, here, "middle", size=self.canvas.font))
+            middle, font = (start[0] + end[0]) / 2, self.canvas.font
+            at, anchor = ((middle, end[1] - 6), "end") if self.canvas.down else ((middle, end[1] - 0.75 * font), "middle")
+            self.parts.append(Words(at, here, anchor, size=font))
         if self.flow is not None and reader in self.flow.norms:
             norm = self.flow.norms[reader].get(self.tile.entries[slot])
             what = f"what step {reader} sends back to {here}"
@@ -186,7 +189,7 @@ class _Rows:
         """How many steps are left out, and what becomes of the gradient over them."""
         lines = ["⋯", f"{len(missing)} step{'s' * (len(missing) > 1)}"]
         for name, node in zip(self.tile.recurrence.state_names, self.tile.recurrence.new_states, strict=True):
-            own = next((k for k, i in self.tile.items.items() if i.node is node and i.kind in ("state", "gate", "op")), "")
+            own = next((k for k, i in self.tile.items.items() if i.node is node and i.kind in self.decays), "")
             norms = [] if self.flow is None else [self.flow.norms[p].get(own) for p in (missing[0], missing[-1])]
             early, late = norms or (None, None)
             if name.endswith("[t-1]") and late is not None and early is not None:
@@ -206,11 +209,11 @@ class _Rows:
             if before >= 0:
                 out = self._out(slot, self.order[before])
                 end = (at[0], out.points[-1][1] + self._top(row - out.row))
-                self._between(slot, out, _End(key, [end], row), missing[0], True)
+                self._between(slot, out, _End(key, [end], row), missing[0])
             if after < len(self.order):
                 into = self._into(slot, self.order[after])
                 start = (at[0] + wide, into.points[0][1] + self._top(row - into.row))
-                self._between(slot, _End(key, [start], row), into, self.order[after], True)
+                self._between(slot, _End(key, [start], row), into, self.order[after])
 
     # ---- the loss
 
@@ -341,10 +344,11 @@ class _Returning:
         self.size = (tile.width + 2 * self.left, self.low + self.lane * (above + below))
 
     def parts(self) -> list[Part]:
-        out, count = list[Part](), {True: 0, False: 0}
-        for slot, above in self.above.items():
-            count[above] += 1
-            out += self._way(slot, count[above], above)
+        out, heights = list[Part](), [self.tile.layout.at[k][1] for k in self.tile.exits]
+        for side in (True, False):  # what leaves next to the lane turns first, so that no two cross
+            near = {n: heights[n] if side else -heights[n] for n, above in self.above.items() if above == side}
+            slots = sorted(near, key=near.__getitem__)
+            out += [p for k, n in enumerate(slots, 1) for p in self._way(n, k, side)]
         return out
 
     def _way(self, slot: int, k: int, above: bool) -> list[Part]:
@@ -367,7 +371,8 @@ class _Returning:
                            BoxShape(box, (middle, level), self.box, [self.text], "op", f"{pretty(name)}: from the {self.text}",
                                     classes="delay", font=self.canvas.font)]
         if tile.block:
-            out.append(Words((end[0] - 6, end[1] - 0.75 * self.canvas.font), pretty(name), "end", size=self.canvas.font))
+            at = (end[0] - self.canvas.font, end[1] - 6) if self.canvas.down else (end[0] - 6, end[1] - 0.75 * self.canvas.font)
+            out.append(Words(at, pretty(name), "end", size=self.canvas.font))
         return out
 
 

@@ -77,7 +77,7 @@ class _Finishing:
                 e.set("fill", f"url(#{self.prefix}-hatch)")
         words = [e for e in shapes if e.tag == "text"]
         for e in words:
-            self._typeset(e)
+            self._typeset(e, "plain" not in classes)
         if "words" in classes:
             words[0].set("class", " ".join(classes[1:]))
             return words
@@ -99,8 +99,8 @@ class _Finishing:
 
     # ---- text
 
-    def _typeset(self, e: ET.Element) -> None:
-        """Subscripts stand below, and a parameter lights up with all its other places."""
+    def _typeset(self, e: ET.Element, names: bool) -> None:
+        """Subscripts of names stand below, and a parameter lights up with all its other places."""
         for name in ("font-family", "{http://www.w3.org/XML/1998/namespace}space"):
             e.attrib.pop(name, None)
         line, e.text, size, low = (e.text or "").replace("\xa0", " "), None, float(e.attrib["font-size"]), False
@@ -108,7 +108,7 @@ class _Finishing:
         smaller = max(size * BELOW, min(self.scene.least, size))
         for word in _WORD.split(line):
             css = self.scene.parameters.get(word.rstrip("ᵀ:,"))
-            for run, below in runs(word):
+            for run, below in runs(word) if names else [(word, False)]:
                 moved = {} if below is low else {"dy": f"{size * (0.2 if below else -0.2):.2f}"}
                 _append(e, run, moved | ({"font-size": f"{smaller:g}"} if below else {}) | (
                     {"class": css, "data-parameter": word.rstrip("ᵀ:,")} if css else {}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import isfinite, log10
+from math import ceil, isfinite, log10
 
 FONT = "DejaVu Sans,Verdana,Helvetica,Arial,sans-serif"
 
@@ -26,10 +26,10 @@ INKS = ("text", "line", "quiet", "forward", "backward", "delay", "same")
 
 LEVELS = 12
 BURST = LEVELS + 1  # the shade of infinity and NaN
-SPANS = (1, 2, 3, 6, 12, 30, 100, 300)  # decades that a heat scale may span
+LONGEST_SPAN = 300  # decades
 
 _BURST = {"light": "#f2a7a0", "dark": "#571048", "print": "#ffffff"}
-_HOT = {"light": ("#fffaf2", "#e08a1e"), "dark": ("#6b665e", "#7f2d00"), "print": ("#ffffff", "#b4b4b4")}
+_HOT = {"light": ("#fffaf2", "#e08a1e"), "dark": ("#6b665e", "#5e1f00"), "print": ("#ffffff", "#b4b4b4")}
 
 
 def palette(theme: str) -> dict[str, str]:
@@ -46,10 +46,9 @@ def mixed(a: str, b: str, share: float) -> str:
 
 
 def decades(norms: Iterable[float]) -> int:
-    """How many decades a scale spans so that the given norms find a place on it, as far as the longest scale reaches."""
+    """How many decades a scale spans so that the given norms find a place on it, as far as numbers reach."""
     logs = [log10(v) for v in norms if isfinite(v) and v > 0]
-    spread = max(logs) - min(logs) if logs else 0.0
-    return next((d for d in SPANS if spread <= d), SPANS[-1])
+    return min(max(1, ceil(max(logs) - min(logs) - 1e-9)), LONGEST_SPAN) if logs else 1
 
 
 def level(norm: float | None, most: float, span: float) -> int | None:

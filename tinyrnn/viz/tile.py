@@ -77,7 +77,7 @@ def tile_of(recurrence: Recurrence, order: Sequence[str] = (), canvas: Canvas | 
 
 class _Tiling:
     def __init__(self, recurrence: Recurrence, order: Sequence[str], canvas: Canvas, every: bool) -> None:
-        self.recurrence, self.order, self.canvas = recurrence, order, canvas
+        self.recurrence, self.order, self.canvas, self.every = recurrence, order, canvas, every
         step = recurrence.step
         self.bases = [k.partition("[")[0] for k in recurrence.state_names]
         outputs = dict.fromkeys(recurrence.traced.values())
@@ -152,7 +152,11 @@ class _Tiling:
         """Gates from top to bottom in the order of the text."""
         place = {n: float(i) for i, n in enumerate(self.order)}
         gates = {k: i.called for k, i in self.items.items() if i.kind == "gate"}
-        return {k: place[n] for k, n in gates.items() if n in place}
+        ranks = {k: place[n] for k, n in gates.items() if n in place}
+        for k in reversed(self.items) if self.every else ():  # an operation stands where the gate does that it is of
+            ranks.update({s: ranks[k] for s in self.items[k].sources if k in ranks and s not in ranks
+                          and self.items[s].kind == "function" and self.items[s].weights})
+        return ranks
 
     # ---- rows
 
