@@ -154,8 +154,8 @@ class _Tiling:
         gates = {k: i.called for k, i in self.items.items() if i.kind == "gate"}
         ranks = {k: place[n] for k, n in gates.items() if n in place}
         for k in reversed(self.items) if self.every else ():  # an operation stands where the gate does that it is of
-            ranks.update({s: ranks[k] for s in self.items[k].sources if k in ranks and s not in ranks
-                          and self.items[s].kind == "function" and self.items[s].weights})
+            inner = [s for s in self.items[k].sources if k in ranks and self.items[s].kind in ("op", "function")]
+            ranks.update({s: min(ranks[k], ranks.get(s, ranks[k])) for s in inner})
         return ranks
 
     # ---- rows
