@@ -15,6 +15,7 @@ import tinyrnn as tr
 from tinyrnn.analysis.recurrence import recurrences
 from tinyrnn.cells.latex_lines import COLUMN, _width, broken, environment
 from tinyrnn.errors import ArgumentError as DrawingRefused
+from tinyrnn.errors import ShapeError
 from tinyrnn.passes import partition
 from tinyrnn.viz.items import Extract
 from tinyrnn.viz.scene import BoxShape, Wire
@@ -222,6 +223,13 @@ def test_options_do_what_they_say():
             assert faults(tr.draw(what, direction=d).svg) == []
 
 
+def test_a_first_state_may_lack_the_batch_axis():
+    a, b = (tr.draw(tr.cells.RNN, steps=3, gradients=True, values={"h[0]": np.full(s, 0.5)}).svg for s in ((3,), (1, 3)))
+    assert a == b
+    with pytest.raises(ShapeError, match=r"first state h\[0\] has shape \[2,3\], expected \[3\] or \[1,3\]"):
+        tr.draw(tr.cells.RNN, steps=3, gradients=True, values={"h[0]": np.ones((2, 3))})
+
+
 def test_numbers_of_numpy_are_numbers():
     a = tr.draw(tr.cells.RNN, steps=np.int64(4), show=np.array([1, 4]), gradients=np.True_, font_size=np.float32(12), scale=np.array([1e-3, 1]))
     b = tr.draw(tr.cells.RNN, steps=4, show=[1, 4], gradients=True, font_size=12, scale=(1e-3, 1))
@@ -310,6 +318,35 @@ def test_values_over_words():
     assert graph.outputs
 
 
+def test_the_scale_is_of_what_is_shown():
+    """A row without a name, or one that found no room, is not on it."""
+    cell = tr.Cell("g[t] = sigmoid(1000 * (W @ x[t]) + U @ h[t-1])\nh[t] = tanh(W @ x[t] + U @ h[t-1]) * g[t]", "c")
+    words = texts(tr.draw(cell, steps=5, show="values").svg)
+    low, high = (float(w) for w in (words[words.index("mean value") + 4], words[words.index("mean value") + 1]))
+    assert -5 < low < high < 5
+    drawing = tr.draw(cell, steps=5, show="values")
+    assert drawing.text().splitlines()[1].startswith("mean value")
+    assert "L =" not in drawing.text()
+
+
+def test_slides_of_a_lecture():
+    """What every lecture shows finds room: gradients that vanish, and gates over a sentence."""
+    words = "I really did not like the first half of this film but the second half was surprisingly good in the end".split()
+    gates = tr.draw(tr.cells.LSTM, steps=len(words), show="values", tokens=words, format="slide")
+    assert {"f = σ", "i = σ", "o = σ", *words} <= set(texts(gates.svg))
+    heat = tr.draw([tr.cells.RNN, tr.cells.LSTM, tr.cells.GRU], steps=100, show="heat", loss="last", format="slide")
+    for drawing in (gates, heat):
+        assert faults(drawing.svg) == []
+        assert any("only" in w for w in texts(drawing.svg))  # it says that other rows are left out
+    said = tr.draw(tr.cells.RNN, steps=3, show="values", tokens=["a" * 300, "b", "c"]).scene
+    assert said.size[0] < 600
+
+
+def test_composed_functions_go_by_their_name():
+    drawing = tr.draw(tr.Cell("g[t] = softmax(W @ x[t] + U @ h[t-1])\nh[t] = g[t] * h[t-1]", "c"))
+    assert any(b.title.startswith("g = softmax  softmax [") for b in drawing.scene.parts if isinstance(b, BoxShape))
+
+
 def test_the_source_of_a_heat_strip_is_the_heat_strip():
     """Words and swatches are nodes of the source, at their places."""
     drawing = tr.draw(tr.cells.RNN, steps=60, show="heat")
@@ -335,6 +372,16 @@ def test_broken_formulas_are_the_same_formula():
             joined = "".join(line.replace("&\\quad", "").replace("&", "") for line in broken(f.latex))
             plain = re.sub(r"\\(bigl|bigr)", lambda m: {"bigl": r"\left", "bigr": r"\right"}[m[1]], joined)
             assert re.sub(r"\s", "", plain) == re.sub(r"\s", "", f.latex)
+
+
+def test_roots_and_fractions_that_are_too_wide_are_opened():
+    terms = " + ".join(f"a_{i} * h[t-1]" for i in range(1, 12))
+    cell = tr.Cell(f"h[t] = tanh(W @ x[t]) * sqrt({terms}) / (1 + {terms}) + ({terms})**2", "c")
+    lines = [line for line in cell.latex().split("\n") if "&" in line]
+    assert len(lines) > 4
+    assert all(_width(line.replace("&", "")) <= COLUMN + 1 for line in lines)
+    assert "^{1/2}" in cell.latex()
+    assert "\\frac" not in cell.latex()
 
 
 def test_environments():

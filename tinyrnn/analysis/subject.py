@@ -92,7 +92,8 @@ def subject_of_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | N
     generator = _generator(rng)
     fixed = {p: given.get(p, generator.normal(size=cell.shapes(found)[p])) for p in cell.fixed}
     drawn: dict[str, Any] = cell.init(found, rng=generator, fixed=fixed)
-    drawn.update({k: v for k, v in given.items() if k not in cell.inputs})
+    drawn.update({k: _start(cell, k, v, found, batch) if k not in cell.parameters else v for k, v in given.items()
+                  if k not in cell.inputs})
     for n in cell.inputs:
         sequence = given.get(n, generator.normal(size=(steps, batch, *cell.signal_shape(n, found))))
         sequence = sequence[:, None] if sequence.ndim == 1 + len(cell.signal_shape(n, found)) else sequence
@@ -102,6 +103,15 @@ def subject_of_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | N
         "values as given" if given else "random weights and inputs")
     shown = ", ".join(f"{k} = {n}" for k, n in found.items())
     return subject_of_graph(cell.title, graph, run, None, batch, f"{what}, {shown}, {batch} row{'s' * (batch > 1)}")
+
+
+def _start(cell: Cell, name: str, value: Array, sizes: Mapping[str, int], batch: int) -> Array:
+    """A first state for every row; one without the batch axis is that of all rows."""
+    shape = cell.signal_shape(name.partition("[")[0], sizes)
+    if value.shape not in (shape, (batch, *shape)):
+        raise ShapeError(f"values: the first state {name} has shape {show(value.shape)}, expected {show(shape)} or "
+                         f"{show((batch, *shape))}")
+    return np.broadcast_to(value, (batch, *shape))
 
 
 _LOSSES: Mapping[Any, str] = {"sum": "the sum of all outputs", "last": "the sum of the last outputs"}

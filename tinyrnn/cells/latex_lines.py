@@ -40,6 +40,9 @@ def broken(formula: str, column: float = COLUMN) -> list[str]:
     ['h &= a + b']
     """
     atoms = _atoms(formula)
+    wide = next((a for a in atoms if a.width > column - 6 and _opened(a.text) != a.text), None)
+    if wide is not None:
+        return broken("".join(_opened(a.text) if a is wide else a.text for a in atoms), column)
     first = next((i for i, a in enumerate(atoms) if i and a.cost == 0.0), 0)
     left, right = atoms[:first], atoms[first:]
     room = column - sum(a.width for a in left)
@@ -49,6 +52,20 @@ def broken(formula: str, column: float = COLUMN) -> list[str]:
     head = "".join(a.text for a in left)
     return [f"{head}&{texts[0]}" if left else texts[0],
             *(f"&{t}" if line[0].cost == 0.0 else rf"&\quad {t}" for t, line in zip(texts[1:], lines[1:], strict=True))]
+
+
+def _opened(text: str) -> str:
+    r"""What can be broken in the place of an atom: (x)^{1/2} for \sqrt{x}, a quotient in a line for a fraction."""
+    tokens = _TOKEN.findall(text)
+    first, i = _group(tokens, 1) if tokens[0] in (r"\sqrt", r"\frac") else _group(tokens, 0)
+    inside = first[1:-1]
+    if tokens[0] == r"\frac":
+        below, i = _group(tokens, i)
+        return rf"\left({inside}\right) / \left({below[1:-1]}\right){''.join(tokens[i:])}"
+    rest = "".join(tokens[i:])
+    if tokens[0] == r"\sqrt":
+        return rf"\left({inside}\right)^{{1/2}}{rest}" if not rest.strip() else text
+    return f"{inside}{rest}" if tokens[0] == "{" and rest.startswith("^") else text
 
 
 def _lines(atoms: Sequence[_Atom], room: float) -> list[list[_Atom]]:

@@ -131,7 +131,7 @@ def composed(scene: Scene, canvas: Canvas, body: Sequence[Part], size: Size, pie
     across = canvas.room[0] - 2 * margin if canvas.room[0] < inf else max(wide, 504.0)
     top = max(margin / 2, 6.0)
     large = 1.27 * canvas.font if canvas.font < 2 * SIZE else canvas.font
-    for line in filled(shown.split(), " ", large, across) if shown else ():
+    for line in filled(shown.split(), large, across) if shown else ():
         scene.add(Words((margin, top + canvas.font), fitted(line, across / BOLD, large), size=large, bold=True))
         top += 1.3 * large
     top = _key(scene, pieces, top, across, canvas) + canvas.gap(8.0)
@@ -155,16 +155,16 @@ def on_room(scene: Scene, canvas: Canvas) -> Scene:
     """A slide is as large as a slide: what is on it stands in the middle."""
     if canvas.room == FORMATS["slide"].room:
         (w, h), (wide, high) = scene.size, canvas.room
-        move([p for p in scene.parts if not isinstance(p, Words) or p.at[1] > 0], (wide - w) / 2, (high - h) / 2)
+        move(scene.parts, (wide - w) / 2, (high - h) / 2)
         scene.size = canvas.room
     return scene
 
 
-def filled(words: Sequence[str], apart: str, size: float, across: float) -> Iterator[str]:
+def filled(words: Sequence[str], size: float, across: float) -> Iterator[str]:
     """Words in lines that are not wider than there is room."""
     line = ""
     for word in words:
-        longer = f"{line}{apart}{word}" if line else word
+        longer = f"{line} {word}" if line else word
         if line and BOLD * text_width(longer, size) > across:
             yield line
             line = word
@@ -196,7 +196,7 @@ class _Legend:
         self.heading, self.entries, self.canvas = heading, entries, canvas
         self.column = 16 + max((text_width(e, canvas.small) for e in entries), default=0.0)
         self.row = 1.35 * canvas.small
-        self.lines = list(filled(heading.split(), " ", canvas.small, max(1.2 * self.column, across - 16)))
+        self.lines = list(filled(heading.split(), canvas.small, max(1.2 * self.column, across - 16)))
 
     def size(self, columns: int) -> Size:
         rows = -(-len(self.entries) // columns)

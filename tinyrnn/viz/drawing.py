@@ -251,10 +251,11 @@ def _heat(cells: Sequence[Cell], steps: int | None, values: Mapping[str, Any] | 
         seen = type(tokens).__name__ if words is None else f"{len(words)} tokens"
         raise ArgumentError(f"tokens= is a list of {length} words, one for every step; got {seen}")
     tight = replace(canvas, tight=0.6)
-    ways = [(canvas, heatmap.KINDS), (tight, heatmap.KINDS), (tight, ("state", "gate")), (tight, ("state",))]
+    ways = [(canvas, heatmap.KINDS), (tight, heatmap.KINDS), (tight, ("state", "gate")),
+            (tight, ("gate",) if show == "values" else ("state",))]
     scene = _finest((heatmap.heatmap(strips, show == "values", limits, words, s, kinds) for s, kinds in ways), canvas,
-                    "draw fewer cells, or fewer steps")
-    return Drawing(scene, lambda: "\n\n".join(heatmap.table(s.tile, s.flow) for s in strips), theme)
+                    "draw fewer cells, fewer steps, or shorter words")
+    return Drawing(scene, lambda: "\n\n".join(heatmap.table(s.tile, s.flow, show == "values") for s in strips), theme)
 
 
 def _graph(graph: Graph, after: Graph | None, theme: str, canvas: Canvas) -> Drawing:

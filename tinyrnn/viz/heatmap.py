@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from numbers import Real
 
 import numpy as np
@@ -14,7 +14,7 @@ from .canvas import Canvas, Piece, composed
 from .flow import Flow
 from .key import decade_scale, says, scale
 from .names import spoken
-from .scene import Part, Scene, Swatch, Words, text_width
+from .scene import Part, Scene, Swatch, Words, fitted, text_width
 from .theme import BURST, LEVELS, decades
 from .tile import Tile
 
@@ -53,17 +53,22 @@ def heatmap(strips: Sequence[Strip], values: bool, limits: Limits, tokens: Seque
     number = "the mean value" if values else "the norm of the gradient of the loss"
     scene = Scene(f"{name}: {what}",
                   f"{name}, {steps} steps: {number} of every quantity; from left to right the steps, darker is larger.")
-    mean = _linear(strips, limits) if values else None
+    rows = [rows_of(s.tile, kinds) for s in strips]
+    shown = [[k for k, _ in own] for own in rows]
+    mean = _linear(strips, shown, limits) if values else None
     if mean is None:
-        _one_scale(strips, limits)
+        _one_scale(strips, shown, limits)
     flow = strips[0].flow
     pieces: list[Piece] = [_value_scale(mean, limits is not None, canvas) if mean else decade_scale(flow, canvas)]
     loss = "" if values or len(strips) > 1 else f"L = {flow.loss:.4g}, "
-    pieces += says(loss + flow.caption.partition("; ")[2] if values else loss + flow.caption, canvas)
-    drawing = _Strips(canvas, steps, tokens, [rows_of(s.tile, kinds) for s in strips], mean)
-    for s in strips:
+    fewer = any(len(rows_of(s.tile)) > len(own) for s, own in zip(strips, rows, strict=True))
+    left_out = f"; {' and '.join(f'{k}s' for k in kinds)} only" if fewer else ""
+    pieces += says((loss + flow.caption.partition("; ")[2] if values else loss + flow.caption) + left_out, canvas)
+    drawing = _Strips(canvas, steps, tokens, rows, mean)
+    alike = len({s.steps for s in strips}) == 1  # then the steps are numbered once
+    for s, own in zip(strips, rows, strict=True):
         heading = spoken(s.name) + ("" if values else f", L = {s.flow.loss:.4g}") if len(strips) > 1 else ""
-        drawing.add(s, rows_of(s.tile, kinds), heading, s is strips[-1])
+        drawing.add(s, own, heading, s is strips[-1] or not alike)
     return composed(scene, canvas, drawing.parts, (drawing.right, drawing.bottom), pieces)
 
 
@@ -73,9 +78,10 @@ Mean = tuple[float, float]
 Limits = tuple[float, float] | None
 
 
-def _one_scale(strips: Sequence[Strip], limits: Limits) -> None:
+def _one_scale(strips: Sequence[Strip], shown: Sequence[Sequence[str]], limits: Limits) -> None:
     """All strips on one scale: the user's, or from the largest norm as far down as the strip that decays least."""
-    norms = [[v for at in s.flow.norms.values() for v in at.values() if v is not None and isfinite(v)] for s in strips]
+    norms = [[v for at in s.flow.norms.values() for k in keys if (v := at.get(k)) is not None and isfinite(v)]
+             for s, keys in zip(strips, shown, strict=True)]
     for s in strips:
         if limits is None:
             s.flow.most, s.flow.span = max((v for own in norms for v in own), default=0.0), min(map(decades, norms))
@@ -83,10 +89,11 @@ def _one_scale(strips: Sequence[Strip], limits: Limits) -> None:
             s.flow.on_scale(*limits)
 
 
-def _linear(strips: Sequence[Strip], limits: Limits) -> Mean:
+def _linear(strips: Sequence[Strip], shown: Sequence[Sequence[str]], limits: Limits) -> Mean:
     if limits is not None:
         return limits
-    found = [v for s in strips for at in s.flow.means.values() for k, v in at.items() if isfinite(v)]
+    found = [at[k] for s, keys in zip(strips, shown, strict=True) for at in s.flow.means.values() for k in keys
+             if isfinite(at.get(k, inf))]
     low, high = min(found, default=0.0), max(found, default=1.0)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
@@ -126,13 +133,21 @@ class _Strips:
 
     def __init__(self, canvas: Canvas, steps: int, tokens: Sequence[str] | None,
                  rows: Sequence[Sequence[tuple[str, str]]], mean: Mean | None) -> None:
-        self.canvas, self.tokens, self.mean = canvas, tokens, mean
+        self.canvas, self.mean = canvas, mean
         self.row = 1.5 * canvas.font if canvas.tight == 1.0 else 1.25 * canvas.font
         self.left = max(text_width(n, canvas.font) for own in rows for _, n in own) + 10
         room = room_of(canvas) - self.left - canvas.font
-        words = max((text_width(t, canvas.small) for t in tokens), default=0.0) + 8 if tokens else 0.0
-        self.cell = max(min(room / steps, 2.4 * canvas.font), words, 0.5)
-        self.most = max(1, int(room // self.cell)) if tokens else steps  # steps in one band
+        cell = max(min(room / steps, 2.4 * canvas.font), 0.5)
+        self.tokens = [fitted(t, 10 * canvas.small, canvas.small) for t in tokens] if tokens else None
+        wide = [text_width(t, canvas.small) + 8 for t in self.tokens] if self.tokens else [cell] * steps
+        self.bands, self.edges = [0], list[float]()  # where a band begins, and the left edge of every step in its band
+        for i, w in enumerate(wide):
+            start = self.edges[-1] + wide[i - 1] if i > self.bands[-1] else 0.0
+            if self.tokens and i > self.bands[-1] and start + w > room:
+                self.bands.append(i)
+                start = 0.0
+            self.edges.append(start)
+        self.wide = wide
         self.parts: list[Part] = []
         self.right = self.bottom = 0.0
 
@@ -142,21 +157,26 @@ class _Strips:
         if heading:
             self.parts.append(Words((0, self.bottom + small), heading, bold=True, size=small))
             self.bottom += 1.8 * small
-        for first in range(0, strip.steps, self.most):
-            last = min(first + self.most, strip.steps)
+        for first in self.bands if self.tokens else [0]:
+            last = min([b for b in self.bands if b > first] + [strip.steps])
             for key, name in rows:
                 self.parts.append(Words((self.left - 8, self.bottom + self.row / 2), name, "end", size=self.canvas.font))
                 self._row(strip.flow, key, name, first, last)
                 self.bottom += self.row
-            self._under(first, last, last_strip)
-            self.right = max(self.right, self.left + (last - first) * self.cell)
+            if last_strip or self.tokens:
+                self._under(first, last)
+            self.right = max(self.right, self._edge(last - 1) + self.wide[last - 1])
+
+    def _edge(self, i: int) -> float:
+        return self.left + self.edges[i]
 
     def _row(self, flow: Flow, key: str, name: str, first: int, last: int) -> None:
         found = [flow.means[p].get(key) if self.mean else flow.norms[p].get(key) for p in range(first + 1, last + 1)]
         for a, b, shade in _equal([self._shade(flow, v) for v in found]):
             said = " to ".join(dict.fromkeys("none" if v is None else f"{v:.2e}" for v in (found[a], found[b - 1])))
             when = f"t = {first + a + 1}" + (f" to {first + b}" if b - a > 1 else "")
-            self.parts.append(Swatch((self.left + a * self.cell, self.bottom + 1), ((b - a) * self.cell, self.row - 2),
+            left, right = self._edge(first + a), self._edge(first + b - 1) + self.wide[first + b - 1]
+            self.parts.append(Swatch((left, self.bottom + 1), (right - left, self.row - 2),
                                      None if shade is None else f"q{shade}", f"{name}, {when}: {said}"))
 
     def _shade(self, flow: Flow, v: float | None) -> int | None:
@@ -167,19 +187,16 @@ class _Strips:
         low, high = self.mean
         return max(0, min(LEVELS, round(LEVELS * (v - low) / (high - low)))) if isfinite(v) else BURST
 
-    def _under(self, first: int, last: int, said_what: bool) -> None:
+    def _under(self, first: int, last: int) -> None:
         """Numbers or words of the steps."""
         small, y = self.canvas.small, self.bottom + 0.8 * self.canvas.small
-        if self.tokens:
-            said = [(p, self.tokens[p - 1]) for p in range(first + 1, last + 1)]
-        else:
-            said = [(p, str(p)) for p in _ticks(last)]
+        said = list(enumerate(self.tokens))[first:last] if self.tokens else [(p - 1, str(p)) for p in _ticks(last)]
         kind = "quiet plain" if self.tokens else "quiet"
-        self.parts += [Words((self.left + (p - first - 0.5) * self.cell, y), text, "middle", kind, small)
-                       for p, text in said if text]
+        self.parts += [Words((self._edge(i) + self.wide[i] / 2, y), text, "middle", kind, small) for i, text in said if text]
         self.bottom = y + 1.3 * small
-        if not self.tokens and said_what:
-            self.parts.append(Words((self.left + last * self.cell / 2, self.bottom), "step t", "middle", "quiet", small))
+        if not self.tokens:
+            middle = (self._edge(0) + self._edge(last - 1) + self.wide[last - 1]) / 2
+            self.parts.append(Words((middle, self.bottom), "step t", "middle", "quiet", small))
             self.bottom += 1.6 * small
 
 
@@ -201,13 +218,15 @@ def _ticks(steps: int) -> list[int]:
     return sorted({1, *inner, steps})
 
 
-def table(tile: Tile, flow: Flow) -> str:
-    """Gradient norms as text, a line for every quantity."""
+def table(tile: Tile, flow: Flow, values: bool = False) -> str:
+    """Gradient norms, or mean values, as text: a line for every quantity."""
     positions = sorted(flow.norms)
     shown = positions if len(positions) <= 8 else [*positions[:3], *positions[-5:]]
-    lines = [f"L = {flow.loss:.6g}   ({flow.caption})", "".join(["‖∂L/∂·‖".ljust(16), *(f"t={p}".rjust(11) for p in shown)])]
+    what = "mean value" if values else "‖∂L/∂·‖"
+    head = flow.caption.partition("; ")[2] if values else f"L = {flow.loss:.6g}   ({flow.caption})"
+    lines = [head, "".join([what.ljust(16), *(f"t={p}".rjust(11) for p in shown)])]
     for key, name in rows_of(tile):
-        norms = (flow.norms[p].get(key) for p in shown)
-        lines.append("".join([name.ljust(16), *("none".rjust(11) if v is None else f"{v:.2e}".rjust(11) for v in norms)]))
-    lines += [f"{name:16}{norm:11.2e}   sum over all steps" for name, norm in flow.parameters.items()]
+        numbers = ((flow.means if values else flow.norms)[p].get(key) for p in shown)
+        lines.append("".join([name.ljust(16), *("none".rjust(11) if v is None else f"{v:.2e}".rjust(11) for v in numbers)]))
+    lines += [] if values else [f"{name:16}{norm:11.2e}   sum over all steps" for name, norm in flow.parameters.items()]
     return "\n".join(lines)

@@ -39,6 +39,7 @@ class Item:
     weights: list[str] = field(default_factory=list)
     turned: frozenset[str] = frozenset()  # weights that stand transposed in the equation
     spelled: bool = False  # whether the symbol names the weights: W h + b
+    does: str = ""         # what computes it in words
 
     @property
     def title(self) -> str:
@@ -227,6 +228,7 @@ class Extract:
             weights = [w for w in map(self._weight, src) if w is not None]
             kind, own_name, symbol = self._operation(n, name)
             item = Item(key, "function" if weights else kind, pretty(own_name), symbol, n, self._keys(src), weights)
+        item.does = self._called(n)
         self._add(n, item)
         self._add_state(n, name)
 

@@ -8,16 +8,16 @@ from math import inf
 
 from .canvas import Canvas, Piece, filled
 from .flow import Flow
-from .scene import BoxShape, Part, Swatch, Wire, Words, straight, text_width
+from .scene import BOLD, BoxShape, Part, Swatch, Wire, Words, straight, text_width
 from .theme import BURST, LEVELS
 
 
 def says(text: str, canvas: Canvas) -> list[Piece]:
     """Words of a heading, in pieces that fit into a line."""
     across = canvas.room[0] - 2 * canvas.margin if canvas.room[0] < inf else 800.0
-    parts = re.split("(?<=[,;]) ", text)  # lines end at commas
-    whole = all(text_width(p, canvas.small) <= across for p in parts)
-    lines = list(filled(parts if whole else text.split(), " ", canvas.small, across))
+    ways = [re.split(f"(?<=[{marks}]) ", text) for marks in (";", ";,")]  # lines end at marks, where that is possible
+    whole = (parts for parts in ways if all(BOLD * text_width(p, canvas.small) <= across for p in parts))
+    lines = list(filled(next(whole, text.split()), canvas.small, across))
     return [(text_width(line, canvas.small) if line is lines[-1] else across,  # what goes on fills its line
              [Words((0, 0), line, kind="quiet", size=canvas.small)]) for line in lines]
 

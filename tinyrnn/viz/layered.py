@@ -14,6 +14,7 @@ from itertools import pairwise
 
 SWEEPS, FEW_SWEEPS = 8, 3   # over the layers, to and fro; few of them for many items
 SMALL, LARGE = 2_000, 20_000
+WIDER = 16.0
 LEVEL = 0.5  # points: what differs by less runs on level
 
 Point = tuple[float, float]
@@ -199,13 +200,17 @@ class _Placing:
         """From the right edge of the source, level through the layers in between, to the left edge of the reader."""
         first, *inner, end = chain
         route = [(x[self.layer[first]] + self.size[first][0] / 2, y[first])]
+        if self.wide[self.layer[first]] > self.size[first][0] + WIDER:  # past the wider items of its layer
+            route.append((x[self.layer[first]] + self.wide[self.layer[first]] / 2, y[first]))
         for i, k in enumerate(inner):
             half = self.wide[self.layer[k]] / 2
             if not i or abs(y[k] - route[-1][1]) > LEVEL:  # level from where it was bent last
                 route.append((x[self.layer[k]] - half, y[k]))
             if i + 1 == len(inner) or abs(y[inner[i + 1]] - route[-1][1]) > LEVEL:
                 route.append((x[self.layer[k]] + half, route[-1][1]))
-        return [*route, self._port(chain[-2], end, x, y)]
+        port = self._port(chain[-2], end, x, y)
+        left = x[self.layer[end]] - self.wide[self.layer[end]] / 2
+        return [*route, *([(left, port[1])] if port[0] > left + WIDER / 2 else []), port]
 
     def _port(self, source: str, reader: str, x: Sequence[float], y: Mapping[str, float]) -> Point:
         """Where an edge meets the left side of its reader: from top to bottom in the order in which edges come."""

@@ -165,7 +165,7 @@ class _Layer:
     def _stop(self, direction: str, k: str, p: int) -> dict[str, Any]:
         item, m = self.tile.items[k], self.moments[p]
         stop: dict[str, Any] = {"direction": direction, "node": f"{k}-{p}", "step": p, "name": self._called(k, p),
-                                "value": _row(m.values[k]), "says": clean(item.node.op.label),
+                                "value": _row(m.values[k]), "says": clean(item.does or item.node.op.label),
                                 "shape": ",".join(map(str, item.node.shape))}
         if k in self.tile.entries:
             stop["name"] += f", as it enters step {p}" if direction == "f" else f", through step {p}"

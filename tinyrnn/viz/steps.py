@@ -48,6 +48,7 @@ def unrolled(tile: Tile, title: str, weights: ParameterShapes, show_steps: str |
         pieces += says(f"L = {flow.loss:.4g}, {flow.caption}", canvas)
     entries = _entries(weights, flow) if canvas.parameters else ()
     heading = f"parameters, shared by {steps}" + ("; the gradient of each is the sum over all steps" if flow else "")
+    heading = heading if len(order) > 1 else "parameters"
     return composed(scene, canvas, rows.parts, rows.size, pieces, heading, entries)
 
 
@@ -297,7 +298,7 @@ class _Step:
         item = self.tile.items[k]
         if item.kind == "block":
             return f"{item.title}: {_sentence(self.tile)}"
-        title = f"{self._moved(item.title)}  {item.node.op.label} {show(item.node.shape)}".replace("\n", " ")
+        title = f"{self._moved(item.title)}  {item.does or item.node.op.label} {show(item.node.shape)}".replace("\n", " ")
         if item.weights:
             title += f", weights {', '.join(item.weights)}"
         if self.flow is None or self.p is None or k not in self.flow.ranges[self.p]:

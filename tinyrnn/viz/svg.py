@@ -85,6 +85,8 @@ class _Finishing:
             return []  # where a line of the key begins and ends
         tip = next((a.attrib[_TIP] for a in part.iter("a") if _TIP in a.attrib), "")
         swatch = "swatch" in classes
+        if swatch:
+            shapes[0].set("shape-rendering", "crispEdges")  # neighbours leave no hairline between them
         made = ET.Element("g", {} if swatch else {"id": f"{self.prefix}-{part.get('id')}"})
         made.set("class", " ".join(["wire" if kind == "edge" else kind, *classes][swatch:]))
         if kind == "edge":

@@ -29,7 +29,7 @@ BURST = LEVELS + 1  # the shade of infinity and NaN
 LONGEST_SPAN = 300  # decades
 
 _BURST = {"light": "#f2a7a0", "dark": "#571048", "print": "#ffffff"}
-_HOT = {"light": ("#fffaf2", "#e08a1e"), "dark": ("#6b665e", "#5e1f00"), "print": ("#ffffff", "#b4b4b4")}
+_HOT = {"light": ("#fbf1e0", "#e08a1e"), "dark": ("#6b665e", "#5e1f00"), "print": ("#f0f0f0", "#b4b4b4")}
 
 
 def palette(theme: str) -> dict[str, str]:
