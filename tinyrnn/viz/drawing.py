@@ -245,14 +245,15 @@ def _heat(cells: Sequence[Cell], steps: int | None, values: Mapping[str, Any] | 
         subject = subject_of_cell(cell, steps, values, loss)
         tile, flow = flowing(cell, subject)
         strips.append(heatmap.Strip(cell.name, cell.title, tile, flow))
-    length = max(s.steps for s in strips)
+    length = strips[0].steps
     words = list(tokens) if isinstance(tokens, (list, tuple, np.ndarray)) else None
     if tokens is not None and (words is None or len(words) != length or not all(isinstance(t, str) for t in words)):
         seen = type(tokens).__name__ if words is None else f"{len(words)} tokens"
         raise ArgumentError(f"tokens= is a list of {length} words, one for every step; got {seen}")
     tight = replace(canvas, tight=0.6)
     ways = [(canvas, heatmap.KINDS), (tight, heatmap.KINDS), (tight, ("state", "gate")),
-            (tight, ("gate",) if show == "values" else ("state",))]
+            (tight, ("gate",) if show == "values" else ("state",)), (tight, ("state",))]
+    ways = [(c, kinds) for c, kinds in ways if all(heatmap.rows_of(s.tile, kinds) for s in strips)]
     scene = _finest((heatmap.heatmap(strips, show == "values", limits, words, s, kinds) for s, kinds in ways), canvas,
                     "draw fewer cells, fewer steps, or shorter words")
     return Drawing(scene, lambda: "\n\n".join(heatmap.table(s.tile, s.flow, show == "values") for s in strips), theme)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import inf, isfinite
 from numbers import Real
 
@@ -46,8 +47,8 @@ def rows_of(tile: Tile, kinds: Sequence[str] = KINDS) -> list[tuple[str, str]]:
 
 def heatmap(strips: Sequence[Strip], values: bool, limits: Limits, tokens: Sequence[str] | None,
             canvas: Canvas, kinds: Sequence[str] = KINDS) -> Scene:
-    """Strips above one another; equal neighbours are one rectangle, so that a thousand steps stay a small file."""
-    steps = max(s.steps for s in strips)
+    """Strips of equally many steps above one another; equal neighbours are one rectangle, so that a file stays small."""
+    steps = strips[0].steps
     what = f"{'values' if values else 'gradient'} at {steps} step{'s' * (steps > 1)}"
     name = ", ".join(spoken(s.name) for s in strips) if len(strips) > 1 else strips[0].title
     number = "the mean value" if values else "the norm of the gradient of the loss"
@@ -65,10 +66,9 @@ def heatmap(strips: Sequence[Strip], values: bool, limits: Limits, tokens: Seque
     left_out = f"; {' and '.join(f'{k}s' for k in kinds)} only" if fewer else ""
     pieces += says((loss + flow.caption.partition("; ")[2] if values else loss + flow.caption) + left_out, canvas)
     drawing = _Strips(canvas, steps, tokens, rows, mean)
-    alike = len({s.steps for s in strips}) == 1  # then the steps are numbered once
     for s, own in zip(strips, rows, strict=True):
         heading = spoken(s.name) + ("" if values else f", L = {s.flow.loss:.4g}") if len(strips) > 1 else ""
-        drawing.add(s, own, heading, s is strips[-1] or not alike)
+        drawing.add(s, own, heading, s is strips[-1])
     return composed(scene, canvas, drawing.parts, (drawing.right, drawing.bottom), pieces)
 
 
@@ -151,19 +151,18 @@ class _Strips:
         self.parts: list[Part] = []
         self.right = self.bottom = 0.0
 
-    def add(self, strip: Strip, rows: Sequence[tuple[str, str]], heading: str, last_strip: bool) -> None:
-        """A strip, in bands where its words need the room."""
+    def add(self, strip: Strip, rows: Sequence[tuple[str, str]], heading: str, numbered: bool) -> None:
+        """A strip, in bands where its words need the room; steps are numbered once, below all strips."""
         small = self.canvas.small
         if heading:
             self.parts.append(Words((0, self.bottom + small), heading, bold=True, size=small))
             self.bottom += 1.8 * small
-        for first in self.bands if self.tokens else [0]:
-            last = min([b for b in self.bands if b > first] + [strip.steps])
+        for first, last in pairwise([*self.bands, strip.steps]):
             for key, name in rows:
                 self.parts.append(Words((self.left - 8, self.bottom + self.row / 2), name, "end", size=self.canvas.font))
                 self._row(strip.flow, key, name, first, last)
                 self.bottom += self.row
-            if last_strip or self.tokens:
+            if numbered or self.tokens:
                 self._under(first, last)
             self.right = max(self.right, self._edge(last - 1) + self.wide[last - 1])
 
