@@ -96,7 +96,7 @@ def test_a_gradient_keeps_beside_its_wire():
             assert np.median(apart) > 1.5, back.key
 
 
-def sampled(points, n=12):
+def sampled(points, n=60):
     """Points on the curve of a wire."""
     t = np.linspace(0, 1, n)[:, None]
     pieces = [np.array(points[i : i + 4]) for i in range(0, len(points) - 1, 3)]
