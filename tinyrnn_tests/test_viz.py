@@ -336,6 +336,18 @@ def test_png_shows_what_the_svg_says(tmp_path):
     assert len(np.unique(rows[30:60])) > 20  # the title
 
 
+def test_png_of_a_given_size(tmp_path):
+    drawing = tr.draw(tr.cells.RNN)
+    for options, wide in (({"dpi": 72}, drawing.scene.size[0]), ({"dpi": 300}, round(drawing.scene.size[0] * 300 / 72)), ({"width": 1920}, 1920)):
+        drawing.save(tmp_path / "p.png", **options)
+        assert int.from_bytes((tmp_path / "p.png").read_bytes()[16:20], "big") == wide
+    for name, options, message in (("p.png", {"dpi": 0}, "dpi=0: expected a number from 1"), ("p.png", {"width": "wide"}, "width='wide'"),
+                                   ("p.png", {"dpi": 72, "width": 100}, "give one of them"), ("p.svg", {"dpi": 72}, "has no pixels"),
+                                   ("p.png", {"width": 10**6}, "at most 16,000 pixels")):
+        with pytest.raises(tr.TinyRNNError, match=message):
+            drawing.save(tmp_path / name, **options)
+
+
 def test_dot_is_honest(renderer, tmp_path):
     """Any Graphviz reads it, keeps the places with nop2, and finds the same nodes, edges and clusters."""
     drawing = tr.draw(tr.cells.LSTM, steps=3, gradients=True)

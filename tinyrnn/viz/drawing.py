@@ -70,16 +70,21 @@ class Drawing:
         """The same as a listing."""
         return self._listing()
 
-    def save(self, file: str | os.PathLike[str]) -> None:
-        """Write the picture; the ending of the name says how: .svg, .png, .pdf, .dot, .html, .txt."""
+    def save(self, file: str | os.PathLike[str], *, dpi: float | None = None, width: int | None = None) -> None:
+        """Write the picture; the ending of the name says how: .svg, .png, .pdf, .dot, .html, .txt.
+
+        A PNG has two pixels a point, or as many as `dpi` (dots per inch) or `width` (in pixels) say.
+        """
         if not isinstance(file, (str, os.PathLike)):
             raise ArgumentError(f"the name of a file is text, such as 'picture.svg'; got {type(file).__name__}")
         path = path_of(file)
+        if path.suffix.lower() != ".png" and (dpi, width) != (None, None):
+            raise ArgumentError(f"dpi and width are of PNG; {path.name!r} has no pixels")
         match path.suffix.lower():
             case ".svg":
                 data = self.svg.encode()
             case ".png":
-                data = formats.png(self.svg, self.scene.size)
+                data = formats.png(self.svg, self.scene.size, formats.pixels_per_point(self.scene.size, dpi, width))
             case ".pdf":
                 data = formats.pdf(self.svg, self.scene.size, self.title)
             case ".dot" | ".gv":

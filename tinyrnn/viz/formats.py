@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from ..errors import DrawError
+from ..errors import ArgumentError, DrawError
 
 FONTS = Path(__file__).parent / "fonts"
 LARGEST = 16_000  # pixels on a side
@@ -20,11 +21,23 @@ def _package(name: str, what: str, install: str) -> Any:
         raise DrawError(f"{what} needs the package {install}: pip install {install}; or save as .svg") from None
 
 
-def png(svg: str, size: Size, scale: float = 2.0) -> bytes:
-    """A picture as PNG, two pixels a point so that it stays sharp on a slide."""
-    scale = min(scale, LARGEST / max(*size, 1.0))
+def pixels_per_point(size: Size, dpi: float | None, width: int | None) -> float:
+    """Two, so that a picture stays sharp on a slide, or as dots per inch or as a width in pixels say."""
+    for name, value, least in (("dpi", dpi, 1), ("width", width, 16)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or not value >= least):
+            raise ArgumentError(f"{name}={value!r}: expected a number from {least}")
+    if dpi is not None and width is not None:
+        raise ArgumentError("dpi and width both say how many pixels a PNG has: give one of them")
+    scale = 2.0 if dpi is None and width is None else dpi / 72 if dpi is not None else (width or 0) / size[0]
+    if max(size) * scale > LARGEST and (dpi or width):
+        raise ArgumentError(f"a PNG has at most {LARGEST:,} pixels on a side, this one would have {max(size) * scale:,.0f}")
+    return min(scale, LARGEST / max(*size, 1.0))
+
+
+def png(svg: str, size: Size, scale: float) -> bytes:
+    """A picture as PNG, so many pixels a point."""
     resvg = _package("resvg_py", "PNG", "resvg-py")
-    data = resvg.svg_to_bytes(svg_string=svg, width=round(size[0] * scale), height=round(size[1] * scale),
+    data = resvg.svg_to_bytes(svg_string=svg, width=round(size[0] * scale),
                               font_files=[str(f) for f in sorted(FONTS.glob("*.ttf"))], skip_system_fonts=True,
                               font_family="DejaVu Sans")
     return bytes(data)
