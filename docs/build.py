@@ -13,6 +13,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
+
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "derivations"
 
@@ -29,7 +31,6 @@ embedded_renderer()
 import compiler_pages  # noqa: E402  (after the renderer is chosen)
 import example_pages  # noqa: E402  (likewise)
 import gallery_pages  # noqa: E402  (likewise)
-import numpy as np  # noqa: E402  (likewise)
 
 import tinyrnn as tr  # noqa: E402  (likewise)
 from tinyrnn.symbolic import published  # noqa: E402  (likewise)

@@ -4,12 +4,17 @@ import os
 import shutil
 from contextlib import contextmanager
 
+import pytest
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def find():
     """The program; the environment variable CHROMIUM overrides."""
     return os.environ.get("CHROMIUM") or next((p for n in NAMES if (p := shutil.which(n))), None)
+
+
+needs_browser = pytest.mark.skipif(find() is None, reason="there is no Chromium here; .ci/run installs one")
 
 
 @contextmanager

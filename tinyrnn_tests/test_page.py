@@ -13,6 +13,7 @@ import tinyrnn as tr
 from tinyrnn.analysis.subject import subject_of_cell
 
 from . import browser
+from .browser import needs_browser
 
 BUILD = Path(__file__).parents[1] / "build" / "pages"
 CELLS = ["lstm", "gru", "rnn", "mgu", "elman", "jordan", "lstm_peephole", "indrnn"]
@@ -92,9 +93,6 @@ def pages():
     yield "lag2", tr.page(tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + V @ h[t-2])", "lag2"), steps=5)
     for name in tr.cells.names():
         yield name, tr.page(tr.cells[name], steps=4)
-
-
-needs_browser = pytest.mark.skipif(browser.find() is None, reason="there is no Chromium here; .ci/run installs one")
 
 
 @needs_browser

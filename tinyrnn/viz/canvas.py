@@ -67,18 +67,17 @@ FORMATS = {"wide": Canvas(across=inf), "page": Canvas(room=(453.0, 680.0), acros
 DIRECTIONS = ("right", "down")
 
 
-def canvas_of(form: str | None, font_size: float | None, parameters: bool | None, title: str | None, direction: str) -> Canvas:
+def canvas_of(form: str | None, font_size: float | None, parameters: bool, title: str | None, direction: str) -> Canvas:
     """The canvas that a user asks for."""
     if form is not None and (not isinstance(form, str) or form not in FORMATS):
         raise ArgumentError(f"format={form!r}: expected one of {', '.join(FORMATS)}, or None")
     if direction not in DIRECTIONS:
         raise ArgumentError(f"direction={direction!r}: expected 'right' or 'down'")
-    if not isinstance(parameters, (bool, type(None))):
+    if not isinstance(parameters, bool):
         raise ArgumentError(f"parameters={parameters!r}: expected True or False")
     if not isinstance(title, (str, type(None))):
         raise ArgumentError(f"title={title!r}: expected text")
-    canvas = replace(FORMATS[form] if form else Canvas(), down=direction == "down", title=title,
-                     parameters=parameters is not False)
+    canvas = replace(FORMATS[form] if form else Canvas(), down=direction == "down", title=title, parameters=parameters)
     if font_size is None:
         return canvas
     if isinstance(font_size, bool) or not isinstance(font_size, Real) or not 4 <= font_size <= 200:
@@ -125,7 +124,7 @@ def composed(scene: Scene, canvas: Canvas, body: Sequence[Part], size: Size, pie
         turn(body)
     scene.title = clean(canvas.title or scene.title)
     shown = scene.title if canvas.title is None else clean(canvas.title)
-    legend = _Legend(heading, entries, canvas, 0.0)
+    legend = Legend("parameters", heading, entries, canvas, 0.0)
     fits = wide + 3 * margin + legend.size(1)[0] <= canvas.room[0] < inf
     beside = bool(entries) and fits and legend.size(1)[1] < 0.8 * canvas.room[1]
     across = canvas.room[0] - 2 * margin if canvas.room[0] < inf else max(wide, 504.0)
@@ -142,7 +141,7 @@ def composed(scene: Scene, canvas: Canvas, body: Sequence[Part], size: Size, pie
         scene.add(*legend.parts((right + margin, top), 1, legend.size(1)[0]))
         right, bottom = right + margin + legend.size(1)[0], max(bottom, top + legend.size(1)[1])
     elif entries:
-        legend = _Legend(heading, entries, canvas, across)
+        legend = Legend("parameters", heading, entries, canvas, across)
         columns = max([1, *(n for n in range(1, len(entries) + 1) if legend.size(n)[0] <= across)])
         width = max(wide, legend.size(columns)[0])
         scene.add(*legend.parts((margin, bottom + canvas.gap(16.0)), columns, width))
@@ -191,9 +190,11 @@ def _key(scene: Scene, pieces: Sequence[Piece], top: float, across: float, canva
 
 # ---- parameters
 
-class _Legend:
-    def __init__(self, heading: str, entries: Sequence[str], canvas: Canvas, across: float) -> None:
-        self.heading, self.entries, self.canvas = heading, entries, canvas
+class Legend:
+    """A box with a heading and a list in columns: parameters, or what is inside a module."""
+
+    def __init__(self, key: str, heading: str, entries: Sequence[str], canvas: Canvas, across: float) -> None:
+        self.key, self.heading, self.entries, self.canvas = key, heading, entries, canvas
         self.column = 16 + max((text_width(e, canvas.small) for e in entries), default=0.0)
         self.row = 1.35 * canvas.small
         self.lines = list(filled(heading.split(), canvas.small, max(1.2 * self.column, across - 16)))
@@ -204,9 +205,9 @@ class _Legend:
         return max(self.column * columns, heading) + 16, self.row * (rows + len(self.lines)) + 16
 
     def parts(self, at: Point, columns: int, width: float) -> list[Part]:
-        """A box of entries; a parameter stands once."""
+        """The box at its place."""
         rows, small = -(-len(self.entries) // columns), self.canvas.small
-        out: list[Part] = [Frame("parameters", at, (width, self.size(columns)[1]), self.heading, "legend", dashed=True)]
+        out: list[Part] = [Frame(self.key, at, (width, self.size(columns)[1]), self.heading, "legend", dashed=True)]
         x, y = at[0] + 10, at[1] + 8 + self.row / 2
         for line in self.lines:
             out.append(Words((x, y), line, bold=True, size=small))

@@ -30,6 +30,7 @@ from .tile import DETAILS, Tile, gate_order, tile_of
 from .wiring import Wired
 
 Show = str | Sequence[int]
+HEAT = ("heat", "values")  # what `show` may be of heat strips
 _STYLE = ("body{margin:1rem;font-family:system-ui,sans-serif;overflow-x:auto}summary{cursor:pointer;padding:.4rem}"
           f"@media(prefers-color-scheme:dark){{.auto{{background:{DARK['background']}}}}}.dark{{background:{DARK['background']}}}")
 _POLICY = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">"""
@@ -107,7 +108,7 @@ class Drawing:
 def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[str] | None = None, *, steps: int | None = None,
          gradients: bool = False, values: Mapping[str, Any] | None = None, loss: Loss = None, show: Show = "auto",
          after: Graph | None = None, theme: str = "auto", format: str | None = None, detail: str | None = None,
-         parameters: bool | None = None, font_size: float | None = None, title: str | None = None, direction: str = "right",
+         parameters: bool = True, font_size: float | None = None, title: str | None = None, direction: str = "right",
          scale: tuple[float, float] | None = None, tokens: Sequence[str] | None = None) -> Drawing:
     """Draw a cell (folded, or unrolled over `steps`), a model layer by layer, or any graph.
 
@@ -133,30 +134,18 @@ def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[st
     >>> drawing.svg.startswith("<svg") and "t = 3" in drawing.svg
     True
     """
-    cells = [what] if isinstance(what, Cell) else list(what) if isinstance(what, (list, tuple)) else []
     if not isinstance(show, (str, list, tuple, range, np.ndarray)):
         raise ArgumentError(f"show={show!r}: expected 'auto', 'all', 'heat', 'values' or a list of steps such as [1, 2, -1]")
     show = show if isinstance(show, str) else list(show)
-    if not isinstance(gradients, (bool, np.bool_)):
-        raise ArgumentError(f"gradients={gradients!r}: expected True or False")
-    if theme not in THEMES:
-        raise ArgumentError(f"theme={theme!r}: expected one of {', '.join(THEMES)}")
-    if detail is not None and detail not in DETAILS:
-        raise ArgumentError(f"detail={detail!r}: expected one of {', '.join(DETAILS)}")
-    canvas = canvas_of(format, font_size, parameters, title, direction)
-    heat, limits = show in ("heat", "values"), heatmap.checked_limits(scale, show == "values")
-    if heat and (canvas.down or detail is not None):
-        raise ArgumentError("detail and direction are not of heat strips: steps run to the right, a row for every quantity")
-    if tokens is not None and not heat:
-        raise ArgumentError("tokens stand below heat strips: ask for show='heat' or show='values'")
-    if limits is not None and not heat and not gradients:
-        raise ArgumentError("scale is of gradients or values: ask for gradients=True, show='heat' or show='values'")
+    canvas, limits = canvas_of(format, font_size, parameters, title, direction), heatmap.checked_limits(scale, show == "values")
+    _check(show, gradients, theme, detail, canvas, limits, tokens)
     if isinstance(what, (Cell, list, tuple)):
         if after is not None:
             raise ArgumentError("after= compares two graphs; a cell has cell.graph() and cell.unroll(steps)")
+        cells = [what] if isinstance(what, Cell) else list(what)
         if not cells or not all(isinstance(c, Cell) for c in cells):
             raise ArgumentError("a list to draw holds cells, such as [tr.cells.RNN, tr.cells.LSTM]")
-        if heat:
+        if show in HEAT:
             drawing = _heat(cells, steps, values, loss, str(show), limits, tokens, canvas, theme)
         elif len(cells) > 1:
             raise ArgumentError("several cells are drawn as heat strips above one another: show='heat' or show='values'")
@@ -176,6 +165,23 @@ def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[st
     return drawing
 
 
+def _check(show: Show, gradients: bool, theme: str, detail: str | None, canvas: Canvas, limits: heatmap.Limits,
+           tokens: Sequence[str] | None) -> None:
+    """Whether options are what they may be, and fit each other."""
+    if not isinstance(gradients, (bool, np.bool_)):
+        raise ArgumentError(f"gradients={gradients!r}: expected True or False")
+    if theme not in THEMES:
+        raise ArgumentError(f"theme={theme!r}: expected one of {', '.join(THEMES)}")
+    if detail is not None and detail not in DETAILS:
+        raise ArgumentError(f"detail={detail!r}: expected one of {', '.join(DETAILS)}")
+    if show in HEAT and (canvas.down or detail is not None):
+        raise ArgumentError("detail and direction are not of heat strips: steps run to the right, a row for every quantity")
+    if tokens is not None and show not in HEAT:
+        raise ArgumentError("tokens stand below heat strips: ask for show='heat' or show='values'")
+    if limits is not None and show not in HEAT and not gradients:
+        raise ArgumentError("scale is of gradients or values: ask for gradients=True, show='heat' or show='values'")
+
+
 def flowing(cell: Cell, subject: Subject, canvas: Canvas | None = None, detail: str = "gates",
             limits: heatmap.Limits = None) -> tuple[Tile, Flow]:
     """The tile of a cell and the gradients of a run on it."""
@@ -184,6 +190,7 @@ def flowing(cell: Cell, subject: Subject, canvas: Canvas | None = None, detail: 
     return tile, flow if limits is None else flow.on_scale(*limits)
 
 
+TIGHT = 0.6  # of the usual room between things, where there is little
 STEPS = "show fewer steps (show=[1, -1]), parameters=False or detail='block'"
 
 
@@ -205,7 +212,7 @@ def _ways(canvas: Canvas, detail: str | None) -> Iterator[tuple[Canvas, str]]:
             for by in (1.5, 1.2, 1.0) if canvas.room[1] < canvas.room[0] else (1.0,):
                 yield replace(s, font=s.font * by, small=s.small * by, least=s.least * by), level
             if bounded:
-                yield replace(s, tight=0.6), level
+                yield replace(s, tight=TIGHT), level
 
 
 def _cell(cell: Cell, steps: int | None, gradients: bool, values: Mapping[str, Any] | None, loss: Loss, show: Show,
@@ -249,13 +256,13 @@ def _heat(cells: Sequence[Cell], steps: int | None, values: Mapping[str, Any] | 
     for cell in cells:
         subject = subject_of_cell(cell, steps, values, loss)
         tile, flow = flowing(cell, subject)
-        strips.append(heatmap.Strip(cell.name, cell.title, tile, flow))
+        strips.append(heatmap.Strip(clean(cell.name, 40), cell.title, tile, flow))
     length = strips[0].steps
     words = list(tokens) if isinstance(tokens, (list, tuple, np.ndarray)) else None
     if tokens is not None and (words is None or len(words) != length or not all(isinstance(t, str) for t in words)):
         seen = type(tokens).__name__ if words is None else f"{len(words)} tokens"
         raise ArgumentError(f"tokens= is a list of {length} words, one for every step; got {seen}")
-    tight = replace(canvas, tight=0.6)
+    tight = replace(canvas, tight=TIGHT)
     ways = [(canvas, heatmap.KINDS), (tight, heatmap.KINDS), (tight, ("state", "gate")),
             (tight, ("gate",) if show == "values" else ("state",)), (tight, ("state",))]
     ways = [(c, kinds) for c, kinds in ways if all(heatmap.rows_of(s.tile, kinds) for s in strips)]
@@ -274,7 +281,7 @@ def _looser(canvas: Canvas) -> Iterator[Canvas]:
     """What may be tried for a graph or a model where there is little room."""
     yield canvas
     if canvas.room[0] < inf:
-        tight = replace(canvas, tight=0.6)
+        tight = replace(canvas, tight=TIGHT)
         yield from (tight, replace(canvas, down=True), replace(tight, down=True), replace(tight, parameters=False),
                     replace(tight, down=True, parameters=False))
 

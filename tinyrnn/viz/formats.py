@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import ArgumentError, DrawError
 
+# DejaVu 2.37, cut to the letters and signs that pictures use, with combining accents; its licence is beside it
 FONTS = Path(__file__).parent / "fonts"
 LARGEST = 16_000  # pixels on a side
 Size = tuple[float, float]
@@ -28,10 +29,12 @@ def pixels_per_point(size: Size, dpi: float | None, width: int | None) -> float:
             raise ArgumentError(f"{name}={value!r}: expected a number from {least}")
     if dpi is not None and width is not None:
         raise ArgumentError("dpi and width both say how many pixels a PNG has: give one of them")
-    scale = 2.0 if dpi is None and width is None else dpi / 72 if dpi is not None else (width or 0) / size[0]
-    if max(size) * scale > LARGEST and (dpi or width):
+    if dpi is None and width is None:
+        return min(2.0, LARGEST / max(*size, 1.0))
+    scale = dpi / 72 if dpi is not None else (width or 0) / size[0]
+    if max(size) * scale > LARGEST:
         raise ArgumentError(f"a PNG has at most {LARGEST:,} pixels on a side, this one would have {max(size) * scale:,.0f}")
-    return min(scale, LARGEST / max(*size, 1.0))
+    return scale
 
 
 def png(svg: str, size: Size, scale: float) -> bytes:

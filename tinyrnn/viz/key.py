@@ -52,12 +52,8 @@ def scale(what: str, marks: Sequence[str], more: Sequence[tuple[str | None, str,
 
 def decade_scale(flow: Flow, canvas: Canvas) -> Piece:
     """The scale of gradient norms: darker is larger."""
-    return scale("‖∂L/∂·‖", *decade_marks(flow), canvas)
-
-
-def decade_marks(flow: Flow) -> tuple[list[str], list[tuple[str | None, str, str]]]:
     norms = [flow.most * 10.0 ** (-flow.span * k / LEVELS) for k in range(LEVELS + 1)]
     marks = [f"{v:.0e}".replace("e-0", "e-").replace("e+0", "e") for v in norms]
     others: list[tuple[str | None, str, str]] = [(None, "none", "zero, or no gradient")]
     others += [(f"q{BURST}", "inf", "infinite, or not a number")] if flow.burst else []
-    return ["≥" * flow.given + marks[0], *marks[1:-1], f"≤{marks[-1]}"], others
+    return scale("‖∂L/∂·‖", ["≥" * flow.given + marks[0], *marks[1:-1], f"≤{marks[-1]}"], others, canvas)

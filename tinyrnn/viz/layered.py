@@ -14,7 +14,7 @@ from itertools import pairwise
 
 SWEEPS, FEW_SWEEPS = 8, 3   # over the layers, to and fro; few of them for many items
 SMALL, LARGE = 2_000, 20_000
-WIDER = 16.0
+WIDER = 16.0  # points by which the widest item of a layer is wider than one from which a wire first runs on level
 LEVEL = 0.5  # points: what differs by less runs on level
 
 Point = tuple[float, float]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..cells import Cell
-from .canvas import Canvas, composed
+from .canvas import Canvas, Legend, composed
 from .layered import Arrangement, lay_out
-from .scene import BOLD, BoxShape, Frame, Part, Scene, Wire, Words, curve, fitted, straight, text_width
+from .scene import BoxShape, Part, Scene, Wire, curve, fitted, straight, text_width
 from .tile import box_size
 from .wiring import Wired, Wiring, count_of
 
@@ -76,12 +76,11 @@ def _loop(key: str, at: tuple[float, float], size: tuple[float, float], directio
 
 def _lists(scene: Scene, wiring: Wiring, canvas: Canvas) -> Scene:
     """What is inside modules whose wiring only their own code knows."""
-    (right, top), small = scene.size, canvas.small
+    right, top = scene.size
     for key, entries in wiring.opaque:
-        lines = [fitted(e, 600, small) for e in (f"inside {wiring.lines[key][0]}", *entries)]
-        wide, high = max(BOLD * text_width(line, small) for line in lines) + 24, 1.4 * small * len(lines) + 12
-        scene.add(Frame(f"{key}-inside", (canvas.margin, top), (wide, high), lines[0], "legend", dashed=True))
-        scene.add(*(Words((canvas.margin + 10, top + 6 + 1.4 * small * (i + 0.5)), line, bold=not i, size=small)
-                    for i, line in enumerate(lines)))
+        heading, *shown = (fitted(e, 600, canvas.small) for e in (f"inside {wiring.lines[key][0]}", *entries))
+        box = Legend(f"{key}-inside", heading, shown, canvas, 640)
+        wide, high = box.size(1)
+        scene.add(*box.parts((canvas.margin, top), 1, wide))
         right, top = max(right, wide + 2 * canvas.margin), top + high + 10
     return scene.sized(right, top + (10 if wiring.opaque else 0))

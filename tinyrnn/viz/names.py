@@ -6,7 +6,6 @@ import re
 
 from ..cells.latex import accented
 
-LONGEST_NAME = 40
 _SUBSCRIPTS = str.maketrans("0123456789-t", "₀₁₂₃₄₅₆₇₈₉₋ₜ")
 _ACRONYMS = re.compile(r"\b(rnn|lstm|gru|mgu)\b")
 _PLAIN = str.maketrans("₀₁₂₃₄₅₆₇₈₉₋ₜ", "0123456789−t")
@@ -26,8 +25,7 @@ def pretty(name: str) -> str:
 
 def spoken(name: str) -> str:
     """The name of a cell in words: `lstm_peephole` as LSTM peephole."""
-    short = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
-    return _ACRONYMS.sub(lambda m: m[1].upper(), short.replace("_", " "))
+    return _ACRONYMS.sub(lambda m: m[1].upper(), name.replace("_", " "))
 
 
 def at_step(line: str, t: int, direction: int = 1) -> str:
@@ -36,7 +34,7 @@ def at_step(line: str, t: int, direction: int = 1) -> str:
 
 
 def _number(digits: str | None) -> int:
-    return int(digits.translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789"))) if digits else 0
+    return int(digits.translate(_PLAIN)) if digits else 0
 
 
 def runs(line: str) -> list[tuple[str, bool]]:

@@ -52,8 +52,6 @@ class Wire:
     kind: str  # forward backward delay same
     title: str
     width: float = 1.2
-    head: bool = True
-    dashed: bool = False
 
 
 @dataclass
@@ -183,10 +181,10 @@ class _Source:
         import graphviz
 
         self.paint, self.height, self.pen = paint, scene.size[1], scene.pen
-        whole = graphviz.Digraph(node_attr={"fontname": "Helvetica", "fixedsize": "true", "margin": "0", "label": "",
-                                                 "penwidth": f"{scene.pen:.2f}"}, graph_attr={
-            "rankdir": "LR", "bgcolor": paint["background"], "pad": "0", "outputorder": "edgesfirst",
-            "notranslate": "true"})
+        whole = graphviz.Digraph(
+            graph_attr={"rankdir": "LR", "bgcolor": paint["background"], "pad": "0", "outputorder": "edgesfirst",
+                        "notranslate": "true"},
+            node_attr={"fontname": "Helvetica", "fixedsize": "true", "margin": "0", "label": "", "penwidth": f"{self.pen:.2f}"})
         frames = [p for p in scene.parts if isinstance(p, Frame)]
         clusters = [graphviz.Digraph(name=f"cluster_{f.key}", graph_attr=self._frame(f)) for f in frames]
         for i, corner in enumerate(((0.0, 0.0), scene.size)):
@@ -249,11 +247,9 @@ class _Source:
             w = replace(w, points=curve([*knots[:: 1 + 3 * len(knots) // LONGEST], knots[-1]]))
         pen = w.width * self.pen
         head = 3.6 * self.pen + 1.2 * pen
-        route = self._pos(*_shortened(w.points, head) if w.head else w.points)
-        end = f"e,{self._pos(w.points[-1])} " if w.head else ""
-        return {"pos": end + route, "id": w.key, "color": self.paint[w.kind], "penwidth": f"{pen:.2f}",
-                "tooltip": dot_text([w.title]), "class": w.kind, "arrowhead": "normal" if w.head else "none",
-                "style": "dashed" if w.dashed or w.kind == "backward" else "solid", "arrowsize": f"{head / 10:.2f}",
+        return {"pos": f"e,{self._pos(w.points[-1])} {self._pos(*_shortened(w.points, head))}", "id": w.key,
+                "color": self.paint[w.kind], "penwidth": f"{pen:.2f}", "tooltip": dot_text([w.title]), "class": w.kind,
+                "style": "dashed" if w.kind == "backward" else "solid", "arrowsize": f"{head / 10:.2f}",
                 "constraint": "false" if w.kind in ("backward", "delay") else "true"}
 
 

@@ -170,9 +170,7 @@ class _Rows:
         route = self._around(slot, out, end) if around else curve([*out.points, *into.points])
         self.parts.append(Wire(f"f-{key}", (out.box, into.box), route, "forward", f"{name} of step {reader}"))
         if self.tile.block and not around:
-            middle, font = (start[0] + end[0]) / 2, self.canvas.font
-            at, anchor = ((middle, end[1] - 6), "end") if self.canvas.down else ((middle, end[1] - 0.75 * font), "middle")
-            self.parts.append(Words(at, here, anchor, size=font))
+            self.parts.append(_beside_wire(here, ((start[0] + end[0]) / 2, end[1]), "middle", self.canvas))
         if self.flow is not None and reader in self.flow.norms:
             norm = self.flow.norms[reader].get(self.tile.entries[slot])
             what = f"what step {reader} sends back to {here}"
@@ -372,9 +370,16 @@ class _Returning:
                            BoxShape(box, (middle, level), self.box, [self.text], "op", f"{pretty(name)}: from the {self.text}",
                                     classes="delay", font=self.canvas.font)]
         if tile.block:
-            at = (end[0] - self.canvas.font, end[1] - 6) if self.canvas.down else (end[0] - 6, end[1] - 0.75 * self.canvas.font)
-            out.append(Words(at, pretty(name), "end", size=self.canvas.font))
+            back_off = self.canvas.font if self.canvas.down else 6.0
+            out.append(_beside_wire(pretty(name), (end[0] - back_off, end[1]), "end", self.canvas))
         return out
+
+
+def _beside_wire(text: str, at: Point, anchor: str, canvas: Canvas) -> Words:
+    """A name above a wire that runs to the right, left of one that runs down."""
+    if canvas.down:
+        return Words((at[0], at[1] - 6), text, "end", size=canvas.font)
+    return Words((at[0], at[1] - 0.75 * canvas.font), text, anchor, size=canvas.font)
 
 
 # ---- parameters

@@ -19,7 +19,7 @@ from .canvas import Canvas, Size
 from .items import Extract, Item
 from .layered import Arrangement, Layout, lay_out
 from .names import pretty, spoken
-from .scene import Point, text_width
+from .scene import Point, clean, text_width
 
 DETAILS = ("block", "gates", "ops")
 
@@ -137,7 +137,7 @@ class _Tiling:
         now = {k: i for k, i in self.items.items() if i.kind == "input" and k not in entries
                and i.node in [self.recurrence.step.inputs.get(n) for n in self.recurrence.input_names]}
         above = {k: i for k, i in self.items.items() if i.kind == "state" and i.node in self.recurrence.traced.values()}
-        lines = "\n".join(wrap(spoken(title), 8, break_long_words=False))
+        lines = "\n".join(wrap(spoken(clean(title, 40)), 8, break_long_words=False))
         block = Item("block", "block", lines, "", self.recurrence.new_states[0], [*entries, *now])
         leaving = {f"out-{n}": Item(f"out-{n}", "exit", pretty(f"{b}[t]"), "", node, ["block"])
                    for n, (b, node) in enumerate(zip(self.bases, self.recurrence.new_states, strict=True))}
