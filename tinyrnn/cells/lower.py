@@ -38,6 +38,17 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<": e.less, "<=": e.less_equal, ">": lambda a, b: e.less(b, a), ">=": lambda a, b: e.less_equal(b, a)}
 
 
+def mean(x: Node, batched: bool = True) -> Node:
+    """Of all entries of each example."""
+    axes = _own_axes(x, batched)
+    result: Node = sum_(x, axes) / prod(x.shape[i] for i in axes)
+    return result
+
+
+def _own_axes(x: Node, batched: bool) -> range:
+    return range(int(batched), x.ndim)
+
+
 class Step:
     """The equations of a cell applied to nodes: `env` holds every signal at every lag."""
 
@@ -115,10 +126,7 @@ class Step:
 
     def _reduce(self, name: str, v: Value) -> Value:
         node = self._node(v)
-        axes = range(int(v.batched), node.ndim)
-        n = prod(node.shape[i] for i in axes)
-        total = sum_(node, axes)
-        return Value(total / n if name == "mean" else total, v.batched, 0)
+        return Value(mean(node, v.batched) if name == "mean" else sum_(node, _own_axes(node, v.batched)), v.batched, 0)
 
     def _together(self, f: Callable[..., Any], args: list[Value]) -> Value:
         """An elementwise function: ranks are made equal by size-1 axes after the batch axis."""

@@ -135,7 +135,7 @@ def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[st
     True
     """
     if not isinstance(show, (str, list, tuple, range, np.ndarray)):
-        raise ArgumentError(f"show={show!r}: expected 'auto', 'all', 'heat', 'values' or a list of steps such as [1, 2, -1]")
+        raise step_pictures.wrong_show(show)
     show = show if isinstance(show, str) else list(show)
     canvas, limits = canvas_of(format, font_size, parameters, title, direction), heatmap.checked_limits(scale, show == "values")
     _check(show, gradients, theme, detail, canvas, limits, tokens)

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from math import prod
 
-from ..cells.lower import ROW_FUNCTIONS
+from ..cells.lower import ROW_FUNCTIONS, mean
 from ..functions import FUNCTIONS
 from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.op import Trait
 from ..ir.ops.elementwise import ADD, MUL, name_of
 from ..ir.ops.leaves import INPUT, LEAF, box_of, input_name, literal_value
-from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE, sum_
+from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE
 from ..ir.ops.structure import CONCAT
 from .names import pretty
 
@@ -76,18 +75,12 @@ class _Affine:
         return [x for _, _, x in self.terms if x is not None]
 
 
-def _mean(x: Node) -> Node:
-    """As the equations have it: of everything but the rows."""
-    total: Node = sum_(x, range(1, x.ndim)) / prod(x.shape[1:])
-    return total
-
-
 def composites(nodes: Sequence[Node]) -> dict[Node, tuple[str, Node]]:
     """Nodes that are a function of the language composed of several operations: its name, and what it is applied to.
 
     Nodes are interned, so that a function applied once more gives the same node.
     """
-    named: dict[str, Callable[[Node], Node]] = {**ROW_FUNCTIONS, "mean": _mean}
+    named: dict[str, Callable[[Node], Node]] = {**ROW_FUNCTIONS, "mean": mean}
     named |= {k: f.build for k, f in FUNCTIONS.items() if f.operands == 1}
     present, known = {n.op for n in nodes}, set(nodes)
     found: dict[Node, tuple[str, Node]] = {}

@@ -200,7 +200,7 @@ class _Layer:
         head = item.called
         if item.kind in ("input", "state"):
             base, mark, lag = head.partition("ₜ")
-            return at_step(clean(base, 40) + mark + lag, p, -1 if self.tile.recurrence.scan.reverse else 1)
+            return at_step(clean(base, 40) + mark + lag, p, self.tile.direction)
         if item.name and item.symbol:
             return pretty(f"{clean(head, 40)}[{p}]")
         if item.kind == "gate":

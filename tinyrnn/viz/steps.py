@@ -52,16 +52,20 @@ def unrolled(tile: Tile, title: str, weights: ParameterShapes, show_steps: str |
     return composed(scene, canvas, rows.parts, rows.size, pieces, heading, entries)
 
 
+def wrong_show(seen: object) -> ArgumentError:
+    """What `show` may be."""
+    return ArgumentError(f"show={seen!r}: expected 'auto', 'all', 'heat', 'values' or a list of steps such as [1, 2, -1]")
+
+
 def shown_steps(order: Sequence[int], wanted: str | Sequence[int]) -> list[int]:
     """The steps that a picture shows, in the order of the walk."""
-    wrong = ArgumentError(f"show={wanted!r}: expected 'auto', 'all', 'heat', 'values' or a list of steps such as [1, 2, -1]")
     if isinstance(wanted, str):
         if wanted not in ("auto", "all"):
-            raise wrong
+            raise wrong_show(wanted)
         return list(order) if wanted == "all" or len(order) <= 5 else [*order[:2], order[-1]]
     last, steps = len(order), [int(p) for p in wanted if isinstance(p, Integral) and not isinstance(p, bool)]
     if len(steps) != len(wanted):
-        raise wrong
+        raise wrong_show(wanted)
     found = {last + 1 + p if p < 0 else p for p in steps}
     if not found or not all(1 <= p <= last for p in found):
         raise ArgumentError(f"show={list(wanted)!r}: the steps are 1 to {last} (or -1 for the last)")
@@ -84,7 +88,6 @@ class _Rows:
 
     def __init__(self, tile: Tile, shown: Sequence[int], flow: Flow | None, canvas: Canvas) -> None:
         self.tile, self.flow, self.canvas, self.parts = tile, flow, canvas, list[Part]()
-        self.direction = -1 if tile.recurrence.scan.reverse else 1
         self.order = [p + 1 for p in tile.recurrence.scan.order]
         self.pad, self.between = (0.0, 0.0) if tile.block else (14.0, canvas.gap(34.0))
         self.strip = 0.0 if tile.block else 5.5 * canvas.font if canvas.down else 1.6 * canvas.font  # where t = 1 stands
@@ -164,7 +167,7 @@ class _Rows:
     def _between(self, slot: int, out: _End, into: _End, reader: int) -> None:
         """The wire of a state from where it leaves a step to where it enters the next, around the end of a row."""
         name, key = pretty(self.tile.recurrence.state_names[slot]), f"{slot}-{out.box}-{into.box}"
-        here = at_step(name, reader, self.direction)
+        here = at_step(name, reader, self.tile.direction)
         start, end = out.points[-1], into.points[-1]
         around = out.row != into.row
         route = self._around(slot, out, end) if around else curve([*out.points, *into.points])
@@ -286,7 +289,7 @@ class _Step:
         return None if shade is None else f"q{shade}"
 
     def _moved(self, line: str) -> str:
-        return line if self.p is None else at_step(line, self.p, -1 if self.tile.recurrence.scan.reverse else 1)
+        return line if self.p is None else at_step(line, self.p, self.tile.direction)
 
     def _name(self, k: str) -> str:
         """What an item is called in a sentence."""
@@ -331,7 +334,7 @@ class _Returning:
 
     def __init__(self, tile: Tile, canvas: Canvas) -> None:
         self.tile, self.canvas = tile, canvas
-        self.text = "next step" if tile.recurrence.scan.reverse else "previous step"
+        self.text = "previous step" if tile.direction > 0 else "next step"
         self.box = canvas.turned((text_width(self.text, canvas.font) + 12, canvas.line + 4))
         self.lane = self.box[1] + 8
         low = 0.0 if tile.block or tile.height < 60 else tile.height / 2

@@ -46,6 +46,11 @@ class Tile:
     def height(self) -> float:
         return self.layout.height
 
+    @property
+    def direction(self) -> int:
+        """Of the walk along time: -1 from the end."""
+        return -1 if self.recurrence.scan.reverse else 1
+
     def leaving(self, slot: int) -> tuple[str, list[Point]]:
         """The item from which a state leaves, and its way to the right edge."""
         exit_ = self.exits[slot]
