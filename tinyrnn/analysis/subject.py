@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -11,8 +11,11 @@ import numpy as np
 from ..cells import Cell
 from ..errors import ArgumentError, ShapeError
 from ..ir.graph import Graph
+from ..ir.node import Node
+from ..ir.ops.leaves import full
 from ..ir.scan import VALID
 from ..model import Trainable
+from ..passes.ad.adjoint import backward
 from ..shapes import show
 from ..tensor.tensor import Tensor
 from ..types import Seed
@@ -34,10 +37,24 @@ class Subject:
     loss: float
     rows: int
     caption: str  # which numbers these are, in words
+    outputs: Mapping[str, list[Node]] = field(default_factory=dict)  # of a model's layers, by path, one for each call
+    inputs: Sequence[Node] = ()                                      # the data that a model was given
 
     def backward_passes(self) -> list[tuple[BackwardPass, ScanData]]:
         """Every recurrence, ready to be walked over its named quantities."""
         return [(BackwardPass(r), n) for r, n in zip(self.recurrences, self.scan_data, strict=True)]
+
+    def gradients(self, nodes: Sequence[Node]) -> dict[Node, Array]:
+        """The gradient of the loss for each of these nodes that it reaches."""
+        loss, known = self.graph.outputs["loss"], set(self.graph.nodes)
+        wanted = [n for n in dict.fromkeys(nodes) if n.floating and n in known]
+        found = backward({loss: full(1, (), loss.dtype)}, wanted)
+        wanted = [n for n in wanted if n in found]
+        if not wanted:
+            return {}
+        whole = Graph({str(i): found[n] for i, n in enumerate(wanted)})
+        run = whole.run({k: v for k, v in self.values.items() if k in whole.inputs or k in whole.leaves})
+        return {n: run[str(i)] for i, n in enumerate(wanted)}
 
 
 @runtime_checkable

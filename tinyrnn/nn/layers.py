@@ -19,6 +19,7 @@ from ..tensor.randomness import keep_mask
 from ..tensor.rearrange import broadcast_to, gather
 from ..tensor.tensor import Tensor, TensorLike, as_tensor
 from ..types import Seed
+from ..viz.wiring import BEGINS, Wiring, title_of
 from .module import Module, loadable
 
 
@@ -49,6 +50,9 @@ class Linear(Module):
     def config(self) -> dict[str, Any]:
         return {"in_features": self.in_features, "out_features": self.out_features, "bias": self.bias is not None,
                 "dtype": self.weight.dtype.name}
+
+    def example(self, batch: int, *steps: int) -> Any:
+        return np.ones((batch, *steps, self.in_features), self.weight.dtype)
 
     def __call__(self, x: TensorLike) -> Tensor:
         t = cast(x, self.weight.dtype)
@@ -106,7 +110,7 @@ class Embedding(Module):
                 "trainable": self.trainable, "dtype": self.weight.dtype.name}
 
     def example(self, batch: int, *steps: int) -> Any:
-        return np.zeros((batch, *steps), np.int64)
+        return np.resize(np.arange(self.num_embeddings), (batch, *steps))
 
     def __call__(self, x: TensorLike) -> Tensor:
         index = as_tensor(x if hasattr(x, "dtype") else np.asarray(x))
@@ -167,6 +171,10 @@ class Lambda(Module):
     def options(self) -> str:
         return getattr(self.function, "__qualname__", "")
 
+    def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
+        called = self.options() if self.options().isidentifier() else type(self).__name__
+        return [into.box([f"{name}: {called}" if name else called], reads, "function")]
+
     def __call__(self, x: TensorLike) -> Tensor:
         return self.function(as_tensor(x))
 
@@ -190,6 +198,9 @@ class Repeat(Module):
 
     def config(self) -> dict[str, Any]:
         return {"n": self.n}
+
+    def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
+        return [into.box([title_of(name, self), f"{self.n} times"], reads, "function", time=BEGINS, count=self.n)]
 
     def __call__(self, x: TensorLike) -> Tensor:
         t = as_tensor(x)

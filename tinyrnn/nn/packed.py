@@ -123,7 +123,9 @@ class Packed(Module):
                 weights = sum(getattr(self, f"{p}_l{k}{d}").size for p in self.layout)
                 ends.append(into.recurrent([f"{title_of(name, self)} l{k}{d}",
                                             f"{width} → {self.widths['h']}, state {', '.join(self.cell.states)}",
-                                            f"{weights:,} parameters"], reads, self.reverse or d == "_reverse"))
+                                            f"{weights:,} parameters"], reads, self.reverse or d == "_reverse",
+                                           self.cell.states, type(self).__name__ + f" {k + 1}" * (self.num_layers > 1),
+                                           part=f"l{k}{d}"))
             reads = ends if len(ends) == 1 else [into.box(["concat"], ends, "op")]
             width = self.widths["h"] * len(self.directions)
         return reads

@@ -13,6 +13,7 @@ from ..tensor.functional import max as largest
 from ..tensor.functional import where
 from ..tensor.masks import refuse_single, valid_steps
 from ..tensor.tensor import Tensor, TensorLike, as_tensor
+from ..viz.wiring import LAST, Wiring, title_of
 from .module import Module, loadable
 from .recurrent import edge, one_row, only_row, single_rows
 
@@ -56,6 +57,9 @@ class Last(OverTime):
 
     def config(self) -> dict[str, Any]:
         return {}
+
+    def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
+        return [into.box([title_of(name, self), "the last step"], reads, "function", time=LAST)]
 
     def pooled(self, t: Tensor, valid: Tensor | None) -> Tensor:
         return t[:, -1] if valid is None else edge(t, valid, first=False)

@@ -24,6 +24,7 @@ from ..tensor.rearrange import arange, one_hot, stack
 from ..tensor.tensor import Tensor, TensorLike, as_tensor, detached
 from ..trees import map_tree
 from ..types import Seed
+from ..viz.names import spoken
 from ..viz.wiring import Wiring, count_of, title_of
 from .layers import cast
 from .module import Module, loadable
@@ -99,7 +100,7 @@ class Recurrent(Module):
 
     def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
         lines = [title_of(name, self), f"{self.cell.name}, state {', '.join(self.cell.states)}", count_of(self)]
-        return [into.recurrent(lines, reads, self.reverse)]
+        return [into.recurrent(lines, reads, self.reverse, self.cell.states, spoken(self.cell.name))]
 
     def backwards(self, rng: Seed = None) -> Recurrent:
         """A layer of the same cell, with parameters of its own, that reads from the other end."""

@@ -28,7 +28,7 @@ from ..train import History
 from ..train.data import is_ragged, pad_rows
 from ..train.generate import check_sampling, draw
 from ..types import Seed
-from ..viz.wiring import Wiring, count_of, joined, title_of
+from ..viz.wiring import ENDS, Wiring, count_of, joined, title_of
 from .attention import Attention
 from .bidirectional import Bidirectional
 from .layers import Embedding, Linear
@@ -124,21 +124,23 @@ class EncoderDecoder(Module):
         """A pair: source and target tokens."""
         if len(steps) != 2:
             raise ArgumentError("EncoderDecoder has two lengths: leaks(model, (source lengths, target lengths))")
-        return tuple(np.zeros((batch, n), np.int64) for n in steps)
+        return tuple(e.example(batch, n) for e, n in zip((self.source_embedding, self.target_embedding), steps, strict=True))
 
     def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
         """Encoder, bridges of the last states, decoder, and the attention that looks back."""
-        target = into.box(["target, one step late"], [], "input")
+        target = into.box(["target, one step late"], [], "input", symbol="y*ₜ₋₁", first="start")
         y = into.add(self.source_embedding, joined(name, "source_embedding"), reads)
         z = into.add(self.target_embedding, joined(name, "target_embedding"), [target])
         states: list[str] = []
         for k, layer in enumerate(self.encoder):
             y = into.add(layer, joined(name, f"encoder.{k}"), y)
-            ends = into.reads[y[0]] if into.fill[y[0]] == "op" else y
+            ends = into.boxes[y[0]].reads if into.boxes[y[0]].fill == "op" else y
             size = sum(t.size for bridge in self.bridge[k] for t in bridge.parameters())
-            states.append(into.box([f"bridge {k}: last states", "tanh(W s + b)", f"{size:,} parameters"], ends, "function"))
+            states.append(into.box([f"bridge {k}: last states", "tanh(W s + b)", f"{size:,} parameters"], ends, "function",
+                                   time=ENDS, label="bridge"))
         a = self.attention
-        context = [] if a is None else [into.box([title_of(joined(name, "attention"), a), a.kind, count_of(a)], y, "loss")]
+        context = [] if a is None else [into.box([title_of(joined(name, "attention"), a), a.kind, count_of(a)], y, "loss",
+                                                 follows=target)]
         for k, (layer, start) in enumerate(zip(self.decoder, states, strict=True)):
             z = into.add(layer, joined(name, f"decoder.{k}"), [*z, start, *(context if k == 0 else [])])
         into.queries += [(z[0], key) for key in context]

@@ -76,6 +76,8 @@ class Sequential(Module):
     def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
         for k, layer in enumerate(self.layers):
             reads = into.add(layer, joined(name, str(k)), reads)
+            if layer.reads_back and self._ends(k, last=False):
+                into.end(reads)
         return reads
 
     def __call__(self, x: TensorLike, lengths: TensorLike | None = None, mask: Any = None, state: Sequence[Any] | None = None,

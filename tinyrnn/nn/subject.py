@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..tensor.masks import check_lengths, row_mask, takes
 from ..tensor.tensor import Tensor, as_tensor
 from ..train.metrics import loss_named
 from ..train.task import call, takes_mask
+from .observed import observed
 
 
 def subject_of_model(model: Model, x: object, y: object = None, *, lengths: Any = None, mask: Any = None,
@@ -33,7 +35,7 @@ def subject_of_model(model: Model, x: object, y: object = None, *, lengths: Any 
     if 0 in last.shape[:2]:
         raise ArgumentError(f"x has shape {show(last.shape)}: at least one row and one step are needed")
     time_first = model.reads_time_first()
-    with evaluating(model):
+    with evaluating(model), observed(model) as heard:
         output = (_called(model, data, lengths, mask) if time_first else
                   call(model, data, lengths, mask, None, False, checked=False)[0])
         if y is not None:
@@ -49,7 +51,8 @@ def subject_of_model(model: Model, x: object, y: object = None, *, lengths: Any 
     unnamed = "the sum of the last outputs" if y is None else "cross_entropy"
     name = "a function of the output" if callable(loss) else loss or unnamed
     what = f"{name}; {rows} row{'s' * (rows != 1)} of data"
-    return subject_of_graph(type(model).__name__, graph, {}, names_of(model), rows, what)
+    subject = subject_of_graph(type(model).__name__, graph, {}, names_of(model), rows, what)
+    return replace(subject, outputs=heard, inputs=[t.node for t in (data if isinstance(data, tuple) else (data,))])
 
 
 def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> Tensor:

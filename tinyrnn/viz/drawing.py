@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,10 +19,11 @@ from ..errors import ArgumentError
 from ..files import atomic_write, path_of
 from ..ir.graph import Graph
 from ..ir.node import Node
-from . import formats, graphs, heatmap, models
+from . import formats, graphs, heatmap, models, over_time
 from . import steps as step_pictures
 from .canvas import Canvas, canvas_of, on_room
 from .flow import Flow, flow_of
+from .over_time import Steps
 from .scene import Scene, clean
 from .steps import weights_of
 from .svg import drawn, xml
@@ -33,6 +35,7 @@ Show = str | Sequence[int]
 HEAT = ("heat", "values")  # what `show` may be of heat strips
 _STYLE = ("body{margin:1rem;font-family:system-ui,sans-serif;overflow-x:auto}summary{cursor:pointer;padding:.4rem}"
           f"@media(prefers-color-scheme:dark){{.auto{{background:{DARK['background']}}}}}.dark{{background:{DARK['background']}}}")
+_PRESSED = re.compile(r'(<g id="[^"]*" class="node cell-(\d+)\b.*?</g>)')
 _POLICY = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">"""
 
 
@@ -59,13 +62,15 @@ class Drawing:
 
     @property
     def html(self) -> str:
-        """A page with the picture; what it consists of unfolds below."""
+        """A page with the picture; the cells that it consists of unfold below, also where their boxes are pressed."""
         scheme = {"auto": "light dark", "dark": "dark"}.get(self.theme, "light")
-        inside = "".join(f"<details><summary>{xml(d.title)}</summary>{d.svg}</details>" for d in self.inside)
+        inside = "".join(f'<details><summary>{xml(d.title)}</summary><div id="cell-{i}">{d.svg}</div></details>'
+                         for i, d in enumerate(self.inside))
+        svg = _PRESSED.sub(r'<a href="#cell-\2">\1</a>', self.svg)
         return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_POLICY}<meta name="color-scheme" '
                 f'content="{scheme}"><meta name="viewport" content="width=device-width, initial-scale=1">'
                 f"<title>{xml(self.title)}</title><style>{_STYLE}</style></head>"
-                f'<body class="{self.theme}">{self.svg}{inside}</body></html>\n')
+                f'<body class="{self.theme}">{svg}{inside}</body></html>\n')
 
     def text(self) -> str:
         """The same as a listing."""
@@ -105,12 +110,12 @@ class Drawing:
         return f"<Drawing {self.title}>"
 
 
-def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[str] | None = None, *, steps: int | None = None,
+def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[str] | None = None, *, steps: Steps = None,
          gradients: bool = False, values: Mapping[str, Any] | None = None, loss: Loss = None, show: Show = "auto",
          after: Graph | None = None, theme: str = "auto", format: str | None = None, detail: str | None = None,
          parameters: bool = True, font_size: float | None = None, title: str | None = None, direction: str = "right",
-         scale: tuple[float, float] | None = None, tokens: Sequence[str] | None = None) -> Drawing:
-    """Draw a cell (folded, or unrolled over `steps`), a model layer by layer, or any graph.
+         scale: tuple[float, float] | None = None, tokens: Sequence[str] | None = None, feedback: bool = False) -> Drawing:
+    """Draw a cell or a model (folded, or unrolled over `steps`), or any graph.
 
     With `gradients` the way back is drawn beside the way forward: width and fill say the logarithm of `‖∂L/∂·‖` in a
     run on `values` (parameters by name, inputs `x` [T, ...] or [T, B, ...]; random where nothing is given), where the
@@ -142,6 +147,10 @@ def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[st
     if isinstance(what, (Cell, list, tuple)):
         if after is not None:
             raise ArgumentError("after= compares two graphs; a cell has cell.graph() and cell.unroll(steps)")
+        if isinstance(steps, (list, tuple)):
+            raise ArgumentError(f"steps={steps!r}: a cell has one sequence, give one number such as steps=4")
+        if feedback:
+            raise ArgumentError("feedback is of models, whose outputs may be read as their next inputs")
         cells = [what] if isinstance(what, Cell) else list(what)
         if not cells or not all(isinstance(c, Cell) for c in cells):
             raise ArgumentError("a list to draw holds cells, such as [tr.cells.RNN, tr.cells.LSTM]")
@@ -151,13 +160,14 @@ def draw(what: Cell | Graph | Wired | Sequence[Cell], file: str | os.PathLike[st
             raise ArgumentError("several cells are drawn as heat strips above one another: show='heat' or show='values'")
         else:
             drawing = _cell(cells[0], steps, gradients, values, loss, show, theme, canvas, detail, limits)
-    elif isinstance(what, (Graph, Wired)) and not isinstance(what, type):
+    elif isinstance(what, Wired) and not isinstance(what, type):
+        if after is not None or show in HEAT:
+            raise ArgumentError("a model is drawn as boxes: after= compares graphs, heat strips are of cells")
+        drawing = _model(what, steps, gradients, values, loss, show, feedback, theme, canvas, detail, limits)
+    elif isinstance(what, Graph):
         if gradients or show != "auto" or any(v is not None for v in (steps, values, loss, detail)):
-            raise ArgumentError("steps, gradients, values, loss, show and detail are for cells; a graph or a model is drawn "
-                                "as it is")
-        if isinstance(what, Wired) and after is not None:
-            raise ArgumentError("after= compares two graphs")
-        drawing = _graph(what, after, theme, canvas) if isinstance(what, Graph) else _model(what, theme, canvas)
+            raise ArgumentError("steps, gradients, values, loss, show and detail are for cells; a graph is drawn as it is")
+        drawing = _graph(what, after, theme, canvas)
     else:
         raise ArgumentError(f"draw takes a cell, a list of cells, a model or a graph, got {type(what).__name__}")
     if file is not None:
@@ -286,10 +296,21 @@ def _looser(canvas: Canvas) -> Iterator[Canvas]:
                     replace(tight, down=True, parameters=False))
 
 
-def _model(model: Wired, theme: str, canvas: Canvas) -> Drawing:
+def _model(model: Wired, steps: Steps, gradients: bool, values: Mapping[str, Any] | None, loss: Loss, show: Show,
+           feedback: bool, theme: str, canvas: Canvas, detail: str | None, limits: heatmap.Limits) -> Drawing:
     inner = replace(canvas, title=None)
     inside = [_folded(cell, f"{name}: {cell.title}", theme, inner) for name, cell in models.cells_of(model)]
-    scene = _finest((models.layers(model, c) for c in _looser(canvas)), canvas, "draw its parts")
+    if steps is None and not gradients:
+        if values is not None or loss is not None or show != "auto" or feedback or detail is not None:
+            raise ArgumentError("values, loss, show, detail and feedback are of a model over time: give steps=, for example "
+                                "steps=4")
+        scene = _finest((models.layers(model, c) for c in _looser(canvas)), canvas, "draw its parts")
+    else:
+        picture = over_time.of_model(model, steps, gradients, values, loss, feedback, limits)
+        ways: list[tuple[Canvas, str, Show]] = [(c, d, show) for c, d in _ways(canvas, detail)]
+        if show == "auto" and canvas.room[0] < inf:
+            ways.append((*ways[-1][:2], [1, -1]))
+        scene = _finest((over_time.scene(picture, d, shown, c) for c, d, shown in ways), canvas, STEPS)
     return Drawing(scene, lambda: str(model.summary()), theme, inside)
 
 

@@ -7,7 +7,7 @@ from .canvas import Canvas, Legend, composed
 from .layered import Arrangement, lay_out
 from .scene import BoxShape, Part, Scene, Wire, curve, fitted, straight, text_width
 from .tile import box_size
-from .wiring import Wired, Wiring, count_of
+from .wiring import LayerBox, Wired, Wiring, count_of
 
 
 def cells_of(model: Wired) -> list[tuple[str, Cell]]:
@@ -19,22 +19,36 @@ def cells_of(model: Wired) -> list[tuple[str, Cell]]:
     return [(name, cell) for cell, name in found.items()]
 
 
+def wired(model: Wired) -> Wiring:
+    """The boxes of a model, from its input to its output."""
+    wiring = Wiring()
+    source = wiring.box(["x"], [], "input", symbol="xₜ")
+    wiring.box(["output"], wiring.add(model, "", [source]), "state", symbol="yₜ")
+    cells = [cell for _, cell in cells_of(model)]
+    for b in wiring.boxes.values():
+        b.cell = cells.index(b.layer.cell) if b.direction and b.layer is not None and b.layer.cell in cells else None
+    return wiring
+
+
+def opening(box: LayerBox) -> str:
+    """The class of a box that unfolds a cell where it is pressed."""
+    return "" if box.cell is None else f"cell-{box.cell}"
+
+
 def layers(model: Wired, canvas: Canvas) -> Scene:
     """The layers of a model; recurrent ones with the loop of their state, and the direction in which they read."""
-    wiring = Wiring()
-    source = wiring.box(["x"], [], "input")
-    ends = wiring.add(model, "", [source])
-    wiring.box(["output"], ends, "state")
-    lines = {k: [t[:90] for t in said] if canvas.parameters else [said[0][:90]] for k, said in wiring.lines.items()}
+    wiring = wired(model)
+    boxes = wiring.boxes
+    lines = {k: [t[:90] for t in b.lines] if canvas.parameters else [b.lines[0][:90]] for k, b in boxes.items()}
     size = {k: canvas.turned(box_size(said, canvas, 40.0)) for k, said in lines.items()}
-    loops = max((_loop_size(d, canvas)[1] for d in wiring.time_direction.values()), default=0.0) + 14
-    layout = lay_out(Arrangement(size, wiring.reads, gap=(canvas.gap(36.0), loops + 12.0)))
+    loops = max((_loop_size(b.direction, canvas)[1] for b in boxes.values() if b.direction), default=0.0) + 14
+    layout = lay_out(Arrangement(size, {k: b.reads for k, b in boxes.items()}, gap=(canvas.gap(36.0), loops + 12.0)))
     title = f"{type(model).__name__}: {count_of(model)}"
-    scene = Scene(title, f"{title}. " + "; ".join(", ".join(said) for said in wiring.lines.values()) + ".")
+    scene = Scene(title, f"{title}. " + "; ".join(", ".join(b.lines) for b in boxes.values()) + ".")
     body: list[Part] = []
     for (a, b), route in layout.route.items():
         body.append(Wire(f"f-{a}-{b}", (a, b), curve([(x, y + loops) for x, y in route]), "forward",
-                         f"{wiring.lines[a][0]} → {wiring.lines[b][0]}"))
+                         f"{boxes[a].lines[0]} → {boxes[b].lines[0]}"))
     low = loops + layout.height + 16
     for a, b in wiring.queries:
         (ax, ay), (bx, by) = layout.at[a], layout.at[b]
@@ -43,11 +57,11 @@ def layers(model: Wired, canvas: Canvas) -> Scene:
                          "the decoder's last state asks where to look"))
     for k, said in lines.items():
         x, y = layout.at[k][0], layout.at[k][1] + loops
-        if k in wiring.time_direction:
-            body += _loop(k, (x, y), size[k], wiring.time_direction[k], canvas)
-        fill = wiring.fill[k]
-        body.append(BoxShape(k, (x, y), size[k], said, fill, ", ".join(wiring.lines[k]), square=fill == "input",
-                             font=canvas.font))
+        if boxes[k].direction:
+            body += _loop(k, (x, y), size[k], boxes[k].direction, canvas)
+        fill = boxes[k].fill
+        body.append(BoxShape(k, (x, y), size[k], said, fill, ", ".join(boxes[k].lines), square=fill == "input",
+                             classes=opening(boxes[k]), font=canvas.font))
     bottom = low + 8 if wiring.queries else loops + layout.height
     return _lists(composed(scene, canvas, body, (layout.width, bottom)), wiring, canvas)
 
@@ -78,7 +92,7 @@ def _lists(scene: Scene, wiring: Wiring, canvas: Canvas) -> Scene:
     """What is inside modules whose wiring only their own code knows."""
     right, top = scene.size
     for key, entries in wiring.opaque:
-        heading, *shown = (fitted(e, 600, canvas.small) for e in (f"inside {wiring.lines[key][0]}", *entries))
+        heading, *shown = (fitted(e, 600, canvas.small) for e in (f"inside {wiring.boxes[key].lines[0]}", *entries))
         box = Legend(f"{key}-inside", heading, shown, canvas, 640)
         wide, high = box.size(1)
         scene.add(*box.parts((canvas.margin, top), 1, wide))

@@ -177,7 +177,7 @@ class _Rows:
         if self.flow is not None and reader in self.flow.norms:
             norm = self.flow.norms[reader].get(self.tile.entries[slot])
             what = f"what step {reader} sends back to {here}"
-            self.parts += _back(f"b-{key}", (out.box, into.box), route, norm, self.flow, what)
+            self.parts += gradient_wire(f"b-{key}", (out.box, into.box), route, norm, self.flow, what)
 
     def _around(self, slot: int, out: _End, end: Point) -> list[Point]:
         """From the end of a row to the start of the next; the lowest state turns first, and last, so that no two cross."""
@@ -234,7 +234,7 @@ class _Rows:
                     route, ends = self._to_loss(k, p, middle + self.bar / 2), (f"{k}-{p}", key)
                     name = at_step(self.tile.items[k].title, p)
                     self.parts.append(Wire(f"f-{k}-{p}-loss", ends, route, "forward", f"{name} is read by the loss"))
-                    self.parts += _back(f"b-loss-{k}-{p}", ends, route, norm, flow, f"what the loss sends to {name}")
+                    self.parts += gradient_wire(f"b-loss-{k}-{p}", ends, route, norm, flow, f"what the loss sends to {name}")
 
     def _to_loss(self, key: str, p: int, end: float) -> list[Point]:
         """Up from an output, left of its middle; around the boxes above it."""
@@ -273,7 +273,7 @@ class _Step:
         if self.flow is None or self.p is None:
             return out
         what = f"what {self._name(r)} sends back to {self._name(s)}"
-        return out + _back(f"b-{key}", ends, route, self.flow.sent[self.p].get((r, s)), self.flow, what)
+        return out + gradient_wire(f"b-{key}", ends, route, self.flow.sent[self.p].get((r, s)), self.flow, what)
 
     def _box(self, k: str) -> BoxShape:
         item, (at,) = self.tile.items[k], shifted([self.tile.layout.at[k]], *self.at)
@@ -310,7 +310,8 @@ class _Step:
         return f"{title}, values {low:.3g} to {high:.3g}, " + ("no gradient" if norm is None else f"{what} = {norm:.3e}")
 
 
-def _back(key: str, ends: tuple[str, str], route: Sequence[Point], norm: float | None, flow: Flow, what: str) -> list[Part]:
+def gradient_wire(key: str, ends: tuple[str, str], route: Sequence[Point], norm: float | None, flow: Flow,
+                  what: str) -> list[Part]:
     """The gradient beside an edge: width by the logarithm of its norm; nothing where nothing flows."""
     shade = flow.shade(norm)
     if shade is None or norm is None:

@@ -3,54 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from ..analysis.subject import Model
 from ..errors import ArgumentError
 from ..tensor.tensor import Tensor
 
+EACH, LAST, ALL, ENDS, BEGINS = "each", "last", "all", "ends", "begins"
+"""What a box is in time: there at each step; once, after the last step; once, over all steps; once, from the last state of
+every reading; once, where a sequence begins whose every step it gives."""
+
+
+@dataclass
+class LayerBox:
+    """A part of a model: lines of text, the boxes that it reads, the colour of the theme that it has."""
+
+    lines: list[str]
+    reads: list[str]
+    fill: str
+    time: str = EACH
+    direction: str = ""             # in which a recurrent layer reads: "forward" or "backward" in time
+    states: tuple[str, ...] = ()    # of a recurrent layer
+    symbol: str = ""                # of an input, such as xₜ
+    first: str = ""                 # what stands in its place at the first step
+    follows: str = ""               # the box whose steps it has, where that does not follow from what it reads
+    count: int | None = None        # how many steps begin here, where the model says so
+    label: str = ""                 # what it is called where there is little room
+    cell: int | None = None         # which of the cells of the model it runs
+    layer: Wired | None = None
+    part: str = ""                  # which recurrence of the layer
+
+    def __post_init__(self) -> None:
+        self.label = self.label or self.lines[0].rpartition(": ")[2]
+
 
 class Wiring:
     """Boxes and what each reads."""
 
     def __init__(self) -> None:
-        self.lines: dict[str, list[str]] = {}
-        self.reads: dict[str, list[str]] = {}
-        self.fill: dict[str, str] = {}  # the colour of the theme that a box has
-        self.time_direction: dict[str, str] = {}  # recurrent box -> "forward" or "backward" in time
+        self.boxes: dict[str, LayerBox] = {}
         self.seen: dict[int, str] = {}
         self.queries: list[tuple[str, str]] = []    # a decoder's box and the attention that its last state queries
         self.opaque: list[tuple[str, list[str]]] = []  # modules whose wiring only their code knows
 
-    def box(self, lines: Sequence[str], reads: Sequence[str], fill: str) -> str:
-        key = f"m{len(self.lines)}"
-        self.lines[key], self.reads[key], self.fill[key] = list(lines), list(reads), fill
+    def box(self, lines: Sequence[str], reads: Sequence[str], fill: str, **more: Any) -> str:
+        """A box; `more` is what else `LayerBox` knows."""
+        key = f"m{len(self.boxes)}"
+        self.boxes[key] = LayerBox(list(lines), list(reads), fill, **more)
         return key
 
     def add(self, m: Wired, name: str, reads: list[str]) -> list[str]:
         """A module that reads these boxes; the boxes from which its output comes."""
-        before, first = self.seen.setdefault(id(m), name), len(self.lines)
+        before, first = self.seen.setdefault(id(m), name), len(self.boxes)
         ends = m.wiring(name, reads, self)
         if not isinstance(ends, list):
             raise ArgumentError(f"{type(m).__name__}.wiring gives {type(ends).__name__}: expected the list of the boxes from "
                                 "which its output comes")
-        if before != name:
-            for key in list(self.lines)[first:]:
-                self.lines[key][-1] = f"shared with {before or 'the model'}"
+        for box in list(self.boxes.values())[first:]:
+            box.layer = box.layer or m
+            if before != name:
+                box.lines[-1] = f"shared with {before or 'the model'}"
         return ends
 
-    def recurrent(self, lines: Sequence[str], reads: Sequence[str], backward: bool) -> str:
+    def recurrent(self, lines: Sequence[str], reads: Sequence[str], backward: bool, states: Iterable[str] = (), label: str = "",
+                  part: str = "") -> str:
         """The box of a layer whose state comes back to it."""
-        key = self.box(lines, reads, "gate")
-        self.time_direction[key] = "backward" if backward else "forward"
-        return key
+        return self.box(lines, reads, "gate", direction="backward" if backward else "forward", states=tuple(states),
+                        label=f"{label} ←" if label and backward else label, part=part)
+
+    def end(self, ends: Sequence[str]) -> None:
+        """Only the last step that each direction reads goes on from here."""
+        for key in ends:
+            self.boxes[key].time = ENDS if not self.boxes[key].direction else self.boxes[key].time
+
+    def blocks(self) -> Wiring:
+        """The same without layers that have no memory and join nothing: their readers read what they read."""
+        kept, instead = Wiring(), dict[str, list[str]]()
+        kept.queries, kept.opaque = self.queries, self.opaque
+        for key, b in self.boxes.items():
+            reads = list(dict.fromkeys(r for k in b.reads for r in instead.get(k, [k])))
+            if b.fill == "function" and b.time == EACH:
+                instead[key] = reads
+            else:
+                kept.boxes[key] = replace(b, reads=reads)
+        return kept
 
     def plain(self, m: Wired, name: str, reads: list[str]) -> list[str]:
         """A layer that says nothing of its inside: one box, and a list of what is in it."""
         own = [(k, c) for k, c in m.named_modules() if c is not m]
         if not own:
-            return [self.box([title_of(name, m), *_details(m), count_of(m)], reads, "function")]
-        key = self.box([title_of(name, m), "wired in its own code", count_of(m)], reads, "loss")
+            time = ALL if m.ends_time else EACH
+            return [self.box([title_of(name, m), *_details(m), count_of(m)], reads, "function", time=time)]
+        key = self.box([title_of(name, m), "wired in its own code", count_of(m)], reads, "loss", time=ALL)
         self.opaque.append((key, [f"{k}: {type(c).__name__}, {count_of(c)}" for k, c in own if not _inside(k, own)]))
         return [key]
 
@@ -88,6 +133,10 @@ class Wired(Model, Protocol):
 
     def parameters(self) -> Iterable[Tensor]:
         """What is trained, each once."""
+
+    @property
+    def ends_time(self) -> bool:
+        """Whether its output has no time axis any more."""
 
     def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
         """Its boxes: it reads `reads`, and its output comes from the boxes that are returned."""

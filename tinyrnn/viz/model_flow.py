@@ -1,0 +1,161 @@
+"""Gradient norms on the boxes of a model, at every step of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..analysis.bptt import BackwardPass, ScanData
+from ..analysis.recurrence import Recurrence
+from ..analysis.subject import Model, Subject
+from ..ir.node import Node
+from .flow import Flow
+from .theme import decades
+from .timing import Timing
+
+Place = tuple[str, int | None]  # a box, at a step or once
+Norms = dict[int, float | None]
+
+
+class ModelFlow:
+    """‖∂L/∂·‖ of what every box gives, and of what every wire carries back, as far as the boxes of a picture tell.
+
+    What goes on within attention is not told apart: boxes of which nothing is known keep their colour.
+    """
+
+    def __init__(self, model: Model, timing: Timing, subject: Subject) -> None:
+        self.timing, self.flow = timing, Flow(subject.loss, subject.caption)
+        self.norms: dict[str, Norms] = {}      # of the output of a box, by step; 0 is what is there once
+        self.inward: dict[str, Norms] = {}     # what a recurrent box sends to its input
+        self.upward: dict[str, Norms] = {}     # what a recurrent box receives from what reads its output
+        self.states: dict[str, Norms] = {}     # what a recurrent box sends to the states that it reads
+        self.time_axis = 0 if model.reads_time_first() else 1
+        self.once = set(timing.once) | {k for k in timing.bars if not timing.gives[k]}
+        self._layers(model, subject)
+        self._recurrences(model, subject)
+        for k in timing.boxes[timing.output].reads:  # what gives the output within a scan
+            if k not in self.norms and len(timing.boxes[timing.output].reads) == 1:
+                self.norms[k] = self.norms[timing.output]
+        norms = [v for found in (self.norms, self.inward, self.upward, self.states) for at in found.values()
+                 for v in at.values() if v is not None]
+        finite = [v for v in norms if np.isfinite(v)]
+        self.flow.most, self.flow.span = max(finite, default=0.0), decades(finite)
+        self.flow.norms = {0: {str(i): v for i, v in enumerate(norms)}}  # so that the key knows of what is not finite
+
+    # ---- what a picture asks
+
+    def knows(self, place: Place) -> bool:
+        return place[0] in self.norms
+
+    def norm(self, place: Place) -> float | None:
+        """‖∂L/∂(output)‖ of a box at a step."""
+        return self.norms[place[0]].get(place[1] or 0)
+
+    def sent(self, source: Place, reader: Place) -> float | None:
+        """What one box sends back to another, where it is known."""
+        (a, p), (b, q) = source, reader
+        boxes = self.timing.boxes
+        if b in boxes and boxes[b].direction:
+            return self._to_recurrent(a, b, q)
+        if b.endswith("-gap"):
+            return None
+        if a in boxes and boxes[a].direction:
+            return self.upward.get(a, {}).get(p or 0)
+        return self.norms.get(a, {}).get((q if a in self.timing.bars else p) or 0)
+
+    def _to_recurrent(self, a: str, b: str, q: int | None) -> float | None:
+        """What a recurrent box sends to its input, or to its states."""
+        found = self.inward if a in self.timing.boxes and a in self.timing.boxes[b].reads else self.states
+        if a in self.timing.joints:
+            found = self.states
+        return found.get(b, {}).get(q or 0)
+
+    # ---- numbers
+
+    def _layers(self, model: Model, subject: Subject) -> None:
+        """The outputs of layers, and the data."""
+        timing = self.timing
+        ends = self._ends(model)
+        inputs = [k for k, b in timing.boxes.items() if not b.reads and not b.follows]
+        nodes = {k: subject.outputs[path][i] for k, (path, i) in ends.items() if i < len(subject.outputs.get(path, ()))}
+        nodes |= dict(zip(inputs, subject.inputs, strict=False))
+        nodes[timing.output] = subject.outputs[""][-1]
+        gradients = subject.gradients(list(nodes.values()))
+        for k, node in nodes.items():
+            if node.floating and not timing.boxes[k].direction and (node in gradients or node in subject.graph.nodes):
+                self.norms[k] = self._norms(k, gradients.get(node))
+
+    def _ends(self, model: Model) -> dict[str, tuple[str, int]]:
+        """The last box of every call of a layer: the layer's path, and which call it is."""
+        paths = {id(m): path for path, m in model.named_modules()}
+        found: dict[str, tuple[str, int]] = {}
+        calls: dict[str, int] = {}
+        for k, b in self.timing.boxes.items():
+            if b.layer is not None and not any(self.timing.boxes[r].layer is b.layer for r in self.timing.readers[k]):
+                path = paths[id(b.layer)]
+                found[k] = path, calls.get(path, 0)
+                calls[path] = calls.get(path, 0) + 1
+        return found
+
+    def _norms(self, k: str, gradient: Any) -> Norms:
+        if gradient is None:
+            return {}
+        if k in self.once:
+            return {0: float(np.linalg.norm(gradient))}
+        return {p + 1: float(np.linalg.norm(g)) for p, g in enumerate(np.moveaxis(gradient, self.time_axis, 0))}
+
+    def _recurrences(self, model: Model, subject: Subject) -> None:
+        """Recurrent boxes, each with the part of a scan that is its own."""
+        passes = list(zip(subject.recurrences, subject.scan_data, strict=True))
+        taken: set[int] = set()
+        for k, path in self._recurrent_paths(model):
+            found = next((i for i, (r, _) in enumerate(passes) if i not in taken and _is_of(r, path)), None)
+            if found is not None:
+                taken.add(found)
+                self._walk({k: range(len(self.timing.boxes[k].states))}, *passes[found])
+        for i, (r, given) in enumerate(passes):  # a scan of several layers: a decoder
+            own = [k for k, path in self._recurrent_paths(model) if any(p.startswith(f"{path}.") for p in r.parameters)]
+            if own and (i not in taken or len(own) > 1):
+                slots = iter(range(len(r.state_names)))
+                self._walk({k: [next(slots) for _ in self.timing.boxes[k].states] for k in own}, r, given)
+
+    def _recurrent_paths(self, model: Model) -> list[tuple[str, str]]:
+        paths = {id(m): path for path, m in model.named_modules()}
+        found = [(k, paths[id(b.layer)], b.part) for k, b in self.timing.boxes.items() if b.direction and b.layer is not None]
+        return [(k, ".".join(filter(None, parts))) for k, *parts in found]
+
+    @np.errstate(all="ignore")
+    def _walk(self, boxes: Mapping[str, Sequence[int]], r: Recurrence, given: ScanData) -> None:
+        """One scan, back from its last step; `boxes` says which of its states belong to which box."""
+        inputs = r.step.inputs
+        named: dict[str, Node] = {f"state {i}": inputs[n] for i, n in enumerate(r.state_names) if n in inputs}
+        named |= {f"new {i}": n for i, n in enumerate(r.new_states)}
+        named |= {f"trace {i}": n for i, n in enumerate(dict.fromkeys(r.traced.values()))}
+        named |= {f"input {i}": inputs[n] for i, n in enumerate(r.input_names) if n in inputs and inputs[n].floating}
+        last = r.scan.order[-1]
+        for k in boxes:
+            for found in (self.norms, self.inward, self.upward, self.states):
+                found[k] = {}
+        first = next(iter(boxes))
+        for m in BackwardPass(r, named).steps_back(given):
+            p = m.position
+            for k, slots in boxes.items():
+                self.norms[k][p] = _whole(m.gradients.get(f"new {i}") for i in slots)
+                self.states[k][p] = _whole(m.gradients.get(f"state {i}") for i in slots)
+                sent = [g[p - 1] for n, g in given.from_loss.items() if n in [r.new_states[i] for i in slots]]
+                sent += [m.sent[a, b] for a, b in m.sent if a.startswith("trace") and b in [f"new {i}" for i in slots]]
+                sent += [g for i in slots if p - 1 == last and (g := given.from_loss_at_end[i]) is not None]
+                self.upward[k][p] = _whole(sent)
+            self.inward[first][p] = _whole(m.gradients.get(f"input {i}") for i in range(len(r.input_names)))
+
+
+def _is_of(r: Recurrence, path: str) -> bool:
+    return r.name == path or not path or r.name.startswith((f"{path}.", f"{path}#"))
+
+
+def _whole(parts: Iterator[Any] | Sequence[Any]) -> float | None:
+    """The norm of several gradients together; None where there is none."""
+    norms = [float(np.linalg.norm(g)) for g in parts if g is not None]
+    return float(np.hypot.reduce(norms)) if norms else None
