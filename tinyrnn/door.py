@@ -15,7 +15,8 @@ PUBLIC = {
     "draw": "viz.drawing", "Drawing": "viz.drawing", "page": "viz.page", "Page": "viz.page",
     "derive": "symbolic.derivation.derive", "Derivation": "symbolic.derivation.derive",
     "equivalent": "symbolic.equivalence.equivalent", "Equivalence": "symbolic.equivalence.equivalent",
-    "prove": "symbolic.proof.prove", "Proof": "symbolic.proof.prove", "datasets": "datasets"}
+    "prove": "symbolic.proof.prove", "Proof": "symbolic.proof.prove", "datasets": "datasets",
+    "worked": "teaching.worked", "Worked": "teaching.worked"}
 """Names of `tinyrnn` itself."""
 
 INNER = {"draw_path": "viz.drawing", "Tensor": "tensor.tensor", "run_graph": "backends"}

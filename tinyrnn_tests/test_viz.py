@@ -13,11 +13,11 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn.analysis.subject import subject_of_cell
+from tinyrnn.cells.paper import pretty
 from tinyrnn.errors import DrawError
 from tinyrnn.tensor.compile import PIPELINE
 from tinyrnn.viz import run_dot
 from tinyrnn.viz.drawing import flowing
-from tinyrnn.viz.names import pretty
 from tinyrnn.viz.scene import BoxShape, Wire
 from tinyrnn.viz.theme import INKS, LEVELS, decades, level, palette
 

@@ -102,7 +102,7 @@ def subject_of_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | N
     given is random (parameters as `cell.init` draws them, inputs normal) or, for states, zero.
     """
     given = arrays(values)
-    _check_names(cell, given)
+    check_names(cell, given)
     steps, batch = _extent(cell, given, steps, batch)
     found = sizes_for(cell, sizes, given)
     graph = cell.rolled(steps, found, batch=batch, loss=loss or "sum")
@@ -146,7 +146,8 @@ def arrays(values: Mapping[str, Any] | None) -> dict[str, Array]:
     return given
 
 
-def _check_names(cell: Cell, given: Mapping[str, Array]) -> None:
+def check_names(cell: Cell, given: Mapping[str, Array]) -> None:
+    """Whether a cell has what values are given for."""
     starts = [f"{n}[{1 - k}]" for n, k in cell.slots if n in cell.states]
     known = [*cell.parameters, *cell.inputs, *starts]
     unknown = [k for k in given if k not in known]
@@ -180,11 +181,11 @@ def _generator(rng: Seed) -> np.random.Generator:
 
 def sizes_for(cell: Cell, sizes: Mapping[str, int] | None, given: Mapping[str, Array] | None = None) -> dict[str, int]:
     """All sizes of a cell: as given, as the arrays among its values say, or small and distinct."""
-    settled = _sizes_of(cell, given or {})
+    settled = settled_sizes(cell, given or {})
     return cell.checked_sizes({**{s: 2 + i for i, s in enumerate(cell.sizes)}, **settled, **(sizes or {})}, {})
 
 
-def _sizes_of(cell: Cell, given: Mapping[str, Array]) -> dict[str, int]:
+def settled_sizes(cell: Cell, given: Mapping[str, Array]) -> dict[str, int]:
     """The sizes that given arrays settle."""
     found: dict[str, int] = {}
     for k, a in given.items():

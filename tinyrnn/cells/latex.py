@@ -8,8 +8,8 @@ from ..functions import FUNCTIONS
 from .latex_lines import environment
 from .terms import LOGIC, System, Term, show, when
 
-_OPERATORS = {"+": "+", "-": "-", "*": r"\odot", "@": r"\,", "<": "<", "<=": r"\le", ">": ">", ">=": r"\ge"}
-_LEVEL = {"+": 1, "-": 1, "*": 2, "@": 2, "<": 0, "<=": 0, ">": 0, ">=": 0}
+_OPERATORS = {"+": "+", "-": "-", "*": r"\odot", "·": r"\cdot", "@": r"\,", "<": "<", "<=": r"\le", ">": ">", ">=": r"\ge"}
+_LEVEL = {"+": 1, "-": 1, "*": 2, "·": 2, "@": 2, "<": 0, "<=": 0, ">": 0, ">=": 0}
 
 _COMMANDS = set("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma varsigma tau upsilon "
                 "phi chi psi omega digamma Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split())

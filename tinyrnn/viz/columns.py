@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from ..cells.paper import pretty
 from .canvas import Canvas, Size
 from .model_flow import ModelFlow, Place
-from .names import at_step, pretty
+from .names import at_step
 from .scene import Point, text_width
 from .steps import shown_steps
 from .tile import box_size

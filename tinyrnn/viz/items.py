@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from ..cells.lower import ROW_FUNCTIONS, mean
+from ..cells.paper import pretty
 from ..functions import FUNCTIONS
 from ..ir.graph import Graph
 from ..ir.node import Node
@@ -20,7 +21,6 @@ from ..ir.ops.elementwise import ADD, MUL, name_of
 from ..ir.ops.leaves import INPUT, LEAF, box_of, input_name, literal_value
 from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE
 from ..ir.ops.structure import CONCAT
-from .names import pretty
 
 _SIGNS = {"neg": "− ·", "add": "+", "sub": "−", "mul": "⊙", "div": "÷", "power": "^", "where": "?:"}
 

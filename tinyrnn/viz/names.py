@@ -6,21 +6,13 @@ import re
 
 from ..cells.latex import accented
 
-_SUBSCRIPTS = str.maketrans("0123456789-t", "₀₁₂₃₄₅₆₇₈₉₋ₜ")
+_SUBSCRIPTS = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
 _ACRONYMS = re.compile(r"\b(rnn|lstm|gru|mgu)\b")
 _PLAIN = str.maketrans("₀₁₂₃₄₅₆₇₈₉₋ₜ", "0123456789−t")
 _TIME = "[₀-₉ₜ₋]+"
 _LETTERS = "(?:(?![₀-₉ₜ])[^\\W_])+"
 _BELOW = re.compile(rf"(?P<name>(?<![\w.])[^\W\d_][\u0300-\u036f′]*_{_LETTERS}(?:_{_LETTERS})*)(?P<time>{_TIME})?"
                     rf"|(?<=\S)(?P<only>{_TIME})")
-
-
-def pretty(name: str) -> str:
-    """`h[3]` as h₃, `h[t-1]` as hₜ₋₁, `C_tilde[t]` as C̃ₜ; anything else as it is."""
-    stem, bracket, inside = name.partition("[")
-    inside = inside.removesuffix("]")
-    timed = bracket and set(inside) <= set("0123456789-t")
-    return accented(stem) + inside.translate(_SUBSCRIPTS) if timed else accented(stem) + name[len(stem):]
 
 
 def spoken(name: str) -> str:

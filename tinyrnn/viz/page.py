@@ -16,6 +16,7 @@ from ..analysis.bptt import BackwardPass, ScanData
 from ..analysis.dynamics import strongest
 from ..analysis.subject import Loss, Model, Subject, is_model, subject_of_cell
 from ..cells import Cell, latex
+from ..cells.paper import pretty
 from ..errors import ArgumentError
 from ..files import atomic_write, path_of, shipped
 from ..search import shortest_path
@@ -26,7 +27,7 @@ from ..types import Seed
 from .canvas import FORMATS
 from .flow import flow_of
 from .items import Item
-from .names import at_step, pretty
+from .names import at_step
 from .scene import clean
 from .steps import shape_of, unrolled, weights_of
 from .svg import drawn, xml

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..cells.paper import pretty
 from ..errors import ArgumentError
 from ..ir.graph import Graph
 from ..ir.node import Node, walk
@@ -13,7 +14,6 @@ from ..ir.ops.elementwise import name_of
 from ..ir.ops.leaves import ARG, index_of, literal_value
 from ..ir.scan import PROJECTIONS, REGION, SCAN, TRACE, ScanView, body_of, expression_of, position_of
 from ..shapes import show
-from .names import pretty
 
 MOST = 3000
 _SAID = {"final": "at the end", "trace": "at every step", "item": "result"}

@@ -8,12 +8,13 @@ from itertools import pairwise
 from numbers import Integral
 
 from ..cells import Cell
+from ..cells.paper import pretty
 from ..errors import ArgumentError
 from ..shapes import show
 from .canvas import Canvas, Piece, classes_of, composed, move
 from .flow import Flow
 from .key import decade_scale, says, stroke
-from .names import at_step, pretty
+from .names import at_step
 from .scene import BoxShape, Frame, Part, Point, Scene, Wire, Words, beside, curve, straight, text_width
 from .theme import LEVELS
 from .tile import Tile, box_size, shifted

@@ -12,13 +12,14 @@ from textwrap import wrap
 
 from ..analysis.recurrence import Recurrence
 from ..cells import Cell
+from ..cells.paper import pretty
 from ..ir.node import Node
 from ..ir.ops.leaves import INPUT, input_name
 from ..search import shortest_path
 from .canvas import Canvas, Size
 from .items import Extract, Item
 from .layered import Arrangement, Layout, lay_out
-from .names import pretty, spoken
+from .names import spoken
 from .scene import Point, clean, text_width
 
 DETAILS = ("block", "gates", "ops")

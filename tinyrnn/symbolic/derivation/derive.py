@@ -162,6 +162,16 @@ class Derivation:
         return {**blocks, **cell.parameters, **cell.signals, **marks, **self._read_shapes}
 
     @cached_property
+    def arguments(self) -> dict[str, str]:
+        """A name for what goes into the function of a gate, by the name of the gate: a_f of f."""
+        return {n: mark for n, mark in self._marks.items() if mark in self.recurrence}
+
+    @cached_property
+    def shared(self) -> dict[str, Term]:
+        """What formulas use more than once, under the names u1, u2, ..."""
+        return self._read["shared"]
+
+    @cached_property
     def recurrence(self) -> dict[str, Formula]:
         """dL/ds[t] of every quantity and of every gate's argument, in the order of the backward pass; before them what
         they share, as u1, u2, ..."""

@@ -151,10 +151,10 @@ def show_name(name: str) -> str:
 
 def as_latex(d: Printable) -> str:
     """Sections with aligned equations."""
-    out = [rf"\section*{{{_tex(d.cell.title)}}}"]
+    out = [rf"\section*{{{plain_tex(d.cell.title)}}}"]
     for s in sections(d):
-        out.append(rf"\subsection*{{{_tex(s.title)}}}")
-        out.append(_tex(s.words))
+        out.append(rf"\subsection*{{{plain_tex(s.title)}}}")
+        out.append(plain_tex(s.words))
         if s.rows:
             out.append("\\begin{tabular}{lll}\n" + "\n".join(rf"{k} & ${n}$ & ${_shape(shape)}$ \\" for k, n, shape in s.rows)
                        + "\n\\end{tabular}")
@@ -169,10 +169,12 @@ def _shape(text: str) -> str:
 
 
 _TEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
-        "^": r"\^{}", "~": r"\~{}", "⊙": r"$\odot$", "⊗": r"$\otimes$", "ℓ": r"$\ell$", "ᵀ": r"$^\top$", "×": r"$\times$"}
+        "^": r"\^{}", "~": r"\~{}", "⊙": r"$\odot$", "⊗": r"$\otimes$", "ℓ": r"$\ell$", "δ": r"$\delta$", "ᵀ": r"$^\top$",
+        "×": r"$\times$"}
 
 
-def _tex(text: str) -> str:
+def plain_tex(text: str) -> str:
+    """Words that LaTeX shows as they are."""
     return "".join(_TEX.get(c, c) for c in text)
 
 
@@ -213,10 +215,15 @@ def as_html(d: Printable) -> str:
                            for k, n, shape in s.rows)
             body.append(f"<table>{rows}</table>")
         body += [mathml_lines(environment([x])) for _, x in s.formulas]
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(d.cell.title)}</title>'
+    return document(d.cell.title, "".join(body))
+
+
+def document(title: str, body: str) -> str:
+    """A page of formulas that needs no network and may not use any."""
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
             f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
-            f"<body>{''.join(body)}</body></html>\n")
+            f"<body>{body}</body></html>\n")
 
 
 def mathml(formula: str, display: str = "inline") -> str:

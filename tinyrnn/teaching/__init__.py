@@ -1,0 +1,1 @@
+"""Teaching: a computation as on paper, and derivations that students write, judged by proof."""
