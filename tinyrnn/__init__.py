@@ -10,7 +10,7 @@ True
 Cells       Cell, load; cells (LSTM, GRU, RNN and others by name: cells["mgu"], cells.names())
 Look        draw, page, analyze, xray, leaks; what they give: Drawing, Page, Report, XRay, LeakReport
 Prove       prove, derive, equivalent; what they give: Proof, Derivation, Equivalence
-Teach       worked, which gives Worked
+Teach       worked, check; what they give: Worked, Judgement
 Layers      nn (RNN, LSTM, GRU, Recurrent, Sequential, ...), each with fit, evaluate, predict, save, draw, xray
 Training    train (callbacks, metrics), optim (Adam, SGD, ..., schedules), datasets, io
 Tensors     Tensor, tensor, parameter, input; Graph, compile; backends.available(), domains
@@ -106,22 +106,22 @@ if TYPE_CHECKING:
     from .symbolic.derivation.derive import Derivation, derive
     from .symbolic.equivalence.equivalent import Equivalence, equivalent
     from .symbolic.proof.prove import Proof, prove
+    from .teaching.judge import Judgement, check
     from .teaching.worked import Worked, worked
     from .viz.drawing import Drawing, draw
     from .viz.page import Page, page
 
 __version__ = "0.1.0"
 __all__ = [
-    "Cell", "Derivation", "Drawing", "EquationError", "Equivalence", "FallbackWarning", "Graph", "LeakReport", "Page",
-    "Proof", "ProofError", "Report", "StaleError", "T", "Tensor", "TinyRNNError", "Worked", "XRay", "abs", "analyze",
-    "arange", "argmax", "astype", "backends", "broadcast_to", "cells", "clip", "compile", "concat", "cos", "cumsum",
-    "datasets", "derive", "domains", "draw", "einsum", "elu", "equivalent", "exp", "expm1", "flip", "gather", "gelu",
-    "grad", "hard_sigmoid", "hessian", "input", "io", "jacobian", "jvp", "layer_norm", "leaks", "load", "log", "log1p",
-    "log_softmax", "logsumexp", "matmul", "max", "maximum", "mean", "min", "minimum", "nn", "one_hot", "optim", "outer",
-    "pad", "page", "parameter", "pick", "prove", "relu", "remat", "reshape", "rms_norm", "scan", "sigmoid", "sign",
-    "silu", "sin", "softmax", "softplus", "split", "sqrt", "stack", "stop_gradient", "sum", "tanh", "tensor", "train",
-    "transpose", "value_and_grad", "var", "where", "worked", "xray"
-]
+    "Cell", "Derivation", "Drawing", "EquationError", "Equivalence", "FallbackWarning", "Graph", "Judgement",
+    "LeakReport", "Page", "Proof", "ProofError", "Report", "StaleError", "T", "Tensor", "TinyRNNError", "Worked", "XRay",
+    "abs", "analyze", "arange", "argmax", "astype", "backends", "broadcast_to", "cells", "check", "clip", "compile",
+    "concat", "cos", "cumsum", "datasets", "derive", "domains", "draw", "einsum", "elu", "equivalent", "exp", "expm1",
+    "flip", "gather", "gelu", "grad", "hard_sigmoid", "hessian", "input", "io", "jacobian", "jvp", "layer_norm", "leaks",
+    "load", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "maximum", "mean", "min", "minimum", "nn",
+    "one_hot", "optim", "outer", "pad", "page", "parameter", "pick", "prove", "relu", "remat", "reshape", "rms_norm",
+    "scan", "sigmoid", "sign", "silu", "sin", "softmax", "softplus", "split", "sqrt", "stack", "stop_gradient", "sum",
+    "tanh", "tensor", "train", "transpose", "value_and_grad", "var", "where", "worked", "xray"]
 
 
 def __getattr__(name: str) -> _Any:

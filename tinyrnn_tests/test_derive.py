@@ -56,7 +56,7 @@ class Numbers:
         self.cell, self.sizes = cell, sizes
         d = tr.derive(cell)
         self.marks = {v: k for k, v in d._marks.items()}
-        graph = cell.unroll(STEPS, sizes, gradients=True, mark=d._mark)
+        graph = cell.unroll(STEPS, sizes, gradients=True, mark=d.mark)
         rng = np.random.default_rng(seed)
         names = {f"signal {k.name} {k.step}": n for k, n in graph.labels.items() if isinstance(k.step, int)}
         both = tr.Graph({**graph.outputs, **names})

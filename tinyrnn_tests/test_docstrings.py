@@ -13,7 +13,7 @@ import tinyrnn as tr
 from tinyrnn.functions import FUNCTIONS
 
 SHAPE = re.compile(r"\[[A-Z0-9][\w, .…-]*\]|\[rows|\[\.\.\.|shape|scalar|one number")  # [B, T, H], "the shape of x", a scalar
-RESULTS = {"Derivation", "Drawing", "Equivalence", "LeakReport", "Page", "Proof", "Report", "XRay", "Rows", "Worked"}
+RESULTS = {"Derivation", "Drawing", "Equivalence", "LeakReport", "Page", "Proof", "Report", "XRay", "Rows", "Worked", "Judgement"}
 NO_ARRAYS = {  # what takes and gives texts, classes, files or the numbers of an epoch
     "load", "loadable", "names", "get", "available", "read_weights", "write_weights", "Module", "Callback", "BestWeights",
     "EarlyStopping", "Log", "Constant", "Cosine", "StepDecay", "WarmUp", "Plateau", "History", "first_names",

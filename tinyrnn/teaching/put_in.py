@@ -9,7 +9,7 @@ import numpy as np
 from ..cells.terms import Term, fresh, number
 from ..symbolic.derivation.derive import Derivation
 from ..symbolic.derivation.to_terms import block_name, is_number, shifted
-from .sheet import Array, Sheet
+from .cell_run import Array, CellRun
 
 ZERO = ("binary", "negate", "transpose")  # kinds that are zero where a part is, as are these functions
 LINEAR = ("outer", "part", "slice", "sum", "diag")
@@ -40,7 +40,7 @@ def _negative(x: Any) -> bool:
 class Numbers:
     """Puts the numbers of a run into formulas."""
 
-    def __init__(self, derivation: Derivation, run: Sheet) -> None:
+    def __init__(self, derivation: Derivation, run: CellRun) -> None:
         self.derivation, self.cell, self.run = derivation, derivation.cell, run
         self.scalar = all(v.size == 1 for v in (*run.values.values(), *run.parameters.values()))
         taken = self.cell.system.names

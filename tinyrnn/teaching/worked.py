@@ -17,8 +17,8 @@ from ..files import PathLike, atomic_write, path_of
 from ..symbolic.derivation.derive import Derivation, derive
 from ..types import Seed
 from . import forms
+from .cell_run import Array, CellRun, checked, run
 from .put_in import Numbers, added, value
-from .sheet import Array, Sheet, checked, run
 
 LOSSES: Mapping[Any, str] = {"last": "the sum of the last output", "sum": "the sum of all outputs"}
 Line = tuple[Term, ...]  # equal terms: h₁ = tanh(W x₁) = tanh(0.5·1) = 0.462
@@ -39,7 +39,7 @@ class Worked:
     `print` shows it as text; `markdown()`, `latex()`, `html()`, `notebook()` and `save` write it; a notebook shows it.
     """
 
-    def __init__(self, derivation: Derivation, before: Sheet, after: Sheet, rate: float, digits: int, loss: Loss) -> None:
+    def __init__(self, derivation: Derivation, before: CellRun, after: CellRun, rate: float, digits: int, loss: Loss) -> None:
         self.derivation, self.cell, self.rate, self.digits = derivation, derivation.cell, rate, digits
         self.before, self.after, self.function = before, after, loss
 

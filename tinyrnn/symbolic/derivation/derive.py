@@ -62,7 +62,7 @@ class Derivation:
         It is read at a step that has all it reads before it, and whose successors have theirs after them.
         """
         return self.cell.unroll(3 * self._longest + 1, self._sizes, batch=BATCH, loss=weighted(self.cell), gradients=True,
-                                mark=self._mark)
+                                mark=self.mark)
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
@@ -70,7 +70,8 @@ class Derivation:
         return dict(zip(self.cell.sizes, (p for p in range(1009, 10_000, 2) if all(p % q for q in range(3, 100, 2))),
                         strict=False))
 
-    def _mark(self, value: Node, name: str, cell: str | None) -> Node:
+    def mark(self, value: Node, name: str, cell: str | None) -> Node:
+        """Name what goes into a gate as well, where a cell names its quantities."""
         if Trait.NAMED in value.op.traits:
             value = apply(value.op, (tag(value.src[0], self._marks[name], cell),), value.at)
         return tag(value, name, cell)

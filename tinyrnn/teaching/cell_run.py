@@ -25,7 +25,7 @@ MOST_STEPS, MOST_ENTRIES = 12, 6
 
 
 @dataclass
-class Sheet:
+class CellRun:
     """Values, ∂L/∂· and what the loss itself sends, by name and step; of every parameter each step's share."""
 
     cell: Cell
@@ -47,7 +47,7 @@ class Sheet:
         return np.sum(list(self.shares[p].values()), axis=0) if self.shares.get(p) else np.zeros_like(self.given[p])
 
 
-def run(cell: Cell, given: Mapping[str, Array], steps: int, loss: Loss, marks: Mapping[str, str]) -> Sheet:
+def run(cell: Cell, given: Mapping[str, Array], steps: int, loss: Loss, marks: Mapping[str, str]) -> CellRun:
     """One sequence through a cell and back; `marks` are names of what goes into gates."""
     subject = subject_of_cell(cell, steps, given, loss)
     (walk, data), = subject.backward_passes()
@@ -56,7 +56,7 @@ def run(cell: Cell, given: Mapping[str, Array], steps: int, loss: Loss, marks: M
     reads = {k: r.step.inputs[k] for k in (*r.state_names, *r.input_names) if k in r.step.inputs}
     named = {**labels, **{f"argument {mark}": labels[n].src[0] for n, mark in marks.items()
                           if n in labels and Trait.NAMED in labels[n].op.traits}}
-    found = Sheet(cell, steps, subject.loss, given)
+    found = CellRun(cell, steps, subject.loss, given)
     for m in BackwardPass(r, {**reads, **named}).steps_back(data):
         t = m.position
         for k, value in m.values.items():
