@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.subject import Loss
+from ..analysis.cell_run import Array, CellRun, cell_run
+from ..analysis.put_in import Numbers, added, value
+from ..analysis.subject import Loss, subject_of_cell
 from ..cells import Cell
 from ..cells.terms import Term, number
 from ..errors import ArgumentError
@@ -17,8 +19,7 @@ from ..files import PathLike, atomic_write, path_of
 from ..symbolic.derivation.derive import Derivation, derive
 from ..types import Seed
 from . import forms
-from .cell_run import Array, CellRun, checked, run
-from .put_in import Numbers, added, value
+from .given import checked
 
 LOSSES: Mapping[Any, str] = {"last": "the sum of the last output", "sum": "the sum of all outputs"}
 Line = tuple[Term, ...]  # equal terms: h₁ = tanh(W x₁) = tanh(0.5·1) = 0.462
@@ -158,10 +159,13 @@ def worked(cell: Cell, values: Mapping[str, Any] | None = None, loss: Loss = "la
         raise ArgumentError(f"digits={digits!r}: expected 1 to 15 significant digits")
     derivation = derive(cell)
     given, length = checked(cell, values, steps, rng)
-    before = run(cell, given, length, loss, derivation.arguments)
+
+    def run(numbers: Mapping[str, Array]) -> CellRun:
+        return cell_run(cell, subject_of_cell(cell, length, numbers, loss), derivation.arguments, given=numbers)
+
+    before = run(given)
     moved = {p: value - lr * before.gradient(p) for p, value in before.parameters.items()}
-    after = run(cell, {**given, **moved}, length, loss, derivation.arguments)
-    return Worked(derivation, before, after, float(lr), digits, loss)
+    return Worked(derivation, before, run({**given, **moved}), float(lr), digits, loss)
 
 
 class _Lecture:

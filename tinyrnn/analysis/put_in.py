@@ -61,9 +61,10 @@ class Numbers:
         return Term("at", (self.delta[name], step)) if name in self.delta else Term("adjoint at", (name, step))
 
     def _placed(self, x: Term, at: int) -> Term | None:
-        if x.kind == "adjoint":
-            return self.gradient(x.value[0], at - x.value[1])
-        return Term("at", (x.value[0], at - x.value[1])) if x.kind == "signal" else None
+        if x.kind not in ("signal", "adjoint"):
+            return None
+        name, step = x.value[0], at - self.run.direction * x.value[1]
+        return self.gradient(name, step) if x.kind == "adjoint" else Term("at", (name, step))
 
     def _inlined(self, t: Term) -> Term:
         """Without the short names of expressions that a derivation uses twice."""
@@ -74,7 +75,7 @@ class Numbers:
     def _pruned(self, t: Term, at: int) -> Term | None:
         """The term without what is zero; None where nothing is left."""
         if t.kind == "adjoint":
-            return t if self._arrives(t.value[0], at - t.value[1]) else None
+            return t if self._arrives(t.value[0], at - self.run.direction * t.value[1]) else None
         parts = [self._pruned(a, at) for a in t.args]
         if t.kind == "binary" and t.value in ("+", "-"):
             a, b = parts
@@ -92,7 +93,7 @@ class Numbers:
         """Whether there is a gradient of this kind at a step."""
         if name.startswith("loss "):
             return bool(np.any(self.run.from_loss.get((name[5:], step), 0)))
-        return step <= self.run.steps
+        return not self.run.beyond(step)
 
     def _plain(self, t: Term) -> Term:
         """Where everything is one number, products are products of numbers and nothing is turned."""
