@@ -14,6 +14,7 @@ from tinyrnn.domains.padding import CLEAN, PADDED, ZERO, tags_of
 from tinyrnn.viz.drawing import flowing
 from tinyrnn.viz.scene import BoxShape, Wire
 
+from .test_page import data_of, told_of
 from .test_xray import lstm_by_hand
 
 
@@ -134,10 +135,6 @@ def test_mistakes_are_named(use, message):
 
 # ---- pages
 
-def data_of(page):
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page.html, re.S)[1])
-
-
 @pytest.mark.parametrize("loss", ["sum", "last"])
 @pytest.mark.parametrize("name", tr.cells.names())
 def test_the_strongest_path_is_unbroken(name, loss):
@@ -163,7 +160,7 @@ class Final(tr.nn.Module):
 def test_a_loss_that_reads_a_final_state():
     data = data_of(tr.page(Final(), None, np.random.default_rng(0).normal(size=(2, 3, 3)).astype("f")))[0]
     stop = next(s for s in data["stops"] if s["direction"] == "b" and s["name"] == "c₃")
-    assert ["the loss", stop["norm"]] in stop["from"]
+    assert ["the loss", None, stop["norm"]] in stop["from"]
     assert all(way[1] == stop["node"] for way in data["strongest"])
 
 
@@ -175,12 +172,14 @@ def test_formulas_belong_to_their_layer_and_direction():
         def __call__(self, x):
             return self.rnn(self.rnn2(x)[0])[0]
 
-    first, second = data_of(tr.page(Two(), None, np.ones((1, 3, 3), "f")))
+    told = told_of(tr.page(Two(), None, np.ones((1, 3, 3), "f")))
+    first, second = told["pictures"]
     assert "f₁" in {s["name"] for s in first["stops"]}
-    assert any("forward" in f["what"] for f in first["formulas"])
-    assert len(first["formulas"]) != len(second["formulas"])
+    used = [{k for s in picture["stops"] for k in s.get("formulas", ())} for picture in (first, second)]
+    assert all(any(told["formulas"][k]["what"] == "forward" for k in own) for own in used)
+    assert not used[0] & used[1]
     page = tr.page(tr.nn.Recurrent("gru", x=2, h=3, reverse=True, rng=0), None, np.ones((1, 3, 2), "f"))
-    forward = next(f["mathml"] for f in data_of(page)[0]["formulas"] if f["what"] == "forward")
+    forward = next(f["mathml"] for f in told_of(page)["formulas"] if f["what"] == "forward")
     assert "<mo>&#x0002B;</mo><mn>1</mn>" in forward or "+" in forward.replace("&#x0002B;", "+")
 
 

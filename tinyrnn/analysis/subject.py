@@ -44,6 +44,14 @@ class Subject:
         """Every recurrence, ready to be walked over its named quantities."""
         return [(BackwardPass(r), n) for r, n in zip(self.recurrences, self.scan_data, strict=True)]
 
+    def run(self, nodes: Sequence[Node]) -> dict[Node, Array]:
+        """The values of nodes of the graph."""
+        known = set(self.graph.nodes)
+        wanted = [n for n in dict.fromkeys(nodes) if n in known]
+        whole = Graph({str(i): n for i, n in enumerate(wanted)})
+        found = whole.run({k: v for k, v in self.values.items() if k in whole.inputs or k in whole.leaves})
+        return {n: found[str(i)] for i, n in enumerate(wanted)}
+
     def gradients(self, nodes: Sequence[Node]) -> dict[Node, Array]:
         """The gradient of the loss for each of these nodes that it reaches."""
         loss, known = self.graph.outputs["loss"], set(self.graph.nodes)

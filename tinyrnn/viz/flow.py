@@ -32,11 +32,17 @@ class Flow:
     most: float = 0.0
     span: float = 6                                                                        # decades of the heat scale
     given: bool = False                                                                    # whether the user gave it
+    quiet: bool = False                                                                    # whether words hold no numbers
 
     @property
     def burst(self) -> bool:
         """Whether any gradient is infinite or not a number."""
         return any(v is not None and not np.isfinite(v) for at in self.norms.values() for v in at.values())
+
+    @property
+    def loss_text(self) -> str:
+        """What stands in the box of the loss."""
+        return "L" if self.quiet else f"L = {self.loss:.4g}"
 
     def on_scale(self, low: float, high: float) -> Flow:
         """The same, shaded from a lowest to a highest norm."""
@@ -53,15 +59,14 @@ def flow_of(tile: Tile, data: ScanData, loss: float, caption: str) -> Flow:
     """The run of a recurrence, seen on the items of its tile."""
     told = ("block",) if tile.block else ("exit",)  # of a block, the states are seen where they leave it
     bptt = BackwardPass(tile.recurrence, {k: i.node for k, i in tile.items.items() if i.kind not in told})
-    canonical: dict[Any, str] = {}
-    for k, n in bptt.quantities.items():
-        canonical.setdefault(n, k)
+    canonical = first_names(bptt)
     flow = Flow(loss, caption)
     totals: dict[str, Any] = {}
     last = tile.recurrence.scan.order[-1] + 1
     for m in bptt.steps_back(data):
         flow.norms[m.position] = {k: _norm(m.gradients[k]) for k in bptt.quantities}
-        flow.sent[m.position] = {(r, s): _edge(tile, m, r, s, canonical) for r, i in tile.items.items() for s in i.sources}
+        flow.sent[m.position] = {(r, s): _norm(sent_along(tile, m, r, s, canonical)) for r, i in tile.items.items()
+                                 for s in i.sources}
         flow.ranges[m.position] = {k: _range(v) for k, v in m.values.items()}
         flow.means[m.position] = {k: float(v.mean()) for k, v in m.values.items() if v.size}
         sent = {k: _from_loss(data, tile.items[k].node, m.position, last, tile.recurrence.new_states) for k in tile.outputs()}
@@ -90,12 +95,20 @@ def _range(value: Any) -> tuple[float, float]:
     return (float(value.min()), float(value.max())) if value.size else (0.0, 0.0)
 
 
-def _edge(tile: Tile, m: StepGradients, reader: str, source: str, canonical: Mapping[Any, str]) -> float | None:
+def first_names(bptt: BackwardPass) -> dict[Any, str]:
+    """The first quantity of every value."""
+    found: dict[Any, str] = {}
+    for k, n in bptt.quantities.items():
+        found.setdefault(n, k)
+    return found
+
+
+def sent_along(tile: Tile, m: StepGradients, reader: str, source: str, canonical: Mapping[Any, str]) -> Any:
     """What an edge carries: all of the gradient where both ends are one value, else what the reader sends; None for what has
     no gradient, such as a state that is a number."""
     if "block" in (reader, source):  # all of it comes through the block
-        return _norm(m.gradients.get(source if reader == "block" else reader))
+        return m.gradients.get(source if reader == "block" else reader)
     a, b = tile.items[reader].node, tile.items[source].node
     if a is b:
-        return None if tile.items[reader].kind == "exit" else _norm(m.gradients.get(canonical.get(a, "")))
-    return _norm(m.sent.get((canonical.get(a, ""), canonical.get(b, ""))))
+        return None if tile.items[reader].kind == "exit" else m.gradients.get(canonical.get(a, ""))
+    return m.sent.get((canonical.get(a, ""), canonical.get(b, "")))

@@ -14,6 +14,7 @@ from ..ir.node import Node
 from .flow import Flow
 from .theme import decades
 from .timing import Timing
+from .wiring import ENDS
 
 Place = tuple[str, int | None]  # a box, at a step or once
 Norms = dict[int, float | None]
@@ -27,6 +28,8 @@ class ModelFlow:
 
     def __init__(self, model: Model, timing: Timing, subject: Subject) -> None:
         self.timing, self.flow = timing, Flow(subject.loss, subject.caption)
+        self.values: dict[Place, Any] = {}     # the output of a box at a step, of the first row
+        self.gradients: dict[Place, Any] = {}  # and ∂L/∂ of it
         self.norms: dict[str, Norms] = {}      # of the output of a box, by step; 0 is what is there once
         self.inward: dict[str, Norms] = {}     # what a recurrent box sends to its input
         self.upward: dict[str, Norms] = {}     # what a recurrent box receives from what reads its output
@@ -82,10 +85,15 @@ class ModelFlow:
         nodes = {k: subject.outputs[path][i] for k, (path, i) in ends.items() if i < len(subject.outputs.get(path, ()))}
         nodes |= dict(zip(inputs, subject.inputs, strict=False))
         nodes[timing.output] = subject.outputs[""][-1]
-        gradients = subject.gradients(list(nodes.values()))
+        gradients, values = subject.gradients(list(nodes.values())), subject.run(list(nodes.values()))
         for k, node in nodes.items():
-            if node.floating and not timing.boxes[k].direction and (node in gradients or node in subject.graph.nodes):
+            if timing.boxes[k].direction:
+                continue
+            if node.floating and (node in gradients or node in values):
                 self.norms[k] = self._norms(k, gradients.get(node))
+            for found, arrays in ((self.values, values), (self.gradients, gradients)):
+                if node in arrays:
+                    found.update({(k, p): a[0] for p, a in self._steps(k, arrays[node])})
 
     def _ends(self, model: Model) -> dict[str, tuple[str, int]]:
         """The last box of every call of a layer: the layer's path, and which call it is."""
@@ -102,9 +110,17 @@ class ModelFlow:
     def _norms(self, k: str, gradient: Any) -> Norms:
         if gradient is None:
             return {}
+        return {p or 0: float(np.linalg.norm(g)) for p, g in self._steps(k, gradient)}
+
+    def _steps(self, k: str, array: Any) -> list[tuple[int | None, Any]]:
+        """What a box gives at every step, all rows of it."""
         if k in self.once:
-            return {0: float(np.linalg.norm(gradient))}
-        return {p + 1: float(np.linalg.norm(g)) for p, g in enumerate(np.moveaxis(gradient, self.time_axis, 0))}
+            return [(None, np.moveaxis(array, self.time_axis, 0)[0] if self._one_step(k, array) else array)]
+        return [(p + 1, g) for p, g in enumerate(np.moveaxis(array, self.time_axis, 0))]
+
+    def _one_step(self, k: str, array: Any) -> bool:
+        """Whether what is there once is a sequence of one step."""
+        return self.timing.boxes[k].time == ENDS and array.ndim > 2 and bool(array.shape[self.time_axis] == 1)
 
     def _recurrences(self, model: Model, subject: Subject) -> None:
         """Recurrent boxes, each with the part of a scan that is its own."""
@@ -142,6 +158,10 @@ class ModelFlow:
         for m in BackwardPass(r, named).steps_back(given):
             p = m.position
             for k, slots in boxes.items():
+                shown = f"new {slots[0]}"
+                self.values[k, p] = m.values[shown][0]
+                if (gradient := m.gradients.get(shown)) is not None:
+                    self.gradients[k, p] = gradient[0]
                 self.norms[k][p] = _whole(m.gradients.get(f"new {i}") for i in slots)
                 self.states[k][p] = _whole(m.gradients.get(f"state {i}") for i in slots)
                 sent = [g[p - 1] for n, g in given.from_loss.items() if n in [r.new_states[i] for i in slots]]

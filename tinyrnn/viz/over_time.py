@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.subject import Loss, Model
+from ..analysis.subject import Loss, Model, Subject
 from ..errors import ArgumentError, ShapeError
 from ..shapes import checked_count
 from .canvas import Canvas, Piece, Size, composed
@@ -51,8 +51,19 @@ def of_model(model: Wired, steps: Steps, gradients: bool, values: Mapping[str, A
         flow = ModelFlow(model, timing, model.subject(x, given.pop("y", None), loss=loss, **given))
         if limits is not None:
             flow.flow.on_scale(*limits)
-    text = None if loss is None and flow is None else f"L = {flow.flow.loss:.4g}" if flow else loss_text(loss)
+    text = None if loss is None and flow is None else flow.flow.loss_text if flow else loss_text(loss)
     return Shown(model, timing, dict(zip(timing.stepping, counts, strict=True)), feedback, text, flow)
+
+
+def of_subject(model: Wired, subject: Subject) -> Shown | None:
+    """A run of a model with all that is known of it; None where the boxes of the model do not fit the run."""
+    timing = Timing(wired(model))
+    axis, arrays = 0 if model.reads_time_first() else 1, subject.inputs
+    lengths = {s: (_repeated(timing, s) or (arrays[s].shape[axis] if s < len(arrays) and arrays[s].ndim > axis else 0))
+               for s in timing.stepping}
+    if not all(lengths.values()) or timing.wiring.opaque:
+        return None
+    return Shown(model, timing, lengths, False, "L", ModelFlow(model, timing, subject))
 
 
 def loss_text(loss: Loss) -> str:
@@ -126,8 +137,9 @@ def _pieces(plan: Columns) -> list[Piece]:
     if plan.timing.wiring.queries:
         pieces.append(stroke("delay", "the state that asks where to look", canvas))
     if flow is not None:
-        pieces += [stroke("backward", "gradient", canvas), decade_scale(flow.flow, canvas)]
-        pieces += says(f"L = {flow.flow.loss:.4g}, {flow.flow.caption}", canvas)
+        pieces += [stroke("backward", "gradient", canvas), *([] if flow.flow.quiet else [decade_scale(flow.flow, canvas)])]
+        said = f"L is {flow.flow.caption}" if flow.flow.quiet else f"{flow.flow.loss_text}, {flow.flow.caption}"
+        pieces += says(said, canvas)
     if not plan.feedback and any("*" in b.symbol for b in plan.timing.boxes.values()):
         pieces += says("y*: the target, read one step late (teacher forcing)", canvas)
     return pieces
@@ -199,7 +211,8 @@ class _Picture:
             norm = flow.norm(place)
             shade = flow.flow.shade(norm)
             fill = None if shade is None else f"q{shade}"
-            title += ", no gradient" if norm is None else f", ‖∂L/∂‖ = {norm:.3e}"
+            if not flow.flow.quiet:
+                title += ", no gradient" if norm is None else f", ‖∂L/∂‖ = {norm:.3e}"
         self.boxes.append(BoxShape(key_of(place), at, size, [text] if text else [], fill, title, square=square, classes=classes,
                                    font=self.canvas.font))
 

@@ -45,8 +45,8 @@ def unrolled(tile: Tile, title: str, weights: ParameterShapes, show_steps: str |
     rows = _Rows(tile, shown_steps(order, show_steps), flow, canvas)
     pieces: list[Piece] = [stroke("forward", "computed from", canvas)]
     if flow is not None:
-        pieces += [stroke("backward", "gradient", canvas), decade_scale(flow, canvas)]
-        pieces += says(f"L = {flow.loss:.4g}, {flow.caption}", canvas)
+        pieces += [stroke("backward", "gradient", canvas), *([] if flow.quiet else [decade_scale(flow, canvas)])]
+        pieces += says(f"{flow.loss_text}, {flow.caption}" if not flow.quiet else f"L is {flow.caption}", canvas)
     entries = _entries(weights, flow) if canvas.parameters else ()
     heading = f"parameters, shared by {steps}" + ("; the gradient of each is the sum over all steps" if flow else "")
     heading = heading if len(order) > 1 else "parameters"
@@ -222,13 +222,13 @@ class _Rows:
 
     def _loss(self, flow: Flow) -> None:
         """The loss above every row that holds an output that it reads."""
-        text, font = f"L = {flow.loss:.4g}", self.canvas.font
+        text, font = flow.loss_text, self.canvas.font
         for row in sorted({self.row[p] for p in self.step if flow.from_loss[p]}):
             own = {p: s for p, s in self.step.items() if self.row[p] == row}
             right, middle = max(s.at[0] for s in own.values()) + self.tile.width + self.pad, self._top(row) + self.bar / 2
             key, wide = f"loss-{row}" if row else "loss", right > 1400  # one who scrolls sees it at both ends
             self.parts.append(BoxShape(key, (right / 2, middle), (right, self.bar), [] if wide else [text], "loss",
-                                       f"the loss L, {flow.loss:.6g}: {flow.caption}", classes="loss", font=font))
+                                       f"the loss {flow.loss_text}: {flow.caption}", classes="loss", font=font))
             self.parts += [Words((x, middle), text, "middle", size=font) for x in (70.0, right - 70) if wide]
             for p in own:
                 for k, norm in flow.from_loss[p].items():
@@ -303,7 +303,7 @@ class _Step:
         title = f"{self._moved(item.title)}  {item.does or item.node.op.label} {show(item.node.shape)}".replace("\n", " ")
         if item.weights:
             title += f", weights {', '.join(item.weights)}"
-        if self.flow is None or self.p is None or k not in self.flow.ranges[self.p]:
+        if self.flow is None or self.p is None or self.flow.quiet or k not in self.flow.ranges[self.p]:
             return title
         low, high = self.flow.ranges[self.p][k]
         norm = self.flow.norms[self.p].get(k)
@@ -393,7 +393,7 @@ def _entries(weights: ParameterShapes, flow: Flow | None) -> list[str]:
     """Every parameter with its shape, and the norm of its gradient."""
     out = []
     for name, shape in weights.items():
-        norm = None if flow is None else flow.parameters.get(name)
+        norm = None if flow is None or flow.quiet else flow.parameters.get(name)
         out.append(f"{name}: {shape}" + (f", ‖∂L‖ {norm:.2e}" if norm is not None else ""))
     return out
 

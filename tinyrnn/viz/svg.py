@@ -18,6 +18,7 @@ from .scene import BELOW, Scene, clean
 from .theme import FONT, style
 
 PIXELS = 4 / 3  # of a point
+SVG = "http://www.w3.org/2000/svg"
 _TIP = "{http://www.w3.org/1999/xlink}title"
 _WORD = re.compile(r"(\s+)")
 
