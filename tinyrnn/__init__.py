@@ -10,7 +10,7 @@ True
 Cells       Cell, load; cells (LSTM, GRU, RNN and others by name: cells["mgu"], cells.names())
 Look        draw, page, analyze, xray, leaks; what they give: Drawing, Page, Report, XRay, LeakReport
 Prove       prove, derive, equivalent; what they give: Proof, Derivation, Equivalence
-Teach       worked, check; what they give: Worked, Judgement
+Teach       worked, check, slides; what they give: Worked, Judgement
 Layers      nn (RNN, LSTM, GRU, Recurrent, Sequential, ...), each with fit, evaluate, predict, save, draw, xray
 Training    train (callbacks, metrics), optim (Adam, SGD, ..., schedules), datasets, io
 Tensors     Tensor, tensor, parameter, input; Graph, compile; backends.available(), domains
@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from .symbolic.equivalence.equivalent import Equivalence, equivalent
     from .symbolic.proof.prove import Proof, prove
     from .teaching.judge import Judgement, check
+    from .teaching.slides import slides
     from .teaching.worked import Worked, worked
     from .viz.drawing import Drawing, draw
     from .viz.page import Page, page
@@ -120,8 +121,8 @@ __all__ = [
     "flip", "gather", "gelu", "grad", "hard_sigmoid", "hessian", "input", "io", "jacobian", "jvp", "layer_norm", "leaks",
     "load", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "maximum", "mean", "min", "minimum", "nn",
     "one_hot", "optim", "outer", "pad", "page", "parameter", "pick", "prove", "relu", "remat", "reshape", "rms_norm",
-    "scan", "sigmoid", "sign", "silu", "sin", "softmax", "softplus", "split", "sqrt", "stack", "stop_gradient", "sum",
-    "tanh", "tensor", "train", "transpose", "value_and_grad", "var", "where", "worked", "xray"]
+    "scan", "sigmoid", "sign", "silu", "sin", "slides", "softmax", "softplus", "split", "sqrt", "stack", "stop_gradient",
+    "sum", "tanh", "tensor", "train", "transpose", "value_and_grad", "var", "where", "worked", "xray"]
 
 
 def __getattr__(name: str) -> _Any:

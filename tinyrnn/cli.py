@@ -69,6 +69,12 @@ def _page(args: argparse.Namespace) -> int:
     return 0
 
 
+def _slides(args: argparse.Namespace) -> int:
+    for file in behind("slides")(cell_named(args.cell), args.output, steps=args.steps, loss=args.loss, reveal=args.reveal):
+        print(file)
+    return 0
+
+
 def _analyze(args: argparse.Namespace) -> int:
     return _told(behind("analyze")(cell_named(args.cell), **_run(args)), args)
 
@@ -263,6 +269,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _lens_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    deck = command("slides", _slides, "write a deck for a lecture on a cell: deck.tex for Beamer, deck.html for the browser")
+    deck.add_argument("cell", metavar="CELL", help="a name (see `tinyrnn cells`) or a file of equations")
+    deck.add_argument("-o", "--output", metavar="FOLDER", help="default: slides_NAME")
+    deck.add_argument("--steps", type=_whole(1), default=3, help="unroll over this many steps (default: 3)")
+    deck.add_argument("--loss", choices=("sum", "last"), default="last", help="of all outputs, or of those of the last step")
+    deck.add_argument("--reveal", metavar="PLACE", help="where reveal.js's dist is; without it the page runs by itself")
     page = command("page", _page, "write a page in which one steps through a cell, forward and back")
     analyze = command("analyze", _analyze, "say what a cell costs and how its gradients travel")
     xray = command("xray", _xray, "say where the gradient goes, step by step, gate by gate")

@@ -16,7 +16,8 @@ PUBLIC = {
     "derive": "symbolic.derivation.derive", "Derivation": "symbolic.derivation.derive",
     "equivalent": "symbolic.equivalence.equivalent", "Equivalence": "symbolic.equivalence.equivalent",
     "prove": "symbolic.proof.prove", "Proof": "symbolic.proof.prove", "datasets": "datasets",
-    "worked": "teaching.worked", "Worked": "teaching.worked", "check": "teaching.judge", "Judgement": "teaching.judge"}
+    "worked": "teaching.worked", "Worked": "teaching.worked", "check": "teaching.judge", "Judgement": "teaching.judge",
+    "slides": "teaching.slides"}
 """Names of `tinyrnn` itself."""
 
 INNER = {"draw_path": "viz.drawing", "Tensor": "tensor.tensor", "run_graph": "backends"}

@@ -54,11 +54,11 @@ def _letters(text: str) -> str:
         if c in _ACCENTS and out:
             out[-1] = rf"{_ACCENTS[c]}{{{out[-1]}}}"
         else:
-            out.append(r"{}^{\prime}" if c == "′" else _letter(c))
+            out.append(r"{}^{\prime}" if c == "′" else letter(c))
     return out[0] if len(out) == 1 else r"\mathrm{" + "".join(out) + "}"
 
 
-def _letter(c: str) -> str:
+def letter(c: str) -> str:
     """A letter as LaTeX has it: a command for a Greek one, an accent around it, and its name for what LaTeX lacks."""
     if c.isascii():
         return c

@@ -19,15 +19,17 @@ from ..errors import ArgumentError
 from ..files import atomic_write, path_of
 from ..ir.graph import Graph
 from ..ir.node import Node
-from . import formats, graphs, heatmap, models, over_time
+from . import animation, formats, graphs, heatmap, models, over_time
 from . import steps as step_pictures
 from .canvas import Canvas, canvas_of, on_room
 from .flow import Flow, flow_of
+from .outlines import outlined
 from .over_time import Steps
 from .scene import Scene, clean
 from .steps import weights_of
 from .svg import drawn, xml
 from .theme import DARK, THEMES
+from .tikz import tikz
 from .tile import DETAILS, Tile, gate_order, tile_of
 from .wiring import Wired
 
@@ -40,7 +42,7 @@ _POLICY = """<meta http-equiv="Content-Security-Policy" content="default-src 'no
 
 
 class Drawing:
-    """A picture: `.svg`, `.dot`, `.text()`, `.save("x.svg")`; shows itself in a notebook."""
+    """A picture: `.svg`, `.dot`, `.tikz()`, `.text()`, `.save("x.svg")`, `.animate("x.gif")`; a notebook shows it."""
 
     def __init__(self, scene: Scene, listing: Callable[[], str], theme: str = "auto", inside: Sequence[Drawing] = ()) -> None:
         self.scene, self.theme, self.inside = scene, theme, tuple(inside)
@@ -76,19 +78,50 @@ class Drawing:
         """The same as a listing."""
         return self._listing()
 
-    def save(self, file: str | os.PathLike[str], *, dpi: float | None = None, width: int | None = None) -> None:
-        """Write the picture; the ending of the name says how: .svg, .png, .pdf, .dot, .html, .txt.
+    def tikz(self, overlays: bool = False) -> str:
+        """The picture as a `tikzpicture`; with `overlays` a slide of Beamer for each stage of forward, loss and backward."""
+        return tikz(self.scene, self.theme, overlays)
 
-        A PNG has two pixels a point, or as many as `dpi` (dots per inch) or `width` (in pixels) say.
+    def animated(self, seconds: float = 0.6) -> str:
+        """The picture as an SVG that comes about: forward, loss, backward."""
+        return animation.animated(self.svg, self.scene, seconds, self.theme)
+
+    def animate(self, file: str | os.PathLike[str], *, seconds: float = 0.6, width: int | None = None) -> None:
+        """Write a film of forward, loss and backward, `seconds` for each stage: .svg, .gif (pillow), .mp4 (ffmpeg)."""
+        path = path_of(file)
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0.02 <= seconds <= 60:
+            raise ArgumentError(f"seconds={seconds!r}: expected the time of a stage, from 0.02 to 60")
+        scale = formats.pixels_per_point(self.scene.size, None, width or min(1280, round(2 * self.scene.size[0])))
+        match path.suffix.lower():
+            case ".svg":
+                data = self.animated(seconds).encode()
+            case ".gif":
+                data = animation.gif(self.svg, self.scene, self.theme, seconds, scale)
+            case ".mp4":
+                data = animation.mp4(self.svg, self.scene, self.theme, seconds, scale)
+            case other:
+                raise ArgumentError(f"cannot animate a picture as {other or path.name!r}; use .svg, .gif, .mp4")
+        atomic_write(path, data)
+
+    def save(self, file: str | os.PathLike[str], *, dpi: float | None = None, width: int | None = None,
+             outlines: bool = False, overlays: bool = False) -> None:
+        """Write the picture; the ending of the name says how: .svg, .png, .pdf, .tex, .dot, .html, .txt.
+
+        A PNG has two pixels a point, or as many as `dpi` (dots per inch) or `width` (in pixels) say.  A PDF holds its fonts;
+        an SVG with `outlines` needs none.  A .tex file is TikZ; with `overlays` Beamer shows it stage by stage.
         """
         if not isinstance(file, (str, os.PathLike)):
             raise ArgumentError(f"the name of a file is text, such as 'picture.svg'; got {type(file).__name__}")
         path = path_of(file)
         if path.suffix.lower() != ".png" and (dpi, width) != (None, None):
             raise ArgumentError(f"dpi and width are of PNG; {path.name!r} has no pixels")
+        if (outlines and path.suffix.lower() != ".svg") or (overlays and path.suffix.lower() != ".tex"):
+            raise ArgumentError(f"outlines are of SVG and overlays of TikZ (.tex), not of {path.name!r}")
         match path.suffix.lower():
             case ".svg":
-                data = self.svg.encode()
+                data = (outlined(self.svg) if outlines else self.svg).encode()
+            case ".tex":
+                data = self.tikz(overlays).encode()
             case ".png":
                 data = formats.png(self.svg, self.scene.size, formats.pixels_per_point(self.scene.size, dpi, width))
             case ".pdf":
@@ -100,7 +133,8 @@ class Drawing:
             case ".txt":
                 data = self.text().encode()
             case other:
-                raise ArgumentError(f"cannot save a picture as {other or path.name!r}; use .svg, .png, .pdf, .dot, .html, .txt")
+                raise ArgumentError(f"cannot save a picture as {other or path.name!r}; use .svg, .png, .pdf, .tex, .dot, "
+                                    ".html, .txt")
         atomic_write(path, data)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:

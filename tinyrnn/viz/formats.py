@@ -15,7 +15,8 @@ LARGEST = 16_000  # pixels on a side
 Size = tuple[float, float]
 
 
-def _package(name: str, what: str, install: str) -> Any:
+def package(name: str, what: str, install: str) -> Any:
+    """A package that only one format needs."""
     try:
         return import_module(name)
     except ImportError:
@@ -39,7 +40,7 @@ def pixels_per_point(size: Size, dpi: float | None, width: int | None) -> float:
 
 def png(svg: str, size: Size, scale: float) -> bytes:
     """A picture as PNG, so many pixels a point."""
-    resvg = _package("resvg_py", "PNG", "resvg-py")
+    resvg = package("resvg_py", "PNG", "resvg-py")
     data = resvg.svg_to_bytes(svg_string=svg, width=round(size[0] * scale),
                               font_files=[str(f) for f in sorted(FONTS.glob("*.ttf"))], skip_system_fonts=True,
                               font_family="DejaVu Sans")
@@ -48,7 +49,7 @@ def png(svg: str, size: Size, scale: float) -> bytes:
 
 def pdf(svg: str, size: Size, title: str) -> bytes:
     """A picture as PDF: one page of its size, lines and embedded letters; equal pictures are equal bytes."""
-    typst = _package("typst", "PDF", "typst")
+    typst = package("typst", "PDF", "typst")
     width, height = size
     sides = f"width: {width:.2f}pt, height: {height:.2f}pt"
     page = (f"#set page({sides}, margin: 0pt)\n#set document(title: sys.inputs.title, date: none)\n"
