@@ -74,7 +74,7 @@ def test_tikz_compiles(tmp_path):
     pages, log = compiled(rf"\documentclass{{article}}{PACKAGES}\usepackage[paperwidth=60in,paperheight=20in,margin=1mm]{{geometry}}"
                           rf"\usepackage{{amsmath}}\begin{{document}}{body}\end{{document}}", tmp_path)
     assert pages >= len(drawings)
-    widths = re.findall(r"WIDTH ([\d.]+)pt OF ([\d.]+)", log)
+    widths = re.findall(r"WIDTH\s([\d.]+)pt\s?OF\s([\d.]+)", log)
     assert len(widths) == len(drawings)
     for wide, said in widths:
         assert float(wide) == pytest.approx(float(said), abs=0.5)
@@ -133,16 +133,16 @@ def test_a_gif_has_a_frame_for_every_stage(tmp_path):
 
     drawing = tr.draw(tr.cells.RNN, steps=2, gradients=True, loss="last")
     drawing.animate(tmp_path / "rnn.gif", seconds=0.2, width=400)
-    film = Image.open(tmp_path / "rnn.gif")
     stages = stages_of(drawing.scene).last
-    assert film.n_frames == stages
-    assert film.size[0] == 400
-    grey = []
-    for k in range(stages):
-        film.seek(k)
-        grey.append(np.asarray(film.convert("L"), float).mean())
-    assert grey[0] > grey[stages // 2] > grey[-1]  # more and more is drawn
-    assert film.info["duration"] == 3000
+    with Image.open(tmp_path / "rnn.gif") as film:
+        assert film.n_frames == stages
+        assert film.size[0] == 400
+        grey = []
+        for k in range(stages):
+            film.seek(k)
+            grey.append(np.asarray(film.convert("L"), float).mean())
+        assert grey[0] > grey[stages // 2] > grey[-1]  # more and more is drawn
+        assert film.info["duration"] == 3000
 
 
 def test_an_mp4_needs_ffmpeg(tmp_path, monkeypatch):

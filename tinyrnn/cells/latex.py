@@ -34,8 +34,8 @@ def name(text: str, step: str = "") -> str:
     lead = len(plain) - len(plain.lstrip("_"))
     stem, _, rest = (plain if lead else accented(plain))[lead:].partition("_")
     prime = r"\prime" if stem.endswith("′") else ""
-    body = r"\_" * lead + (_letters(stem.removesuffix("′")) if stem else "") + tail
-    below = r"\mathrm{t}" if rest == "t" else _letters(accented(rest).replace("_", ",")) if rest else ""  # h_t is not h[t]
+    body = r"\_" * lead + (letters(stem.removesuffix("′")) if stem else "") + tail
+    below = r"\mathrm{t}" if rest == "t" else letters(accented(rest).replace("_", ",")) if rest else ""  # h_t is not h[t]
     if not step:
         return body + (f"_{{{below}}}" if below else "") + (f"^{{{prime}}}" if prime else "")
     above = prime + (f"({below})" if below else "")
@@ -48,7 +48,8 @@ def adjoint(text: str, step: str = "") -> str:
     return rf"\frac{{\partial {above}}}{{\partial {name(text.removeprefix('loss '), step)}}}"
 
 
-def _letters(text: str) -> str:
+def letters(text: str) -> str:
+    """Letters, each with the accents behind it, in LaTeX."""
     out: list[str] = []
     for c in text:
         if c in _ACCENTS and out:

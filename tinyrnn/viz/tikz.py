@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 
-from ..cells.latex import letter
+from ..cells.latex import letter, letters
 from .names import runs
 from .scene import BoxShape, Frame, Part, Point, Scene, Swatch, Wire, Words, clean
 from .stages import Stages, stages_of
@@ -49,7 +50,10 @@ def _sign(c: str) -> str:
         return _SIGNS[c]
     if c.isascii():
         return c
-    return f"${letter(c)}$" if c[0].isalpha() else r"\textbullet{}"
+    if not c[0].isalpha():
+        return r"\textbullet{}"
+    plain = unicodedata.normalize("NFD", c)
+    return f"${letters(plain)}$" if len(plain) > 1 else f"${letter(c)}$"
 
 
 class _Writer:
@@ -61,7 +65,8 @@ class _Writer:
     def text(self) -> str:
         """The whole environment."""
         used = sorted({*self.paint} & self._colours())
-        lines = [f"% {clean(self.scene.title)}", f"% needs {PACKAGES}",
+        title = clean(self.scene.title).replace("\\", "")
+        lines = [f"% {title}", f"% needs {PACKAGES}",
                  *(rf"\definecolor{{tr{c}}}{{HTML}}{{{self.paint[c][1:].upper()}}}%" for c in used),
                  r"\begin{tikzpicture}[x=1pt, y=1pt, line join=round, every node/.style={inner sep=0pt, outer sep=0pt}]",
                  rf"  \useasboundingbox (0, 0) rectangle ({self.scene.size[0]:g}, {self.scene.size[1]:g});"]
@@ -130,7 +135,7 @@ class _Writer:
         corners = 0.0 if b.square else min(6.0, b.size[1] / 3)
         shape = "circle" if b.round else f"rounded corners={corners:.1f}pt"
         size = f"minimum width={b.size[0]:.2f}pt, minimum height={b.size[1]:.2f}pt"
-        lines = r"\\".join(map(tex, b.lines))
+        lines = r"\\{}".join(map(tex, b.lines))  # the braces: a line may begin with a bracket
         dashed = ", dashed" if b.dashed else ""
         return (rf"\node[draw=trline, {fill}, {shape}, {size}, align=center, text=trtext{dashed}, {_font(b.font)}] "
                 rf"at {self._at(*b.at)} {{{lines}}};")
