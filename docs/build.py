@@ -30,6 +30,7 @@ embedded_renderer()
 
 import compiler_pages  # noqa: E402  (after the renderer is chosen)
 import example_pages  # noqa: E402  (likewise)
+import figure_pages  # noqa: E402  (likewise)
 import gallery_pages  # noqa: E402  (likewise)
 
 import tinyrnn as tr  # noqa: E402  (likewise)
@@ -50,7 +51,7 @@ def badge(proof: tr.Proof, name: str) -> list[str]:
         lines.append(f"| {c.what} | {sizes} | {c.entries} | {how}{branch} |")
     verdict = "**Proved**" + (" on the branches of the draws" if proof.branches else "")
     table = "\n".join(["| graph | sizes | gradient entries | how |", "| --- | --- | --: | --- |", *lines])
-    return [f"![{name}, one step](images/{name}.svg)",
+    return ["## Proof",
             f"{verdict}: the engine's backward graph, from which this page is printed, computes the derivative. "
             f"Repeat it with `tinyrnn prove {name}`.",
             table, *(f"Note: {n}." for n in proof.notes)]
@@ -60,7 +61,8 @@ def derivation_page(name: str) -> str:
     cell = tr.cells[name]
     proof = tr.prove(cell, rng=0)
     assert proof.holds, f"{name} is not proved"
-    return pages.as_markdown(tr.derive(cell), badge(proof, name))
+    page = pages.as_markdown(tr.derive(cell), [f"![{name}, one step](images/{name}.svg)"])
+    return page + "\n" + "\n\n".join(badge(proof, name)) + "\n"
 
 
 def published_page() -> str:
@@ -107,7 +109,11 @@ def pictures() -> dict[str, tr.Drawing]:
     lstm, gru = tr.cells["lstm_lecture"], tr.cells["gru_lecture"]
     words = "the film was not at all what I had hoped for".split()
     x = np.random.default_rng(0).normal(size=(len(words), 8))
+    one = tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)", "one unit")
+    numbers = {"W": [[0.5]], "U": [[0.8]], "b": [0.1], "x": [[1], [2], [-1]]}
     return {
+        "front": tr.draw(lstm, steps=2, gradients=True, loss="last", show="all", parameters=False, title=""),
+        "by_hand": tr.draw(one, values=numbers, gradients=True, loss="last"),
         "lstm": tr.draw(lstm, format="page"), "gru": tr.draw(gru, title="Gated recurrent unit as lectures write it"),
         "lstm_unrolled": tr.draw(lstm, steps=2, gradients=True, direction="down"),
         "lstm_blocks": tr.draw(lstm, steps=3, gradients=True, format="page", detail="block"),
@@ -123,7 +129,8 @@ def generated() -> dict[Path, bytes]:
         files[FOLDER / f"{name}.md"] = derivation_page(name).encode()
         files[FOLDER / "images" / f"{name}.svg"] = tr.draw(tr.cells[name]).svg.encode()
     files |= {DOCS / "images" / f"{name}.svg": drawing.svg.encode() for name, drawing in pictures().items()}
-    return files | compiler_pages.generated() | example_pages.generated() | gallery_pages.generated()
+    return (files | compiler_pages.generated() | example_pages.generated() | gallery_pages.generated()
+            | figure_pages.generated())
 
 
 def main() -> int:
@@ -131,7 +138,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
     files = generated()
-    folders = (FOLDER, DOCS / "images", compiler_pages.FOLDER, gallery_pages.FOLDER, gallery_pages.PAGES)
+    folders = (FOLDER, DOCS / "images", compiler_pages.FOLDER, gallery_pages.FOLDER, gallery_pages.PAGES,
+               figure_pages.FOLDER)
     known = {p for folder in folders for p in folder.rglob("*") if p.is_file()}
     known -= {compiler_pages.FOLDER / name for name in ("template.md", "clusters_template.md")}
     differing = [p for p, content in files.items() if not p.exists() or p.read_bytes() != content] + sorted(known - set(files))

@@ -4,10 +4,12 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent))
 
 import posixpath
 from urllib.parse import quote
 
+import reference
 from docutils.nodes import SkipNode
 from sphinx.writers.html5 import HTML5Translator
 
@@ -51,6 +53,7 @@ class Translator(HTML5Translator):
 
 
 def setup(app):
+    app.connect("config-inited", reference.write)
     app.set_translator("html", Translator)
     app.add_html_math_renderer("mathml", inline_renderers=(inline, None), block_renderers=(block, None))
     return {"parallel_read_safe": True}

@@ -10,8 +10,20 @@ import tinyrnn as tr
 
 DOCS = Path(__file__).parent
 FOLDER, PAGES = DOCS / "gallery", DOCS / "extra" / "pages"
-STEPPED = ("lstm", "gru")
+STEPPED = {"rnn": "an RNN of one unit, with round numbers", "lstm": "an LSTM", "gru": "a GRU",
+           "model": "a small model with its head and loss"}
+BACK = '<p><a href="../index.html">tinyrnn</a> · <a href="../interactive.html">interactive pages</a></p>'
 FIRST = ("lstm_lecture", "gru_lecture")
+
+
+def stepped() -> dict[str, tr.Page]:
+    """Pages to step through."""
+    rnn = tr.Cell("# Recurrent network of one unit\nh[t] = tanh(W @ x[t] + U @ h[t-1] + b)", "rnn")
+    numbers = {"W": [[0.5]], "U": [[0.8]], "b": [0.1], "x": [[1], [2], [-1]]}
+    model = tr.nn.Sequential(tr.nn.RNN(2, 3, dtype="float64", rng=0), tr.nn.Last(), tr.nn.Linear(3, 1, dtype="float64", rng=1))
+    x = np.random.default_rng(0).normal(size=(1, 4, 2)).round(1)
+    return {"rnn": tr.page(rnn, values=numbers, loss="last"), "lstm": tr.page(tr.cells.LSTM), "gru": tr.page(tr.cells.GRU),
+            "model": tr.page(model, None, x, np.ones((1, 1)), loss="mse")}
 
 
 def others() -> dict[str, tuple[str, tr.Drawing]]:
@@ -42,7 +54,7 @@ def others() -> dict[str, tuple[str, tr.Drawing]]:
 def generated() -> dict[Path, bytes]:
     """docs/gallery/, and the pages one can step through."""
     files: dict[Path, bytes] = {}
-    links = " and ".join(f'<a href="../pages/{n}.html">the {n.upper()}</a>' for n in STEPPED)
+    links = ", ".join(f'<a href="../pages/{n}.html">{what}</a>' for n, what in STEPPED.items())
     out = ["# Gallery",
            "Every cell that comes with tinyrnn, one step and two, with the gradient of a run on random numbers: blue is "
            "computed from, dashed orange is the gradient on its way back, wider and darker where it is larger, hatched where "
@@ -57,5 +69,6 @@ def generated() -> dict[Path, bytes]:
     for name, (caption, drawing) in others().items():
         files[FOLDER / "images" / f"{name}.svg"] = drawing.svg.encode()
         out += [f"{caption}.", f"![{name}](images/{name}.svg)"]
-    files |= {PAGES / f"{name}.html": tr.page(tr.cells[name]).html.encode() for name in STEPPED}
+    files |= {PAGES / f"{name}.html": page.html.replace("<header>", f"<header>{BACK}", 1).encode()
+              for name, page in stepped().items()}
     return {FOLDER / "index.md": ("\n\n".join(out) + "\n").encode(), **files}

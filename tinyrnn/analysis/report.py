@@ -83,7 +83,7 @@ class Report(Printed):
                  f"  memory          peak {m.peak:,} bytes at {m.at or 'the end'}, inputs {m.inputs:,}, all values {m.total:,}"]
         if self.saved is not None:
             s = self.saved
-            lines.append(f"  kept for back   {s.bytes:,} bytes a step and row ({s.naive_bytes:,} without the minimum cut): "
+            lines.append(f"  saved           {s.bytes:,} bytes a step and row ({s.naive_bytes:,} without the minimum cut): "
                          + ", ".join(s.names))
             if s.whole_bytes is not None:
                 lines.append(f"                  {s.whole_bytes:,} where states are built again over the whole sequence: "

@@ -68,13 +68,13 @@ def style(theme: str, scope: str) -> str:
 
 def both_themes(scope: str) -> str:
     """The rules of a picture that has no colours in its attributes."""
-    light, dark = (_rules(palette(t), scope) for t in ("light", "dark"))
+    light, dark = (_rules(palette(t), scope, ":is(path,polygon,ellipse,rect)") for t in ("light", "dark"))
     kept = f"{scope}.wire path{{fill:none}}{scope}.wire.backward path{{stroke-dasharray:5,2}}{scope}.low{{font-size:8.25px}}"
     return f"{light}{kept}@media (prefers-color-scheme:dark){{{dark}}}"
 
 
-def _rules(paint: Mapping[str, str], scope: str) -> str:
-    shapes, fills = ":is(path,polygon,ellipse,rect)", [k for k in paint if k not in INKS]
+def _rules(paint: Mapping[str, str], scope: str, shapes: str = ":is(path,polygon,ellipse)") -> str:
+    fills = [k for k in paint if k not in INKS]
     return "".join([
         f"{scope}.background{{fill:{paint['background']}}}{scope}text{{fill:{paint['text']}}}",
         f"{scope}:is(.node,.cluster) {shapes}{{stroke:{paint['line']}}}",

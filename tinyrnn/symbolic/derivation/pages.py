@@ -82,8 +82,8 @@ def _forward(d: Printable) -> Section:
 
 def _local(d: Printable) -> Section:
     words = "Each equation differentiated by SymPy, where the derivative acts entry by entry; and, after the second equals " \
-            "sign, as the engine's backward graph computes it, in gate outputs.  SymPy shows both to be equal.  The a of a " \
-            "gate is what goes into its function."
+            "sign, as the engine's backward graph computes it, in gate outputs.  SymPy shows both to be equal."
+    words += _argument(d.cell)
     lines = []
     for (y, s), t in d.local_terms.items():
         engine, own = latex.term(t), show(t)
@@ -92,6 +92,13 @@ def _local(d: Printable) -> Section:
                       rf"\frac{{\partial {latex.name(y, 't')}}}{{\partial {_signal(s)}}} = "
                       rf"{engine if own == text else f'{tex} = {engine}'}"))
     return Section("Local derivatives", words, formulas=tuple(lines))
+
+
+def _argument(cell: Cell) -> str:
+    """What the a of a gate is, by the first gate."""
+    gates = [e for e in cell.system.equations if e.term.kind == "call" and len(e.term.args) == 1]
+    first = f"  a_{gates[0].name} is what goes into the {gates[0].term.value} of {gates[0].name}" if gates else ""
+    return first + (", and so on." if len(gates) > 1 else "." if gates else "")
 
 
 def _signal(text: str) -> str:
@@ -107,7 +114,7 @@ def _backward(d: Printable) -> Section:
 
 
 def _gradients(d: Printable) -> Section:
-    words = "Every step adds its share; u ⊗ v is the matrix u vᵀ.  Columns stand where a part of W is meant."
+    words = "Every step adds its share; u ⊗ v is the matrix u vᵀ."
     return Section("Parameter gradients", words, formulas=tuple((f.text, f.latex) for f in d.parameters.values()))
 
 
