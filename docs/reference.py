@@ -42,7 +42,7 @@ def signature(value: Any) -> str:
     empty = inspect.Parameter.empty
     parameters = [p if p.annotation is empty else p.replace(annotation=Bare(p.annotation)) for p in found.parameters.values()]
     returns = found.return_annotation
-    return str(found.replace(parameters=parameters, return_annotation=returns if returns in (empty, None, "None") else Bare(returns)))
+    return str(found.replace(parameters=parameters, return_annotation=returns if returns is empty else Bare(returns)))
 
 
 def formatted(doc: str) -> Iterator[str]:
