@@ -48,6 +48,7 @@ docs: $(VENV)/.ready
 	$(BIN)/python docs/build.py --check
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	$(BIN)/python docs/look.py build/docs
 
 # Every example: figures and results in docs/examples/ (about four minutes); ARGS="--short --out build/examples" only tries them.
 examples: $(VENV)/.ready

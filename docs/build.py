@@ -110,10 +110,11 @@ def pictures() -> dict[str, tr.Drawing]:
     words = "the film was not at all what I had hoped for".split()
     x = np.random.default_rng(0).normal(size=(len(words), 8))
     one = tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)", "one unit")
+    model = tr.nn.Sequential(tr.nn.LSTM(3, 4, dtype="float64", rng=0), tr.nn.Last(), tr.nn.Linear(4, 2, dtype="float64", rng=1))
     numbers = {"W": [[0.5]], "U": [[0.8]], "b": [0.1], "x": [[1], [2], [-1]]}
     return {
-        "front": tr.draw(lstm, steps=2, gradients=True, loss="last", show="all", parameters=False, title=""),
-        "by_hand": tr.draw(one, values=numbers, gradients=True, loss="last"),
+        "front": tr.draw(model, steps=4, gradients=True, title="", parameters=False, format="page"),
+        "by_hand": tr.draw(one, values=numbers, gradients=True, loss="last", detail="block"),
         "lstm": tr.draw(lstm, format="page"), "gru": tr.draw(gru, title="Gated recurrent unit as lectures write it"),
         "lstm_unrolled": tr.draw(lstm, steps=2, gradients=True, direction="down"),
         "lstm_blocks": tr.draw(lstm, steps=3, gradients=True, format="page", detail="block"),

@@ -296,15 +296,19 @@ def test_nothing_is_seen_before_its_stop():
 
 
 @needs_browser
-def test_dark_and_narrow():
+@pytest.mark.parametrize("kind", ["gru", "model", "scalars"])
+def test_dark_and_narrow(kind):
     """The panel is in view while the picture scrolls, at 1280 × 720 and on a phone; nothing is cut or covered."""
-    file = BUILD / "gru.html"
+    file, stop = BUILD / f"{kind}.html", {"gru": 80, "model": 40, "scalars": 8}[kind]
     BUILD.mkdir(parents=True, exist_ok=True)
-    tr.page(tr.cells.GRU, file)
+    rng = np.random.default_rng(0)
+    made = {"gru": lambda: tr.page(tr.cells.GRU), "model": lambda: tr.page(model(), None, rng.integers(0, 10, (2, 4)), rng.integers(0, 3, (2, 4))),
+            "scalars": lambda: tr.page(tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1])"), values={"W": [[0.5]], "x": [[1], [2]]})}
+    made[kind]().save(file)
     for name, options in {"wide": {"viewport": {"width": 1280, "height": 720}}, "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 720}},
                           "phone": {"viewport": {"width": 390, "height": 740}, "is_mobile": True},
                           "phone_dark": {"viewport": {"width": 390, "height": 740}, "is_mobile": True, "color_scheme": "dark"}}.items():
-        with browser.opened(f"{file.as_uri()}#stop=80", **options) as tab:
+        with browser.opened(f"{file.as_uri()}#stop={stop}", **options) as tab:
             size = options["viewport"]
             assert tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
             assert tab.evaluate("document.documentElement.scrollHeight - document.documentElement.clientHeight") <= 0
@@ -320,7 +324,7 @@ def test_dark_and_narrow():
             ground = tab.evaluate("getComputedStyle(document.querySelector('#picture svg .background')).fill")
             assert (ground == "rgb(20, 23, 26)") == ("dark" in name)
             assert not tab.complaints
-            tab.screenshot(path=str(BUILD / f"gru_{name}.png"))
+            tab.screenshot(path=str(BUILD / f"{kind}_{name}.png"))
 
 
 @needs_browser
