@@ -318,8 +318,8 @@ def test_dark_and_narrow(kind):
                 assert box["y"] >= -1, (name, what, box)
                 assert box["x"] + box["width"] <= size["width"] + 1, (name, what, box)
                 assert box["y"] + min(box["height"], 60) <= size["height"] + 1, (name, what, box)
-            card, here = (tab.locator(what).bounding_box() for what in ("#card", ".node.on"))
-            assert card["y"] >= here["y"] + here["height"] or card["y"] + card["height"] <= here["y"] + 1, "the card covers its box"
+            card, here = tab.evaluate("['#card', '.node.on'].map((s) => document.querySelector(s).getBoundingClientRect().toJSON())")
+            assert card["top"] >= here["bottom"] or card["bottom"] <= here["top"], "the card covers its box"
             assert tab.eval_on_selector_all("#controls > *", "all => all.every((e) => e.scrollWidth <= e.clientWidth + 1)")
             ground = tab.evaluate("getComputedStyle(document.querySelector('#picture svg .background')).fill")
             assert (ground == "rgb(20, 23, 26)") == ("dark" in name)
