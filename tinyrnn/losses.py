@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from .tensor.functional import astype, exp, log, log1p, log_softmax, mean, softp
 from .tensor.functional import sum as total
 from .tensor.rearrange import broadcast_to, gather, pick, reshape, transpose
 from .tensor.tensor import Tensor, TensorLike, as_tensor
+
+Loss = Callable[..., Tensor]
 
 STEEP = 1e12
 REDUCTIONS = ("mean", "sum", "none")
@@ -196,3 +199,18 @@ def bce_with_logits(logits: TensorLike, target: TensorLike, *, pos_weight: float
 def _share(weight: Tensor, loss: Tensor) -> Tensor:
     """`weight * loss`, and 0 where the weight is 0 even if the loss is infinite."""
     return Tensor(scale(weight.source(), loss.source()))
+
+
+# ---- by name
+
+LOSSES: dict[str, Loss] = {
+    "bce": bce, "bce_with_logits": bce_with_logits, "cross_entropy": cross_entropy, "mse": mse, "nll": nll}
+
+
+def loss_named(what: str | Loss) -> Loss:
+    """A loss by its name, or a function of (output, target, mask=)."""
+    if callable(what):
+        return what
+    if what not in LOSSES:
+        raise ArgumentError(f"there is no loss {what!r}; known are {', '.join(LOSSES)}, or give a function")
+    return LOSSES[what]

@@ -10,9 +10,8 @@ import tinyrnn as tr
 from tinyrnn.cells.terms import Term, number, show
 from tinyrnn.errors import ArgumentError, EquationError
 from tinyrnn.symbolic import published
-from tinyrnn.symbolic.derivation.derive import derive
 from tinyrnn.symbolic.derivation.to_terms import negated, summands, total
-from tinyrnn.teaching.judge import _Student, _truth
+from tinyrnn.teaching.judge import _Student, _truths
 
 ELMAN = tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)")
 ONE = number(1)
@@ -22,10 +21,10 @@ CELLS = {"elman": ELMAN, **{n: tr.cells[n] for n in ("lstm", "gru", "lstm_peepho
 @cache
 def formulas(name):
     """Every line of a derivation in the language of the lines: name on the left, term."""
-    cell, d = CELLS[name], derive(CELLS[name])
-    student = _Student(_truth(cell, 0), "")
+    student = _Student(_truths(CELLS[name], 0)[0], "")
+    d = student.truth.derivation
     names = {q: n for n, q in student.names.items()}
-    found = {f"{names[q]}[t] =": student.translated(f.term) for q, f in {**d.recurrence, **d.inputs}.items() if q not in d.shared}
+    found = {f"{names[q]}[t] =": student.translated(student._of(q).term) for q in names if q in d.inputs or q in d.recurrence}
     return found | {f"{p}:": student.translated(f.term) for p, f in d.parameters.items()}
 
 

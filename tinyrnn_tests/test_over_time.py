@@ -296,7 +296,7 @@ def test_a_module_wired_in_its_own_code_spans_all_steps():
 @pytest.mark.parametrize(("use", "message"), [
     (lambda m: m.draw(steps=0), "steps=0"), (lambda m: m.draw(gradients=True), r"give steps=, for example steps=4, or data x"),
     (lambda m: m.draw(steps=(3, 4)), r"steps=\(3, 4\): expected 1 number, one for each sequence of Sequential"),
-    (lambda m: m.draw(steps=4, feedback=True), "no output or no input at each step"), (lambda m: m.draw(steps=4, after=tr.cells.RNN.graph()), "after="),
+    (lambda m: m.draw(steps=4, feedback=True), "no output or input at each step"), (lambda m: m.draw(steps=4, after=tr.cells.RNN.graph()), "after="),
     (lambda m: m.draw(steps=4, values={"x": np.ones((1, 4, 3))}), "ask for gradients=True"),
     (lambda m: m.draw(gradients=True, values={"z": 1}), "a model is run on x, y and lengths, got 'z'"),
     (lambda m: m.draw(steps=4, gradients=True, values={"y": 1}), "belong to data x"), (lambda m: m.draw(steps=4, show="heat"), "heat strips are of cells"),

@@ -69,6 +69,8 @@ def cell_run(cell: Cell, subject: Subject, marks: Mapping[str, str], number: int
             found.values[where] = value[row]
             if gradient is not None and (not k.endswith("]") or found.before(where[1])):
                 found.gradients[where] = gradient[row]
+            elif gradient is not None and where[0] in cell.inputs:  # what reads it now, and what reads it later
+                found.gradients[where] = found.gradients.get(where, 0) + gradient[row]
         for p, share in m.parameters.items():
             found.shares.setdefault(p, {})[t] = share
         for n, node in labels.items():

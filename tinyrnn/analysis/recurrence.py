@@ -56,7 +56,7 @@ class Recurrence:
                 found[k.replace("[t-1]", " (held)")] = n
         for i, n in enumerate(dict.fromkeys(self.traced.values()), 1):
             if n not in set(found.values()) and n.op is not INPUT:
-                found[f"{labels.get(_held(n), f'value {i}')} (output)"] = n
+                found[f"{labels.get(held(n), f'value {i}')} (output)"] = n
         return found
 
 
@@ -127,11 +127,11 @@ class _Unique:
 
 def _state_names(outs: Sequence[Node], states: Sequence[Node]) -> list[str]:
     """States that nobody named: `h[t-1]` for what is replaced by a value that is tagged h, `s1[t-1]` for others."""
-    tagged = [_held(o) for o in outs[: len(states)]]
+    tagged = [held(o) for o in outs[: len(states)]]
     return [f"{name_of(n) if n.op is TAG else f's{i}'}[t-1]" for i, n in enumerate(tagged, 1)]
 
 
-def _held(out: Node) -> Node:
+def held(out: Node) -> Node:
     """The new value of a state that a mask may hold."""
     return out.src[1] if out.op is WHERE else out
 

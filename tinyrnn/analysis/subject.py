@@ -124,7 +124,7 @@ def subject_of_cell(cell: Cell, steps: int | None, values: Mapping[str, Any] | N
         sequence = sequence[:, None] if sequence.ndim == 1 + len(cell.signal_shape(n, found)) else sequence
         drawn.update({f"{n}[{t + 1}]": x for t, x in enumerate(sequence)})
     run = {k: drawn.get(k, np.zeros(node.shape)) for k, node in graph.inputs.items()}
-    what = f"{_LOSSES.get(loss or 'sum', 'a function of the outputs')}; " + (
+    what = f"{UNAIMED.get(loss or 'sum', 'a function of the outputs')}; " + (
         "values as given" if given else "random weights and inputs")
     shown = ", ".join(f"{k} = {n}" for k, n in found.items())
     return subject_of_graph(cell.title, graph, run, None, batch, f"{what}, {shown}, {batch} row{'s' * (batch > 1)}")
@@ -139,7 +139,7 @@ def _start(cell: Cell, name: str, value: Array, sizes: Mapping[str, int], batch:
     return np.broadcast_to(value, (batch, *shape))
 
 
-_LOSSES: Mapping[Any, str] = {"sum": "the sum of all outputs", "last": "the sum of the last outputs"}
+UNAIMED: Mapping[Any, str] = {"sum": "the sum of all outputs", "last": "the sum of the last outputs"}  # losses without targets
 
 
 def arrays(values: Mapping[str, Any] | None) -> dict[str, Array]:
@@ -197,7 +197,7 @@ def settled_sizes(cell: Cell, given: Mapping[str, Array]) -> dict[str, int]:
     """The sizes that given arrays settle."""
     found: dict[str, int] = {}
     for k, a in given.items():
-        symbols = cell.parameters.get(k) or cell.signals[k.partition("[")[0]]
+        symbols = cell.parameters[k] if k in cell.parameters else cell.signals[k.partition("[")[0]]
         found.update({s: n for s, n in zip(symbols, a.shape[a.ndim - len(symbols):], strict=True)
                       if "+" not in s and not s.isdigit()})
     return found

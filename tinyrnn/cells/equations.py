@@ -64,10 +64,10 @@ def parse(text: str) -> System:
 
 def parse_line(expression: str, source: str = "", number: int = 1) -> Equation:
     """One expression of a backward pass, which may read what lies ahead: `W.T @ d[t+1]`; it ends the line `source`."""
-    source, text = source or expression, f"value[t] = {expression.strip()}"
+    source, text = source or expression, f"value[t] = {expression.strip().translate(_SPELLING)}"
     line = _Line([(number, source, text)], future=True)
     line.parts = [(text.index("=") + 2 - max(source.rfind(expression.strip()), 0), number, source)]
-    _check_characters(expression, len(expression), number)
+    _check_characters(expression.translate(_SPELLING), len(expression), number)
     target, value = line.assignment()
     return Equation("value", line.term(value), line.place(target))
 

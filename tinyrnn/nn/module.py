@@ -130,7 +130,8 @@ class Module:
 
     def example(self, batch: int, *steps: int) -> Any:
         """An input of the right shape and dtype, of so many rows and steps; raises where the shape does not follow from it."""
-        raise ArgumentError(f"leaks needs an example of the input of {type(self).__name__}: leaks(model, lengths, x)")
+        raise ArgumentError(f"no example of an input follows from {type(self).__name__}: give data x, as values={{'x': x}} or "
+                            "leaks(model, lengths, x)")
 
     def subject(self, x: object, y: object = None, *, lengths: object = None, mask: object = None,
                 loss: Loss = None) -> Subject:

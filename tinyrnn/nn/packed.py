@@ -124,7 +124,7 @@ class Packed(Module):
                 ends.append(into.recurrent([f"{title_of(name, self)} l{k}{d}",
                                             f"{width} → {self.widths['h']}, state {', '.join(self.cell.states)}",
                                             f"{weights:,} parameters"], reads, self.reverse or d == "_reverse",
-                                           self.cell.states, type(self).__name__ + f" {k + 1}" * (self.num_layers > 1),
+                                           self.cell, type(self).__name__ + f" {k + 1}" * (self.num_layers > 1),
                                            part=f"l{k}{d}"))
             reads = ends if len(ends) == 1 else [into.box(["concat"], ends, "op")]
             width = self.widths["h"] * len(self.directions)

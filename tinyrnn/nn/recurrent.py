@@ -99,8 +99,9 @@ class Recurrent(Module):
         return np.ones((batch, *steps, *self.cell.signal_shape(self.cell.inputs[0], self.sizes)), self.dtype)
 
     def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
-        lines = [title_of(name, self), f"{self.cell.name}, state {', '.join(self.cell.states)}", count_of(self)]
-        return [into.recurrent(lines, reads, self.reverse, self.cell.states, spoken(self.cell.name))]
+        state = f"state {', '.join(self.cell.states)}" if self.cell.states else "no state"
+        lines = [title_of(name, self), f"{self.cell.name}, {state}", count_of(self)]
+        return [into.recurrent(lines, reads if self.cell.inputs else [], self.reverse, self.cell, spoken(self.cell.name))]
 
     def backwards(self, rng: Seed = None) -> Recurrent:
         """A layer of the same cell, with parameters of its own, that reads from the other end."""

@@ -131,6 +131,7 @@ class EncoderDecoder(Module):
         target = into.box(["target, one step late"], [], "input", symbol="y*ₜ₋₁", first="start")
         y = into.add(self.source_embedding, joined(name, "source_embedding"), reads)
         z = into.add(self.target_embedding, joined(name, "target_embedding"), [target])
+        into.boxes[z[0]].time_first = True
         states: list[str] = []
         for k, layer in enumerate(self.encoder):
             y = into.add(layer, joined(name, f"encoder.{k}"), y)

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from ..analysis.recurrence import Names
-from ..analysis.subject import Loss, Model, Subject, subject_of_graph
+from ..analysis.subject import UNAIMED, Loss, Model, Subject, subject_of_graph
 from ..cells import Cell
 from ..errors import ArgumentError, TinyRNNError
 from ..ir.graph import Graph
+from ..losses import loss_named
 from ..model import evaluating
 from ..shapes import show
 from ..tensor.functional import sum as total
 from ..tensor.masks import check_lengths, row_mask, takes
 from ..tensor.tensor import Tensor, as_tensor
-from ..train.metrics import loss_named
 from ..train.task import call, takes_mask
 from .observed import observed
 
@@ -27,8 +27,8 @@ def subject_of_model(model: Model, x: object, y: object = None, *, lengths: Any 
     """A layer or model on rows of data, in evaluation mode (without dropout).
 
     With targets `y` the loss is one of `fit`'s (`"cross_entropy"` unless named), a function of (output, target).
-    Without them it is a function of the output; unless given, the sum of the output at each row's last step, or of
-    all of it where it has no time axis.
+    Without them it is a function of the output, "sum", or "last", the default: the sum of the output at each row's last
+    step, or of all of it where it has no time axis.
     """
     data = tuple(map(as_tensor, x)) if isinstance(x, tuple) else as_tensor(x)
     last = data[-1] if isinstance(data, tuple) else data
@@ -42,14 +42,13 @@ def subject_of_model(model: Model, x: object, y: object = None, *, lengths: Any 
             value = _against(output, as_tensor(y), lengths, mask, loss or "cross_entropy")
         else:
             axis = 0 if time_first or _single(output, last) else 1
-            value = loss(output) if callable(loss) else _last(output, last, lengths, axis)
+            value = _unaimed(output, last, lengths, axis, loss)
     if not isinstance(value, Tensor) or value.shape:
         seen = show(value.shape) if isinstance(value, Tensor) else repr(value)
         raise ArgumentError(f"the loss is to be one number, got {seen}")
     graph = Graph({"loss": value})
     rows = (data[-1] if isinstance(data, tuple) else data).shape[0]
-    unnamed = "the sum of the last outputs" if y is None else "cross_entropy"
-    name = "a function of the output" if callable(loss) else loss or unnamed
+    name = "a function of the output" if callable(loss) else UNAIMED[loss or "last"] if y is None else loss or "cross_entropy"
     what = f"{name}; {rows} row{'s' * (rows != 1)} of data"
     subject = subject_of_graph(type(model).__name__, graph, {}, names_of(model), rows, what)
     return replace(subject, outputs=heard, inputs=[t.node for t in (data if isinstance(data, tuple) else (data,))])
@@ -65,6 +64,17 @@ def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> T
     except TinyRNNError as error:
         raise ArgumentError(f"{error}; give the loss that the model was trained with, such as loss='mse'") from None
     return result
+
+
+def _unaimed(output: Tensor, data: Tensor, lengths: Any, axis: int, loss: Loss) -> Tensor:
+    """A loss that reads no target."""
+    if callable(loss):
+        value: Tensor = loss(output)
+        return value
+    if loss is not None and loss not in UNAIMED:
+        raise ArgumentError(f"loss={loss!r} compares with targets, which are not given: give y, or loss='last', 'sum' or a "
+                            "function of the output")
+    return total(output) if loss == "sum" else _last(output, data, lengths, axis)
 
 
 def _called(model: Model, data: Any, lengths: Any, mask: Any) -> Tensor:

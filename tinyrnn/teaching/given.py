@@ -51,7 +51,7 @@ def _round_numbers(shape: tuple[int, ...], generator: np.random.Generator) -> Ar
 
 def _shaped(cell: Cell, name: str, a: Array) -> Array:
     """A number where one row and one column are meant, a list where a sequence of numbers is."""
-    symbols = cell.parameters.get(name) or cell.signals[name.partition("[")[0]]
+    symbols = cell.parameters[name] if name in cell.parameters else cell.signals[name.partition("[")[0]]
     rank = len(symbols) + (name in cell.inputs)
     if a.ndim < rank and a.ndim == (name in cell.inputs):
         a = a.reshape(*a.shape, *(1,) * len(symbols))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -17,14 +17,16 @@ from ..cells.paper import rounded
 from ..cells.terms import Term, show
 from ..errors import ArgumentError, EquationError, LoadError
 from ..shapes import show as show_shape
-from ..symbolic.checker.numbers import Array, NearError, Residue, each, filled, nears, summed
-from ..symbolic.derivation.derive import derive
+from ..symbolic.checker.numbers import Array, NearError, Residue, each, filled, summed
 from ..symbolic.derivation.formulas import Formula
 from ..symbolic.derivation.to_terms import block_name
 from .slips import Slip, explained
-from .truth import WORK, Truth
+from .truth import WORK, Equals, Truth
 
 _LINE = re.compile(r"\s*(?:(?P<quantity>[^\W\d]\w*)\s*\[\s*t\s*\]\s*=(?!=)|(?P<parameter>[^\W\d]\w*)\s*[:=](?!=))(?P<term>.*)$")
+LONGEST = 300     # letters of a formula that is shown as the right one
+MOST_POINTS = 12  # at which a cell is run whose functions decide by their argument
+FURTHER = 6       # points at which a line is tried that decides by numbers by which the cell does not
 ALIKE = 1e-9  # floats that differ by less do not show a difference; they never show that there is none
 
 
@@ -32,8 +34,9 @@ ALIKE = 1e-9  # floats that differ by less do not show a difference; they never 
 class JudgedLine:
     """One line: whether it holds; if not, at which step, what is wrong, what belongs there, and both numbers.
 
-    `wrong` and `right` are terms of the line and of the derivation (either may be empty: something is missing, or does not
-    belong there), `found` and `expected` the values of the two sides at that step, `residual` their difference.
+    `undecided` says that it was not proved although its numbers agree.  `wrong` and `right` are terms of the line and of the
+    derivation (either may be empty: something is missing, or does not belong there), `found` and `expected` the values of the
+    two sides at that step, `residual` their difference.
     """
 
     text: str
@@ -43,6 +46,7 @@ class JudgedLine:
     wrong: str = ""
     right: str = ""
     words: str = ""
+    undecided: bool = False
     found: Any = field(default=None, compare=False)
     expected: Any = field(default=None, compare=False)
 
@@ -54,8 +58,8 @@ class JudgedLine:
     def __str__(self) -> str:
         if self.holds:
             return f"holds  {self.text}" + (f"\n       {self.words}" if self.words else "")
-        lines = [f"WRONG  {self.text}", f"       {self.words}"]
-        if self.found is not None:
+        lines = [f"{'NOT PROVED' if self.undecided else 'WRONG'}  {self.text}", f"       {self.words}"]
+        if self.found is not None and not self.undecided:
             where = f"at t = {self.step} of {self.steps} it gives {_numbers(self.found)}"
             lines.append(f"       {where}, the derivative is {_numbers(self.expected)}")
         return "\n".join(lines)
@@ -125,23 +129,63 @@ def check(cell: Cell, equations: str, *, rng: int = 0) -> Judgement:
         raise ArgumentError(f"check takes a cell, got {type(cell).__name__}; a layer's equations are layer.cell")
     if not isinstance(equations, str):
         raise ArgumentError(f"equations are text, a line for each derivative; got {type(equations).__name__}")
-    truth = _truth(cell, rng)
-    truth.point.work.left = WORK
-    student = _Student(truth, equations)
-    lines = tuple(student.judged(line) for line in student.lines if line.judged)
-    helpers = [line for line in student.lines if not line.judged]
-    for line in helpers:
-        student.tried(line)
+    if isinstance(rng, bool) or not isinstance(rng, int) or rng < 0:
+        raise ArgumentError(f"rng={rng!r}: expected a whole number from 0")
+    students = []
+    for truth in _truths(cell, rng):
+        truth.point.work.left = WORK
+        students.append(_Student(truth, equations))
+    first = students[0]
+    for line in first.lines:
+        if not line.judged:
+            first.tried(line)
+    lines = [_judged_at_all(students, k, equations) for k, line in enumerate(first.lines) if line.judged]
     if not lines:
-        what = f"{helpers[0].name}[t] is no derivative of a quantity of {cell.name}" if helpers else "there is no line"
-        raise EquationError(f"nothing can be judged: {what}; write, for example, d{cell.outputs[0]}[t] = ...")
-    return Judgement(cell, lines, student.error_bound)
+        raise EquationError(first.nothing())
+    return Judgement(cell, tuple(lines), float(min(1.0, sum(s.error_bound for s in students))))
+
+
+def _judged_at_all(students: Sequence[_Student], number: int, equations: str) -> JudgedLine:
+    """One line at every point; the first that shows a slip says it.  What decides as the cell does not is tried at more."""
+    found = students[0].judged(students[0].lines[number])
+    for student in students[1:]:
+        if not found.holds:
+            break
+        found = student.judged(student.lines[number])
+    if not found.undecided:
+        return found
+    for further in _further(students[0].truth):
+        other = _Student(further, equations)
+        tried = other.judged(other.lines[number])
+        if not tried.holds and not tried.undecided:
+            return tried
+    return found
 
 
 @lru_cache(maxsize=4)
-def _truth(cell: Cell, seed: int) -> Truth:
-    """Several tries at one cell share its derivatives."""
-    return Truth(derive(cell), seed)
+def _further(truth: Truth) -> tuple[Truth, ...]:
+    """The same at points with other sizes of floats, which may decide otherwise."""
+    return tuple(Truth(truth.given, truth.seed + 100 + draw, draw) for draw in range(1, FURTHER + 1))
+
+
+@lru_cache(maxsize=4)
+def _truths(cell: Cell, seed: int) -> tuple[Truth, ...]:
+    """Runs at random points: one, or as many as it takes until each decision of the cell has gone both ways.
+
+    Several tries at one cell share its derivatives.
+    """
+    found = [Truth(cell, seed)]
+    while len(found) < MOST_POINTS and not _both_ways(found):
+        found.append(Truth(cell, seed + len(found)))
+    return tuple(found)
+
+
+def _both_ways(found: Sequence[Truth]) -> bool:
+    sides: dict[int, set[bool]] = {}
+    for truth in found:
+        for asked, outcome in truth.sides.items():
+            sides.setdefault(asked, set()).add(outcome)
+    return all(len(outcomes) == 2 for outcomes in sides.values())
 
 
 @dataclass(frozen=True)
@@ -159,16 +203,16 @@ class _Student:
 
     def __init__(self, truth: Truth, text: str) -> None:
         self.truth, self.cell = truth, truth.cell
-        arguments = truth.derivation.arguments
-        known = [*truth.history[1], *arguments.values()]
-        self.names = {f"d{n}": n for n in known}
+        arguments = truth.arguments
+        self.alias = {mark: arguments.get(n, n) for n, mark in truth.derivation.arguments.items()}  # a second name of one thing
+        self.names = {f"d{n}": n for n in truth.history[1]}
         if len(arguments) == 1 and "da" not in self.names:
             self.names["da"] = next(iter(arguments.values()))
         self.losses = {f"loss_{o}": o for o in self.cell.outputs}
         joined = {p: s[1].split("+") for p, s in self.cell.parameters.items() if len(s) == 2 and "+" in s[1]}
         self.blocks = {block_name(self.cell, p, k): (p, k) for p, columns in joined.items() for k in range(len(columns))}
         self.parameters = {**truth.parameters, **{b: self._block(p, k) for b, (p, k) in self.blocks.items()}}
-        self.equations = type(truth.equations)(truth.system, truth.point, self.parameters)
+        self.equations = Equals(truth.system, truth.point, self.parameters)
         self.lines = self._read(text)
         self.by_name = {line.name: line for line in self.lines if not line.share}
         self.memory: dict[tuple[str, int], Array] = {}
@@ -179,15 +223,19 @@ class _Student:
         self._check_order()
 
     def _block(self, p: str, k: int) -> Array:
+        return self.truth.parameters[p][:, slice(*self._columns(p, k))]
+
+    def _columns(self, p: str, k: int) -> tuple[int, int]:
+        """From which column of a matrix to which a part of it reaches."""
         widths = [self.truth.sizes.get(w) or int(w) for w in self.cell.parameters[p][1].split("+")]
-        return self.truth.parameters[p][:, sum(widths[:k]) : sum(widths[: k + 1])]
+        return sum(widths[:k]), sum(widths[: k + 1])
 
     # ---- reading
 
     def _read(self, text: str) -> list[_Line]:
         lines: list[_Line] = []
         for number, source in enumerate(text.splitlines(), 1):
-            code = source.partition("#")[0].replace("·", "*").rstrip()
+            code = source.partition("#")[0].rstrip()
             if not code.strip():
                 continue
             found = _LINE.match(code)
@@ -197,14 +245,46 @@ class _Student:
             name, share = found["quantity"] or found["parameter"], found["quantity"] is None
             if any((line.name, line.share) == (name, share) for line in lines):
                 raise EquationError(f"{name} is given twice", source, number, 1)
-            if share and name not in self.cell.parameters:
-                raise EquationError(f"cell {self.cell.name} has no parameter {name!r}{nearest(name, self.cell.parameters)}; a "
-                                    f"quantity has an index, d{name}[t]", source, number, 1)
+            problem = self._left(name, share)
+            if problem:
+                raise EquationError(problem, source, number, 1)
             if not found["term"].strip():
                 raise EquationError(f"nothing is said of {name}", source, number, 1)
             term = parse_line(found["term"].strip(), code, number).term
             lines.append(_Line(name, share, term, code.strip(), share or name in self.names, number))
         return lines
+
+    def _left(self, name: str, share: bool) -> str:
+        """Why a name cannot stand on the left."""
+        known = (*self.cell.parameters, *self.blocks)
+        if share:
+            if name in known and name not in self.cell.learned:
+                return ""
+            if name.startswith("d") and name[1:] in known:
+                return f"the share of a step in the gradient of {name[1:]} is written {name[1:]}: ..., without d"
+            quantity = name[1:].removesuffix("_t") if name.startswith("d") else name
+            known_quantity = quantity in self.truth.history[1]
+            hint = f"; a derivative is written d{quantity}[t] = ..." if known_quantity else nearest(name, known)
+            return f"cell {self.cell.name} has no parameter {name!r}{hint}"
+        if name in self.truth.history[1] and name not in self.names:
+            return f"{name} is a quantity of the cell, whose equation stands; a line gives its derivative, d{name}[t] = ..."
+        if name in self.losses:
+            return f"{name} is what the loss sends; a line cannot change it"
+        if name.startswith("d") and name[1:] in known:
+            return f"the share of a step in the gradient of {name[1:]} is written {name[1:]}: ..."
+        return ""
+
+    def nothing(self) -> str:
+        """What to say where no line can be judged."""
+        if not self.lines:
+            return f"nothing can be judged: there is no line; write, for example, d{self.cell.outputs[0]}[t] = ..."
+        name = self.lines[0].name
+        why = ""
+        if name.startswith("da"):
+            why = (" (there is a δ where an equation is one function of something; name what goes in, a[t] = ..., as a "
+                   "quantity of its own)")
+        return (f"nothing can be judged: {name}[t] is no derivative of a quantity of {self.cell.name}{why}; write, for "
+                f"example, d{self.cell.outputs[0]}[t] = ...")
 
     def _check_names(self, line: _Line) -> None:
         parameters = (*self.parameters, *dict(self.cell.system.constants))
@@ -241,7 +321,8 @@ class _Student:
 
     def value(self, t: Term, step: int) -> Array:
         """A term at a step, in the field."""
-        found = self.equations.value(t, lambda n: self._signal(n, step), lambda n, lag: self._signal(n, step - lag))
+        with np.errstate(all="ignore"):
+            found = self.equations.value(t, lambda n: self._signal(n, step), lambda n, lag: self._signal(n, step - lag))
         self.degree = max([self.degree, *(r.degree for r in found.flat if isinstance(r, Residue))])
         return found
 
@@ -287,7 +368,8 @@ class _Student:
         try:
             self._helper(line.name, self.truth.steps)
         except NearError:
-            raise EquationError(f"{line.name}[t] divides by 0", line.text, line.number, 1) from None
+            raise EquationError(f"{line.name}[t] is not defined: it divides by 0, or takes a root, a power or a logarithm of a "
+                                "negative number", line.text, line.number, 1) from None
         except EquationError:
             raise
         except ValueError:
@@ -301,33 +383,47 @@ class _Student:
         for t in (*range(steps - 1, 0, -1), steps):
             slip = self._slip(line, t)
             if slip is not None:
-                return JudgedLine(line.text, False, t, steps, slip.wrong, slip.right, slip.words, slip.found, slip.expected)
+                return JudgedLine(line.text, False, t, steps, slip.wrong, slip.right, slip.words, slip.undecided, slip.found,
+                                  slip.expected)
         return JudgedLine(line.text, True, steps=steps)
 
     def _slip(self, line: _Line, t: int) -> Slip | None:
+        right = self._right(line)
         try:
-            found = self.value(line.term, t)
-        except (NearError, ZeroDivisionError):
-            right = self._right(line)
-            return Slip(show(line.term), right, f"it divides by 0 at step {t}; the line should be {right}")
+            with self.truth.as_the_cell_decides() as foreign:
+                found = self.value(line.term, t)
+        except NearError:
+            return Slip(show(line.term), right, f"it is not defined at step {t}: it divides by 0, or takes a root, power or "
+                        f"logarithm of a negative number; the line should be {right}")
         except LoadError:
             raise EquationError("the line asks for too much arithmetic to be judged", line.text, line.number, 1) from None
         except EquationError:
             raise
         except ValueError:
             return self._misfit(line, t)
-        shape = (self.truth.parameters[line.name] if line.share else self.truth.history[1][self.names[line.name]]).shape
+        shape = self._shape_of(line)
         if found.shape != shape:
             what = f"it has shape {show_shape(found.shape)}, the derivative has {show_shape(shape)}"
-            return Slip(show(line.term), self._right(line), f"{what}; it should be {self._right(line)}")
-        if self._equal(line, t, found):
+            return Slip(show(line.term), right, f"{what}; it should be {right}")
+        equal = self._equal(line, t, found)
+        if equal and not foreign:
             return None
-        expected = self._floats(line, t, found)
-        slip = explained(self, line, t)
-        if np.allclose(nears(found), expected, rtol=ALIKE, atol=ALIKE):
+        numbers, expected = _floats(found), self._expected(line, t)
+        if not np.isfinite(numbers).all():
+            return Slip(show(line.term), right, f"it is not a finite number at step {t}; the line should be {right}")
+        if equal:
+            words = f"it decides by numbers by which the cell does not, and may be right here alone; it should be {right}"
+            return Slip(show(line.term), right, words, numbers, expected, undecided=True)
+        if expected is not None and np.allclose(numbers, expected, rtol=ALIKE, atol=ALIKE):
             words = "it could not be proved, although its numbers agree here: write it in the functions of the cell"
-            return Slip(words=words, found=nears(found), expected=expected)
-        return Slip(slip.wrong, slip.right, slip.words, nears(found), expected)
+            return Slip(words=words, found=numbers, expected=expected, undecided=True)
+        slip = explained(self, line, t, expected)
+        return Slip(slip.wrong, slip.right, slip.words, numbers, expected)
+
+    def _shape_of(self, line: _Line) -> tuple[int, ...]:
+        array = self.parameters[line.name] if line.share else self.truth.history[1][self.names[line.name]]
+        shape: tuple[int, ...] = array.shape
+        return shape
 
     def _misfit(self, line: _Line, t: int) -> Slip:
         """The innermost part whose shapes do not fit together."""
@@ -343,7 +439,10 @@ class _Student:
 
     def _right(self, line: _Line) -> str:
         formula = self.formula(line)
-        return "0" if formula is None else show(formula)
+        if formula is None:
+            return "another one" if line.name in self.blocks else "0"
+        text = show(formula)
+        return text if len(text) <= LONGEST else "another one: print(tr.derive(cell)) shows it"
 
     def _equal(self, line: _Line, t: int, found: Array) -> bool:
         point = self.truth.point
@@ -352,17 +451,29 @@ class _Student:
             self.degree = max([self.degree, *(r.degree for r in truth.flat)])
             return all(a.value == b.value for a, b in zip(map(point.number, found.flat), truth.flat, strict=True))
         direction = point.draw(found.shape, False)
-        slope = self.truth.share(line.name, t, direction)
+        slope = self.truth.share(*self._whole(line.name, direction), t)
         along = summed(each(lambda a, v: a * v, found, direction), tuple(range(found.ndim)), False, point).item()
         self.degree = max(self.degree, slope.degree)
         return bool(along.value == slope.value)
 
-    def _floats(self, line: _Line, t: int, found: Array) -> Any:
-        """The derivative in floats; the share of a step in the gradient of a parameter from its formula."""
+    def _whole(self, name: str, direction: Array) -> tuple[str, Array]:
+        """A direction of the columns of a matrix as one of the matrix."""
+        if name not in self.blocks:
+            return name, direction
+        parameter, k = self.blocks[name]
+        first, last = self._columns(parameter, k)
+        whole = self._zeros(self.truth.parameters[parameter].shape)
+        whole[:, first:last] = direction
+        return parameter, whole
+
+    def _expected(self, line: _Line, t: int) -> Any:
+        """The derivative in floats, from the engine."""
+        run = self.truth.floats
         if not line.share:
-            return nears(self.truth.adjoint(self.names[line.name], t))
-        formula = self.truth.derivation.parameters.get(line.name)
-        return np.zeros(found.shape) if formula is None else nears(self.value(self.translated(formula.term), t))
+            return run.gradients.get((self.names[line.name], t), np.zeros(self._shape_of(line)))
+        parameter, k = self.blocks.get(line.name, (line.name, None))
+        share = run.shares.get(parameter, {}).get(t, np.zeros(self.truth.parameters[parameter].shape))
+        return share if k is None else share[:, slice(*self._columns(parameter, k))]
 
     def translated(self, t: Term) -> Term:
         """A formula of the derivation in the language of the lines."""
@@ -372,6 +483,7 @@ class _Student:
         def rule(x: Term) -> Term | None:
             if x.kind == "adjoint":
                 name, lag = x.value
+                name = self.alias.get(name, name)
                 return Term("signal", (f"loss_{name[5:]}" if name.startswith("loss ") else names[name], lag))
             if x.kind == "signal" and x.value[0] in shared:
                 from_later = shared[x.value[0]].rewritten(
@@ -400,7 +512,8 @@ class _Student:
 
     def _of(self, name: str) -> Formula | None:
         d = self.truth.derivation
-        return d.inputs.get(name) or d.recurrence.get(name)
+        second = next((mark for mark, own in self.alias.items() if own == name and mark != name), "")
+        return d.inputs.get(name) or d.recurrence.get(second) or d.recurrence.get(name)
 
     def inlined(self, t: Term) -> Term:
         """Without helpers: each by what its line says."""
@@ -417,6 +530,12 @@ class _Student:
         identities = len(self.lines) * self.truth.steps * max((x.size for x in self.truth.parameters.values()), default=1)
         arguments = len(self.truth.point.seen) + len(self.truth.point.rays)
         return float(min(1.0, identities * (self.degree + arguments**2 * self.truth.point.argument_degree) / 2.0**60))
+
+
+@np.errstate(all="ignore")
+def _floats(found: Array) -> Any:
+    """The ordinary numbers of an array."""
+    return np.array([r.near if isinstance(r, Residue) else float(r) for r in found.flat]).reshape(found.shape)
 
 
 def _numbers(x: Any) -> str:

@@ -22,6 +22,7 @@ class Slip:
     words: str = ""
     found: Any = None
     expected: Any = None
+    undecided: bool = False
 
 
 class Line(Protocol):
@@ -40,11 +41,12 @@ class Values(Protocol):
     def inlined(self, t: Term) -> Term: ...
 
 
-def explained(values: Values, line: Line, t: int) -> Slip:
+def explained(values: Values, line: Line, t: int, expected: Any) -> Slip:
     """What a line has that the derivation has not, and the other way round, in as few words as can be."""
     formula = values.formula(line)
     if formula is None:
-        return Slip(wrong=show(line.term), words=f"{show(line.term)} should be 0")
+        said = f"{show(line.term)} should be 0" if not np.any(expected) else "these are not the columns of the derivative"
+        return Slip(wrong=show(line.term), words=said)
     same = _Same(values, t)
     found = [_compared(same, line.term, right, values) for right in (formula, values.opened(formula, line))]
     return min(found, key=lambda x: x[0])[1]
@@ -64,7 +66,9 @@ def _compared(same: _Same, line: Term, formula: Term, values: Values) -> tuple[i
         return len(own) > 1, Slip(_plus(own), "", f"{_plus(own)} does not belong there")
     if len(own) < len(summands(line)) or len(right) < len(summands(formula)):
         return 1, Slip(_plus(own), _plus(right), f"instead of {_plus(own)} there should be {_plus(right)}")
-    return 2, Slip(show(line), show(formula), f"it should be {show(formula)}")
+    text = show(formula)
+    said = f"it should be {text}" if len(text) < 300 else "it should be another one: print(tr.derive(cell)) shows it"
+    return 2, Slip(show(line), text, said)
 
 
 def _pair(same: _Same, own: Term, right: Term) -> tuple[int, Slip]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..errors import ArgumentError
 from ..files import PathLike, path_of
+from ..losses import Loss
 from ..model import Trainable, checked_model, evaluating
 from ..optim import Optimizer
 from ..tensor.compile import Program
@@ -18,7 +19,7 @@ from ..tensor.tensor import TensorLike
 from ..types import Seed
 from .data import Batch, Batches, Data, Piece, Ragged
 from .history import History
-from .metrics import Loss, Metric
+from .metrics import Metric
 from .run import Run, score
 from .task import Task, call, output_grows
 

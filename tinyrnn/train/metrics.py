@@ -1,4 +1,4 @@
-"""Losses and metrics by name: each a mean over the targets that count, and what to make of the mean of an epoch."""
+"""Metrics by name: each a mean over the targets that count, and what to make of the mean of an epoch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ArgumentError, ShapeError
-from ..losses import bce, bce_with_logits, cross_entropy, mse, nll, paired, reduce
+from ..losses import Loss, bce, bce_with_logits, cross_entropy, mse, paired, reduce
 from ..shapes import show
 from ..tensor.functional import argmax, astype
 from ..tensor.rearrange import stack
 from ..tensor.tensor import Tensor
 
-Loss = Callable[..., Tensor]
 Array = npt.NDArray[Any]
-
-LOSSES: dict[str, Loss] = {
-    "bce": bce, "bce_with_logits": bce_with_logits, "cross_entropy": cross_entropy, "mse": mse, "nll": nll}
 
 
 class Metric(NamedTuple):
@@ -128,22 +124,16 @@ METRICS: dict[str, Metric] = {
     "perplexity": Metric("perplexity", cross_entropy, lambda mean: float(np.exp(np.minimum(mean, 709.0))))}
 
 
-def loss_named(what: str | Loss) -> Loss:
-    """A loss by its name, or a function of (output, target, mask=)."""
-    return what if callable(what) else _known(what, LOSSES, "loss")
-
-
 def metric_named(what: str | Loss | Metric, loss: Loss) -> Metric:
     """A metric by its name, as it is, or from a function of (output, target, mask=); one follows the loss."""
     if isinstance(what, Metric):
         return what
     if what == "binary_accuracy":
         return _following(loss)
-    return Metric(getattr(what, "__name__", "metric"), what) if callable(what) else _known(what, METRICS, "metric")
+    return Metric(getattr(what, "__name__", "metric"), what) if callable(what) else _known(what)
 
 
-def _known(name: str, table: dict[str, Any], kind: str) -> Any:
-    if name not in table:
-        also = ", binary_accuracy" if kind == "metric" else ""
-        raise ArgumentError(f"there is no {kind} {name!r}; known are {', '.join(table)}{also}, or give a function")
-    return table[name]
+def _known(name: str) -> Metric:
+    if name not in METRICS:
+        raise ArgumentError(f"there is no metric {name!r}; known are {', '.join(METRICS)}, binary_accuracy, or give a function")
+    return METRICS[name]

@@ -15,6 +15,7 @@ from ..errors import ArgumentError, TinyRNNError
 from ..ir.node import walk
 from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full, input_node
+from ..losses import LOSSES, Loss, loss_named
 from ..model import Trainable
 from ..optim import Optimizer
 from ..optim.optimisers import slot_dtype, with_still_row
@@ -27,7 +28,7 @@ from ..tensor.tensor import Tensor, as_tensor
 from ..tensor.transforms import grad
 from ..trees import map_tree
 from .data import Data, parts_of
-from .metrics import LOSSES, Loss, Metric, base_of, loss_named, metric_named
+from .metrics import Metric, base_of, metric_named
 
 Array = npt.NDArray[Any]
 

@@ -30,6 +30,7 @@ class Shown:
     feedback: bool            # whether the output is the next input
     loss: str | None
     flow: ModelFlow | None
+    at_end: bool = False      # whether the loss reads the last output alone
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Columns:
 
     def __init__(self, shown: Shown, timing: Timing, show: str | Sequence[int], canvas: Canvas) -> None:
         self.timing, self.lengths, self.canvas = timing, shown.lengths, canvas
-        self.feedback, self.loss, self.flow = shown.feedback, shown.loss, shown.flow
+        self.feedback, self.loss, self.flow, self.at_end = shown.feedback, shown.loss, shown.flow, shown.at_end
         self.columns = {s: _columns(n, show) for s, n in self.lengths.items()}
         self.rows = [timing.rows(s) for s in range(timing.count)]
         self.row = {k: i for rows in self.rows for i, k in enumerate(rows)}
@@ -94,8 +95,7 @@ class Columns:
     def state(self, k: str, p: int) -> str:
         """The states that a recurrent box reads at a step."""
         b = self.timing.boxes[k]
-        names = (pretty(f"{s}[t-1]") for s in b.states)
-        return " ".join(at_step(n, p, 1 if b.direction == "forward" else -1) for n in names)
+        return " ".join(at_step(pretty(s), p, 1 if b.direction == "forward" else -1) for s in b.states)
 
     @staticmethod
     def memory(steps: int) -> str:
@@ -192,7 +192,9 @@ class Columns:
         tall = [max(h for h, i in own if i == r) for r in range(many)]
         gap = canvas.gap(26.0) + 4
         self.above = gap
-        total = sum(tall) + gap * (many - 1)
+        back = [k for j in timing.joints for k in timing.boxes[j].reads if timing.boxes[k].direction == "backward"]
+        over = STUB + 8 if any(self.row[k] == many - 1 for k in back) else 0  # a wire goes over the last row
+        total = sum(tall) + gap * (many - 1) + over
         y = total
         for t in tall:
             self.y.append(y - t / 2)
@@ -217,7 +219,7 @@ def _homes(timing: Timing, lengths: dict[int, int]) -> dict[str, int]:
         b = timing.boxes[k]
         if k in timing.before or any(r in timing.bars for r in b.reads):
             home[k] = 0
-        elif b.time == LAST and any(timing.boxes[r].direction == "backward" for r in b.reads):
+        elif any(timing.boxes[r].direction == "backward" and (timing.boxes[r].ended or b.time == LAST) for r in b.reads):
             home[k] = 1
         else:
             home[k] = next((home[r] for r in b.reads if r in home), lengths.get(timing.sequence[k], 0))

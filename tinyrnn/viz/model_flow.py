@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from ..analysis.bptt import BackwardPass, ScanData
-from ..analysis.recurrence import Recurrence
-from ..analysis.subject import Model, Subject
+from ..analysis.recurrence import Recurrence, held
+from ..analysis.subject import Model, Subject, valid_rows
 from ..ir.node import Node
 from .flow import Flow
 from .theme import decades
 from .timing import Timing
-from .wiring import ENDS
 
 Place = tuple[str, int | None]  # a box, at a step or once
 Norms = dict[int, float | None]
@@ -116,11 +116,12 @@ class ModelFlow:
         """What a box gives at every step, all rows of it."""
         if k in self.once:
             return [(None, np.moveaxis(array, self.time_axis, 0)[0] if self._one_step(k, array) else array)]
-        return [(p + 1, g) for p, g in enumerate(np.moveaxis(array, self.time_axis, 0))]
+        axis = 0 if self.timing.boxes[k].time_first else self.time_axis
+        return [(p + 1, g) for p, g in enumerate(np.moveaxis(array, axis, 0))]
 
     def _one_step(self, k: str, array: Any) -> bool:
         """Whether what is there once is a sequence of one step."""
-        return self.timing.boxes[k].time == ENDS and array.ndim > 2 and bool(array.shape[self.time_axis] == 1)
+        return k not in self.timing.bars and array.ndim > 2 and bool(array.shape[self.time_axis] == 1)
 
     def _recurrences(self, model: Model, subject: Subject) -> None:
         """Recurrent boxes, each with the part of a scan that is its own."""
@@ -147,14 +148,14 @@ class ModelFlow:
         """One scan, back from its last step; `boxes` says which of its states belong to which box."""
         inputs = r.step.inputs
         named: dict[str, Node] = {f"state {i}": inputs[n] for i, n in enumerate(r.state_names) if n in inputs}
-        named |= {f"new {i}": n for i, n in enumerate(r.new_states)}
+        valid = valid_rows(r, given)
+        named |= {f"new {i}": n if valid is None else held(n) for i, n in enumerate(r.new_states)}
         named |= {f"trace {i}": n for i, n in enumerate(dict.fromkeys(r.traced.values()))}
         named |= {f"input {i}": inputs[n] for i, n in enumerate(r.input_names) if n in inputs and inputs[n].floating}
-        last = r.scan.order[-1]
+        last, keys = r.scan.order[-1], list(boxes)
         for k in boxes:
             for found in (self.norms, self.inward, self.upward, self.states):
                 found[k] = {}
-        first = next(iter(boxes))
         for m in BackwardPass(r, named).steps_back(given):
             p = m.position
             for k, slots in boxes.items():
@@ -164,11 +165,22 @@ class ModelFlow:
                     self.gradients[k, p] = gradient[0]
                 self.norms[k][p] = _whole(m.gradients.get(f"new {i}") for i in slots)
                 self.states[k][p] = _whole(m.gradients.get(f"state {i}") for i in slots)
-                sent = [g[p - 1] for n, g in given.from_loss.items() if n in [r.new_states[i] for i in slots]]
-                sent += [m.sent[a, b] for a, b in m.sent if a.startswith("trace") and b in [f"new {i}" for i in slots]]
+                new = _new(slots)
+                if len(keys) == 1:
+                    sent = [g[p - 1] if valid is None else g[p - 1][valid[p - 1]] for g in given.from_loss.values()]
+                else:
+                    sent = [g[p - 1] for n, g in given.from_loss.items() if n in [r.new_states[i] for i in slots]]
+                    sent += [g for (a, b), g in m.sent.items() if a.startswith("trace") and b in new]
                 sent += [g for i in slots if p - 1 == last and (g := given.from_loss_at_end[i]) is not None]
                 self.upward[k][p] = _whole(sent)
-            self.inward[first][p] = _whole(m.gradients.get(f"input {i}") for i in range(len(r.input_names)))
+            self.inward[keys[0]][p] = _whole(m.gradients.get(f"input {i}") for i in range(len(r.input_names)))
+            for lower, upper in pairwise(keys):  # layers within one scan
+                down = [g for (a, b), g in m.sent.items() if a in _new(boxes[upper]) and b in _new(boxes[lower])]
+                self.inward[upper][p] = self.upward[lower][p] = _whole(down)
+
+
+def _new(slots: Sequence[int]) -> list[str]:
+    return [f"new {i}" for i in slots]
 
 
 def _is_of(r: Recurrence, path: str) -> bool:

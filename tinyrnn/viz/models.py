@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..cells import Cell
+from ..cells.paper import pretty
 from .canvas import Canvas, Legend, composed
 from .layered import Arrangement, lay_out
 from .scene import BoxShape, Part, Scene, Wire, curve, fitted, straight, text_width
@@ -22,12 +25,18 @@ def cells_of(model: Wired) -> list[tuple[str, Cell]]:
 def wired(model: Wired) -> Wiring:
     """The boxes of a model, from its input to its output."""
     wiring = Wiring()
-    source = wiring.box(["x"], [], "input", symbol="xₜ")
-    wiring.box(["output"], wiring.add(model, "", [source]), "state", symbol="yₜ")
-    cells = [cell for _, cell in cells_of(model)]
+    source = wiring.box(["x"], [], "input", symbol=_together(model.joint_inputs) or "xₜ")
+    own = model.cell.outputs if isinstance(model.cell, Cell) and len(model.cell.outputs) > 1 else ()
+    wiring.box(["output"], wiring.add(model, "", [source]), "state", symbol=_together(own) or "yₜ")
+    wiring, cells = wiring.used(), [cell for _, cell in cells_of(model)]
     for b in wiring.boxes.values():
         b.cell = cells.index(b.layer.cell) if b.direction and b.layer is not None and b.layer.cell in cells else None
     return wiring
+
+
+def _together(names: Sequence[str]) -> str:
+    """Several quantities in one box."""
+    return " ".join(pretty(f"{n}[t]") for n in names)
 
 
 def opening(box: LayerBox) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.subject import Loss, Model, Subject
+from ..analysis.subject import UNAIMED, Loss, Model, Subject
 from ..errors import ArgumentError, ShapeError
+from ..losses import loss_named
 from ..shapes import checked_count
 from .canvas import Canvas, Piece, Size, composed
 from .columns import LANE, STUB, Columns, Shown
@@ -30,20 +31,8 @@ START = "start"
 def of_model(model: Wired, steps: Steps, gradients: bool, values: Mapping[str, Any] | None, loss: Loss,
              feedback: bool, limits: tuple[float, float] | None) -> Shown:
     """What a picture shows of a model; with `gradients` it is run on `values` (x, y, lengths), or on an example."""
-    timing = Timing(wired(model))
-    given = dict(values or {})
-    unknown = [k for k in given if k not in ("x", "y", "lengths")]
-    if unknown:
-        raise ArgumentError(f"values: a model is run on x, y and lengths, got {unknown[0]!r}")
-    if given and not gradients:
-        raise ArgumentError("values belong to a run: ask for gradients=True")
-    if given and "x" not in given:
-        raise ArgumentError("values: y and lengths belong to data x, which is not given")
-    if feedback and not (timing.gives[timing.output] and timing.gives[timing.fed]):
-        raise ArgumentError("feedback=True reads every output as the next input: the model has no output or no input at each "
-                            "step")
-    if feedback and gradients:
-        raise ArgumentError("gradients are of training, in which the targets are read: leave feedback=False")
+    timing, given = Timing(wired(model)), dict(values or {})
+    _check(model, timing, given, gradients, feedback)
     counts = _counts(model, timing, steps, given)
     flow = None
     if gradients:
@@ -52,7 +41,34 @@ def of_model(model: Wired, steps: Steps, gradients: bool, values: Mapping[str, A
         if limits is not None:
             flow.flow.on_scale(*limits)
     text = None if loss is None and flow is None else flow.flow.loss_text if flow else loss_text(loss)
-    return Shown(model, timing, dict(zip(timing.stepping, counts, strict=True)), feedback, text, flow)
+    return Shown(model, timing, dict(zip(timing.stepping, counts, strict=True)), feedback, text, flow, loss == "last")
+
+
+def _check(model: Model, timing: Timing, given: Mapping[str, Any], gradients: bool, feedback: bool) -> None:
+    """Whether the options of a picture go together, and with the model."""
+    unknown = [k for k in given if k not in ("x", "y", "lengths")]
+    if unknown:
+        raise ArgumentError(f"values: a model is run on x, y and lengths, got {unknown[0]!r}")
+    if given and not gradients:
+        raise ArgumentError("values belong to a run: ask for gradients=True")
+    if given and "x" not in given:
+        raise ArgumentError("values: y and lengths belong to data x, which is not given")
+    reads = len([k for k, b in timing.boxes.items() if b.symbol and not b.reads])
+    if given and reads > 1 and (not isinstance(given["x"], tuple) or len(given["x"]) != reads):
+        raise ArgumentError(f"values: {type(model).__name__} reads {reads} sequences, so x is a tuple of {reads} arrays")
+    if feedback:
+        _check_feedback(timing, gradients)
+
+
+def _check_feedback(timing: Timing, gradients: bool) -> None:
+    fed = timing.fed
+    if fed is None or not (timing.gives[timing.output] and timing.gives[fed]):
+        raise ArgumentError("feedback=True reads every output as the next input: the model has no output or input at each "
+                            "step")
+    if any(b.direction == "backward" and timing.sequence[k] == timing.sequence[fed] for k, b in timing.boxes.items()):
+        raise ArgumentError("feedback=True reads every output as the next input: this model reads its sequence from the end")
+    if gradients:
+        raise ArgumentError("gradients are of training, in which the targets are read: leave feedback=False")
 
 
 def of_subject(model: Wired, subject: Subject) -> Shown | None:
@@ -68,6 +84,8 @@ def of_subject(model: Wired, subject: Subject) -> Shown | None:
 
 def loss_text(loss: Loss) -> str:
     """A loss in words."""
+    if isinstance(loss, str) and loss not in UNAIMED:
+        loss_named(loss)  # raises for a name that means nothing
     return f"L: {loss.replace('_', ' ')}" if isinstance(loss, str) else "L"
 
 
@@ -406,7 +424,7 @@ class _Picture:
         plan, k = self.plan, self.timing.output
         s, fed = self.timing.sequence[k], self.timing.fed
         for a, b in pairwise(plan.shown(s)):
-            if b != a + 1:
+            if fed is None or b != a + 1:
                 continue
             (x, y), (end, low) = plan.at((k, a)), plan.at((fed, b))
             lane = self._gutter(end, s) - LANE * bool(self.timing.wiring.queries)
@@ -416,7 +434,7 @@ class _Picture:
     def _loss(self, text: str) -> None:
         """The loss above the outputs that it reads."""
         plan, k = self.plan, self.timing.output
-        places = self.places(k)
+        places = self._read_by_loss(k)
         xs = [plan.at(place)[0] for place in places]
         high = plan.loss_size[1]
         wide = max(xs[-1] - xs[0] + plan.size[k][0], plan.loss_size[0])
@@ -426,6 +444,14 @@ class _Picture:
         for place, x in zip(places, xs, strict=True):
             top = plan.at(place)[1] - plan.size[k][1] / 2
             self._wire(place, ("loss", None), straight((x, top), (x, y + high / 2)), f"{self._name(place)} is read by the loss")
+
+
+    def _read_by_loss(self, k: str) -> list[Place]:
+        """Which of the outputs that are shown the loss reads."""
+        places, flow = self.places(k), self.plan.flow
+        if flow is not None and flow.knows(places[0]):
+            return [place for place in places if flow.norm(place)] or places[-1:]
+        return places[-1:] if self.plan.at_end else places
 
 
 def key_of(place: Place) -> str:

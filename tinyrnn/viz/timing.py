@@ -48,7 +48,7 @@ class Timing:
             return False
         if b.time == ALL:
             return b.layer is None or not b.layer.ends_time
-        return b.time == BEGINS or not b.reads or any(self.gives[r] for r in b.reads)
+        return b.time == BEGINS or not b.reads or any(self.gives[r] and not self.boxes[r].ended for r in b.reads)
 
     def _looks(self, a: str, b: str) -> bool:
         """Whether a box reads all steps of another sequence."""
@@ -76,7 +76,7 @@ class Timing:
         return [s for s in range(self.count) if any(self.sequence[k] == s for k in (*self.each, *self.bars))]
 
     @property
-    def fed(self) -> str:
-        """The input that the output becomes at the next step."""
+    def fed(self) -> str | None:
+        """The input that the output becomes at the next step, where there is one."""
         last = self.sequence[self.output]
-        return next(k for k, b in self.boxes.items() if not b.reads and not b.follows and self.sequence[k] == last)
+        return next((k for k, b in self.boxes.items() if b.symbol and not b.reads and self.sequence[k] == last), None)

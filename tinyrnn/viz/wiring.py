@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from ..analysis.subject import Model
+from ..cells import Cell
 from ..errors import ArgumentError
 from ..tensor.tensor import Tensor
 
@@ -24,7 +25,9 @@ class LayerBox:
     fill: str
     time: str = EACH
     direction: str = ""             # in which a recurrent layer reads: "forward" or "backward" in time
-    states: tuple[str, ...] = ()    # of a recurrent layer
+    states: tuple[str, ...] = ()    # of a recurrent layer, as it reads them: h[t-1]
+    ended: bool = False             # whether only the last step that it reads goes on from here
+    time_first: bool = False        # whether what it gives is [T, B, ...] whatever the model takes
     symbol: str = ""                # of an input, such as xₜ
     first: str = ""                 # what stands in its place at the first step
     follows: str = ""               # the box whose steps it has, where that does not follow from what it reads
@@ -66,16 +69,29 @@ class Wiring:
                 box.lines[-1] = f"shared with {before or 'the model'}"
         return ends
 
-    def recurrent(self, lines: Sequence[str], reads: Sequence[str], backward: bool, states: Iterable[str] = (), label: str = "",
+    def recurrent(self, lines: Sequence[str], reads: Sequence[str], backward: bool, cell: Cell, label: str = "",
                   part: str = "") -> str:
-        """The box of a layer whose state comes back to it."""
-        return self.box(lines, reads, "gate", direction="backward" if backward else "forward", states=tuple(states),
+        """The box of a layer whose state comes back to it; of a cell that remembers nothing it is a box as any other."""
+        direction, states = "backward" if backward else "forward", tuple(f"{n}[t-{k}]" for n, k in cell.slots)
+        return self.box(lines, reads, "gate", direction=direction if states else "", states=states,
                         label=f"{label} ←" if label and backward else label, part=part)
 
     def end(self, ends: Sequence[str]) -> None:
         """Only the last step that each direction reads goes on from here."""
         for key in ends:
+            self.boxes[key].ended = bool(self.boxes[key].direction)
             self.boxes[key].time = ENDS if not self.boxes[key].direction else self.boxes[key].time
+
+    def used(self) -> Wiring:
+        """The same without boxes that nothing reads."""
+        kept = Wiring()
+        kept.queries, kept.opaque = self.queries, self.opaque
+        read = {list(self.boxes)[-1], *(k for pair in self.queries for k in pair), *(k for k, _ in self.opaque)}
+        for key, b in reversed(self.boxes.items()):
+            if key in read:
+                read |= {*b.reads, b.follows}
+        kept.boxes = {key: b for key, b in self.boxes.items() if key in read}
+        return kept
 
     def blocks(self) -> Wiring:
         """The same without layers that have no memory and join nothing: their readers read what they read."""
@@ -133,6 +149,10 @@ class Wired(Model, Protocol):
 
     def parameters(self) -> Iterable[Tensor]:
         """What is trained, each once."""
+
+    @property
+    def joint_inputs(self) -> tuple[str, ...]:
+        """The names of several sequences that are one argument."""
 
     @property
     def ends_time(self) -> bool:
