@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .errors import ArgumentError
+
 if TYPE_CHECKING:
     from importlib.abc import Traversable
 
@@ -21,6 +23,8 @@ _LEFT = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 def path_of(path: PathLike) -> Path:
     """A path as a person writes it: `~` is the home folder."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentError(f"expected the name of a file, got {type(path).__name__}")
     return Path(path).expanduser()
 
 

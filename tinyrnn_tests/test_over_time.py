@@ -182,7 +182,7 @@ def test_gradients_are_those_of_the_model():
     w = {k.split(".", 1)[1]: v for k, v in model.state_dict().items()}
 
     def run(add):
-        h, inner = np.zeros(5, complex), {}
+        h, inner = np.zeros(5, complex) + add.get("h0", 0), {}
         for t in range(1, T + 1):
             seen = x[0, t - 1] + add.get(f"x{t}", 0)
             e = w["0.weight"] @ seen + w["0.bias"] + add.get(f"Linear of step {t}", 0)
@@ -200,6 +200,7 @@ def test_gradients_are_those_of_the_model():
             for k, b in boxes(drawing).items() if "‖∂L/∂‖ = " in b.title}
     sizes = {**{f"x{t}": 3 for t in range(1, T + 1)}, **{f"Linear of step {t}": 4 for t in range(1, T + 1)},
              **{f"RNN of step {t}": 5 for t in range(1, T + 1)}, "Last": 5, "y": 2}
+    sizes["h0"] = 5
     assert {*seen} == {*sizes, "Linear"}
     for key, n in sizes.items():
         assert seen[key] == pytest.approx(norm(key, n), rel=1e-3), key
@@ -302,10 +303,64 @@ def test_a_module_wired_in_its_own_code_spans_all_steps():
     (lambda m: m.draw(steps=4, gradients=True, values={"y": 1}), "belong to data x"), (lambda m: m.draw(steps=4, show="heat"), "heat strips are of cells"),
     (lambda m: m.draw(loss="mse"), "are of a model over time: give steps="), (lambda m: tr.cells.RNN.draw(steps=(3, 4)), "a cell has one sequence"),
     (lambda m: tr.cells.RNN.draw(steps=3, feedback=True), "feedback is of models"), (lambda m: m.draw(steps=4, show=[9]), "the steps are 1 to 4"),
-    (lambda m: m.draw(steps=400, show="all", format="slide"), "show fewer steps")])
+    (lambda m: m.draw(steps=400, show="all", format="slide"), "show fewer steps"),
+    (lambda m: m.draw(steps=3, loss="foo"), "there is no loss 'foo'"), (lambda m: m.draw(steps=3, gradients=True, loss="mse"), "targets, which are not given"),
+    (lambda m: nn.RNN(3, 3, reverse=True).draw(steps=3, feedback=True), "reads its sequence from the end"),
+    (lambda m: nn.EncoderDecoder(9, 9, 3).draw(gradients=True, values={"x": np.ones((1, 2), int)}), "reads 2 sequences")])
 def test_what_is_refused(use, message):
     with pytest.raises(ArgumentError, match=message):
         use(MODELS["many to one"]())
+
+
+def test_the_loss_stands_above_what_it_reads():
+    """The last output alone, all of them, or those of steps that are no padding."""
+    model = nn.Sequential(nn.RNN(3, 4, dtype="float64", rng=0), nn.Linear(4, 2, dtype="float64", rng=1))
+    x, y = np.random.default_rng(0).normal(size=(1, 4, 3)), np.ones((1, 4, 2))
+    for options, steps in (({"loss": "last"}, [4]), ({"loss": "mse"}, [1, 2, 3, 4]), ({"gradients": True}, [4]), ({"gradients": True, "loss": "sum"}, [1, 2, 3, 4]),
+                           ({"gradients": True, "loss": "mse", "values": {"x": x, "y": y, "lengths": [2]}}, [1, 2])):
+        drawing = model.draw(steps=4, **options)
+        assert [int(a.rpartition("-")[2]) for a, b in (w.ends for w in wires(drawing, "forward")) if b == "loss"] == steps, options
+
+
+@pytest.mark.parametrize(("text", "sizes", "starts", "inputs"), [
+    ("h[t] = tanh(W @ x[t])", {"x": 3, "h": 4}, [], ["x₁", "x₂", "x₃"]), ("h[t] = tanh(W @ x[t-1] + V @ x[t])", {"x": 3, "h": 4}, ["x₀"], ["x₁", "x₂", "x₃"]),
+    ("h[t] = tanh(W @ x[t] + U @ h[t-1] + V @ h[t-2])", {"x": 3, "h": 4}, ["h₀ h₋₁"], ["x₁", "x₂", "x₃"]), ("h[t] = tanh(U @ h[t-1] + b)", {"h": 4}, ["h₀"], []),
+    ("h[t] = tanh(W @ x[t] + V @ u[t] + U @ h[t-1])", {"x": 3, "u": 2, "h": 4}, ["h₀"], ["x₁ u₁", "x₂ u₂", "x₃ u₃"])])
+def test_cells_of_every_kind(text, sizes, starts, inputs):
+    """What stands before the first step is what the cell remembers; its inputs stand together."""
+    drawing = nn.Recurrent(tr.Cell(text), sizes, rng=0).draw(steps=3)
+    assert [label(b) for b in boxes(drawing).values() if b.key.endswith("-start")] == starts
+    assert [label(b) for b in boxes(drawing).values() if b.square] == inputs
+    assert faults(drawing.svg) == []
+
+
+def test_padding_sends_nothing_back():
+    """With lengths the gradient begins at the last step that is read."""
+    model = nn.Sequential(nn.LSTM(3, 4, dtype="float64", rng=0), nn.Last(), nn.Linear(4, 2, dtype="float64", rng=1))
+    x = np.random.default_rng(0).normal(size=(1, 4, 3))
+    padded = {label(b) + b.key[-2:]: b.title.rpartition(", ")[2] for b in boxes(model.draw(gradients=True, values={"x": x, "lengths": [2]})).values()}
+    short = {label(b) + b.key[-2:]: b.title.rpartition(", ")[2] for b in boxes(model.draw(gradients=True, values={"x": x[:, :2]})).values()}
+    for k in ("LSTM-1", "LSTM-2", "x₁-1", "x₂-2"):
+        assert padded[k] == short[k]
+        assert "‖∂L/∂‖" in padded[k]
+    assert {padded[k] for k in ("LSTM-3", "LSTM-4", "x₃-3", "x₄-4")} == {"‖∂L/∂‖ = 0.000e+00"}
+
+
+def test_a_decoder_of_two_layers():
+    """What the upper layer sends to the lower one, and what the target's embedding receives at each step."""
+    model = nn.EncoderDecoder(6, 5, 3, cell="gru", num_layers=2, dtype="float64", rng=0)
+    drawing = model.draw(steps=[2, 3], gradients=True, loss="sum")
+    backward = wires(drawing, "backward")
+    decoder = [k for k, b in boxes(drawing).items() if label(b) == "GRU"][-3:]
+    assert all(float(w.title.rpartition("norm ")[2]) > 0 for w in backward if w.ends[1] in decoder or w.ends[0] in decoder)
+    assert sum(w.ends[0] in decoder for w in backward) >= 5
+
+
+def test_a_reading_backward_that_ends_stands_at_the_first_step():
+    """Dropout between it and Last changes nothing."""
+    model = nn.Sequential(nn.RNN(3, 4, reverse=True, rng=0), nn.Dropout(0.5), nn.Last(), nn.Linear(4, 2, rng=1))
+    known = {label(b): b.at[0] for b in boxes(model.draw(steps=4)).values()}
+    assert known["Last"] == known["Dropout"] == known["y"] == known["x₁"]
 
 
 def test_data_of_another_length():

@@ -146,6 +146,22 @@ def test_a_whole_model_with_its_head_and_its_loss():
     states = [s["value"] for s in whole["stops"] if s["direction"] == "f" and s["name"].startswith("RNN of step")]
     np.testing.assert_allclose(states[-1], tr.nn.Sequential(*model.layers[:2])(x).numpy()[0], rtol=5e-3, atol=1e-4)
     assert len(cell["stops"]) > 10
+    assert ("f", "Last") not in named  # it hands on what it reads
+    (line,) = named["f", "y"]["lines"]
+    assert line.startswith("y = W·(RNN of step 4) + b = [[")
+    (line,) = next(s for s in whole["stops"] if s["direction"] == "L")["lines"]
+    assert re.match(r"L = mse\(y; target\) = mse\(\[.*\]; \[.*\]\) = ", line)
+    start = named["b", "h0"]
+    assert len(start["gradient"]) == 3
+    assert named["f", "h0"]["value"] == [0, 0, 0]
+
+
+def test_derivatives_of_data_and_of_the_first_state_have_lines():
+    cell = tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)")
+    (data,) = data_of(tr.page(cell, steps=2, values={"W": [[0.5]], "U": [[0.8]], "b": [0.1], "x": [[1], [2]]}, loss="last"))
+    lines = {s["name"]: s["lines"] for s in data["stops"] if s["direction"] == "b"}
+    assert lines["x₁"] == ["∂L/∂x₁ = W·δ₁ = 0.5·0.0975 = 0.0487"]
+    assert lines["h₀"] == ["∂L/∂h₀ = U·δ₁ = 0.8·0.0975 = 0.078"]
 
 
 def test_one_file_that_may_ask_for_nothing(tmp_path):

@@ -196,6 +196,13 @@ def test_numbers_as_they_are_printed():
     assert pretty("C_tilde[t+1]") == "C̃ₜ₊₁"
 
 
+def test_a_learned_first_state_and_constants():
+    text = str(tr.worked(tr.Cell("h[0]: learned\nh[t] = tanh(W @ x[t] + U @ h[t-1])"), {"W": 0.5, "U": 0.8, "x": [1], "h[0]": 0.2}))
+    assert "∂L/∂h₀ = U·δ₁ = 0.8·" in text
+    text = str(tr.worked(tr.Cell("c[t] = 2\nh[t] = c[t] * tanh(W @ x[t] + U @ h[t-1])"), steps=1))
+    assert "c₁ = 2\n" in text
+
+
 def test_forms(tmp_path):
     work = tr.worked(tr.cells.GRU, steps=2)
     for ending in ("txt", "md", "tex", "html", "ipynb"):
@@ -232,6 +239,8 @@ def test_latex_takes_it(tmp_path):
     (lambda: tr.worked(ELMAN, {"x": np.ones((3, 2, 1))}), ShapeError, r"x has shape \[3,2,1\], expected \[T, x\], of one sequence"), (lambda: tr.worked(ELMAN, lr="fast"), ArgumentError, "lr='fast'"),
     (lambda: tr.worked(ELMAN, lr=float("nan")), ArgumentError, "lr=nan"), (lambda: tr.worked(ELMAN, digits=0), ArgumentError, "digits=0"), (lambda: tr.worked(ELMAN, loss="first"), ArgumentError, "loss='first'"),
     (lambda: tr.worked(ELMAN, {"x": ["a"]}), ArgumentError, "x is no array of numbers"), (lambda: tr.worked(ELMAN).save("w.pdf"), ArgumentError, r"written as \.txt"),
+    (lambda: tr.worked(ELMAN, steps=1, loss=lambda y: 3.0), ArgumentError, "made of the outputs"), (lambda: tr.worked(ELMAN).save(None), ArgumentError, "the name of a file"),
+    (lambda: tr.worked(tr.Cell("h[t] = exp(W @ x[t])"), {"W": 1000, "x": [1]}), ArgumentError, "L is inf"),
     (lambda: tr.worked(ELMAN, {"x": []}), ArgumentError, "steps=0"), (lambda: tr.worked(ELMAN, {"W": float("inf")}), ArgumentError, "W is not finite")])
 def test_what_is_refused(use, error, message):
     with pytest.raises(error, match=message):

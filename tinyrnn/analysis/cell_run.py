@@ -65,7 +65,7 @@ def cell_run(cell: Cell, subject: Subject, marks: Mapping[str, str], number: int
     for m in BackwardPass(r, {**reads, **named}).steps_back(data):
         t = m.position
         for k, value in m.values.items():
-            where, gradient = _where(k, t, sign), m.gradients.get(k)
+            where, gradient = place_of(k, t, sign), m.gradients.get(k)
             found.values[where] = value[row]
             if gradient is not None and (not k.endswith("]") or found.before(where[1])):
                 found.gradients[where] = gradient[row]
@@ -79,13 +79,16 @@ def cell_run(cell: Cell, subject: Subject, marks: Mapping[str, str], number: int
                 ends = zip(data.from_loss_at_end, r.new_states, strict=True)
                 sent += [g[row] for g, new in ends if t == last and new is node and g is not None]
                 found.from_loss[n, t] = np.sum(sent, axis=0) if sent else np.zeros_like(found.values[n, t])
+    for e in cell.system.equations:  # what is a number is no part of the graph
+        if e.name not in labels and e.term.kind == "number":
+            found.values |= {(e.name, t): np.asarray(float(e.term.value)) for t in range(1, r.steps + 1)}
     for p, (n, lag) in cell.learned.items():
         if p in found.given:
             found.shares[p] = {1: found.gradients.get((n, 1 - lag), np.zeros_like(found.given[p]))}
     return found
 
 
-def _where(name: str, t: int, sign: int) -> Where:
+def place_of(name: str, t: int, sign: int) -> Where:
     """`h[t-1]` of step 3 is h at 2 (at 4 where time runs backwards); an argument and what an equation computes are those of
     the step."""
     if not name.endswith("]"):

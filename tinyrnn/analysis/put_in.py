@@ -93,7 +93,7 @@ class Numbers:
         """Whether there is a gradient of this kind at a step."""
         if name.startswith("loss "):
             return bool(np.any(self.run.from_loss.get((name[5:], step), 0)))
-        return not self.run.beyond(step)
+        return not self.run.beyond(step) and not self.run.before(step)
 
     def _plain(self, t: Term) -> Term:
         """Where everything is one number, products are products of numbers and nothing is turned."""
@@ -107,6 +107,14 @@ class Numbers:
         return self._plain(x.args[0]) if x.value == "sum" else None
 
     # ---- numbers
+
+    def knows(self, t: Term) -> bool:
+        """Whether the run has a number for every name of a formula at a step."""
+        try:
+            self.numbers(t)
+        except KeyError:
+            return False
+        return True
 
     def numbers(self, t: Term) -> Term:
         """A formula at a step with numbers for its names."""

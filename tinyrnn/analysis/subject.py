@@ -39,6 +39,7 @@ class Subject:
     caption: str  # which numbers these are, in words
     outputs: Mapping[str, list[Node]] = field(default_factory=dict)  # of a model's layers, by path, one for each call
     inputs: Sequence[Node] = ()                                      # the data that a model was given
+    target: Array | None = None                                      # what the loss compares with
 
     def backward_passes(self) -> list[tuple[BackwardPass, ScanData]]:
         """Every recurrence, ready to be walked over its named quantities."""

@@ -328,7 +328,11 @@ class Cell:
         if callable(loss):
             handle = behind("Tensor")
             per_step = [{n: handle(take(y, t)) for n, y in traces.items()} for t in range(steps)]
-            total = node_of(loss([d[self.outputs[0]] if len(d) == 1 else d for d in per_step]))
+            found = loss([d[self.outputs[0]] if len(d) == 1 else d for d in per_step])
+            if not isinstance(found, (Node, handle)):
+                raise ArgumentError("the loss is to be one number, made of the outputs by functions of tinyrnn; it is "
+                                    f"{type(found).__name__}")
+            total = node_of(found)
             if total.shape:
                 raise ArgumentError(f"the loss is to be one number, the function gave shape {show(total.shape)}: take .sum()")
             return total

@@ -87,10 +87,11 @@ def text(t: Term, digits: int = 3, level: int = 0) -> str:
             return f"{t.value}({', '.join(map(inner, t.args))})"
     own, (a, b) = _LEVEL[t.value], t.args
     if t.value == "**":
-        power = show(b)
+        power = show(b) if b.kind == "number" else ""
         base = inner(a, 4)
         return base + power.translate(_POWERS) if power.isdigit() else f"{base}^{inner(b, 4)}"
-    sign = (" " if a.kind != "value" else "·") if t.value == "@" else _SIGNS[t.value]
+    put_in = any(x.kind == "value" for x in t.walk())  # letters stand side by side, numbers do not
+    sign = ("·" if put_in else " ") if t.value == "@" else _SIGNS[t.value]
     return _bracket(inner(a, own) + sign + inner(b, own + 1), own < level)
 
 

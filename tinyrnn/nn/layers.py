@@ -54,6 +54,11 @@ class Linear(Module):
     def example(self, batch: int, *steps: int) -> Any:
         return np.ones((batch, *steps, self.in_features), self.weight.dtype)
 
+    def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
+        ends = into.plain(self, name, reads)
+        into.boxes[ends[0]].affine = self.weight, self.bias
+        return ends
+
     def __call__(self, x: TensorLike) -> Tensor:
         t = cast(x, self.weight.dtype)
         if not t.shape or t.shape[-1] != self.in_features:

@@ -51,7 +51,8 @@ def subject_of_model(model: Model, x: object, y: object = None, *, lengths: Any 
     name = "a function of the output" if callable(loss) else UNAIMED[loss or "last"] if y is None else loss or "cross_entropy"
     what = f"{name}; {rows} row{'s' * (rows != 1)} of data"
     subject = subject_of_graph(type(model).__name__, graph, {}, names_of(model), rows, what)
-    return replace(subject, outputs=heard, inputs=[t.node for t in (data if isinstance(data, tuple) else (data,))])
+    return replace(subject, outputs=heard, inputs=[t.node for t in (data if isinstance(data, tuple) else (data,))],
+                   target=None if y is None else as_tensor(y).numpy())
 
 
 def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> Tensor:

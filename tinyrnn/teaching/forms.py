@@ -57,8 +57,8 @@ def as_markdown(w: Written) -> str:
 
 
 def as_latex(w: Written) -> str:
-    """Sections with aligned equations."""
-    out = [rf"\section*{{{plain_tex(w.title)}}}"]
+    """Sections with aligned equations, which go on over the end of a page."""
+    out = [r"% \usepackage{amsmath}", r"\allowdisplaybreaks", rf"\section*{{{plain_tex(w.title)}}}"]
     for part in w.parts:
         out += [rf"\subsection*{{{plain_tex(part.title)}}}", plain_tex(part.words),
                 environment(_formulas(w, part), "align*") if part.lines else ""]

@@ -42,7 +42,8 @@ def slides(cell: Cell, folder: str | os.PathLike[str] | None = None, *, steps: i
     itself with the arrow keys, and by reveal.js where `reveal` says in which folder, or at which address, its `dist` is.
     Pictures are TikZ and SVG.  The folder is `slides_NAME` unless given; returns what was written.
 
-    Shapes do not matter; `steps` is how many are unrolled. Raises `ArgumentError` for what is no cell and for too many steps.
+    Data of any shape are drawn alike; `steps` is how many steps are unrolled.  Raises `ArgumentError` for what is no cell and
+    for too many steps.
 
     >>> import tempfile
     >>> import tinyrnn as tr

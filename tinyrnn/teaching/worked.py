@@ -13,6 +13,7 @@ from ..analysis.cell_run import Array, CellRun, cell_run
 from ..analysis.put_in import Numbers, added, value
 from ..analysis.subject import Loss, subject_of_cell
 from ..cells import Cell
+from ..cells.paper import rounded
 from ..cells.terms import Term, number
 from ..errors import ArgumentError
 from ..files import PathLike, atomic_write, path_of
@@ -164,6 +165,8 @@ def worked(cell: Cell, values: Mapping[str, Any] | None = None, loss: Loss = "la
         return cell_run(cell, subject_of_cell(cell, length, numbers, loss), derivation.arguments, given=numbers)
 
     before = run(given)
+    if not np.isfinite(before.loss):
+        raise ArgumentError(f"L is {before.loss:g} on these numbers, of which nothing can be worked out: give smaller ones")
     moved = {p: value - lr * before.gradient(p) for p, value in before.parameters.items()}
     return Worked(derivation, before, run({**given, **moved}), float(lr), digits, loss)
 
@@ -183,12 +186,15 @@ class _Lecture:
         yield self._loss()
         for t in range(steps, 0, -1):
             yield Part(f"Backward, step {t}", self._about_delta() if t == steps else "", tuple(self._backward(t)))
-        yield Part("Gradients: the shares of all steps added up", "", tuple(self._sums()))
-        yield self._update()
+        if self.run.parameters:
+            yield Part("Gradients: the shares of all steps added up", "", tuple(self._sums()))
+            yield self._update()
 
     def _chain(self, left: Term, formula: Term, result: Any, between: tuple[Term, ...] = ()) -> Line:
         """left = formula = formula with numbers = result, nothing said twice."""
-        terms = [left, formula, self.put.numbers(formula), *between, value(result)]
+        put = [formula, self.put.numbers(formula)] if self.put.knows(formula) else []
+        put = [value(float(t.value)) if t.kind == "number" else t for t in put]
+        terms = [left, *put, *between, value(result)]
         return tuple(t for i, t in enumerate(terms) if i == 0 or t != terms[i - 1])
 
     def _given(self) -> Part:
@@ -243,8 +249,13 @@ class _Lecture:
 
     def _sums(self) -> Iterator[Line]:
         for p in self.run.parameters:
-            shares = [value(self.run.shares[p][t]) for t in sorted(self.run.shares.get(p, {}))] or [number(0)]
-            yield self._chain(self._derivative(p), added(reduce(plus, shares)), self.run.gradient(p))
+            if p in self.cell.learned:
+                n, lag = self.cell.learned[p]
+                formula = self.put.at(self.derivation.recurrence[n].term, 1 - lag)
+            else:
+                shares = [value(self.run.shares[p][t]) for t in sorted(self.run.shares.get(p, {}))] or [number(0)]
+                formula = added(reduce(plus, shares))
+            yield self._chain(self._derivative(p), formula, self.run.gradient(p))
 
     def _derivative(self, p: str) -> Term:
         """∂L/∂W; of a learned first state ∂L/∂h₀."""
@@ -260,7 +271,7 @@ class _Lecture:
             lines.append((Term("new", p), moved, value(self.work.updated[p])))
         lines.append((Term("variable", "L"), value(self.work.loss_after)))
         words = f"Every parameter moves against its gradient, with rate {self.work.rate:g}; then the loss is"
-        found, after = (f"{x:.{self.work.digits}g}" for x in (self.work.loss, self.work.loss_after))
+        found, after = (rounded(x, self.work.digits) for x in (self.work.loss, self.work.loss_after))
         return Part("One step of gradient descent", f"{words} {after}, before it was {found}.", tuple(lines))
 
 

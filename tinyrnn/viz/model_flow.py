@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.bptt import BackwardPass, ScanData
+from ..analysis.bptt import BackwardPass, ScanData, StepGradients
 from ..analysis.recurrence import Recurrence, held
 from ..analysis.subject import Model, Subject, valid_rows
 from ..ir.node import Node
@@ -16,6 +16,7 @@ from .flow import Flow
 from .theme import decades
 from .timing import Timing
 
+START = "start"  # of a recurrent box: its first states
 Place = tuple[str, int | None]  # a box, at a step or once
 Norms = dict[int, float | None]
 
@@ -173,10 +174,22 @@ class ModelFlow:
                     sent += [g for (a, b), g in m.sent.items() if a.startswith("trace") and b in new]
                 sent += [g for i in slots if p - 1 == last and (g := given.from_loss_at_end[i]) is not None]
                 self.upward[k][p] = _whole(sent)
+            if p == r.scan.order[0] + 1:
+                self._begin(boxes, m)
             self.inward[keys[0]][p] = _whole(m.gradients.get(f"input {i}") for i in range(len(r.input_names)))
             for lower, upper in pairwise(keys):  # layers within one scan
                 down = [g for (a, b), g in m.sent.items() if a in _new(boxes[upper]) and b in _new(boxes[lower])]
                 self.inward[upper][p] = self.upward[lower][p] = _whole(down)
+
+
+    def _begin(self, boxes: Mapping[str, Sequence[int]], m: StepGradients) -> None:
+        """The first states, of which those of one size stand together."""
+        for k, slots in boxes.items():
+            for found, known in ((self.values, m.values), (self.gradients, m.gradients)):
+                rows = [a[0] for i in slots if (a := known.get(f"state {i}")) is not None]
+                if len(rows) == len(slots) and len({a.shape for a in rows}) == 1:
+                    found[f"{k}-{START}", None] = rows[0] if len(rows) == 1 else np.stack(rows)
+            self.norms[f"{k}-{START}"] = {0: _whole(m.gradients.get(f"state {i}") for i in slots)}
 
 
 def _new(slots: Sequence[int]) -> list[str]:

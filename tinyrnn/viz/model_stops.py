@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from ..analysis.put_in import added, value
 from ..analysis.subject import Subject
+from ..cells.paper import text
+from ..cells.terms import Term
 from .canvas import FORMATS
 from .columns import Shown
 from .over_time import scene
 from .scene import BoxShape, Scene, Wire, clean
-from .shown import rounded, shown
+from .shown import SMALL, rounded, shown
 from .svg import drawn
 from .wiring import Wired
 
@@ -38,12 +41,15 @@ class ModelStops:
 
     def data(self) -> dict[str, Any]:
         """Everything the script needs."""
-        order = self._order()
-        stops = [self._stop("f", k) for k in order if k != "loss"] + [{"direction": "L", "node": "loss", "name": "L"}]
-        stops += [self._stop("b", k) for k in reversed(order) if k != "loss"]
-        n = len(order)
-        forward = {k: i for i, k in enumerate([*(k for k in order if k != "loss"), "loss"], 1)}
-        backward = {k: n if k == "loss" else 2 * n - i for k, i in forward.items()}
+        order = [k for k in self._order() if k != "loss"]
+        self.main = self._mains(order)
+        mains = [k for k in order if self.main[k] == k]
+        loss = {"direction": "L", "node": "loss", "name": "L", "lines": self._loss_lines()}
+        stops = [*(self._stop("f", k) for k in mains), loss, *(self._stop("b", k) for k in reversed(mains))]
+        n = len(mains) + 1
+        place = {k: i for i, k in enumerate(mains, 1)}
+        forward = {"loss": n, **{k: place[self.main[k]] for k in order}}
+        backward = {k: 2 * n - i for k, i in forward.items()}
         tones = [abs(s["tone"]) for s in stops if s.get("tone") is not None]
         return {"name": clean(self.name), "loss": shown(self.subject.loss), "rows": self.subject.rows, "stops": stops,
                 "steps": max(self.picture.lengths.values(), default=1), "forward": forward, "backward": backward,
@@ -71,6 +77,21 @@ class ModelStops:
                     heappush(ready, rank[r])
         return order
 
+    def _mains(self, order: list[str]) -> dict[str, str]:
+        """The box that stands for each: one that only hands on what it reads is that which it reads."""
+        main: dict[str, str] = {}
+        for k in order:
+            reads, given = [w.ends[0] for w in self.ahead if w.ends[1] == k], self.flow.values.get(self._place(k))
+            main[k] = k
+            if len(reads) == 1 and given is not None and [w.ends[1] for w in self.ahead if w.ends[0] == reads[0]] == [k]:
+                before = self.flow.values.get(self._place(main[reads[0]]))
+                if before is not None and np.array_equal(np.squeeze(before), np.squeeze(given)):
+                    main[k] = main[reads[0]]
+        return main
+
+    def _members(self, box: str) -> list[str]:
+        return [k for k, m in self.main.items() if m == box]
+
     def _place(self, box: str) -> tuple[str, int | None]:
         head, _, tail = box.rpartition("-")
         return (head, int(tail)) if head and tail.isdigit() else (box, None)
@@ -81,22 +102,64 @@ class ModelStops:
         plain = p is None or k not in self.flow.timing.boxes or self.flow.timing.boxes[k].symbol
         return clean(label if plain else f"{label} of step {p}", 60)
 
+    def _named(self, box: str) -> str:
+        """What a value is called: by the last of its boxes that is a quantity, else by the first."""
+        quantities = [k for k in self._members(box) if (b := self.flow.timing.boxes.get(self._place(k)[0])) and b.symbol]
+        return self._called([box, *quantities][-1])
+
     def _stop(self, direction: str, box: str) -> dict[str, Any]:
         place = self._place(box)
         found = self.flow.values.get(place)
-        stop: dict[str, Any] = {"direction": direction, "node": box, "name": self._called(box), "lines": [],
-                                "says": clean(self.boxes[box].title, 120)}
+        own = self._members(box)
+        stop: dict[str, Any] = {"direction": direction, "node": box, "name": self._named(box), "lines": [],
+                                "says": clean("; ".join(self.boxes[k].title for k in own), 120)}
         if place[1] is not None:
             stop["step"] = place[1]
         if direction == "f":
-            value = np.asarray([] if found is None else found)
-            mean = float(np.mean(value)) if value.size and value.dtype.kind == "f" else np.nan  # tokens have no tone
-            return stop | {"value": shown(found) if value.size else None, "tone": rounded(mean) if np.isfinite(mean) else None}
+            array = np.asarray([] if found is None else found)
+            stop["lines"] = self._lines(box, array)
+            mean = float(np.mean(array)) if array.size and array.dtype.kind == "f" else np.nan  # tokens have no tone
+            return stop | {"value": shown(found) if array.size else None, "tone": rounded(mean) if np.isfinite(mean) else None}
         gradient = self.flow.gradients.get(place)
         norm = self.flow.norm(place) if self.flow.knows(place) else None
+        sent = [w for w in self.back if w.ends[1] in own and w.ends[0] not in own]
+        on = [w.ends[1] for w in self.back if w.ends[0] in own and w.ends[1] not in own]
         return stop | {"gradient": None if gradient is None else shown(gradient), "norm": rounded(norm),
-                       "from": [[self._called(w.ends[0]), None, _norm(w)] for w in self.back if w.ends[1] == box],
-                       "to": [self._called(w.ends[1]) for w in self.back if w.ends[0] == box]}
+                       "from": [[self._called(w.ends[0]), None, _norm(w)] for w in sent],
+                       "to": list(dict.fromkeys(self._named(self.main[k]) for k in on))}
+
+    # ---- formulas with numbers put in
+
+    def _lines(self, box: str, result: Any) -> list[str]:
+        """W x + b of a layer that is no more than that."""
+        known = self.flow.timing.boxes.get(self._place(box)[0])
+        source = next((w.ends[0] for w in self.ahead if w.ends[1] == box), "")
+        x = self.flow.values.get(self._place(self.main.get(source, "")))
+        if known is None or known.affine is None or x is None:
+            return []
+        weight, bias = known.affine
+        if max(weight.size, np.size(x), np.size(result)) > SMALL:
+            return []
+        read = self._named(self.main[source])
+        letters = Term("binary", "·", (Term("parameter", "W"), Term("variable", f"({read})" if " " in read else read)))
+        numbers = Term("binary", "·", (value(weight.numpy()), value(x)))
+        if bias is not None:
+            letters = Term("binary", "+", (letters, Term("parameter", "b")))
+            numbers = added(Term("binary", "+", (numbers, value(bias.numpy()))))
+        return [" = ".join([self._named(box), *map(text, (letters, numbers, value(result)))])]
+
+    def _loss_lines(self) -> list[str]:
+        """The loss with the outputs and the targets that it compares."""
+        reads = [self.main[w.ends[0]] for w in self.ahead if w.ends[1] == "loss"]
+        values = [self.flow.values.get(self._place(k)) for k in reads]
+        small = values and all(v is not None and 0 < np.size(v) <= SMALL for v in values) and len(values) <= SMALL
+        if self.subject.rows != 1 or not small:
+            return []
+        names, numbers = (", ".join(found) for found in (map(self._named, reads), (text(value(v)) for v in values)))
+        name, loss = self.subject.caption.partition(";")[0].replace("_", " "), text(value(self.subject.loss))
+        if self.subject.target is None:
+            return [f"L = {loss}: {name}, {names} = {numbers}"]
+        return [f"L = {name}({names}; target) = {name}({numbers}; {text(value(self.subject.target[0]))}) = {loss}"]
 
     def _parameters(self, backward: dict[str, int]) -> dict[str, Any]:
         """Every parameter with its whole gradient, which is there when its layer has been passed at the first step."""

@@ -15,7 +15,7 @@ from ..shapes import checked_count
 from .canvas import Canvas, Piece, Size, composed
 from .columns import LANE, STUB, Columns, Shown
 from .key import decade_scale, says, stroke
-from .model_flow import ModelFlow, Place
+from .model_flow import START, ModelFlow, Place
 from .models import opening, wired
 from .scene import BoxShape, Part, Point, Scene, Wire, Words, straight
 from .steps import gradient_wire
@@ -24,8 +24,6 @@ from .timing import Timing
 from .wiring import BEGINS, ENDS, Wired, count_of
 
 Steps = int | list[int] | tuple[int, ...] | None  # of one sequence, or of each of them
-
-START = "start"
 
 
 def of_model(model: Wired, steps: Steps, gradients: bool, values: Mapping[str, Any] | None, loss: Loss,

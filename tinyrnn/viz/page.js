@@ -109,7 +109,7 @@ const captions = () => new Map(page.guide);
 function headline(stop) {
   if (!stop) return `start: ${page.stops.length} stops, ${page.guide.length} of them on the guided path; press → for the first`;
   const where = stop.step ? `, t = ${stop.step}` : "";
-  if (stop.direction === "L") return `the loss: L = ${short(page.loss)}`;
+  if (stop.direction === "L") return `the loss: ${stop.lines && stop.lines.length ? stop.lines[0] : `L = ${short(page.loss)}`}`;
   const line = stop.lines && stop.lines.length ? stop.lines[stop.lines.length - 1] : stop.direction === "f" ? `${stop.name} = ${value(stop)}` :
     `∂L/∂${stop.name} = ${amount(stop.gradient, stop.norm)}`;
   return `${stop.direction === "f" ? "forward" : "backward"} ${at} of ${page.stops.length}${where}: ${line}`;

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 LARGEST = 64    # entries of an array that a page shows
+SMALL = 12      # entries of the largest array whose numbers stand in formulas
 
 
 def rounded(x: float | None) -> float | str | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..analysis.bptt import BackwardPass
-from ..analysis.cell_run import cell_run
+from ..analysis.cell_run import cell_run, place_of
 from ..analysis.dynamics import strongest
 from ..analysis.put_in import Numbers, value
 from ..analysis.subject import Subject
@@ -24,13 +24,12 @@ from .flow import first_names, flow_of, sent_along
 from .items import Item
 from .names import at_step
 from .scene import clean
-from .shown import numbers_of, rounded, shown
+from .shown import SMALL, numbers_of, rounded, shown
 from .steps import shape_of, unrolled, weights_of
 from .svg import drawn
 from .tile import gate_order, tile_of
 
 LONGEST = 400   # letters of a line with numbers put in
-SMALL = 12      # entries of the largest array whose numbers stand in formulas
 _INFIX = ("−", "+", "⊙", "÷")
 
 
@@ -122,7 +121,7 @@ class CellStops:
             stop["tone"] = rounded(mean) if np.isfinite(mean) else None
             stop["lines"] = self._forward_lines(k, p, label)
             return stop
-        stop["lines"] = self._backward_lines(p, label)
+        stop["lines"] = self._backward_lines(k, p, label)
         return stop | {"gradient": numbers_of(m.gradients[k]), "norm": rounded(self.flow.norms[p].get(k)),
                        "from": self._received(k, p), "to": self._sent(k, p)}
 
@@ -202,6 +201,8 @@ class CellStops:
         if equation is None:
             return self._operation(k, p, result)
         formula, left = put.at(equation.term, p), Term("at", (label, p))
+        if not put.knows(formula):
+            return []
         mark = put.derivation.arguments.get(label)
         if mark is None or (mark, p) not in put.run.values:
             return self._line([left, formula, put.numbers(formula), result])
@@ -221,18 +222,27 @@ class CellStops:
         line = f"{self._called(k, p)} = {joined} = {text(result)}"
         return [line] if len(line) <= LONGEST else []
 
-    def _backward_lines(self, p: int, label: str) -> list[str]:
+    def _backward_lines(self, k: str, p: int, label: str) -> list[str]:
+        """∂L/∂ of a quantity, and δ of a gate, with numbers."""
         put = self.put
-        if put is None or not label:
+        if put is None:
             return []
         lines: list[str] = []
-        for name in (label, put.derivation.arguments.get(label, "")):
+        for name, t in self._places(k, p, label, put.derivation.arguments.get(label, "")):
             formula = put.derivation.recurrence.get(name) or put.derivation.inputs.get(name)
-            if formula is not None and name:
-                own = put.at(formula.term, p)
-                lines += self._line([put.gradient(name, p), own, put.numbers(own), value(put.run.gradients.get(
-                    (name, p), np.zeros_like(put.run.values[name, p])))] if (name, p) in put.run.values else [])
+            if formula is not None and (name, t) in put.run.values:
+                own, found = put.at(formula.term, t), put.run.gradients.get((name, t), np.zeros_like(put.run.values[name, t]))
+                if not put.knows(own):
+                    continue
+                lines += self._line([put.gradient(name, t), own, put.numbers(own), value(found)])
         return lines
+
+    def _places(self, k: str, p: int, *labels: str) -> list[tuple[str, int]]:
+        """What a box is in the equations: quantities of this step, data, or a first state."""
+        if self.tile.items[k].kind != "input":
+            return [(name, p) for name in labels if name]
+        known = (n for n, node in self.tile.recurrence.step.inputs.items() if node is self.tile.items[k].node)
+        return [place_of(n, p, self.tile.direction) for n in known]
 
     def _formulas(self) -> dict[str, list[int]]:
         """For every item the formulas to show: of itself, or of the quantity that it is on the way to."""

@@ -35,6 +35,7 @@ class LayerBox:
     label: str = ""                 # what it is called where there is little room
     cell: int | None = None         # which of the cells of the model it runs
     layer: Wired | None = None
+    affine: tuple[Tensor, Tensor | None] | None = None  # W and b, of W x + b
     part: str = ""                  # which recurrence of the layer
 
     def __post_init__(self) -> None:

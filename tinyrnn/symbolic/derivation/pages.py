@@ -177,7 +177,7 @@ def _shape(text: str) -> str:
 
 _TEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
         "^": r"\^{}", "~": r"\~{}", "⊙": r"$\odot$", "⊗": r"$\otimes$", "ℓ": r"$\ell$", "δ": r"$\delta$", "ᵀ": r"$^\top$",
-        "×": r"$\times$"}
+        "×": r"$\times$", "−": "$-$", "·": r"$\cdot$"}
 
 
 def plain_tex(text: str) -> str:
