@@ -29,6 +29,8 @@ MODELS = {
     "own cell, both ways": lambda: nn.Sequential(nn.Bidirectional(nn.Recurrent("mgu", x=3, h=4, rng=0), merge="sum"), nn.Linear(4, 2, rng=1)),
     "backward": lambda: nn.Sequential(nn.LSTM(3, 4, reverse=True, rng=0), nn.Last(), nn.Linear(4, 2, rng=1)),
     "deep": lambda: nn.Sequential(nn.RNN(3, 4, num_layers=3, rng=0), nn.LayerNorm(4), nn.Linear(4, 2, rng=1)),
+    "read, then written": lambda: nn.Sequential(nn.RNN(3, 4, rng=0), nn.Last(), nn.Repeat(S), nn.GRU(4, 5, rng=1), nn.Linear(5, 2, rng=2)),
+    "pooled, then written": lambda: nn.Sequential(nn.GRU(3, 4, bidirectional=True, rng=0), nn.Pool("mean"), nn.Linear(8, 3, rng=2), nn.Repeat(S), nn.LSTM(3, 4, reverse=True, rng=1)),
     "a layer alone": lambda: nn.GRU(3, 4, rng=0),
     "an encoder and a decoder": lambda: nn.EncoderDecoder(9, 8, 4, rng=0, bidirectional=False),
     "in both directions": lambda: nn.EncoderDecoder(9, 8, 4, rng=0, num_layers=2),
@@ -121,7 +123,7 @@ OPTIONS = [{}, {"gradients": True}, {"loss": "mse"}, {"detail": "block", "gradie
            {"direction": "down", "gradients": True}, {"parameters": False, "theme": "dark"}, {"format": "slide"}, {"format": "page"}, {"format": "wide"}]
 
 
-TOO_LARGE = {"two directions, two layers", "in both directions", "attention", "deep attention"}  # for a slide or a page
+TOO_LARGE = {"two directions, two layers", "pooled, then written", "in both directions", "attention", "deep attention"}  # for a slide or a page
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -212,7 +214,7 @@ def test_gradients_are_those_of_the_model():
     assert "a function of the output; 1 row of data" in str(drawing.svg)
 
 
-@pytest.mark.parametrize("name", ["bidirectional", "two directions, two layers", "own cell, both ways", "deep", "aligned", "the mean", "backward"])
+@pytest.mark.parametrize("name", ["bidirectional", "two directions, two layers", "own cell, both ways", "deep", "aligned", "the mean", "backward", "read, then written", "pooled, then written"])
 def test_gradients_of_the_data(name):
     """In every shape of a model the gradient of the data is that of `grad`."""
     model, x = MODELS[name](), np.random.default_rng(5).normal(size=(2, T, 3)).astype("float32")

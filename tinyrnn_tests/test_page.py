@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,16 @@ def test_a_whole_model_with_its_head_and_its_loss():
     start = named["b", "h0"]
     assert len(start["gradient"]) == 3
     assert named["f", "h0"]["value"] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("loss", ["last", "sum"])
+@pytest.mark.parametrize("text", ["h[t] = tanh(W @ x[t-1] + V @ x[t])", "h[t] = tanh(W @ x[t] + U @ h[t-1] + V @ h[t-2])", "h[t] = tanh(W @ x[t] + U @ h[t-1])"])
+def test_the_strongest_path_goes_by_what_is_read(text, loss):
+    """From the loss to the first step, each box one that the box before it reads; of what leads to no loss there is none."""
+    (data,) = data_of(tr.page(tr.Cell(text), steps=3, loss=loss))
+    edges = {(b, a) for a, b in data["edges"]}
+    assert all({*pairwise(path)} <= edges for path in data["strongest"])
+    assert len(data["strongest"]) == len(tr.Cell(text).slots) - (loss == "last" and "x[t-1]" in text)
 
 
 def test_derivatives_of_data_and_of_the_first_state_have_lines():

@@ -89,7 +89,7 @@ def strongest(bptt: BackwardPass, steps: Sequence[StepGradients]) -> list[Route]
         for q in reversed(quantities):
             if m.gradients.get(q) is None:
                 continue
-            found = [_along(best, (a, m.position), m, q) for a, b in m.sent if b == q]
+            found = [_along(best, (a, m.position), m, q) for a, b in m.sent if b == q and (a, m.position) in best]
             for k, c in carried.items():  # through time: what is remembered is what was carried
                 if c == q and t + 1 < len(order) and (k, order[t + 1]) in best:
                     found.append((best[k, order[t + 1]][0], (k, order[t + 1])))
@@ -115,8 +115,7 @@ def _direct(m: StepGradients, steps: Sequence[StepGradients], order: Sequence[in
 def _along(best: dict[Any, Any], reader: tuple[str, int], m: StepGradients, q: str) -> tuple[float, tuple[str, int] | None]:
     """The best path that comes through one reader."""
     whole = m.gradients[reader[0]]
-    if reader not in best or whole is None:
-        return 0.0, None
+    assert whole is not None
     norm = float(np.linalg.norm(whole))
     return (best[reader][0] * float(np.linalg.norm(m.sent[reader[0], q])) / norm if norm else 0.0), reader
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..ir.node import Node
 from .flow import Flow
 from .theme import decades
 from .timing import Timing
+from .wiring import BEGINS
 
 START = "start"  # of a recurrent box: its first states
 Place = tuple[str, int | None]  # a box, at a step or once
@@ -54,8 +55,9 @@ class ModelFlow:
         return place[0] in self.norms
 
     def norm(self, place: Place) -> float | None:
-        """‖∂L/∂(output)‖ of a box at a step."""
-        return self.norms[place[0]].get(place[1] or 0)
+        """‖∂L/∂(output)‖ of a box at a step, or of all steps of one that spans them."""
+        found = self.norms[place[0]]
+        return _hypot(found.values()) if place[0] in self.timing.bars and 0 not in found else found.get(place[1] or 0)
 
     def sent(self, source: Place, reader: Place) -> float | None:
         """What one box sends back to another, where it is known."""
@@ -95,6 +97,15 @@ class ModelFlow:
             for found, arrays in ((self.values, values), (self.gradients, gradients)):
                 if node in arrays:
                     found.update({(k, p): a[0] for p, a in self._steps(k, arrays[node])})
+
+            if timing.boxes[k].time == BEGINS and timing.boxes[k].reads[0] not in self.norms and node in gradients:
+                self._repeated(timing.boxes[k].reads[0], values[node], gradients[node])
+
+    def _repeated(self, k: str, value: Any, gradient: Any) -> None:
+        """What stands before a sequence of which it is every step, where the graph has no node of its own for it."""
+        summed = gradient.sum(self.time_axis)
+        self.norms[k] = {0: float(np.linalg.norm(summed))}
+        self.values[k, None], self.gradients[k, None] = np.moveaxis(value, self.time_axis, 0)[0][0], summed[0]
 
     def _ends(self, model: Model) -> dict[str, tuple[str, int]]:
         """The last box of every call of a layer: the layer's path, and which call it is."""
@@ -202,5 +213,9 @@ def _is_of(r: Recurrence, path: str) -> bool:
 
 def _whole(parts: Iterator[Any] | Sequence[Any]) -> float | None:
     """The norm of several gradients together; None where there is none."""
-    norms = [float(np.linalg.norm(g)) for g in parts if g is not None]
-    return float(np.hypot.reduce(norms)) if norms else None
+    return _hypot(None if g is None else float(np.linalg.norm(g)) for g in parts)
+
+
+def _hypot(norms: Iterable[float | None]) -> float | None:
+    known = [n for n in norms if n is not None]
+    return float(np.hypot.reduce(known)) if known else None

@@ -97,12 +97,12 @@ def _counts(model: Model, timing: Timing, steps: Steps, given: Mapping[str, Any]
     if "x" in given:
         arrays = given["x"] if isinstance(given["x"], tuple) else (given["x"],)
         axis = 0 if model.reads_time_first() else 1
-        seen = [np.shape(a)[axis] for s, a in enumerate(arrays) if s in sequences and np.ndim(a) > axis]
-        if len(seen) == len(counts):
-            for n, wanted in zip(seen, counts, strict=True):
+        for i, s in enumerate(sequences):
+            if s < len(arrays) and np.ndim(arrays[s]) > axis:
+                n, wanted = np.shape(arrays[s])[axis], counts[i]
                 if wanted is not None and n != wanted:
                     raise ShapeError(f"values: x has {n} steps, steps={steps}")
-            counts = seen
+                counts[i] = n
     counts = [_repeated(timing, s) or n for s, n in zip(sequences, counts, strict=True)]
     for n in counts:
         if n is None:
@@ -120,7 +120,7 @@ def _repeated(timing: Timing, s: int) -> int | None:
 def _example(model: Model, timing: Timing, counts: Sequence[int]) -> Any:
     """Random data of the right shape; tokens one after the other."""
     generator = np.random.default_rng(0)
-    steps = () if timing.before else tuple(counts)
+    steps = () if timing.before else [n for s, n in zip(timing.stepping, counts, strict=True) if _repeated(timing, s) is None]
     found = model.example(1, *steps)
     made = [generator.normal(size=a.shape).astype(a.dtype) if a.dtype.kind == "f" else a
             for a in (found if isinstance(found, tuple) else (found,))]
@@ -253,9 +253,10 @@ class _Picture:
         """All wires between two boxes of the wiring."""
         timing = self.timing
         if timing.sequence[a] != timing.sequence[b]:
-            if a in timing.joints and timing.boxes[b].direction:
-                return  # its states begin there
-            self._across(a, b)
+            if a in timing.bars or (a in timing.joints and not timing.boxes[b].direction):
+                self._beside((a, None), (b, None))
+            elif a not in timing.joints:  # from those its states begin
+                self._across(a, b)
         elif a in timing.each and b in timing.each:
             for p in self.plan.shown(timing.sequence[a]):
                 self._up((a, p), (b, p), self.plan.lanes.of((a, b)))
@@ -267,8 +268,19 @@ class _Picture:
                 self._up((a, None), (b, p), 0)
         elif a in timing.each:
             self._ending(a, b)
+        elif b in self.plan.joint:
+            self._round((a, None), (b, None))
         else:
             self._up((a, None), (b, None), 0)
+
+    def _beside(self, source: Place, reader: Place) -> None:
+        """From the end of one sequence to where the next one begins."""
+        plan, (x, y) = self.plan, self.plan.at(source)
+        left, low = plan.ends_of[self.timing.sequence[reader[0]]][0], plan.y[plan.row[reader[0]]]
+        bar = source[0] in self.timing.bars
+        right = plan.ends_of[self.timing.sequence[source[0]]][1] if bar else x + plan.size[source[0]][0] / 2
+        turn = [(right + LANE, y), (right + LANE, low)] if abs(y - low) > 1 else []
+        self._wire(source, reader, straight((right, y), *turn, (left, low)), self._says(source, reader))
 
     def _ending(self, a: str, b: str) -> None:
         """From the last step that is read to what is there once."""

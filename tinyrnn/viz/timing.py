@@ -13,17 +13,18 @@ class Timing:
     def __init__(self, wiring: Wiring) -> None:
         self.wiring, self.boxes = wiring, wiring.boxes
         self.sequence: dict[str, int] = {}
-        inputs = 0
+        count = 0
         for k, b in self.boxes.items():
-            if b.follows or b.reads:
+            if (b.follows or b.reads) and not self._begins_anew(k):
                 self.sequence[k] = max(self.sequence[r] for r in ([b.follows] if b.follows else b.reads))
             else:
-                self.sequence[k], inputs = inputs, inputs + 1
+                self.sequence[k], count = count, count + 1
         self.readers: dict[str, list[str]] = {k: [] for k in self.boxes}
         for k, b in self.boxes.items():
             for r in b.reads:
                 self.readers[r].append(k)
-        self.before = set(self._before(k for k, b in self.boxes.items() if b.time == BEGINS))
+        begins = [k for k, b in self.boxes.items() if b.time == BEGINS and not self._begins_anew(k)]
+        self.before = {a for k in begins for a in self._before(k)}
         self.gives: dict[str, bool] = {}  # whether its output has a value at every step
         for k, b in self.boxes.items():
             self.gives[k] = k not in self.before and self._gives_steps(b)
@@ -35,9 +36,14 @@ class Timing:
                        and all(self.sequence[r] != self.sequence[k] for r in self.readers[k])]
         self.count = max(self.sequence.values()) + 1
 
-    def _before(self, keys: Iterator[str]) -> Iterator[str]:
+    def _begins_anew(self, k: str) -> bool:
+        """Whether a sequence begins here after another one has been read."""
+        before = [self.boxes[a] for a in self._before(k)] if self.boxes[k].time == BEGINS else []
+        return any(b.direction or b.time != EACH for b in before)
+
+    def _before(self, k: str) -> Iterator[str]:
         """What stands before a sequence begins."""
-        stack = [r for k in keys for r in self.boxes[k].reads]
+        stack = list(self.boxes[k].reads)
         while stack:
             k = stack.pop()
             yield k
