@@ -138,7 +138,7 @@ def test_own_loss():
 
 
 def test_mistakes():
-    for use, message in ((lambda: tr.leaks(Forgetful(), [3, 1]), "needs an example"),
+    for use, message in ((lambda: tr.leaks(Forgetful(), [3, 1]), "no example of an input"),
                          (lambda: tr.leaks(tr.nn.EncoderDecoder(5, 5, 4, rng=0), [3, 1]), "two lengths"),
                          (lambda: tr.leaks(tr.nn.GRU(3, 4), [3, 9], X), "between 0 and"),
                          (lambda: tr.leaks(tr.nn.GRU(3, 4), [3, 2]).draw(), "no leak to draw"),
