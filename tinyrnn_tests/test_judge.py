@@ -249,6 +249,22 @@ def test_a_branch_is_judged_on_both_sides(cell, line, holds):
         assert tr.check(cell, line, rng=rng).holds is holds
 
 
+@pytest.mark.parametrize(("text", "line", "holds"), [
+    ("h[t] = maximum(W @ x[t], U @ h[t-1])", "dh[t] = loss_h[t] + U.T @ where(U @ h[t] < W @ x[t+1], 0, dh[t+1])", True),
+    ("h[t] = relu(W @ x[t] + U @ h[t-1] + b)", "dh[t] = loss_h[t] + U.T @ where(h[t+1] > 0, dh[t+1], 0)", True),
+    ("h[t] = relu(W @ x[t] + U @ h[t-1] + b)", "dh[t] = loss_h[t] + U.T @ where(h[t] > 0, dh[t+1], 0)", False),
+    ("h[t] = relu(W @ x[t] + U @ h[t-1] + b)", "dh[t] = loss_h[t] + U.T @ dh[t+1]", False),
+    ("h[t] = sign(x[t]) * tanh(U @ h[t-1])", "dh[t] = loss_h[t] + U.T @ (sign(x[t+1]) * dh[t+1] * (1 - tanh(U @ h[t]) ** 2))", True)])
+def test_a_branch_of_the_next_step(text, line, holds):
+    """Beyond the last step the cell decides nothing."""
+    assert tr.check(tr.Cell(text), line).holds is holds
+
+
+def test_large_floats_say_nothing():
+    line = tr.check(tr.Cell("h[t] = softplus(W @ x[t])"), "da[t] = dh[t] * (1 - exp(-h[t]))").lines[0]
+    assert line.undecided
+
+
 def test_what_is_not_proved_does_not_hold():
     judgement = tr.check(ELMAN, "dh[t] = loss_h[t] + maximum(U.T @ da[t+1], -5)")
     assert judgement.lines[0].undecided

@@ -314,6 +314,56 @@ def test_what_is_refused(use, message):
         use(MODELS["many to one"]())
 
 
+def test_one_sequence_alone_is_one_row():
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    alone, row = (MODELS["aligned"]().draw(gradients=True, values={"x": v}, loss="sum") for v in (x, x[None]))
+    assert [b.title for b in boxes(alone).values()] == [b.title for b in boxes(row).values()]
+    with pytest.raises(ArgumentError, match="no array of numbers"):
+        MODELS["aligned"]().draw(gradients=True, values={"x": [[1, 2], [3]]})
+
+
+def test_lengths_count_steps_and_nothing_else():
+    """A target without steps has no padding, be it as wide as there are steps."""
+    rng = np.random.default_rng(0)
+    for width in (1, 4):
+        model = nn.Sequential(nn.GRU(3, 4, rng=0), nn.Last(), nn.Linear(4, width, rng=1))
+        data = {"x": rng.normal(size=(2, 4, 3)), "y": rng.normal(size=(2, width)), "lengths": [4, 2]}
+        drawing = model.draw(gradients=True, values=data, loss="mse")
+        wanted = model.evaluate(data["x"], data["y"], lengths=[4, 2], loss="mse")["loss"]
+        assert f"L = {wanted:.4g}" in drawing.svg
+
+
+def test_a_layer_that_hides_what_it_does():
+    model, data = nn.Sequential(nn.RNN(3, 4, rng=0), nn.Lambda(lambda h: h[:, -1]), nn.Linear(4, 2, rng=0)), np.ones((2, 4, 3))
+    with pytest.raises(ShapeError, match=r"gives \[2,2\], not a value at each of 4 steps: take Last or Pool"):
+        model.draw(gradients=True, values={"x": data, "y": np.array([0, 1])})
+    tr.page(model, None, data, np.array([0, 1]))  # without the picture of the whole
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"values": {"x": np.ones((1, 4, 3)), "y": np.ones((1, 4, 2))}, "loss": lambda y: y.sum()}, r"called with \(output, target\)"),
+    ({"steps": 3, "loss": lambda y, wanted: y.sum()}, "called with the output alone")])
+def test_losses_of_ones_own(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        MODELS["aligned"]().draw(gradients=True, **options)
+
+
+@pytest.mark.parametrize(("wiring", "message"), [
+    (lambda m, name, reads, into: into.add(m.last, "last", into.box(["f"], reads, "op")), "last reads 'm1': expected a list of boxes"),
+    (lambda m, name, reads, into: ["nope"], r"gives \['nope'\]: expected the list of the boxes"), (lambda m, name, reads, into: [into.box(["f"], ["m9"], "op")], r"f reads \['m9'\]")])
+def test_wirings_of_ones_own(wiring, message):
+    class Own(nn.Module):
+        def __init__(self):
+            self.last = nn.Linear(3, 2, rng=0)
+
+        def __call__(self, x):
+            return self.last(x)
+
+    Own.wiring = wiring
+    with pytest.raises(ArgumentError, match=message):
+        Own().draw(steps=3)
+
+
 def test_the_loss_stands_above_what_it_reads():
     """The last output alone, all of them, or those of steps that are no padding."""
     model = nn.Sequential(nn.RNN(3, 4, dtype="float64", rng=0), nn.Linear(4, 2, dtype="float64", rng=1))

@@ -175,6 +175,38 @@ def test_derivatives_of_data_and_of_the_first_state_have_lines():
     assert lines["h₀"] == ["∂L/∂h₀ = U·δ₁ = 0.8·0.0975 = 0.078"]
 
 
+GIVEN = {"W": [0.3], "V": [-0.5], "U": [-0.9], "x": [[0.6], [0.1], [-0.5]]}
+ODD = {"delayed": ("h[t] = tanh(W * x[t] + V * x[t-1] + U * h[t-1])", GIVEN), "two late": ("h[t] = tanh(W * x[t] + V * x[t-2] + U * h[t-1])", GIVEN),
+       "leaky": ("k = 0.3\nh[t] = k * h[t-1] + (1 - k) * tanh(W * x[t] + U * h[t-1])", {k: GIVEN[k] for k in "WUx"}),
+       "learned": ("h[0]: learned\nh[t] = tanh(W @ x[t] + U @ h[t-1] + b)", None), "where": ("h[t] = where(x[t] > 0, tanh(W * x[t]), U * h[t-1] ** 2)", {k: GIVEN[k] for k in "WUx"})}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_lines_end_in_the_number_of_the_stop(name):
+    """Whatever a line computes is what the engine says; what is within a formula has no line of half of it."""
+    text, values = ODD[name]
+    sizes = None if values else {"h": 1, "x": 1}
+    (data,) = data_of(tr.page(tr.Cell(text), steps=3, values=values, sizes=sizes, loss="sum"))
+    seen = 0
+    for stop in data["stops"]:
+        for line in stop.get("lines", ()):
+            left, *_, numbers, result = line.split(" = ")
+            if left.startswith(("δ", "a_")):
+                continue
+            number = stop.get("value" if stop["direction"] == "f" else "gradient")
+            assert computed(result) == pytest.approx(np.ravel(number)[0], rel=6e-3, abs=1e-9), line
+            if computed(numbers) is not None:
+                assert computed(numbers) == pytest.approx(computed(result), rel=0.03, abs=2e-3), line
+                seen += 1
+    assert seen > 4
+
+
+def test_formulas_say_nothing_of_padding():
+    model = tr.nn.Sequential(tr.nn.RNN(1, 1, rng=0), tr.nn.Linear(1, 1, rng=1))
+    _, layer = data_of(tr.page(model, None, np.ones((1, 3, 1)), np.ones((1, 3, 1)), lengths=[2], loss="mse"))
+    assert not any(stop.get("lines") for stop in layer["stops"])
+
+
 def test_one_file_that_may_ask_for_nothing(tmp_path):
     page = tr.page(tr.cells.LSTM, tmp_path / "lstm.html", steps=6)
     assert (tmp_path / "lstm.html").stat().st_size < 350_000

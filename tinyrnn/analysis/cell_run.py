@@ -43,7 +43,7 @@ class CellRun:
     @property
     def parameters(self) -> dict[str, Array]:
         """What is trained."""
-        return {p: self.given[p] for p in self.cell.parameters if p not in self.cell.fixed}
+        return {p: self.given[p] for p in self.cell.parameters if p in self.given and p not in self.cell.fixed}
 
     def gradient(self, p: str) -> Array:
         """∂L/∂p: the sum of the shares of all steps."""
@@ -67,10 +67,9 @@ def cell_run(cell: Cell, subject: Subject, marks: Mapping[str, str], number: int
         for k, value in m.values.items():
             where, gradient = place_of(k, t, sign), m.gradients.get(k)
             found.values[where] = value[row]
-            if gradient is not None and (not k.endswith("]") or found.before(where[1])):
+            whole = where[0] in cell.inputs and k == f"{where[0]}[t]"  # its gradient has what later steps read of it
+            if gradient is not None and (whole or not k.endswith("]") or found.before(where[1])):
                 found.gradients[where] = gradient[row]
-            elif gradient is not None and where[0] in cell.inputs:  # what reads it now, and what reads it later
-                found.gradients[where] = found.gradients.get(where, 0) + gradient[row]
         for p, share in m.parameters.items():
             found.shares.setdefault(p, {})[t] = share
         for n, node in labels.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..shapes import show
 from ..tensor.functional import sum as total
 from ..tensor.masks import check_lengths, row_mask, takes
 from ..tensor.tensor import Tensor, as_tensor
-from ..train.task import call, takes_mask
+from ..train.task import call, output_grows, takes_mask
 from .observed import observed
 
 
@@ -35,11 +36,15 @@ def subject_of_model(model: Model, x: object, y: object = None, *, lengths: Any 
     if 0 in last.shape[:2]:
         raise ArgumentError(f"x has shape {show(last.shape)}: at least one row and one step are needed")
     time_first = model.reads_time_first()
+    timed = y is None or time_first or (lengths is None and mask is None)
+    if not timed:
+        with evaluating(model):
+            timed = _timed(model, data, as_tensor(y))
     with evaluating(model), observed(model) as heard:
         output = (_called(model, data, lengths, mask) if time_first else
                   call(model, data, lengths, mask, None, False, checked=False)[0])
         if y is not None:
-            value = _against(output, as_tensor(y), lengths, mask, loss or "cross_entropy")
+            value = _against(output, as_tensor(y), lengths if timed else None, mask if timed else None, loss or "cross_entropy")
         else:
             axis = 0 if time_first or _single(output, last) else 1
             value = _unaimed(output, last, lengths, axis, loss)
@@ -55,11 +60,29 @@ def subject_of_model(model: Model, x: object, y: object = None, *, lengths: Any 
                    target=None if y is None else as_tensor(y).numpy())
 
 
+def _timed(model: Model, data: Any, y: Tensor) -> bool:
+    """Whether there is a target for every step: sizes alone cannot tell (4 steps, 4 outputs)."""
+    parts = enumerate(data if isinstance(data, tuple) else (data,))
+    return any(p.ndim > 1 and y.ndim > 1 and y.shape[1] == p.shape[1] and output_grows(model, data, i) for i, p in parts)
+
+
+def _check_call(function: Any, *arguments: Tensor) -> None:
+    """Whether a function of one's own takes what it is given."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except ValueError:  # it says nothing of itself
+        return
+    except TypeError:
+        what = "(output, target), since y is given" if len(arguments) == 2 else "the output alone, since no y is given"
+        raise ArgumentError(f"the loss is called with {what}, and takes other arguments") from None
+
+
 def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> Tensor:
     function = loss_named(loss)
     last = lengths[-1] if isinstance(lengths, tuple) else lengths
     if last is not None and y.ndim > 1 and takes_mask(function):
         mask = row_mask(y.shape[1], last, y.shape[0])
+    _check_call(function, output, y)
     try:
         result: Tensor = function(output, y) if mask is None else function(output, y, mask=mask)
     except TinyRNNError as error:
@@ -70,6 +93,7 @@ def _against(output: Tensor, y: Tensor, lengths: Any, mask: Any, loss: Any) -> T
 def _unaimed(output: Tensor, data: Tensor, lengths: Any, axis: int, loss: Loss) -> Tensor:
     """A loss that reads no target."""
     if callable(loss):
+        _check_call(loss, output)
         value: Tensor = loss(output)
         return value
     if loss is not None and loss not in UNAIMED:

@@ -157,7 +157,7 @@ def _judged_at_all(students: Sequence[_Student], number: int, equations: str) ->
     for further in _further(students[0].truth):
         other = _Student(further, equations)
         tried = other.judged(other.lines[number])
-        if not tried.holds and not tried.undecided:
+        if not tried.holds and not tried.undecided and tried.found is not None:  # floats of any size may overflow
             return tried
     return found
 
@@ -379,13 +379,20 @@ class _Student:
 
     def judged(self, line: _Line) -> JudgedLine:
         """One line at every step; the first step that shows a difference is an inner one, where there is one."""
-        steps = self.truth.steps
+        steps, late, proved = self.truth.steps, None, False
         for t in (*range(steps - 1, 0, -1), steps):
-            slip = self._slip(line, t)
-            if slip is not None:
-                return JudgedLine(line.text, False, t, steps, slip.wrong, slip.right, slip.words, slip.undecided, slip.found,
-                                  slip.expected)
-        return JudgedLine(line.text, True, steps=steps)
+            slip, inner = self._slip(line, t), t + self._lead(line) <= steps
+            judged = None if slip is None else JudgedLine(line.text, False, t, steps, slip.wrong, slip.right, slip.words,
+                                                          slip.undecided, slip.found, slip.expected)
+            if judged is not None and (inner or not judged.undecided):
+                return judged
+            late, proved = late or judged, proved or (judged is None and inner)
+        # beyond the last step the cell decides nothing, so there an inner step stands for the line
+        return JudgedLine(line.text, True, steps=steps) if late is None or proved else late
+
+    def _lead(self, line: _Line) -> int:
+        """How many steps ahead a line reads."""
+        return max((-t.value[1] for t in self.inlined(line.term).walk() if t.kind == "signal"), default=0)
 
     def _slip(self, line: _Line, t: int) -> Slip | None:
         right = self._right(line)

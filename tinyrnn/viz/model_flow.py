@@ -11,7 +11,9 @@ import numpy as np
 from ..analysis.bptt import BackwardPass, ScanData, StepGradients
 from ..analysis.recurrence import Recurrence, held
 from ..analysis.subject import Model, Subject, valid_rows
+from ..errors import ShapeError
 from ..ir.node import Node
+from ..shapes import show
 from .flow import Flow
 from .theme import decades
 from .timing import Timing
@@ -28,7 +30,8 @@ class ModelFlow:
     What goes on within attention is not told apart: boxes of which nothing is known keep their colour.
     """
 
-    def __init__(self, model: Model, timing: Timing, subject: Subject) -> None:
+    def __init__(self, model: Model, timing: Timing, subject: Subject, lengths: Mapping[int, int]) -> None:
+        self.lengths = lengths
         self.timing, self.flow = timing, Flow(subject.loss, subject.caption)
         self.values: dict[Place, Any] = {}     # the output of a box at a step, of the first row
         self.gradients: dict[Place, Any] = {}  # and ∂L/∂ of it
@@ -88,6 +91,10 @@ class ModelFlow:
         nodes = {k: subject.outputs[path][i] for k, (path, i) in ends.items() if i < len(subject.outputs.get(path, ()))}
         nodes |= dict(zip(inputs, subject.inputs, strict=False))
         nodes[timing.output] = subject.outputs[""][-1]
+        known = set(subject.graph.nodes)  # others stand within a scan
+        for k, node in nodes.items():
+            if node in known:
+                self._check_steps(k, node)
         gradients, values = subject.gradients(list(nodes.values())), subject.run(list(nodes.values()))
         for k, node in nodes.items():
             if timing.boxes[k].direction:
@@ -100,6 +107,14 @@ class ModelFlow:
 
             if timing.boxes[k].time == BEGINS and timing.boxes[k].reads[0] not in self.norms and node in gradients:
                 self._repeated(timing.boxes[k].reads[0], values[node], gradients[node])
+
+    def _check_steps(self, k: str, node: Node) -> None:
+        """Whether there is a value at every step where the layers say so."""
+        timing = self.timing
+        axis, steps = 0 if timing.boxes[k].time_first else self.time_axis, self.lengths.get(timing.sequence[k])
+        if k in timing.each and steps is not None and (len(node.shape) <= axis or node.shape[axis] != steps):
+            raise ShapeError(f"{timing.boxes[k].lines[0]} gives {show(node.shape)}, not a value at each of {steps} steps: take "
+                             "Last or Pool, or a Module of your own that says ends_time = True or its wiring")
 
     def _repeated(self, k: str, value: Any, gradient: Any) -> None:
         """What stands before a sequence of which it is every step, where the graph has no node of its own for it."""

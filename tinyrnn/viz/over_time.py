@@ -31,11 +31,14 @@ def of_model(model: Wired, steps: Steps, gradients: bool, values: Mapping[str, A
     """What a picture shows of a model; with `gradients` it is run on `values` (x, y, lengths), or on an example."""
     timing, given = Timing(wired(model)), dict(values or {})
     _check(model, timing, given, gradients, feedback)
+    if given:
+        _as_rows(model, timing, given)
     counts = _counts(model, timing, steps, given)
     flow = None
     if gradients:
         x = given.pop("x") if "x" in given else _example(model, timing, counts)
-        flow = ModelFlow(model, timing, model.subject(x, given.pop("y", None), loss=loss, **given))
+        subject = model.subject(x, given.pop("y", None), loss=loss, **given)
+        flow = ModelFlow(model, timing, subject, dict(zip(timing.stepping, counts, strict=True)))
         if limits is not None:
             flow.flow.on_scale(*limits)
     text = None if loss is None and flow is None else flow.flow.loss_text if flow else loss_text(loss)
@@ -58,6 +61,25 @@ def _check(model: Model, timing: Timing, given: Mapping[str, Any], gradients: bo
         _check_feedback(timing, gradients)
 
 
+def _as_rows(model: Model, timing: Timing, given: dict[str, Any]) -> None:
+    """One sequence alone is one row."""
+    try:
+        arrays = [np.asarray(a) for a in (given["x"] if isinstance(given["x"], tuple) else (given["x"],))]
+        found = model.example(1, *(() if timing.before else [2] * sum(_repeated(timing, s) is None for s in timing.stepping)))
+    except ValueError:
+        raise ArgumentError("values: x is no array of numbers") from None
+    except ArgumentError:  # of a model whose code alone knows what it reads
+        return
+    wanted = [a.ndim for a in (found if isinstance(found, tuple) else (found,))]
+    if [a.ndim + 1 for a in arrays] == wanted:
+        axis = 1 if model.reads_time_first() and not timing.before else 0
+        rows = tuple(np.expand_dims(a, axis) for a in arrays)
+        given["x"] = rows if isinstance(given["x"], tuple) else rows[0]
+        for k, at in (("y", axis), ("lengths", 0)):
+            if k in given:
+                given[k] = np.expand_dims(np.asarray(given[k]), at)
+
+
 def _check_feedback(timing: Timing, gradients: bool) -> None:
     fed = timing.fed
     if fed is None or not (timing.gives[timing.output] and timing.gives[fed]):
@@ -77,7 +99,10 @@ def of_subject(model: Wired, subject: Subject) -> Shown | None:
                for s in timing.stepping}
     if not all(lengths.values()) or timing.wiring.opaque:
         return None
-    return Shown(model, timing, lengths, False, "L", ModelFlow(model, timing, subject))
+    try:
+        return Shown(model, timing, lengths, False, "L", ModelFlow(model, timing, subject, lengths))
+    except ShapeError:  # what the layers say of themselves is not so
+        return None
 
 
 def loss_text(loss: Loss) -> str:

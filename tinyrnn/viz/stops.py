@@ -17,6 +17,7 @@ from ..cells import Cell, latex
 from ..cells.paper import pretty, text
 from ..cells.terms import Term
 from ..ir.op import Trait
+from ..ir.scan import VALID
 from ..search import shortest_path
 from ..symbolic.derivation.derive import derive
 from .canvas import FORMATS
@@ -30,7 +31,7 @@ from .svg import drawn
 from .tile import gate_order, tile_of
 
 LONGEST = 400   # letters of a line with numbers put in
-_INFIX = ("−", "+", "⊙", "÷")
+INFIX = {"+": np.add, "−": np.subtract, "⊙": np.multiply, "÷": np.divide}
 
 
 class CellStops:
@@ -172,13 +173,13 @@ class CellStops:
         if item.kind == "op":
             names = [n if " " not in n or n.startswith("(") else f"({n})" for n in names]
             return clean(f"({f' {head} '.join(names)})", 60)
-        return clean(f"{head} {', '.join(names)}" if head.endswith(_INFIX) else f"{head}({', '.join(names)})", 60)
+        return clean(f"{head} {', '.join(names)}" if head.endswith(tuple(INFIX)) else f"{head}({', '.join(names)})", 60)
 
     # ---- formulas, and numbers in them
 
     def _numbers(self, number: int) -> Numbers | None:
         """What puts numbers into formulas, where there are few of them."""
-        if self.cell is None:
+        if self.cell is None or VALID in self.bptt.recurrence.input_names:  # whose formulas know nothing of padding
             return None
         derivation = derive(self.cell)
         own = cell_run(self.cell, self.subject, derivation.arguments, number)
@@ -212,14 +213,14 @@ class CellStops:
         return [*self._line([name, inner, put.numbers(inner), argument]), *self._line([left, called, applied, result])]
 
     def _operation(self, k: str, p: int, result: Term) -> list[str]:
-        item = self.tile.items[k]
-        if item.kind == "input" or not item.sources:
+        """The numbers of two operands, where they are all that an operation reads."""
+        item, values = self.tile.items[k], [self.moments[p].values[s][0] for s in self.tile.items[k].sources]
+        if item.kind != "op" or len(values) != 2 or item.called not in INFIX:
             return []
-        operands = [text(value(self.moments[p].values[s][0])) for s in item.sources]
-        operands = [f"({o})" if o.startswith("−") else o for o in operands]
-        head = item.called
-        joined = f" {head} ".join(operands) if item.kind == "op" else f"{head}({', '.join(operands)})"
-        line = f"{self._called(k, p)} = {joined} = {text(result)}"
+        if not np.allclose(INFIX[item.called](*values), self.moments[p].values[k][0]):
+            return []
+        operands = [f"({o})" if o.startswith("−") else o for o in (text(value(v)) for v in values)]
+        line = f"{self._called(k, p)} = {f' {item.called} '.join(operands)} = {text(result)}"
         return [line] if len(line) <= LONGEST else []
 
     def _backward_lines(self, k: str, p: int, label: str) -> list[str]:

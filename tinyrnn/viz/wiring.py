@@ -53,17 +53,23 @@ class Wiring:
 
     def box(self, lines: Sequence[str], reads: Sequence[str], fill: str, **more: Any) -> str:
         """A box; `more` is what else `LayerBox` knows."""
+        unknown = [r for r in ([reads] if isinstance(reads, str) else reads) if r not in self.boxes]
+        if unknown or isinstance(reads, str):
+            raise ArgumentError(f"wiring: {lines[0]} reads {reads!r}: expected a list of boxes, as box and add give them")
         key = f"m{len(self.boxes)}"
         self.boxes[key] = LayerBox(list(lines), list(reads), fill, **more)
         return key
 
     def add(self, m: Wired, name: str, reads: list[str]) -> list[str]:
         """A module that reads these boxes; the boxes from which its output comes."""
+        if isinstance(reads, str):
+            raise ArgumentError(f"wiring: {name} reads {reads!r}: expected a list of boxes, as box and add give them")
         before, first = self.seen.setdefault(id(m), name), len(self.boxes)
         ends = m.wiring(name, reads, self)
-        if not isinstance(ends, list):
-            raise ArgumentError(f"{type(m).__name__}.wiring gives {type(ends).__name__}: expected the list of the boxes from "
-                                "which its output comes")
+        if not isinstance(ends, list) or any(k not in self.boxes for k in ends):
+            seen = ends if isinstance(ends, list) else type(ends).__name__
+            raise ArgumentError(f"{type(m).__name__}.wiring gives {seen}: expected the list of the boxes from which its output "
+                                "comes")
         for box in list(self.boxes.values())[first:]:
             box.layer = box.layer or m
             if before != name:
