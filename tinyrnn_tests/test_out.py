@@ -17,9 +17,7 @@ from tinyrnn.viz.tikz import PACKAGES, tex
 
 from . import browser
 from .browser import needs_browser
-
-LATEX = shutil.which("pdflatex") is not None and subprocess.run(["kpsewhich", "beamer.cls", "pgfmath.sty"], capture_output=True).returncode == 0
-needs_latex = pytest.mark.skipif(not LATEX, reason="there is no LaTeX with Beamer here; .ci/run installs one")
+from .latex import needs_latex
 
 
 def model():

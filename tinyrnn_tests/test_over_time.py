@@ -322,6 +322,29 @@ def test_one_sequence_alone_is_one_row():
         MODELS["aligned"]().draw(gradients=True, values={"x": [[1, 2], [3]]})
 
 
+def test_features_are_no_steps():
+    """Where the model itself begins the sequence, x has none."""
+    drawing = MODELS["one to many"]().draw(steps=T, gradients=True, values={"x": np.ones((1, 3))})
+    assert [label(b) for b in boxes(drawing).values() if label(b).startswith("y")] == ["y₁", "y₂", "y₃", "y₄"]
+
+
+def test_a_model_of_ones_own_is_run_on_data():
+    """Of which no example is known."""
+    class Own(nn.Module):
+        def __init__(self):
+            self.reader, self.head = nn.GRU(3, 4, rng=0), nn.Linear(4, 2, rng=1)
+
+        def __call__(self, x):
+            return self.head(self.reader(x)[0])
+
+        def wiring(self, name, reads, into):
+            return into.add(self.head, "head", into.add(self.reader, "reader", reads))
+
+    drawing = Own().draw(gradients=True, values={"x": np.ones((2, 4, 3))}, loss="sum")
+    assert [label(b) for b in boxes(drawing).values() if b.square] == ["x₁", "x₂", "x₃", "x₄"]
+    assert "2 rows of data" in drawing.svg
+
+
 def test_lengths_count_steps_and_nothing_else():
     """A target without steps has no padding, be it as wide as there are steps."""
     rng = np.random.default_rng(0)

@@ -1,7 +1,6 @@
 """Pictures that can be read: on a slide, on a page, in every theme; measured in the letters of the rendered picture."""
 
 import re
-import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from contextlib import suppress
@@ -25,6 +24,7 @@ from tinyrnn.viz.tile import gate_order, tile_of
 from . import browser
 from .browser import needs_browser
 from .extents import SVG, Rectangle, faults, rectangles, smallest
+from .latex import needs_latex
 from .test_equations import GOOD
 from .test_viz import CELLS, luminance, sound, texts
 
@@ -393,12 +393,7 @@ def test_environments():
         cell.latex(environment="eqnarray")
 
 
-def has_latex():
-    """Whether there is a LaTeX that knows Beamer."""
-    return bool(shutil.which("pdflatex")) and subprocess.run(["kpsewhich", "beamer.cls", "pgfmath.sty"], capture_output=True).returncode == 0
-
-
-@pytest.mark.skipif(not has_latex(), reason="there is no LaTeX with Beamer here; .ci/run installs one")
+@needs_latex
 def test_latex_finds_no_line_too_wide(tmp_path):
     """An article at 10 points and a slide: LaTeX itself says whether a line runs over."""
     bodies = [tr.derive(tr.cells[n]).latex() for n in tr.cells.names()]

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 
@@ -19,6 +18,7 @@ from tinyrnn.ir import Graph
 from tinyrnn.ir.ops.leaves import input_node
 from tinyrnn.ir.ops.linear import broadcast_to, sum_
 
+from .latex import needs_latex
 from .oracles import assert_close
 
 ELMAN = tr.Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)")
@@ -219,7 +219,7 @@ def test_forms(tmp_path):
     assert repr(work).startswith("<Worked gru: 2 steps, L = ")
 
 
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="there is no LaTeX here; .ci/run installs one")
+@needs_latex
 def test_latex_takes_it(tmp_path):
     rng = np.random.default_rng(0)
     whole = tr.worked(ELMAN, {"W": rng.normal(size=(3, 2)), "x": rng.normal(size=(2, 2))})

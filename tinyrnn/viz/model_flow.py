@@ -104,7 +104,6 @@ class ModelFlow:
             for found, arrays in ((self.values, values), (self.gradients, gradients)):
                 if node in arrays:
                     found.update({(k, p): a[0] for p, a in self._steps(k, arrays[node])})
-
             if timing.boxes[k].time == BEGINS and timing.boxes[k].reads[0] not in self.norms and node in gradients:
                 self._repeated(timing.boxes[k].reads[0], values[node], gradients[node])
 
@@ -206,7 +205,6 @@ class ModelFlow:
             for lower, upper in pairwise(keys):  # layers within one scan
                 down = [g for (a, b), g in m.sent.items() if a in _new(boxes[upper]) and b in _new(boxes[lower])]
                 self.inward[upper][p] = self.upward[lower][p] = _whole(down)
-
 
     def _begin(self, boxes: Mapping[str, Sequence[int]], m: StepGradients) -> None:
         """The first states, of which those of one size stand together."""

@@ -34,15 +34,15 @@ def of_model(model: Wired, steps: Steps, gradients: bool, values: Mapping[str, A
     if given:
         _as_rows(model, timing, given)
     counts = _counts(model, timing, steps, given)
-    flow = None
+    lengths, flow = dict(zip(timing.stepping, counts, strict=True)), None
     if gradients:
         x = given.pop("x") if "x" in given else _example(model, timing, counts)
         subject = model.subject(x, given.pop("y", None), loss=loss, **given)
-        flow = ModelFlow(model, timing, subject, dict(zip(timing.stepping, counts, strict=True)))
+        flow = ModelFlow(model, timing, subject, lengths)
         if limits is not None:
             flow.flow.on_scale(*limits)
     text = None if loss is None and flow is None else flow.flow.loss_text if flow else loss_text(loss)
-    return Shown(model, timing, dict(zip(timing.stepping, counts, strict=True)), feedback, text, flow, loss == "last")
+    return Shown(model, timing, lengths, feedback, text, flow, loss == "last")
 
 
 def _check(model: Model, timing: Timing, given: Mapping[str, Any], gradients: bool, feedback: bool) -> None:
@@ -65,9 +65,10 @@ def _as_rows(model: Model, timing: Timing, given: dict[str, Any]) -> None:
     """One sequence alone is one row."""
     try:
         arrays = [np.asarray(a) for a in (given["x"] if isinstance(given["x"], tuple) else (given["x"],))]
-        found = model.example(1, *(() if timing.before else [2] * sum(_repeated(timing, s) is None for s in timing.stepping)))
     except ValueError:
         raise ArgumentError("values: x is no array of numbers") from None
+    try:
+        found = model.example(1, *(() if timing.before else [2] * sum(_repeated(timing, s) is None for s in timing.stepping)))
     except ArgumentError:  # of a model whose code alone knows what it reads
         return
     wanted = [a.ndim for a in (found if isinstance(found, tuple) else (found,))]
@@ -123,7 +124,7 @@ def _counts(model: Model, timing: Timing, steps: Steps, given: Mapping[str, Any]
         arrays = given["x"] if isinstance(given["x"], tuple) else (given["x"],)
         axis = 0 if model.reads_time_first() else 1
         for i, s in enumerate(sequences):
-            if s < len(arrays) and np.ndim(arrays[s]) > axis:
+            if _repeated(timing, s) is None and s < len(arrays) and np.ndim(arrays[s]) > axis:
                 n, wanted = np.shape(arrays[s])[axis], counts[i]
                 if wanted is not None and n != wanted:
                     raise ShapeError(f"values: x has {n} steps, steps={steps}")
