@@ -14,7 +14,7 @@ Teach       worked, check, slides; what they give: Worked, Judgement
 Layers      nn (RNN, LSTM, GRU, Recurrent, Sequential, ...), each with fit, evaluate, predict, save, draw, xray
 Training    train (callbacks, metrics), optim (Adam, SGD, ..., schedules), datasets, io
 Tensors     Tensor, tensor, parameter, input; Graph, compile; backends.available(), domains
-Gradients   grad, value_and_grad, jacobian, hessian, jvp, scan, remat, stop_gradient
+Gradients   grad, value_and_grad, vjp, jvp, jacobian, hessian, custom_gradient, functional_call, scan, remat, stop_gradient
 Arithmetic  abs, sign, exp, expm1, log, log1p, sqrt, sin, cos, maximum, minimum, clip, where, astype
 Activations sigmoid, tanh, relu, softplus, elu, gelu, silu, hard_sigmoid, softmax, log_softmax, layer_norm, rms_norm
 Over axes   sum, mean, max, min, var, cumsum, argmax, logsumexp; matmul, outer, einsum
@@ -36,6 +36,7 @@ from .functions import FUNCTIONS as _FUNCTIONS
 from .ir import Graph
 from .nn import load
 from .tensor.compile import compile
+from .tensor.custom import custom_gradient
 from .tensor.functional import (
     abs,
     argmax,
@@ -80,6 +81,7 @@ from .tensor.functional import (
     where,
 )
 from .tensor.functional import entrywise as _entrywise
+from .tensor.pullbacks import functional_call, vjp
 from .tensor.rearrange import (
     T,
     arange,
@@ -114,15 +116,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Cell", "Derivation", "Drawing", "EquationError", "Equivalence", "FallbackWarning", "Graph", "Judgement",
-    "LeakReport", "Page", "Proof", "ProofError", "Report", "StaleError", "T", "Tensor", "TinyRNNError", "Worked", "XRay",
-    "abs", "analyze", "arange", "argmax", "astype", "backends", "broadcast_to", "cells", "check", "clip", "compile",
-    "concat", "cos", "cumsum", "datasets", "derive", "domains", "draw", "einsum", "elu", "equivalent", "exp", "expm1",
-    "flip", "gather", "gelu", "grad", "hard_sigmoid", "hessian", "input", "io", "jacobian", "jvp", "layer_norm", "leaks",
-    "load", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "maximum", "mean", "min", "minimum", "nn",
-    "one_hot", "optim", "outer", "pad", "page", "parameter", "pick", "prove", "relu", "remat", "reshape", "rms_norm",
-    "scan", "sigmoid", "sign", "silu", "sin", "slides", "softmax", "softplus", "split", "sqrt", "stack", "stop_gradient",
-    "sum", "tanh", "tensor", "train", "transpose", "value_and_grad", "var", "where", "worked", "xray"]
+    "Cell", "Derivation", "Drawing", "EquationError", "Equivalence", "FallbackWarning", "Graph", "Judgement", "LeakReport",
+    "Page", "Proof", "ProofError", "Report", "StaleError", "T", "Tensor", "TinyRNNError", "Worked", "XRay", "abs",
+    "analyze", "arange", "argmax", "astype", "backends", "broadcast_to", "cells", "check", "clip", "compile", "concat",
+    "cos", "cumsum", "custom_gradient", "datasets", "derive", "domains", "draw", "einsum", "elu", "equivalent", "exp",
+    "expm1", "flip", "functional_call", "gather", "gelu", "grad", "hard_sigmoid", "hessian", "input", "io", "jacobian",
+    "jvp", "layer_norm", "leaks", "load", "log", "log1p", "log_softmax", "logsumexp", "matmul", "max", "maximum", "mean",
+    "min", "minimum", "nn", "one_hot", "optim", "outer", "pad", "page", "parameter", "pick", "prove", "relu", "remat",
+    "reshape", "rms_norm", "scan", "sigmoid", "sign", "silu", "sin", "slides", "softmax", "softplus", "split", "sqrt",
+    "stack", "stop_gradient", "sum", "tanh", "tensor", "train", "transpose", "value_and_grad", "var", "vjp", "where",
+    "worked", "xray"]
 
 
 def __getattr__(name: str) -> _Any:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, runtime_checkable
+from weakref import WeakSet
 
 from .errors import ArgumentError
 from .tensor.tensor import Tensor
@@ -40,23 +43,33 @@ class Trainable(Protocol):
         """What it is made of, in a line of text."""
 
 
+_KNOWN: WeakSet[type] = WeakSet()  # classes whose models can be trained: to look again takes as long as a small model
+
+
 def checked_model(model: Trainable, who: str) -> None:
     """Refuse what cannot be trained or run."""
+    if type(model) in _KNOWN:
+        return
     if isinstance(model, type) or not isinstance(model, Trainable):
         kind = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
         raise ArgumentError(f"{who} takes a layer or a model, got {kind}")
+    if all(hasattr(type(model), name) for name in ("training", "leaves", "named_modules")):
+        _KNOWN.add(type(model))
 
 
-class evaluating:  # noqa: N801  (reads as a verb where it is used: `with evaluating(model):`)
-    """The model in evaluation mode, and afterwards every layer in the mode that it was in."""
+_evaluating: ContextVar[bool] = ContextVar("evaluating", default=False)
 
-    def __init__(self, model: Trainable) -> None:
-        self.model = model
-        self.modes = [(m, m.training) for _, m in model.named_modules()]
 
-    def __enter__(self) -> None:
-        self.model.eval()
+def is_evaluating() -> bool:
+    """Whether models are run in evaluation mode here, whatever mode they are in."""
+    return _evaluating.get()
 
-    def __exit__(self, *_: object) -> None:
-        for m, mode in self.modes:
-            m.training = mode
+
+@contextmanager
+def evaluating(model: Trainable) -> Iterator[None]:
+    """The model in evaluation mode: in this thread, whatever mode it is in for others."""
+    token = _evaluating.set(True)
+    try:
+        yield
+    finally:
+        _evaluating.reset(token)

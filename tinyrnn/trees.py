@@ -19,6 +19,8 @@ def flatten(tree: object) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     if isinstance(tree, tuple) or (isinstance(tree, list) and not is_array(tree)):
         parts = [flatten(t) for t in tree]
         sizes = [len(p[0]) for p in parts]
+        if type(tree) is tuple and all(form is _itself for _, form in parts):
+            return [leaf for p in parts for leaf in p[0]], tuple
 
         def rebuild(new: list[Any]) -> Any:
             out, start = [], 0
@@ -29,7 +31,12 @@ def flatten(tree: object) -> tuple[list[Any], Callable[[list[Any]], Any]]:
             return type(tree)(*out) if named else tuple(out) if isinstance(tree, tuple) else out
 
         return [leaf for p in parts for leaf in p[0]], rebuild
-    return [tree], lambda new: new[0]
+    return [tree], _itself
+
+
+def _itself(leaves: list[Any]) -> Any:
+    """The structure of a single leaf."""
+    return leaves[0]
 
 
 def names_of(tree: Any, within: str = "") -> list[str] | None:

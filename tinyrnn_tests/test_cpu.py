@@ -12,7 +12,7 @@ import pytest
 
 import tinyrnn as tr
 from tinyrnn.backends import Backend, UnsupportedError, cache, compiled
-from tinyrnn.backends.cpu import engine, runtime
+from tinyrnn.backends.cpu import engine, memory, tables
 from tinyrnn.backends.cpu.backend import executable
 from tinyrnn.backends.scalars import ULP
 from tinyrnn.ir import Graph
@@ -73,7 +73,7 @@ def training_graph(dtype="float32", batch=7, steps=6):
     return through_passes(Graph({"loss": loss, **{f"d{k}": g for k, g in tr.grad(loss, dict(layer.named_parameters())).items()}}))
 
 
-class Filled(runtime._Arenas):
+class Filled(memory.Arenas):
     """Memory that holds one byte everywhere, and is kept to be looked at."""
 
     def __init__(self, fill):
@@ -81,10 +81,10 @@ class Filled(runtime._Arenas):
         self.fill, self.seen = fill, []
 
     def borrow(self, size):
-        arena = runtime.aligned(size)
+        arena = memory.aligned(size)
         arena[:] = self.fill
         self.seen.append(arena)
-        return runtime._Borrowed(self, arena)
+        return arena, memory.address(arena)
 
 
 def test_nothing_is_written_outside_of_its_buffer_or_read_before_it_was_written(monkeypatch):
@@ -93,7 +93,7 @@ def test_nothing_is_written_outside_of_its_buffer_or_read_before_it_was_written(
     values, results = values_for(graph), []
     for fill in (0x00, 0xFF, 0x7F):
         arenas = Filled(fill)
-        monkeypatch.setattr(runtime, "ARENAS", arenas)
+        monkeypatch.setattr(memory, "ARENAS", arenas)
         found, e = run_compiled(graph, values, gap=gap)
         results.append(found)
         seen = arenas.seen
@@ -111,12 +111,12 @@ def test_nothing_is_written_outside_of_its_buffer_or_read_before_it_was_written(
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_results_do_not_depend_on_the_number_of_threads(dtype, batch, monkeypatch):
     for limit in ("WORTHWHILE", "ENOUGH", "WIDE"):
-        monkeypatch.setattr(runtime, limit, 0)
+        monkeypatch.setattr(tables, limit, 0)
     graph = training_graph(dtype, batch)
     values = values_for(graph)
     first, e = run_compiled(graph, values, 1)
     assert e.shared
-    assert any(item[7] for item in e._items.tolist()), "nothing is shared among threads"
+    assert any(item[7] for item in e.tables.items.tolist()), "nothing is shared among threads"
     for threads in (1, 2, 3, 5):
         found, _ = run_compiled(graph, values, threads)
         for k, y in first.items():

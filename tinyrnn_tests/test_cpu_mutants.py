@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.backends.cpu import codegen, driver, emit, engine, products, runtime
+from tinyrnn.backends.cpu import codegen, driver, emit, engine, products, runtime, tables, threads
+from tinyrnn.backends.cpu import memory as cpu_memory
 from tinyrnn.backends.plan import memory, planner, scan_loop
 from tinyrnn.ir import Graph
 from tinyrnn.ir.ops.leaves import input_node
@@ -19,7 +20,7 @@ def with_own_kernels(monkeypatch):
     """What is compiled from here on is used nowhere else, in memory or on disk."""
     own = {}
     monkeypatch.setenv("TINYRNN_CACHE", "off")
-    for module in (engine, runtime):
+    for module in (engine, runtime, threads):
         monkeypatch.setattr(module, "library", lambda target: own.setdefault(target, engine.KernelCache(target)))
 
 
@@ -40,7 +41,7 @@ def guard_check():
     for fill in (0x00, 0xFF):
         arenas = checks.Filled(fill)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(runtime, "ARENAS", arenas)
+            patch.setattr(cpu_memory, "ARENAS", arenas)
             found, e = checks.run_compiled(graph, values, gap=256)
         used = np.zeros(len(arenas.seen[0]), bool)
         for buffer, start in e.offsets.items():
@@ -54,7 +55,7 @@ def guard_check():
 def thread_check():
     with pytest.MonkeyPatch.context() as patch:
         for limit in ("WORTHWHILE", "ENOUGH", "WIDE"):
-            patch.setattr(runtime, limit, 0)
+            patch.setattr(tables, limit, 0)
         graph = checks.training_graph("float64")
         values = checks.values_for(graph)
         first, _ = checks.run_compiled(graph, values, 1)
@@ -72,8 +73,8 @@ def mixing_check():
     values = checks.values_for(graph)
     with pytest.MonkeyPatch.context() as patch:
         for limit in ("WORTHWHILE", "ENOUGH"):
-            patch.setattr(runtime, limit, 0)
-        patch.setattr(runtime, "ARENAS", checks.Filled(0xFF))  # memory that remembers no earlier run
+            patch.setattr(tables, limit, 0)
+        patch.setattr(cpu_memory, "ARENAS", checks.Filled(0xFF))  # memory that remembers no earlier run
         for _ in range(4):
             assert_equal_computations(graph, checks.run_compiled(graph, values, 2)[0], values)
 

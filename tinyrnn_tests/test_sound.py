@@ -21,7 +21,7 @@ import tinyrnn as tr
 from tinyrnn import cli
 from tinyrnn.analysis.structure import least_cycle_mean
 from tinyrnn.backends import cache
-from tinyrnn.backends.cpu import engine, runtime
+from tinyrnn.backends.cpu import engine, runtime, threads
 from tinyrnn.errors import LoadError
 from tinyrnn.files import atomic_write, clear_leftovers
 from tinyrnn.io.weights import checksum, read_weights, write_weights
@@ -529,7 +529,7 @@ def test_a_run_with_numbers_of_numpy_in_its_history_goes_on(tmp_path):
 def test_threads_that_are_no_number_are_refused_by_name(value, monkeypatch):
     monkeypatch.setenv("TINYRNN_THREADS", value)
     with pytest.raises(tr.errors.ArgumentError, match="TINYRNN_THREADS"):
-        runtime.default_threads()
+        threads.default_threads()
 
 
 @pytest.mark.parametrize("words", ["prove gru --seed -1", "prove gru --steps 0", "prove gru --batch -2", "prove gru --steps ²",

@@ -73,15 +73,20 @@ def compiled(graph: Graph, backend: Backend, updates: Mapping[str, Node] | None 
     return import_module("tinyrnn.backends.cpu.backend").executable(graph, True, not updates)  # llvmlite is loaded on first use
 
 
+def bound(executable: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
+    """A compiled program of the CPU with its inputs and outputs in fixed places: `bound(threads)` runs it."""
+    return import_module("tinyrnn.backends.cpu.bound").Bound(executable, inputs, outputs)
+
+
 def default_threads() -> int:
     """How many threads compiled kernels use."""
-    threads: int = import_module("tinyrnn.backends.cpu.runtime").default_threads()
+    threads: int = import_module("tinyrnn.backends.cpu.threads").default_threads()
     return threads
 
 
 def checked_threads(threads: object) -> int:
     """A number of threads, refused when it is none."""
-    found: int = import_module("tinyrnn.backends.cpu.runtime").checked_threads(threads)
+    found: int = import_module("tinyrnn.backends.cpu.threads").checked_threads(threads)
     return found
 
 
@@ -133,6 +138,6 @@ def run_graph(graph: Graph, values: Mapping[str, Any], domain: Any, text: str) -
     return results
 
 
-__all__ = ["Backend", "UnsupportedError", "available", "check_backend", "checked_threads", "compiled", "copy_on_gpu",
+__all__ = ["Backend", "UnsupportedError", "available", "bound", "check_backend", "checked_threads", "compiled", "copy_on_gpu",
            "default_threads", "evaluate", "fetched", "is_device", "made_on_gpu", "mirror", "on_device", "on_gpu", "on_host",
            "run", "run_graph", "speaks_dlpack", "taken"]

@@ -259,6 +259,30 @@ def region(function: Callable[[list[Node]], Sequence[Node]], sources: Sequence[N
     return items(apply(REGION, (*sources, *outside), (body,)))
 
 
+def custom(forward: Callable[[list[Node]], Sequence[Node]],
+           backward: Callable[[list[Node], list[Node], list[Node]], Sequence[Node]], sources: Sequence[Node]) -> list[Node]:
+    """`forward(sources)` as one node that is differentiated by a rule of its own.
+
+    `backward(adjoints, outputs, sources)` gives the adjoint of every source.  Both are closed: what they read is a source.
+    """
+    holes = [hole(s.shape, s.dtype) for s in sources]
+    outs = list(forward(holes))
+    values, adjoints = ([hole(o.shape, o.dtype) for o in outs] for _ in range(2))
+    back = list(backward(adjoints, values, holes))
+    if captured(holes, outs) or captured([*adjoints, *values, *holes], back):
+        raise GraphError("a function with a gradient of its own reads a tensor that is none of its arguments, and no gradient "
+                         "would flow there: hand it over as an argument")
+    if len(back) != len(sources):
+        raise GraphError(f"the backward function gives {len(back)} adjoints for {len(sources)} arguments: one each is expected")
+    for i, (s, g) in enumerate(zip(sources, back, strict=True)):
+        if s.floating and (s.shape, s.dtype) != (g.shape, g.dtype):
+            raise GraphError(f"the backward function gives {g.dtype}{show(g.shape)} for argument {i}, which is "
+                             f"{s.dtype}{show(s.shape)}: an adjoint has the shape and dtype of its argument")
+    body, _ = close(holes, outs)
+    rule, _ = close([*adjoints, *values, *holes], back)
+    return items(apply(REGION, tuple(sources), (body, rule)))
+
+
 def items(node: Node) -> list[Node]:
     """Every output of a region."""
     return [apply(ITEM, (node,), (i,)) for i in range(len(body_of(node).outs))]
@@ -271,6 +295,11 @@ def invariant(nodes: Sequence[Node], constants: Sequence[Node]) -> set[Node]:
         if n.op is not ARG and all(s in fixed for s in n.src):
             fixed.add(n)
     return fixed
+
+
+def rule_of(node: Node) -> Body | None:
+    """How a region is differentiated, over adjoints, outputs and sources, where it has a rule of its own."""
+    return node.at[1] if len(node.at) > 1 else None
 
 
 # ---- attributes by name

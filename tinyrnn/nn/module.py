@@ -16,6 +16,8 @@ from ..door import behind
 from ..errors import ArgumentError, LoadError, ShapeError
 from ..files import PathLike
 from ..io.weights import checksum, write_weights
+from ..model import is_evaluating
+from ..serve import Stream
 from ..shapes import show
 from ..tensor.tensor import Tensor, TensorLike
 from ..tensor.tracing import current
@@ -82,6 +84,8 @@ class Module:
     @property
     def training(self) -> bool:
         """Whether dropout is on; a compiled function that looks is traced anew when it changes."""
+        if is_evaluating():
+            return False
         trace = current()
         if trace is not None:
             trace.guards.append((self, "_training", self._training))
@@ -266,6 +270,11 @@ class Module:
     def predict(self, x: object, **options: Any) -> Array | list[Array]:
         """The output for every row; see `tinyrnn.train.predict`."""
         return predict(self, x, **options)
+
+    def stream(self, batch: int = 1, **options: Any) -> Stream:
+        """The model read one step at a time, with a state of its own; options: `dtype`, `like`, `backend`, `threads`; see
+        `tinyrnn.serve.Stream`."""
+        return Stream(self, batch, **options)
 
     def generate(self, prompt: TensorLike, steps: int, **options: Any) -> Array:
         """The prompt and tokens sampled after it; see `tinyrnn.train.generate`."""

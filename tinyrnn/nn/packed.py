@@ -19,6 +19,7 @@ from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to
 from ..ir.ops.structure import concat as join
 from ..ir.ops.structure import take
+from ..serve import by_program
 from ..shapes import checked_count, show
 from ..tensor.functional import parameter
 from ..tensor.masks import refuse_single
@@ -205,6 +206,11 @@ class Packed(Module):
 
     def step(self, x: TensorLike, state: State = None) -> tuple[Tensor, State]:
         """One time step, for streams: x [B, X]; needs a single direction.  See `Recurrent.step` for evaluation mode."""
+        found = by_program(self, x, state)
+        return self.stepped(x, state) if found is None else found
+
+    def stepped(self, x: TensorLike, state: State = None) -> tuple[Tensor, State]:
+        """A step as a graph."""
         if self.bidirectional or self.reverse:
             raise ArgumentError(f"a {'bidirectional' if self.bidirectional else 'reversed'} layer reads the future and cannot "
                                 "be run step by step")

@@ -15,9 +15,8 @@ from ..errors import ArgumentError, DTypeError, ShapeError
 from ..ir.node import Node
 from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full
-from ..model import evaluating
+from ..serve import served
 from ..shapes import checked_count, show
-from ..tensor.compile import Program
 from ..tensor.functional import argmax, tanh, where
 from ..tensor.masks import check_lengths, valid_steps
 from ..tensor.randomness import keep_mask
@@ -257,9 +256,8 @@ class EncoderDecoder(Module):
         if is_ragged(source) or is_ragged(target):
             (source, read), (target, said) = pad_rows(source), pad_rows(target)
             lengths = (read, said)
-        with evaluating(self):
-            program = Program(lambda s, t, n: {"looked": self._decode(s, t, n)[1]})
-            looked: Array = program(_array(source), _array(target), lengths)["looked"]
+        program = served(self, "looked", lambda model, s, t, n: model._decode(s, t, n)[1])
+        looked: Array = program(_array(source), _array(target), lengths)
         return looked
 
     def generate(self, prompt: Any, steps: int, *, lengths: object = None, temperature: float = 0.0,  # type: ignore[override]
@@ -272,19 +270,18 @@ class EncoderDecoder(Module):
         if is_ragged(prompt):
             prompt, lengths = pad_rows(prompt)
         source, generator = _array(prompt), np.random.default_rng(rng)
-        encode = Program(lambda s, n: self.encode(s, n)._asdict())
         said, ended = [], np.zeros(len(source), bool)
         token = np.full(len(source), self.start)
-        with evaluating(self):
-            memory = encode(source, None if lengths is None else check_lengths(lengths, source.shape[1], len(source)))
-            state = memory.pop("state")
-            advance = Program(self._advance)
-            for _ in range(steps):
-                result = advance(token, state, memory)
-                state, logits = result["state"], result["logits"]
-                token = np.where(ended, self.stop, draw(logits, temperature, top_k, generator))
-                ended |= token == self.stop
-                said.append(token)
+        encode = served(self, "encode", lambda model, s, n: model.encode(s, n)._asdict())
+        advance = served(self, "advance", lambda model, *given: model._advance(*given))
+        memory = encode(source, None if lengths is None else check_lengths(lengths, source.shape[1], len(source)))
+        state = memory.pop("state")
+        for _ in range(steps):
+            result = advance(token, state, memory)
+            state, logits = result["state"], result["logits"]
+            token = np.where(ended, self.stop, draw(logits, temperature, top_k, generator))
+            ended |= token == self.stop
+            said.append(token)
         return np.stack(said, 1) if said else np.zeros((len(source), 0), np.int64)
 
     def _advance(self, token: Tensor, state: Any, memory: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
+from ..serve import by_program
 from ..shapes import show
 from ..tensor.masks import blank_padding, marks_for, takes
 from ..tensor.tensor import Tensor, TensorLike, as_tensor
@@ -145,7 +146,12 @@ class Sequential(Module):
         return [None] * len(self.layers) if state is None else state
 
     def step(self, x: TensorLike, state: Sequence[Any] | None = None) -> tuple[Any, list[Any]]:
-        """One time step through all layers."""
+        """One time step through all layers; see `Recurrent.step`."""
+        found = by_program(self, x, state)
+        return self.stepped(x, state) if found is None else found
+
+    def stepped(self, x: TensorLike, state: Sequence[Any] | None = None) -> tuple[Any, list[Any]]:
+        """A step as a graph."""
         new = []
         for layer, own in zip(self.layers, self._states(state), strict=True):
             if not hasattr(layer, "step"):

@@ -44,7 +44,7 @@ def _scope(outputs: Sequence[Node], order: Order) -> list[Node]:
 
     def region(n: Node) -> Node:
         inside = {a: _place(s, order) for a, s in zip(body_of(n).args, n.src, strict=True)}
-        return apply(REGION, n.src, (make_body(body_of(n).args, tuple(_scope(body_of(n).outs, inside))),))
+        return apply(REGION, n.src, (make_body(body_of(n).args, tuple(_scope(body_of(n).outs, inside))), *n.at[1:]))
 
     changed = map_scans(outputs, scan, region)
     joins = _joins_inside(walk(changed))

@@ -55,7 +55,7 @@ def with_body(scan: ScanView, wanted: Sequence[Node], change: Local) -> tuple[No
 
 def _region(node: Node, local: Local) -> Node:
     body = body_of(node)
-    return apply(REGION, node.src, (make_body(body.args, tuple(_scope(body.outs, local))),))
+    return apply(REGION, node.src, (make_body(body.args, tuple(_scope(body.outs, local))), *node.at[1:]))
 
 
 def map_scans(outputs: Sequence[Node], change: Callable[[ScanView, Sequence[Node]], tuple[Node, dict[Node, Node]]],

@@ -6,7 +6,7 @@ import inspect
 import itertools
 import time
 import warnings
-from collections.abc import Callable, Container, Hashable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
 from itertools import islice, pairwise
@@ -16,28 +16,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import (
-    Backend,
-    UnsupportedError,
-    check_backend,
-    checked_threads,
-    compiled,
-    default_threads,
-    fetched,
-    is_device,
-    on_device,
-)
+from ..backends import check_backend, checked_threads
 from ..errors import ArgumentError, BackendError, FallbackWarning, GraphError
 from ..ir import Graph, check
 from ..ir.check import ENABLED
-from ..ir.node import Node, without_collector
-from ..ir.ops.leaves import box_of, input_node
+from ..ir.node import without_collector
+from ..ir.ops.leaves import input_node
 from ..locks import ForkSafeLock
 from ..passes import defer, fuse, hoist, merge_products, partition, simplify, split_products
 from ..shapes import show
 from ..trees import flatten, names_of
-from .signatures import Found, read, resized, specified, specs, stand_ins, unique
-from .tensor import Tensor, as_tensor, changed, give
+from .signatures import UnhashableError, names_in, read, refused, resized, stand_ins, unique
+from .specialization import Specialization
+from .tensor import Tensor, as_tensor
 from .tracing import Trace, tracing
 
 if TYPE_CHECKING:
@@ -48,6 +39,7 @@ PIPELINE: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("hoist", hoist), ("simplify", simplify), ("fuse", fuse))
 
 Arrays = dict[str, npt.NDArray[Any]]
+NOTHING: Mapping[str, Any] = {}
 MOST = 64  # signatures that one program remembers
 
 
@@ -68,82 +60,6 @@ class Kernel(NamedTuple):
     seconds: float = 0.0
 
 
-class Specialization:
-    """A program for one signature: its graph after each pass, and how to run it."""
-
-    def __init__(self, stages: list[tuple[str, Graph]], rebuild: Callable[[list[Any]], Any], trace: Trace, backend: Backend,
-                 strict: bool, updates: dict[str, Node], arguments: tuple[Any, Any] = ((), {})) -> None:
-        self.stages, self.rebuild, self.trace, self.backend = stages, rebuild, trace, backend
-        self.arguments = specified(arguments)
-        self.requested = backend  # `self.backend` becomes the interpreter where no kernel exists
-        self.graph = stages[-1][1]
-        self.updates = updates  # outputs that become the data of leaves
-        self.results = [k for k in self.graph.outputs if k not in updates]
-        self.executable: Any = self._compiled(strict) if backend.name != "numpy" else None
-        self._inputs, self._leaves = self.graph.inputs, list(self.graph.leaves.values())
-        self._outputs = [(k, n.shape, n.dtype) for k, n in self.graph.outputs.items()]
-
-    def _compiled(self, strict: bool) -> Any:
-        try:
-            with without_collector():
-                return compiled(self.graph, self.backend, self.updates)
-        except UnsupportedError as error:
-            if strict:
-                raise
-            self.backend = Backend("numpy")
-            warnings.warn(f"this runs on the interpreter, many times slower: {error}", FallbackWarning, stacklevel=6)
-            return None
-
-    def run(self, values: Mapping[str, npt.NDArray[Any]], threads: int) -> Any:
-        for node, draw in self.trace.draws:
-            box_of(node).data = draw()
-        if self.backend.name == "cuda":
-            return self._run_on_gpu(values)
-        there = self.requested.name == "cuda" and any(is_device(v) for v in values.values())
-        values = fetched(values)
-        if self.executable is None:
-            outputs = self.graph.run({k: values[k] for k in self._inputs})
-        else:
-            given, outputs = self.arrays(values)
-            self.executable.run(given, outputs, threads)
-        if self.updates:
-            give({leaf: outputs[k] for k, leaf in self.updates.items()})
-        return self.rebuild([on_device(outputs[k]) if there else outputs[k] for k in self.results])
-
-    def _run_on_gpu(self, values: Mapping[str, Any]) -> Any:
-        """Results stay on the device where an argument is there; parameters always do."""
-        given = {n: values[k] for k, n in self._inputs.items()}
-        outputs = self.executable.run(given, any(is_device(v) for v in values.values()))
-        changed(self.updates.values())
-        return self.rebuild([outputs[k] for k in self.results])
-
-    def arrays(self, values: Mapping[str, npt.NDArray[Any]]) -> tuple[dict[Any, Any], dict[str, npt.NDArray[Any]]]:
-        """What compiled kernels read, by node, and what they fill, by name."""
-        given = {n: np.ascontiguousarray(values[k], n.dtype) for k, n in self._inputs.items()}
-        given.update((n, box_of(n).data) for n in self._leaves)
-        return given, {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs}
-
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Every size of every array among the arguments."""
-        return tuple(n for spec in specs(self.arguments) for n in spec.shape)
-
-    def kernels_case(self, what: str, seed: int) -> Any:
-        """The kernels' results on random inputs against the graph as traced."""
-        def run(values: Mapping[Any, Any]) -> dict[str, Any]:
-            nodes = (*self.graph.inputs.values(), *self.graph.leaves.values())
-            outputs = {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs}
-            self.executable.run({n: np.ascontiguousarray(values[n], n.dtype) for n in nodes}, outputs, 1)
-            return outputs
-
-        kernels, graph = import_module("tinyrnn.symbolic.proof.compiled"), self.stages[0][1]
-        random = {node for node, _ in self.trace.draws}  # they get their data when a program runs
-        held = {n: box_of(n).data for n in graph.leaves.values() if n not in random}
-        shapes = {k: "x".join(map(str, n.shape)) or "1" for k, n in graph.inputs.items()}
-        return kernels.kernels_case(what, shapes, graph, run, held, seed)
-
-
 class Program:
     """A function of tensors, traced once for each signature and run by compiled kernels.
 
@@ -158,21 +74,21 @@ class Program:
         if not callable(function):
             raise ArgumentError(f"tr.compile takes a function of tensors, got {type(function).__name__}")
         self.function, self.backend, self.strict = function, chosen, strict
-        self._lock = ForkSafeLock()
+        self.lock = ForkSafeLock()
         self.threads = None if threads is None else checked_threads(threads)
         self.entries: dict[Hashable, list[Specialization]] = {}
+        self.pairs: dict[Hashable, list[Any]] = {}  # of `tr.vjp`: for each signature a program forwards and one backwards
         self._parameters = _positional(function)
         self._latest: Specialization | None = None
         self.__doc__ = function.__doc__ or type(self).__doc__
         self.__name__ = getattr(function, "__name__", "program")
 
     def __call__(self, *args: object, **keywords: Any) -> Any:
-        entry, values = self._specialized(args, keywords)
-        threads = 1 if entry.backend.name != "cpu" else default_threads() if self.threads is None else self.threads
-        if not entry.trace.updates and not entry.trace.draws:
-            return entry.run(values, threads)
-        with self._lock:  # one after the other: each call starts from what the one before assigned
-            return entry.run(values, threads)
+        entry, arrays = self._specialized(args, keywords)
+        if not entry.alone:
+            return entry.run(arrays, self.threads)
+        with self.lock:
+            return entry.run(arrays, self.threads)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """A compiled method, bound to its object."""
@@ -183,10 +99,15 @@ class Program:
         self._specialized(args, keywords)
         return self
 
+    def specialization(self, *args: object, **keywords: Any) -> tuple[Specialization, list[Any]]:
+        """What was traced, or is now, for arguments like these, and the arrays among them."""
+        return self._specialized(args, keywords)
+
     def traced(self, *args: object, **keywords: Any) -> tuple[Graph, dict[str, npt.NDArray[Any]]]:
         """The results as a graph, as traced for these arguments, and the arrays that it would read, by name."""
-        entry, values = self._specialized(args, keywords)
-        return Graph({k: n for k, n in entry.stages[0][1].outputs.items() if k in entry.results}), values
+        entry, arrays = self._specialized(args, keywords)
+        results = Graph({k: n for k, n in entry.stages[0][1].outputs.items() if k in entry.results})
+        return results, dict(zip(entry.names, arrays, strict=True))
 
     # ---- what was made of it
 
@@ -209,11 +130,11 @@ class Program:
 
     def profile(self, *args: object, **keywords: Any) -> list[Kernel]:
         """The kernels with the seconds that each took, one after the other in one thread; parameters keep their data."""
-        entry, values = self._specialized(args, keywords)
+        entry, arrays = self._specialized(args, keywords)
         if entry.backend.name != "cpu":
             where = "the interpreter" if entry.executable is None else "a GPU, where NVIDIA Nsight times kernels"
             raise BackendError(f"a profile needs compiled kernels of the CPU; this program runs on {where}")
-        return [Kernel(*k) for k in entry.executable.profile(*entry.arrays(values))]
+        return [Kernel(*k) for k in entry.profile(arrays)]
 
     @property
     def cost(self) -> Cost:
@@ -265,7 +186,7 @@ class Program:
                 continue
             seen.add(sizes)
             args, keywords = resized(entry.arguments, iter(sizes))
-            _, values = self._read(args, keywords)
+            values = self.named(args, keywords)
             trace = Trace()
             with tracing(trace), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FallbackWarning)
@@ -289,24 +210,42 @@ class Program:
         """What positional arguments are called in the graph: as the function calls them."""
         return [self._parameters[i] if i < len(self._parameters) else f"argument {i}" for i in range(len(args))]
 
-    def _read(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Hashable, dict[str, npt.NDArray[Any]]]:
-        """The signature of arguments, and their arrays by name."""
-        arrays: Found = []
-        key = (tuple(read(a, n, arrays) for a, n in zip(args, self._names(args), strict=True)), read(keywords, "", arrays))
-        return key, unique(arrays)
+    def signature(self, args: tuple[Any, ...], keywords: Mapping[str, Any] = NOTHING) -> tuple[Hashable, list[Any]]:
+        """The signature of arguments, and the arrays among them."""
+        arrays: list[Any] = []
+        try:
+            return (tuple([read(a, arrays) for a in args]), read(keywords, arrays) if keywords else None), arrays
+        except UnhashableError:
+            for a, name in zip(args, self._names(args), strict=True):
+                refused(a, name)
+            refused(keywords, "")
+            raise
 
-    def _specialized(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Specialization, Arrays]:
-        """What was traced for arguments like these, and their arrays by name."""
-        key, values = self._read(args, keywords)
-        with self._lock:
+    def named(self, args: tuple[Any, ...], keywords: Mapping[str, Any] = NOTHING) -> Arrays:
+        """The arrays among arguments by their names in the graph."""
+        named = zip(args, self._names(args), strict=True)
+        names = unique([*(name for a, path in named for name in names_in(a, path)), *names_in(keywords, "")])
+        return dict(zip(names, self.signature(args, keywords)[1], strict=True))
+
+    def _specialized(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Specialization, list[Any]]:
+        """What was traced for arguments like these, and the arrays among them."""
+        key, arrays = self.signature(args, keywords)
+        entry = self._latest
+        if entry is None or entry.key != key or not entry.trace.holds():
+            entry = self._entry(key, args, keywords)
+        return entry, arrays
+
+    def _entry(self, key: Hashable, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Specialization:
+        with self.lock:
             entry = next((e for e in self.entries.get(key, ()) if e.trace.holds()), None)
             if entry is None:
-                entry = self._trace(args, keywords, values)
+                entry = self._trace(args, keywords, self.named(args, keywords))
+                entry.key = key
                 if len(self.entries) >= MOST:
                     self.entries.pop(next(iter(self.entries)))
                 self.entries.setdefault(key, []).append(entry)
             self._latest = entry
-        return entry, values
+        return entry
 
     def _trace(self, args: tuple[Any, ...], keywords: Mapping[str, Any], values: Arrays) -> Specialization:
         """The traced graph and what each pass makes of it."""
@@ -316,9 +255,13 @@ class Program:
 
     def _on_placeholders(self, args: Any, keywords: Mapping[str, Any], values: Mapping[str, npt.NDArray[Any]]) -> Any:
         """What the function makes of placeholders."""
+        return self.called([Tensor(input_node(k, v.shape, v.dtype)) for k, v in values.items()], args, keywords)
+
+    def called(self, inputs: Iterable[Tensor], args: Any, keywords: Mapping[str, Any] = NOTHING) -> Any:
+        """What the function makes of tensors in the place of every array among the arguments."""
         with without_collector():
-            inputs = iter([Tensor(input_node(k, v.shape, v.dtype)) for k, v in values.items()])
-            return self.function(*[stand_ins(a, inputs) for a in args], **stand_ins(keywords, inputs))
+            each = iter(inputs)
+            return self.function(*[stand_ins(a, each) for a in args], **stand_ins(keywords, each))
 
     def _made(self, result: object, arguments: Any, values: Mapping[str, Any], trace: Trace) -> Specialization:
         with without_collector():
@@ -330,10 +273,17 @@ class Program:
             if foreign:
                 raise ArgumentError(f"the function reads the placeholder {foreign[0]!r}, which is none of its arguments: give "
                                     "it as an argument, or use tr.tensor for data of your own")
-            for name, transform in PIPELINE:
-                graph = _unchanged(name, stages[-1][1], transform(stages[-1][1]))
-                stages.append((name, check(graph) if ENABLED else graph))
-        return Specialization(stages, rebuild, trace, self.backend, self.strict, updates, arguments)
+            stages = optimised(stages[0][1])
+        return Specialization(stages, rebuild, trace, self.backend, self.strict, updates, list(values), arguments)
+
+
+def optimised(graph: Graph) -> list[tuple[str, Graph]]:
+    """A graph as traced and after every pass."""
+    stages = [("trace", graph)]
+    for name, transform in PIPELINE:
+        graph = _unchanged(name, stages[-1][1], transform(stages[-1][1]))
+        stages.append((name, check(graph) if ENABLED else graph))
+    return stages
 
 
 def _positional(function: Callable[..., Any]) -> list[str]:

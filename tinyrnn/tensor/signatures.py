@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,37 +28,62 @@ def array_of(value: object) -> npt.NDArray[Any] | None:
     return None
 
 
-Found = list[tuple[str, npt.NDArray[Any]]]
+class UnhashableError(Exception):
+    """An argument holds what is no array and has no hash; `refused` says where."""
 
 
-def read(tree: object, path: str, found: Found) -> Hashable:
-    """The signature of an argument; its arrays are added to `found`, each with its path."""
+def read(tree: object, found: list[Any]) -> Hashable:
+    """The signature of an argument; its arrays are added to `found`."""
+    if type(tree) is np.ndarray:
+        found.append(tree)
+        return tree.shape, tree.dtype
     array = array_of(tree)
     if array is not None:
-        found.append((path, array))
-        return array.shape, array.dtype.str
+        found.append(array)
+        return array.shape, array.dtype
     if isinstance(tree, Mapping):
-        return type(tree), tuple((k, read(v, f"{path}.{k}" if path else str(k), found)) for k, v in tree.items())
+        return type(tree), tuple([(k, read(v, found)) for k, v in tree.items()])
     if isinstance(tree, (tuple, list)):
-        return type(tree), tuple(read(v, f"{path}.{i}" if path else str(i), found) for i, v in enumerate(tree))
+        return type(tree), tuple([read(v, found) for v in tree])
     try:
         hash(tree)
     except TypeError:
-        raise ArgumentError(f"argument {path!r} is {type(tree).__name__}: expected arrays, tensors, tuples, lists and dicts "
-                            "of them, or values that can be hashed") from None
+        raise UnhashableError from None
     return type(tree), Bits(tree) if isinstance(tree, float) else tree
 
 
-def unique(found: Found) -> dict[str, npt.NDArray[Any]]:
-    """The arrays by their paths; a path that two of them share gets a number."""
-    values: dict[str, npt.NDArray[Any]] = {}
-    for path, array in found:
+def names_in(tree: object, path: str) -> Iterator[str]:
+    """A name for every array of an argument, in the order of `read`: where it stands."""
+    if isinstance(tree, (Mapping, tuple, list)) and array_of(tree) is None:
+        for k, v in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+            yield from names_in(v, f"{path}.{k}" if path else str(k))
+    elif array_of(tree) is not None:
+        yield path
+
+
+def refused(tree: object, path: str) -> None:
+    """Raise for the part of an argument that has no signature."""
+    if isinstance(tree, (Mapping, tuple, list)) and array_of(tree) is None:
+        for k, v in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+            refused(v, f"{path}.{k}" if path else str(k))
+    elif array_of(tree) is None:
+        try:
+            hash(tree)
+        except TypeError:
+            raise ArgumentError(f"argument {path!r} is {type(tree).__name__}: expected arrays, tensors, tuples, lists and "
+                                "dicts of them, or values that can be hashed") from None
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """The names, of which those that come again get a number."""
+    found: dict[str, None] = {}
+    for path in names:
         name, k = path, 1
-        while name in values:
+        while name in found:
             k += 1
             name = f"{path}#{k}"
-        values[name] = array
-    return values
+        found[name] = None
+    return list(found)
 
 
 def stand_ins(tree: object, inputs: Iterator[Tensor]) -> Any:

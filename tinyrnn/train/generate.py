@@ -9,10 +9,9 @@ import numpy.typing as npt
 
 from ..backends import on_host
 from ..errors import ArgumentError, NonFiniteError
-from ..model import Trainable, checked_model, evaluating
-from ..tensor.compile import Program
-from ..tensor.tensor import Tensor, TensorLike
-from ..trees import flatten
+from ..model import Trainable, checked_model
+from ..serve import Stream
+from ..tensor.tensor import TensorLike
 from ..types import Seed
 from .data import is_ragged
 
@@ -20,7 +19,7 @@ Array = npt.NDArray[Any]
 
 
 def generate(model: Trainable, prompt: TensorLike, steps: int, *, temperature: float = 1.0, top_k: int | None = None,
-             stop: int | None = None, rng: Seed = None, backend: str = "cpu") -> Array:
+             stop: int | None = None, rng: Seed = None, backend: str = "cpu", threads: int | None = None) -> Array:
     """The prompt followed by `steps` sampled tokens, [B, T0 + steps] (or [T0 + steps] for a single prompt).
 
     `temperature=0` always takes the most likely token; `top_k` draws among the k most likely; after `stop` a row
@@ -42,18 +41,26 @@ def generate(model: Trainable, prompt: TensorLike, steps: int, *, temperature: f
         raise ArgumentError("generate: the prompt holds at least one whole number (token) per row")
     check_sampling(temperature, steps, top_k)
     generator = np.random.default_rng(rng)
-    run = _Stepper(model, backend)
-    out = tokens = tokens.astype(np.int64)
-    with evaluating(model):
-        for t in range(tokens.shape[1]):
-            logits = run(tokens[:, t])
-        ended = np.zeros(len(tokens), bool)
-        for _ in range(steps):
-            token = np.where(ended, stop if stop is not None else 0, draw(logits, temperature, top_k, generator))
-            ended |= token == stop if stop is not None else False
-            out = np.concatenate([out, token[:, None].astype(out.dtype)], 1)
-            logits = run(out[:, -1])
-    return out if np.ndim(prompt) > 1 else out[0]
+    tokens = tokens.astype(np.int64)
+    run = Stream(model, len(tokens), like=None if _has_example(model) else tokens[:, 0], backend=backend, threads=threads)
+    for t in range(tokens.shape[1]):
+        logits = run(tokens[:, t])
+    out, ended = [*tokens.T], np.zeros(len(tokens), bool)
+    for _ in range(steps):
+        token = np.where(ended, stop if stop is not None else 0, draw(logits, temperature, top_k, generator)).astype(np.int64)
+        ended |= token == stop if stop is not None else False
+        out.append(token)
+        logits = run(token)
+    found = np.stack(out, 1)
+    return found if np.ndim(prompt) > 1 else found[0]
+
+
+def _has_example(model: Any) -> bool:
+    """Whether a model can say by itself what it reads."""
+    try:
+        return model.example(1) is not None
+    except ArgumentError:
+        return False
 
 
 def check_sampling(temperature: float, steps: int, top_k: int | None) -> None:
@@ -64,30 +71,6 @@ def check_sampling(temperature: float, steps: int, top_k: int | None) -> None:
             steps < 0 or (top_k is not None and top_k < 1)):
         raise ArgumentError(f"generate: expected temperature >= 0, steps >= 0 and top_k >= 1, the last two whole numbers; got "
                             f"temperature={temperature!r}, steps={steps!r}, top_k={top_k!r}")
-
-
-class _Stepper:
-    """A model's `step` as a program that carries the state as arrays."""
-
-    def __init__(self, model: Trainable, backend: str) -> None:
-        if not hasattr(model, "step"):
-            raise ArgumentError(f"generate needs {type(model).__name__}.step(x_t, state) -> (y_t, state)")
-        self.model = model
-        self.state: Any = None
-        self.form: Any = None
-        self.first = Program(lambda x: self._step(x, None), backend)
-        self.next = Program(lambda x, **state: self._step(x, self.form(list(state.values()))), backend)
-
-    def _step(self, x: Tensor, state: Any) -> dict[str, Tensor]:
-        y, new = self.model.step(x, state)
-        leaves, self.form = flatten(new)
-        return {"y": y, **{f"state {i}": s for i, s in enumerate(leaves)}}
-
-    def __call__(self, x: Array) -> Array:
-        results = self.first(x=x) if self.state is None else self.next(x=x, **self.state)
-        logits: Array = results.pop("y")
-        self.state = results
-        return logits
 
 
 def draw(logits: Array, temperature: float, top_k: int | None, rng: np.random.Generator) -> Array:

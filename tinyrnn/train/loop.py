@@ -14,7 +14,7 @@ from ..files import PathLike, path_of
 from ..losses import Loss
 from ..model import Trainable, checked_model, evaluating
 from ..optim import Optimizer
-from ..tensor.compile import Program
+from ..serve import programs_of, served
 from ..tensor.tensor import TensorLike
 from ..types import Seed
 from .data import Batch, Batches, Data, Piece, Ragged
@@ -34,7 +34,7 @@ def fit(model: Trainable, x: object, y: Any, *, loss: str | Loss = "cross_entrop
         accumulate: int = 1, bucket: bool = False,
         callbacks: Iterable[Callable[[int, dict[str, float]], object]] = (), resume: PathLike | None = None,
         save_every: int | None = None, rng: Seed = None, shuffle: bool | None = None, progress: bool | None = None,
-        backend: str = "cpu") -> History:
+        backend: str = "cpu", threads: int | None = None) -> History:
     """Train on rows of x and y; returns one dict of numbers per epoch.
 
     x is an array, a list of rows of different lengths, a tuple of arrays for a model of several arguments, or a dict for
@@ -48,7 +48,9 @@ def fit(model: Trainable, x: object, y: Any, *, loss: str | Loss = "cross_entrop
 
     `resume`: a folder for checkpoints, written every `save_every` batches (every 30 seconds unless given) and after each
     epoch; a run that finds one there goes on from it, and ends with the same bits as a run that was never stopped.
-    `callbacks` get (epoch, numbers) after each epoch.  `progress=None` shows a bar on a terminal only.
+    `callbacks` get (epoch, numbers) after each epoch.  `progress=None` shows a bar on a terminal only.  `threads` is the
+    number of threads, which results do not depend on; unless given, that of TINYRNN_THREADS, of OMP_NUM_THREADS, or of the
+    processors.
 
     x [B, T, X] or [B, X], y [B, ...], or [B, T, ...] with a target for every step. Raises `ArgumentError` for options out of
     range, `ShapeError` and `DTypeError` for data that do not fit, `NonFiniteError` where the loss or a gradient is not finite
@@ -71,7 +73,7 @@ def fit(model: Trainable, x: object, y: Any, *, loss: str | Loss = "cross_entrop
     if y is None:
         raise ArgumentError("fit needs targets y; for a sequence model of its own input shift it: fit(x[:, :-1], x[:, 1:])")
     task = Task(model, loss, metrics, backend, optimizer, accumulate=accumulate, streams=tbptt is not None,
-                ignore_index=ignore_index)
+                ignore_index=ignore_index, threads=threads)
     batches = Batches(data_for(model, x, y, lengths, mask), batch_size, task.timed_of, bucket=bucket, tbptt=tbptt,
                       ignore_index=ignore_index)
     held = None if validation is None else Batches(_held(model, validation), batch_size, task.timed_of, tbptt=tbptt,
@@ -104,7 +106,7 @@ def _held(model: Trainable, validation: Sequence[Any]) -> Data:
 
 def evaluate(model: Trainable, x: Any, y: Any, *, loss: str | Loss | None = None, metrics: Sequence[str | Loss | Metric] = (),
              lengths: TensorLike | None = None, mask: object = None, ignore_index: int | None = None, batch_size: int = 256,
-             tbptt: int | None = None, backend: str = "cpu") -> dict[str, float]:
+             tbptt: int | None = None, backend: str = "cpu", threads: int | None = None) -> dict[str, float]:
     """Loss and metrics on data, with dropout off; those of the last `fit` unless given.
 
     x and y as in `fit`; the figures are scalars. Raises `ArgumentError` where no loss is known, and what `fit` raises for
@@ -123,15 +125,33 @@ def evaluate(model: Trainable, x: Any, y: Any, *, loss: str | Loss | None = None
     chosen = fitted[0] if loss is None else loss
     if chosen is None:
         raise ArgumentError("evaluate: this model was not fitted yet, so give loss=, for example loss='cross_entropy'")
-    task = Task(model, chosen, metrics or fitted[1], backend, streams=tbptt is not None, ignore_index=ignore_index)
+    task = _scoring(model, chosen, metrics or fitted[1], backend, tbptt is not None, ignore_index, threads)
     with evaluating(model):
         return score(task, Batches(data_for(model, x, y, lengths, mask), batch_size, task.timed_of, tbptt=tbptt,
                                    ignore_index=ignore_index))
 
 
+def _scoring(model: Trainable, loss: str | Loss, metrics: Any, backend: str, streams: bool, ignore_index: int | None,
+             threads: int | None) -> Task:
+    """The programs that score a model; the model keeps them, for a loss and metrics that can be told from others."""
+    metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+
+    def make() -> Task:
+        return Task(model, loss, metrics, backend, streams=streams, ignore_index=ignore_index, threads=threads)
+
+    key = "evaluate", loss, metrics, backend, streams, ignore_index, threads
+    try:
+        hash(key)
+    except TypeError:
+        return make()
+    return programs_of(model).get(model, key, make)
+
+
 def predict(model: Trainable, x: object, *, lengths: TensorLike | None = None, mask: object = None, batch_size: int = 256,
-            backend: str = "cpu") -> Array | list[Array]:
+            backend: str = "cpu", threads: int | None = None) -> Array | list[Array]:
     """The model's output for every row, with dropout off: an array [B, ...].
+
+    The model keeps its compiled program, one for each shape; any number of threads may call at once.
 
     For a list of rows of different lengths, where there is an output for every step, it is a list of arrays [T, ...] of
     these lengths.
@@ -146,26 +166,41 @@ def predict(model: Trainable, x: object, *, lengths: TensorLike | None = None, m
     (4, 2)
     """
     checked_model(model, "predict")
-
-    def output(x: Any, lengths: TensorLike | None = None, mask: TensorLike | None = None) -> dict[str, Any]:
-        return {"y": call(model, x, lengths, mask, None, False)[0]}
-
-    program, data = Program(output, backend), data_for(model, x, None, lengths, mask)
-    batches = Batches(data, batch_size)
+    program = served(model, "predict", _output, backend, threads)
+    if type(x) is np.ndarray and lengths is None and mask is None and _plain(x, batch_size):
+        found: Array = program(x=x)["y"]
+        return found
+    data = data_for(model, x, None, lengths, mask)
+    pieces = Batches(data, batch_size).pieces()
+    y = np.concatenate([program(**whole_rows(data, piece))["y"] for piece in pieces])
     with evaluating(model):
-        y = np.concatenate([program(**whole_rows(data, piece))["y"] for piece in batches.pieces()])
         own = _lengths_out(model, data, y)
     return y if own is None else [row[:n].copy() for row, n in zip(y, own, strict=True)]
+
+
+def _output(model: Trainable, x: Any, lengths: TensorLike | None = None, mask: TensorLike | None = None) -> dict[str, Any]:
+    return {"y": call(model, x, lengths, mask, None, False)[0]}
+
+
+def _plain(x: Array, batch_size: object) -> bool:
+    """Whether an array is one batch of numbers as it is; everything else goes through `Data`."""
+    return (type(batch_size) is int and x.ndim > 0 and 0 < len(x) <= batch_size and x.dtype.kind in "fiub"
+            and x.dtype.itemsize > 0 and x.dtype != np.float16)
 
 
 def _lengths_out(model: Trainable, data: Data, y: Array) -> Array | None:
     """The lengths of the output's rows, where it has those of an input that came as rows of different lengths."""
     for i in reversed(range(len(data.parts))):
         part = data.parts[i]
-        if isinstance(part, Ragged) and y.ndim > 1 and y.shape[1] == part.shape[1] and output_grows(
-                model, data.tree(data.parts), i):
+        if isinstance(part, Ragged) and y.ndim > 1 and y.shape[1] == part.shape[1] and _grows(model, data, i):
             return part.lengths
     return None
+
+
+def _grows(model: Trainable, data: Data, i: int) -> bool:
+    """Whether the model's output has one step more where a part of x has: found out once."""
+    key = "grows", i, tuple((p.ndim, p.shape[2:], p.dtype) for p in data.parts), data.names is None
+    return programs_of(model).get(model, key, lambda: output_grows(model, data.tree(data.parts), i))
 
 
 def whole_rows(data: Data, piece: Piece) -> Batch:

@@ -47,7 +47,7 @@ class Task:
 
     def __init__(self, model: Trainable, loss: str | Loss, metrics: Sequence[str | Loss | Metric], backend: str,
                  optimizer: Optimizer | None = None, *, accumulate: int = 1, streams: bool = False,
-                 ignore_index: int | None = None) -> None:
+                 ignore_index: int | None = None, threads: int | None = None) -> None:
         self.model, self.loss, self.streams, self.ignore_index = model, loss_named(loss), streams, ignore_index
         _check_partial(loss)
         self.loss_name = loss if isinstance(loss, str) else getattr(loss, "__name__", "loss")
@@ -59,10 +59,10 @@ class Task:
         self.slots = {} if optimizer is None else self._slots(optimizer)
         self.sums = {k: as_tensor(np.zeros(p.shape, p.dtype), name=f"sum of gradients of {k}")
                      for k, p in self.parameters.items() if accumulate > 1}
-        self.training_program = Program(self._training, backend)
-        self.gathering_program = Program(self._gathering, backend)
-        self.applying_program = Program(self._applying, backend)
-        self.scoring_program = Program(self._scoring, backend)
+        self.training_program = Program(self._training, backend, threads=threads)
+        self.gathering_program = Program(self._gathering, backend, threads=threads)
+        self.applying_program = Program(self._applying, backend, threads=threads)
+        self.scoring_program = Program(self._scoring, backend, threads=threads)
         if streams:
             check_streams(model)
 

@@ -14,7 +14,8 @@ from ...passes import fuse, simplify
 from ..arrays import fetched
 from ..numpy import admitted
 from ..plan.planner import plan_of
-from .runtime import CpuExecutable, default_threads
+from .runtime import CpuExecutable
+from .threads import default_threads
 
 _executables: WeakKeyDictionary[Graph, CpuExecutable] = WeakKeyDictionary()
 

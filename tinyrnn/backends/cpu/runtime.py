@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import queue
-import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import ArgumentError, IndexRangeError
+from ...errors import IndexRangeError
 from ...ir.node import Node
-from ...locks import ForkSafeLock
+from ...ir.ops.leaves import box_of, changes
 from ..executable import Planned
 from ..plan.memory import ALIGNMENT, arrange
-from ..plan.views import Buffer, Call, Loop, Plan, View
-from . import lookups, products
-from .driver import CALL, ITEM, MORE, OPERAND, emit_driver, emit_park
+from ..plan.views import Call, Plan
+from . import driver, lookups, memory, products
+from .driver import DONE, MORE, emit_driver
 from .engine import Code, Target, host, library
+from .kept import kept_of
+from .memory import Bytes, address, aligned
 from .rows import emit_rows
+from .tables import ARENA, Tables
+from .threads import GANG, default_threads
 
-THREADS = "TINYRNN_THREADS"
-MOST_THREADS = 1024
-WORTHWHILE = 400_000       # operations below which an item is not shared among threads
-ENOUGH = 12_000_000        # operations below which waking other threads costs more than they give
-WIDE = 200_000             # operations from which a single call within a turn is shared
-PATIENCE = 400_000_000     # operations after which a loop comes up for air, so that Ctrl-C is seen
-AWAKE = 2000               # turns that a helper with nothing to do stays awake: a fraction of a millisecond
-_PARK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-_DRIVE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
-                          *[ctypes.c_void_p] * 4)
+Array = npt.NDArray[Any]
 
 PRODUCTS = ("pack", "product", "matvec", "tall")
+_DRIVE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 _FAMILIES: dict[str, Callable[..., None]] = {
     "pack": products.emit_pack, "product": products.emit_product, "matvec": products.emit_matvec, "tall": products.emit_tall,
     "batch": products.emit_batch, "gather": lookups.emit_gather, "scatter": lookups.emit_scatter, "pick": lookups.emit_pick,
@@ -64,30 +57,24 @@ def _product_kernels(dtype: str, target: Target) -> dict[Hashable, Callable[[Any
     return {(family, dtype): kernel(family) for family in PRODUCTS}
 
 
-def default_threads() -> int:
-    """As many threads as there are processors for us, or as TINYRNN_THREADS says."""
-    named = os.environ.get(THREADS)
-    if named is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return checked_threads(int(named) if named.isascii() and named.isdigit() else named)
+class _Leaves(NamedTuple):
+    """The data of the leaves when they were last looked at, what is kept of them, and where all of it lies."""
 
-
-def checked_threads(threads: object) -> int:
-    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 1 <= threads <= MOST_THREADS:
-        raise ArgumentError(f"threads={threads!r}: expected a whole number from 1 to {MOST_THREADS} (or set {THREADS})")
-    return int(threads)
+    when: int
+    data: tuple[Array, ...]
+    kept: tuple[Bytes, ...]
+    addresses: tuple[int, ...]
 
 
 class CpuExecutable(Planned):
-    """A plan that can be run again and again, from one thread at a time.
+    """A plan that can be run again and again, from any number of threads at once.
 
-    With `keep`, weights stay packed from run to run for as long as they are the same; a program that changes them in
-    every run has nothing to keep.
+    With `keep`, what is made of weights alone stays from run to run for as long as they are the same; a program that
+    changes them in every run has nothing to keep.
     """
 
     def __init__(self, plan: Plan, target: Target | None = None, gap: int = 0, keep: bool = True) -> None:
         self.plan, self.target = plan, target or host()
-        self.kept = {b: aligned(b.bytes) for b in plan.buffers if b.role == "kept"} if keep else {}
         kernels = library(self.target)
         self._code: dict[Hashable, Code] = {}  # held for as long as this may run
         for dtype in sorted({c.key[0] for c in plan.calls() if c.family in PRODUCTS}):
@@ -95,291 +82,209 @@ class CpuExecutable(Planned):
         self._code |= kernels.require({"driver": emit_driver, **{
             (c.family, *c.key): emitter(c, self.target) for c in plan.calls() if (c.family, *c.key) not in self._code}})
         addresses = {k: code.addresses[k] for k, code in self._code.items()}
-        self._drive = _DRIVE(addresses["driver"])
-        self.offsets, self.bytes = arrange(plan, gap, self.kept)
+        self.drive = _DRIVE(addresses["driver"])
+        kept = kept_of(plan, self.target) if keep else {}
+        self.offsets, self.bytes = arrange(plan, gap, kept)
         self.scratch = max((c.scratch for c in plan.calls()), default=0) + ALIGNMENT
         self.literals = {b: np.ascontiguousarray(b.source) for b in plan.buffers if b.role == "literal"}
-        self.note = np.zeros(3, np.int64)
-        self._sources = list(dict.fromkeys(c.operands[0].buffer.source for c in plan.items[: plan.prepared]
-                                           if isinstance(c, Call)))
-        self._prepared_from: list[Any] = []
-        self._tables(addresses)
-        self._threads: list[_Own] = []
-        self._items_at, self._count, self._note_at = address(self._items), len(self._items), address(self.note)
-        self._lock = ForkSafeLock()
+        self.tables = Tables(plan, addresses, self.offsets)
+        slots = self.tables.slots
+        self.inputs = {b.source: slots[b] for b in plan.given if b.role == "input"}
+        self.leaves = {b.source: slots[b] for b in plan.given if b.role == "leaf"}
+        self.outputs = {k: slots[v.buffer] for k, v in plan.outputs.items()}
+        self.fixed = [(slots[b], address(a)) for b, a in self.literals.items()]
+        self._results = [(slots[v.buffer], v.shape, v.dtype) for v in plan.outputs.values()]
+        self._input_slots = list(self.inputs.values())
+        self._boxes = [box_of(n) for n in self.leaves]
+        self._kept = [(place, [list(self.leaves).index(n) for n in nodes]) for place, nodes in kept.values()]
+        self._kept_bytes = [b.bytes for b in kept]
+        self._leaf_slots = [*self.leaves.values(), *(slots[b] for b in kept)]
+        self.first = plan.prepared if keep else 0  # the item with which a run starts
+        self._seen: _Leaves | None = None
+        self._frames: list[RunFrame] = []
+
+    @property
+    def shared(self) -> bool:
+        """Whether a run is worth several threads."""
+        return self.tables.shared
+
+    # ---- running
+
+    def run(self, given: Mapping[Node, Array], outputs: Mapping[str, Array], threads: int) -> None:
+        """Compute every output into its array from those of inputs and leaves, all C-ordered and of the plan's dtypes."""
+        data = tuple(given[n] for n in self.leaves)
+        seen = self._seen
+        if seen is None or any(a is not b for a, b in zip(seen.data, data, strict=True)):
+            seen = self._held(data, -1)
+        with self.frame() as frame:
+            frame.load(seen)
+            for n, slot in self.inputs.items():
+                frame.at[slot] = address(given[n])
+            for k, slot in self.outputs.items():
+                frame.at[slot] = address(outputs[k])
+            frame.run(threads)
+
+    def call(self, inputs: Sequence[Array], threads: int | None = None) -> list[Array]:
+        """New arrays for all outputs, in their order, from those of the inputs, C-ordered and of the plan's dtypes, and from
+        the data that the leaves have now."""
+        seen = self.current()
+        outputs = []
+        with self.frame() as frame:
+            frame.load(seen)
+            at = frame.at
+            for slot, x in zip(self._input_slots, inputs):  # noqa: B905  (checked costs more than the rest)
+                at[slot] = x.__array_interface__["data"][0]
+            for slot, shape, dtype in self._results:
+                y = np.empty(shape, dtype)
+                at[slot] = y.__array_interface__["data"][0]
+                outputs.append(y)
+            frame.run(threads)
+        return outputs
+
+    def current(self) -> _Leaves:
+        """The leaves as they are now."""
+        seen = self._seen
+        when = changes()
+        if seen is None or seen.when != when:
+            data = tuple([box.data for box in self._boxes])
+            same = seen is not None and all(a is b for a, b in zip(seen.data, data, strict=True))
+            seen = self._seen = seen._replace(when=when) if seen is not None and same else self._held(data, when)
+        return seen
+
+    def _held(self, data: tuple[Array, ...], when: int) -> _Leaves:
+        """Data of leaves with what is kept of them, which is made where it is not there yet."""
+        sources = [[data[i] for i in which] for _, which in self._kept]
+        kept = [place.get(s) for (place, _), s in zip(self._kept, sources, strict=True)]
+        made = [k for k in kept if k is not None]
+        if len(made) < len(kept):
+            made = self._prepared(data)
+            for (place, _), s, array in zip(self._kept, sources, made, strict=True):
+                place.put(s, array)
+        return _Leaves(when, data, tuple(made), tuple(map(address, (*data, *made))))
+
+    def _prepared(self, data: tuple[Array, ...]) -> list[Bytes]:
+        """What is made of leaves alone, anew: runs that are under way go on with what was made before."""
+        made = [aligned(size) for size in self._kept_bytes]
+        frame = RunFrame(self)
+        frame.load(_Leaves(-1, data, tuple(made), tuple(map(address, (*data, *made)))))
+        thread = frame.threads[0]
+        thread.words[driver.COUNT] = self.first
+        frame.walk(thread, 0)
+        return made
+
+    def frame(self) -> RunFrame:
+        """A frame that no other run uses; `with` gives it back."""
+        try:
+            return self._frames.pop()
+        except IndexError:
+            return RunFrame(self)
+
+    def give_back(self, frame: RunFrame) -> None:
+        self._frames.append(frame)
 
     def profile(self, given: Mapping[Node, Any], outputs: Mapping[str, Any],
                 repeat: int = 9) -> list[tuple[str, int, int, float]]:
         """The kernels with the median of the seconds that each took by itself, in one thread."""
         self.run(given, outputs, 1)
-        own, found = self._own(0), []
-        with self._lock, ARENAS.borrow(self.bytes) as arena:
-            arena[:] = 0
-            self._operands[:, 0] = self._addresses(given, outputs, arena)[self._slots] + self._offsets
+        frame, found = RunFrame(self), []
+        with frame:
+            frame.load(self._held(tuple(given[n] for n in self.leaves), -1))
+            for n, slot in self.inputs.items():
+                frame.at[slot] = address(given[n])
+            for k, slot in self.outputs.items():
+                frame.at[slot] = address(outputs[k])
+            frame.arena[0][:] = 0
+            thread = frame.threads[0]
             for i, kernel in enumerate(self.kernels):
+                thread.words[driver.COUNT] = i + 1
                 times = []
                 for _ in range(repeat):
-                    own.place[:] = 0
                     began = time.perf_counter()
-                    while self._drive(self._items_at + 8 * ITEM * i, 1, own.at[0], 0, 1, _NEVER_STOPPED, self._note_at,
-                                      *own.at[1:]) == MORE:
-                        pass
+                    frame.walk(thread, i)
                     times.append(time.perf_counter() - began)
                 found.append((*kernel, sorted(times)[repeat // 2]))
-            self._prepared_from = []
+            thread.words[driver.COUNT] = len(self.plan.items)
         return found
 
-    # ---- tables
 
-    def _tables(self, kernels: Mapping[Hashable, int]) -> None:
-        """Everything that the driver reads; addresses of buffers are filled in by every run."""
-        slots = {b: i for i, b in enumerate(self.plan.buffers)}
-        operands: list[tuple[int, int, int, int]] = []
-        sizes: list[int] = []
-        calls: list[tuple[int, ...]] = []
-        items: list[list[int]] = []
-        for item in self.plan.items:
-            inside, split, wide = _calls(item), _split(item), _is_wide(item)
-            items.append([int(wide), len(calls), len(inside), *_turns(item), split or 1, _grain(item), 0, 1, _quantum(item)])
-            for k, c in enumerate(inside):
-                alone = not c.grain and k + 1 < len(inside) and not inside[k + 1].grain
-                calls.append((kernels[c.family, *c.key], len(operands), len(c.operands), len(sizes),
-                              -1 if split else c.extent, c.extent, c.grain, int(not alone)))
-                operands += [_operand(v, s, slots) for v, s in zip(c.operands, c.splits, strict=True)]
-                sizes += c.sizes
-        fixed = {**self.offsets, self.plan.note: address(self.note)}
-        fixed |= {b: address(a) for b, a in (*self.literals.items(), *self.kept.items())}
-        self._fixed = np.array([fixed.get(b, 0) for b in slots], np.int64)
-        self._movable = np.array([b in self.offsets for b in slots], np.int64)
-        self._from = [(slots[b], b.source) for b in self.plan.given]
-        self._to = [(slots[v.buffer], k) for k, v in self.plan.outputs.items()]
-        self._operands = np.array([(0, s, u) for _, _, s, u in operands], np.int64).reshape(-1, OPERAND)
-        self._slots = np.array([b for b, *_ in operands], np.intp)
-        self._offsets = np.array([o for _, o, *_ in operands], np.int64)
-        self._sizes = np.array([*sizes, 0], np.int64)
-        self._calls = np.array(calls, np.int64).reshape(-1, CALL)
-        self._calls[:, 1] = self._operands.ctypes.data + 8 * OPERAND * self._calls[:, 1]
-        self._calls[:, 3] = self._sizes.ctypes.data + 8 * self._calls[:, 3]
-        self._items = np.array(items, np.int64).reshape(-1, ITEM)
-        self._items[:, 1] = self._calls.ctypes.data + 8 * CALL * self._items[:, 1]
-        self._room = max((c[2] for c in calls), default=0) + 1
-        work = np.array([item.flops for item in self.plan.items])
-        splits = np.array([_split(item) or 0 for item in self.plan.items])
-        self._items[:, 7] = ((work >= WORTHWHILE) & (splits > 1)) | (self._items[:, 0] != 0)
-        self.shared = int(work[self._items[:, 7] != 0].sum()) >= ENOUGH
-        alone = self._items[:, 7] == 0
-        self._items[:-1, 8] = ~(alone[:-1] & alone[1:])
+class RunFrame:
+    """What one run has of its own: where its buffers lie, memory for temporaries, and what each of its threads needs."""
 
-    # ---- running
+    def __init__(self, executable: CpuExecutable) -> None:
+        self.executable = executable
+        self.bases = np.zeros(executable.tables.bases, np.int64)
+        self.at = memoryview(self.bases.data)  # quicker to write to than the array
+        self.note = np.zeros(3, np.int64)
+        self.at[executable.tables.slots[executable.plan.note]] = address(self.note)
+        for slot, where in executable.fixed:
+            self.at[slot] = where
+        self.loaded: _Leaves | None = None
+        self.threads = [_Thread(self, 0)]
 
-    def run(self, given: Mapping[Node, npt.NDArray[Any]], outputs: Mapping[str, npt.NDArray[Any]], threads: int) -> None:
-        """Compute every output into its array from those of inputs and leaves, all C-ordered and of the plan's dtypes."""
-        with self._lock, ARENAS.borrow(self.bytes) as arena:
-            addresses = self._addresses(given, outputs, arena)
-            self._operands[:, 0] = addresses[self._slots] + self._offsets
-            self.note[:] = 0
-            self._first = self._prepared(given)
-            if threads == 1 or not self.shared or not GANG.run(self._thread, threads):
-                self._thread(0, 1, _NEVER_STOPPED)
-            self._prepared_from = [given[n] for n in self._sources]
-        if self.note[0]:
-            raise IndexRangeError(f"index {self.note[1]} is outside an axis of size {self.note[2]}: expected 0 to "
-                                  f"{self.note[2] - 1}")
-
-    def _prepared(self, given: Mapping[Node, Any]) -> int:
-        """The item to start with: those that pack weights are left out while the weights are the very same arrays."""
-        before, self._prepared_from = self._prepared_from, []
-        there = self.kept and len(before) == len(self._sources)
-        same = there and all(given[n] is a for n, a in zip(self._sources, before, strict=True))
-        return self.plan.prepared if same else 0
-
-    def _addresses(self, given: Mapping[Node, Any], outputs: Mapping[str, Any], arena: Any) -> npt.NDArray[np.int64]:
-        """Where every buffer lies in this run."""
-        found: npt.NDArray[np.int64] = self._fixed + self._movable * address(arena)
-        for slot, node in self._from:
-            found[slot] = address(given[node])
-        for slot, name in self._to:
-            found[slot] = address(outputs[name])
-        return found
-
-    def _thread(self, thread: int, threads: int, control: int) -> None:
-        """One thread's share; `control` is the address of what the threads tell each other."""
-        own = self._own(thread)
-        own.place[:] = self._first, 0, 0
-        while self._drive(self._items_at, self._count, own.at[0], thread, threads, control, self._note_at, *own.at[1:]) == MORE:
-            pass
-
-    def _own(self, thread: int) -> _Own:
-        """A thread's place, scratch and room, made when it is first here."""
-        while len(self._threads) <= thread:
-            self._threads.append(_Own(self.scratch, self._room))
-        return self._threads[thread]
-
-
-class _Own:
-    """Memory that one thread needs for itself."""
-
-    def __init__(self, scratch: int, room: int) -> None:
-        self.place, self.scratch, self.room = np.zeros(3, np.int64), aligned(scratch), np.zeros(room, np.int64)
-        self.at = address(self.place), address(self.scratch), address(self.room)
-
-
-def _calls(item: Call | Loop) -> list[Call]:
-    return [item] if isinstance(item, Call) else item.calls
-
-
-def _is_wide(item: Call | Loop) -> bool:
-    """Whether the calls of a loop are shared out one by one: its rows cannot be, and a turn takes long enough."""
-    return isinstance(item, Loop) and item.rows is None and any(c.grain and c.extent > c.grain and c.flops >= WIDE
-                                                                for c in item.calls)
-
-
-def _operand(v: View, split: int, slots: Mapping[Buffer, int]) -> tuple[int, int, int, int]:
-    size = v.dtype.itemsize
-    return slots[v.buffer], v.offset * size, v.step * size, split * size
-
-
-def _turns(item: Call | Loop) -> tuple[int, int]:
-    return (item.steps, int(item.reverse)) if isinstance(item, Loop) else (1, 0)
-
-
-def _split(item: Call | Loop) -> int | None:
-    """The extent along which an item may be shared out."""
-    if isinstance(item, Loop):
-        return item.rows
-    return item.extent if item.grain else None
-
-
-def _grain(item: Call | Loop) -> int:
-    return item.grain if isinstance(item, Call) and item.grain else 1
-
-
-def _quantum(item: Call | Loop) -> int:
-    return max(1, PATIENCE // max(item.flops // max(item.steps, 1), 1)) if isinstance(item, Loop) else 1
-
-
-def address(array: npt.NDArray[Any]) -> int:
-    """Where an array's numbers begin."""
-    at: int = array.__array_interface__["data"][0]
-    return at
-
-
-def aligned(size: int) -> npt.NDArray[np.uint8]:
-    """Bytes that start at a multiple of a cache line."""
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size]
-
-
-class _Arenas:
-    """Memory for temporaries, kept between runs; runs at the same time get different ones."""
-
-    def __init__(self) -> None:
-        self._free: list[npt.NDArray[np.uint8]] = []
-        self._lock = ForkSafeLock()
-
-    def borrow(self, size: int) -> _Borrowed:
-        with self._lock:
-            arena = self._free.pop() if self._free else aligned(0)
-        return _Borrowed(self, arena if arena.size >= size else aligned(size))
-
-    def give_back(self, arena: npt.NDArray[np.uint8]) -> None:
-        with self._lock:
-            self._free.append(arena)
-
-
-class _Borrowed:
-    def __init__(self, owner: _Arenas, arena: npt.NDArray[np.uint8]) -> None:
-        self.owner, self.arena = owner, arena
-
-    def __enter__(self) -> npt.NDArray[np.uint8]:
-        return self.arena
+    def __enter__(self) -> RunFrame:
+        self.arena = memory.ARENAS.borrow(self.executable.bytes)
+        self.at[ARENA] = self.arena[1]
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self.owner.give_back(self.arena)
+        memory.ARENAS.give_back(self.arena)
+        self.executable.give_back(self)
+
+    def load(self, leaves: _Leaves) -> None:
+        """The leaves that are read from now on."""
+        if self.loaded is not leaves:
+            for slot, where in zip(self.executable._leaf_slots, leaves.addresses, strict=True):
+                self.at[slot] = where
+            self.loaded = leaves
+
+    def run(self, threads: int | None) -> None:
+        """All items."""
+        executable, done = self.executable, DONE
+        if executable.tables.shared:
+            count = default_threads() if threads is None else threads
+            if count > 1 and GANG.run(self._share, count):
+                done = int(self.note[0])
+            else:
+                done = self.walk(self.threads[0], executable.first)
+        else:
+            done = self.walk(self.threads[0], executable.first)
+        if done != DONE and self.note[0]:
+            seen, size = int(self.note[1]), int(self.note[2])
+            self.note[:] = 0
+            raise IndexRangeError(f"index {seen} is outside an axis of size {size}: expected 0 to {size - 1}")
+
+    def _share(self, thread: int, threads: int, control: int) -> None:
+        """One thread's part of a run; `control` is the address of what the threads tell each other."""
+        while len(self.threads) <= thread:
+            self.threads.append(_Thread(self, len(self.threads)))
+        own = self.threads[thread]
+        own.words[driver.THREADS], own.words[driver.CONTROL_AT] = threads, control
+        try:
+            self.walk(own, self.executable.first)
+        finally:
+            own.words[driver.THREADS], own.words[driver.CONTROL_AT] = 1, _NEVER_STOPPED
+
+    def walk(self, thread: _Thread, first: int) -> int:
+        """Items from the first on, in one thread."""
+        words = thread.words
+        words[driver.AT_ITEM], words[driver.AT_TURN], words[driver.PASSED] = first, 0, 0
+        done: int = MORE
+        while done == MORE:
+            done = self.executable.drive(thread.at)
+        return done
 
 
-ARENAS = _Arenas()
+class _Thread:
+    """The frame of the driver: one thread's words, its scratch, and room for the addresses of operands."""
+
+    def __init__(self, frame: RunFrame, thread: int) -> None:
+        tables = frame.executable.tables
+        self.scratch, self.room = aligned(frame.executable.scratch), np.zeros(tables.room, np.int64)
+        self._words = np.array([
+            address(tables.items), len(tables.items), address(frame.bases), thread, 1, _NEVER_STOPPED, address(frame.note),
+            address(self.scratch), address(self.room), 0, 0, 0], np.int64)
+        self.words, self.at = memoryview(self._words.data), address(self._words)
+
+
 _CONTROL = np.zeros(2, np.int64)
 _NEVER_STOPPED = address(_CONTROL)  # for runs in a single thread, which meets nobody
-
-Share = Callable[[int, int, int], None]
-
-
-class _Gang:
-    """Helper threads that work on one run together; a second run at the same time does without them.
-
-    A helper that has nothing to do watches a word in memory for a fraction of a millisecond, so that the next step finds
-    it awake, and then sleeps.
-    """
-
-    def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """Threads do not survive a fork: the child starts its own."""
-        self._lock = threading.Lock()
-        self._queues: list[queue.SimpleQueue[tuple[Share, int, int, Any, Any]]] = []
-        self._runs = np.zeros(1, np.int64)
-
-    def run(self, share: Share, threads: int) -> bool:
-        """`share(i, threads, control)` in every thread; False where others are using them."""
-        if not self._lock.acquire(blocking=False):
-            return False
-        try:
-            while len(self._queues) < threads - 1:
-                self._start()
-            control = np.zeros(2, np.int64)
-            done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-            for i in range(1, threads):
-                self._queues[i - 1].put((share, i, threads, control, done))
-            self._runs += 1
-            try:
-                _take_part(share, 0, threads, control)
-            finally:
-                errors = [done.get() for _ in range(1, threads)]
-            for error in errors:
-                if error is not None:
-                    raise error
-        finally:
-            self._lock.release()
-        return True
-
-    def _start(self) -> None:
-        tasks: queue.SimpleQueue[tuple[Share, int, int, Any, Any]] = queue.SimpleQueue()
-        threading.Thread(target=_work, args=(tasks, self._runs), daemon=True, name=f"tinyrnn-{len(self._queues) + 1}").start()
-        self._queues.append(tasks)
-
-
-def _take_part(share: Share, i: int, threads: int, control: npt.NDArray[np.int64]) -> None:
-    """One thread's share; when it fails, the others stop at their next barrier."""
-    try:
-        share(i, threads, address(control))
-    except BaseException:
-        control[1] = 1
-        raise
-
-
-def _work(tasks: queue.SimpleQueue[tuple[Share, int, int, Any, Any]], runs: npt.NDArray[np.int64]) -> None:
-    code = library(host()).require({"park": emit_park})["park"]
-    park = _PARK(code.addresses["park"])
-    while True:
-        seen = int(runs[0])
-        try:
-            task = tasks.get_nowait()
-        except queue.Empty:
-            park(runs.ctypes.data, seen, AWAKE)
-            task = tasks.get()
-        share, i, threads, control, done = task
-        try:
-            _take_part(share, i, threads, control)
-            done.put(None)
-        except BaseException as error:
-            done.put(error)
-        del task, share, control, done
-
-
-GANG = _Gang()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=GANG.forget)
-

@@ -37,8 +37,6 @@ class Panels:
         if key not in home.packs:
             rows, columns = b.shape
             home.packs[key] = home.planner.temporary((rows * panel_columns(columns, b.dtype),), b.dtype)
-            if b.buffer.role == "leaf":
-                home.packs[key].buffer.role = "kept"
             home.add(pack(b, home.packs[key]))
         return home.packs[key]
 

@@ -28,6 +28,7 @@ from ...shapes import Shape
 from .fused import RegionReader
 from .kernels import LOOKUPS, copy, reduce_rows, sum_columns
 from .matmul import Blas, Panels
+from .prologue import prepared_first
 from .replay import checked
 from .scan_loop import ScanPlan
 from .views import Buffer, Call, Plan, UnsupportedError, View, row_major
@@ -65,9 +66,8 @@ class Planner:
         top.run(walk(top.results))
         for name, n in graph.outputs.items():
             top.deliver(n, outputs[name])
-        first = [c for c in top.items if isinstance(c, Call) and c.family == "pack" and c.operands[1].buffer.role == "kept"]
-        rest = [item for item in top.items if item not in first]
-        self.plan = Plan([*first, *rest], self.buffers, outputs, self.given, note, len(first))
+        items, prepared = prepared_first(top.items)
+        self.plan = Plan(items, self.buffers, outputs, self.given, note, prepared)
 
     def buffer(self, name: str, size: int, dtype: DType, role: Any = "temporary", source: Any = None) -> Buffer:
         if dtype.kind not in "fbiu" or (dtype.kind == "f" and dtype.itemsize not in (4, 8)):

@@ -23,7 +23,7 @@ class UnsupportedError(BackendError):
 
 
 Role = Literal["input", "leaf", "output", "literal", "note", "kept", "temporary"]
-"""`kept`: made from leaves alone, and good for as long as their data are the same."""
+"""`kept`: made of leaves and numbers alone, and good for as long as the data of the leaves are the same."""
 
 
 @dataclass(eq=False, slots=True)

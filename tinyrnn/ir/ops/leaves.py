@@ -110,6 +110,14 @@ class Mirror(Protocol):
         """The data on the host."""
 
 
+_ticks, _changed = count(1), [0]
+
+
+def changes() -> int:
+    """A number that is another one after the data of any leaf have changed, in whatever thread."""
+    return _changed[0]
+
+
 class Box:
     """What a leaf refers to: data, an accumulated gradient, a name, and when the data were last assigned.
 
@@ -140,10 +148,12 @@ class Box:
     @data.setter
     def data(self, array: npt.NDArray[Any]) -> None:
         self._data, self.mirrored = array, False
+        _changed[0] = next(_ticks)
 
     def moved(self) -> None:
         """The mirror holds new data."""
         self._data, self.mirrored = None, True
+        _changed[0] = next(_ticks)
 
 
 def leaf(data: npt.NDArray[Any], name: str | None = None, trainable: bool = False) -> Node:

@@ -21,6 +21,7 @@ from ...ir.scan import (
     invariant,
     items,
     make_scan,
+    rule_of,
     trace,
 )
 from ..ad import adjoint
@@ -93,8 +94,12 @@ def _whole(n: Node) -> bool:
 
 
 def region_vjp(node: Node, cotangents: Cotangents, needed: list[bool]) -> Sequence[Node | None]:
-    """The adjoints of a region's sources: a region that runs the forward body again."""
-    body = body_of(node)
+    """The adjoints of a region's sources: a region that runs the forward body again, or what its own rule says."""
+    body, rule = body_of(node), rule_of(node)
+    if rule is not None:
+        outputs = items(node)
+        adjoints = (cotangents.get((ITEM, i), zeros_like(y)) for i, y in enumerate(outputs))
+        return items(apply(REGION, (*adjoints, *outputs, *node.src), (rule,)))
     incoming = {i: _stand_in(body.outs[i]) for (_, i) in cotangents if isinstance(i, int)}
     seeds: dict[Node, list[Node]] = defaultdict(list)
     for i, h in incoming.items():

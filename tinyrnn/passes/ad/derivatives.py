@@ -9,6 +9,7 @@ import numpy as np
 
 from ...errors import DTypeError, GradientError
 from ...ir.node import Node
+from ...ir.ops.elementwise import add_n
 from ...ir.ops.leaves import constant, full, zeros_like
 from ...ir.ops.linear import reshape, sum_
 from ...ir.ops.structure import stack
@@ -26,6 +27,16 @@ def grad(y: Node, wrt: Sequence[Node]) -> list[Node]:
         if not w.floating:
             raise DTypeError(f"no derivative with respect to {w.dtype} numbers; use x.astype('float64')")
     found = backward({y: full(1, (), y.dtype)}, wrt)
+    return [found.get(w, zeros_like(w)) for w in wrt]
+
+
+def vjp(outputs: Sequence[Node], adjoints: Sequence[Node], wrt: Sequence[Node]) -> list[Node]:
+    """`Σ_i adjoints[i] · d outputs[i] / dw` for every w; zeros where nothing depends on w."""
+    parts: dict[Node, list[Node]] = {}
+    for y, g in zip(outputs, adjoints, strict=True):
+        if y.floating:
+            parts.setdefault(y, []).append(g)
+    found = backward({y: add_n(g) for y, g in parts.items()}, wrt)
     return [found.get(w, zeros_like(w)) for w in wrt]
 
 

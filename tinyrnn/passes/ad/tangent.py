@@ -10,11 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ...ir.node import Node, apply, walk
+from ...errors import GradientError
+from ...ir.node import Node, apply, rebuild, walk
 from ...ir.ops.elementwise import add_n, astype
 from ...ir.ops.leaves import full, hole, zeros_like
 from ...ir.ops.linear import broadcast_to, sum_
-from ...ir.scan import FINAL, REGION, SCAN, ScanView, body_of, close, expression_of, final, items, make_scan, position_of, trace
+from ...ir.scan import (
+    FINAL,
+    REGION,
+    SCAN,
+    Body,
+    ScanView,
+    body_of,
+    close,
+    expression_of,
+    final,
+    items,
+    make_scan,
+    position_of,
+    rule_of,
+    trace,
+)
 from .adjoint import backward
 
 
@@ -91,11 +107,28 @@ def scan_jvp(node: Node, d: Mapping[Node, Node]) -> Callable[[Node], Node]:
 
 
 def region_jvp(node: Node, d: Mapping[Node, Node]) -> Callable[[Node], Node]:
-    """A region over the sources and their tangents."""
-    body = body_of(node)
+    """A region over the sources and their tangents; where it has a rule of its own, the transpose of that."""
+    body, rule = body_of(node), rule_of(node)
+    if rule is not None:
+        return _transposed(node, rule, d)
     moving = [(a, s) for a, s in zip(body.args, node.src, strict=True) if a.floating and s in d]
     dot = {a: hole(a.shape, a.dtype) for a, _ in moving}
     closed, _ = close([*body.args, *dot.values()], forward(body.outs, dot))
     ahead = items(apply(REGION, (*node.src, *(d[s] for _, s in moving)), (closed,)))
     return lambda projection: ahead[position_of(projection)]
+
+
+def _transposed(node: Node, rule: Body, d: Mapping[Node, Node]) -> Callable[[Node], Node]:
+    """The tangents of a region's outputs, d/dg of <rule(g), tangents>: the rule is linear in the adjoints g."""
+    outputs = items(node)
+    g = [hole(y.shape, y.dtype) for y in outputs]
+    known = dict(zip(rule.args, (*g, *outputs, *node.src), strict=True))
+    adjoints = [rebuild(walk(rule.outs, known=known.keys()), known)[o] for o in rule.outs]
+    pairs = [sum_(a * d[s]) for a, s in zip(adjoints, node.src, strict=True) if s in d and s.floating]
+    whole = add_n([astype(p, pairs[0].dtype) for p in pairs])
+    found = backward({whole: full(1, (), whole.dtype)}, g)
+    tangents = [found.get(h, zeros_like(h)) for h in g]
+    if any(h in set(walk(tangents)) for h in g):
+        raise GradientError("a backward function of one's own is not linear in the adjoints that it gets, so it is no gradient")
+    return lambda projection: tangents[position_of(projection)]
 

@@ -1,0 +1,149 @@
+"""Programs that a model keeps from call to call, until it is made of other parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from operator import is_
+from typing import Any, TypeVar
+from weakref import ref
+
+import numpy as np
+
+from ..locks import ForkSafeLock
+from ..model import evaluating
+from ..tensor.compile import Program
+
+Made = TypeVar("Made")
+ATTRIBUTE = "_programs"
+APART = (ATTRIBUTE, "_training")  # attributes that are no parts: programs look at the mode themselves
+MOST = 32                         # things that are kept for one model
+
+
+class Programs:
+    """What was made for a model, by key; all of it is dropped when an attribute of the model, or of a layer inside, is
+    another object, or when a list, dict, set or array among them has changed.
+
+    The data of parameters may change freely: programs read them anew.
+    """
+
+    def __init__(self, model: object = None) -> None:
+        self.model = None if model is None else ref(model)
+        self._lock, self._made, self._parts = ForkSafeLock(), dict[Hashable, Any](), list[_Part]()
+        self.modules: list[ref[Any]] = []
+
+    def get(self, model: Any, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What was made under a key, or is made now."""
+        if self._made:
+            root = vars(model)
+            for part in self._parts:
+                if not part.same(root):
+                    with self._lock:
+                        self._made = {}
+                    break
+        found: Made | None = self._made.get(key)
+        return self._new(model, key, make) if found is None else found
+
+    def _new(self, model: Any, key: Hashable, make: Callable[[], Made]) -> Made:
+        with self._lock:
+            if not self._made:
+                self._parts = list(_parts(model))
+                self.modules = [ref(m) for _, m in model.named_modules()]
+            if key not in self._made:
+                if len(self._made) >= MOST:
+                    self._made.pop(next(iter(self._made)))
+                self._made[key] = make()
+            found: Made = self._made[key]
+            return found
+
+    @property
+    def training(self) -> bool:
+        """Whether any layer is in training mode."""
+        return any(m.training for held in self.modules if (m := held()) is not None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Programs:
+        return Programs()
+
+    def __reduce__(self) -> Any:
+        return Programs, ()
+
+
+def programs_of(model: Any) -> Programs:
+    """What a model keeps; copies of the model begin with nothing."""
+    found: Programs | None = vars(model).get(ATTRIBUTE)
+    if found is None or found.model is None or found.model() is not model:
+        found = vars(model)[ATTRIBUTE] = Programs(model)
+    return found
+
+
+def served(model: Any, key: Hashable, function: Callable[..., Any], backend: str = "cpu",
+           threads: int | None = None) -> Program:
+    """A program that a model keeps, `function(model, ...)` in evaluation mode.
+
+    The function is made once for a key, which names whatever else it depends on.
+    """
+    held = ref(model)  # a model that nobody uses goes, and its programs with it
+
+    def run(*args: Any, **keywords: Any) -> Any:
+        model = held()
+        assert model is not None
+        with evaluating(model):
+            return function(model, *args, **keywords)
+
+    return programs_of(model).get(model, (key, backend, threads), lambda: Program(run, backend, threads=threads))
+
+
+class _Part:
+    """A holder of parts and what it held; the model itself is not held, so that it can go when nobody uses it."""
+
+    def __init__(self, holder: Any, is_root: bool = False) -> None:
+        self.holder = None if is_root else holder
+        self.held = _held(holder)
+        self.seen = _identities(holder)
+        values = self.held[1]
+        self.arrays = [(v, v.copy()) for v in values if isinstance(v, np.ndarray) and v.flags.writeable]
+        self.sets = [(v, v.copy()) for v in values if isinstance(v, set)]
+
+    def same(self, root: dict[str, Any]) -> bool:
+        """Whether all is as it was."""
+        holder = root if self.holder is None else self.holder
+        if _identities(holder) != self.seen:
+            keys, values = _held(holder)
+            if keys != self.held[0] or not all(map(is_, values, self.held[1])):
+                return False
+            self.seen = _identities(holder)  # the mode is another one, or this is the first look after programs were kept
+        for a, before in self.arrays:
+            if a.shape != before.shape or a.tobytes() != before.tobytes():
+                return False
+        return all(a == before for a, before in self.sets)
+
+
+def _identities(holder: Any) -> list[int]:
+    """What tells the parts from any others, as long as they are held."""
+    return [*map(id, holder.values()), *map(id, holder)] if type(holder) is dict else [*map(id, holder)]
+
+
+def _held(holder: Any) -> tuple[Any, Any]:
+    """The keys of a dict or the length of a list, and the values."""
+    if isinstance(holder, dict):
+        kept = {k: v for k, v in holder.items() if k not in APART}
+        return list(kept), list(kept.values())
+    return len(holder), list(holder)
+
+
+def _parts(model: Any) -> Iterator[_Part]:
+    """The attributes of a model and of all layers inside, with the lists and dicts among them."""
+    root = _Part(vars(model), is_root=True)
+    yield root
+    stack, seen = list(root.held[1]), {id(model)}
+    while stack:
+        value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        holder = vars(value) if hasattr(value, "named_modules") else value
+        if isinstance(holder, (dict, list)):
+            part = _Part(holder)
+            yield part
+            stack.extend(part.held[1])
+        elif isinstance(holder, tuple):  # which does not change itself
+            stack.extend(holder)

@@ -1,0 +1,302 @@
+"""Streams: a model that reads one step at a time, with its own state and buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends import bound, check_backend, checked_threads, on_host
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..locks import ForkSafeLock
+from ..model import Trainable, checked_model
+from ..shapes import checked_count, show
+from ..tensor.compile import Program
+from ..trees import flatten, leaves_like, map_tree
+from .advance import advancing
+from .kept import programs_of, served
+from .manner import Manner, manner_of
+
+Array = npt.NDArray[Any]
+Rows = int | slice | Sequence[int] | npt.NDArray[Any]
+
+
+class Stream:
+    """A model that reads one step at a time; `model.stream(batch)` makes one.
+
+    `y = s(x)` takes one step, x [B, ...] as the model takes it without its axis of time, y the same way; `s(block)` takes
+    the k steps of x [B, k, ...] at once.  Both give the bits that the model gives for the whole sequence.  With one row its
+    axis may be left out of a step.  `s(x, out=y)` writes into an array and allocates none.
+
+    The state is the stream's own: streams of one model know nothing of each other, and each may be used from any thread.
+    Weights that are assigned are read from the next step on; a model that gets other layers needs a new stream.
+
+    Raises `ShapeError` and `DTypeError` for steps that do not fit, and `IndexRangeError` for tokens that are none; the state
+    stays as it was then.
+
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> model = tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Linear(4, 2, rng=1))
+    >>> x = np.ones((1, 5, 3), np.float32)
+    >>> s = model.stream()
+    >>> steps = [s(x[:, t]) for t in range(5)]
+    >>> bool((np.stack(steps, 1) == model.predict(x)).all())
+    True
+    """
+
+    def __init__(self, model: Trainable, batch: int = 1, *, dtype: npt.DTypeLike | None = None, like: Any = None,
+                 backend: str = "cpu", threads: int | None = None) -> None:
+        checked_model(model, "stream")
+        self.model, self.batch, self.backend = model, checked_count("batch", batch), str(check_backend(backend))
+        self.threads = None if threads is None else checked_threads(threads)
+        self.dtype = None if dtype is None else _floating(dtype)
+        self._lock = ForkSafeLock()
+        made = programs_of(model)
+        step = _as_steps(model, self.batch, like)
+        kind = tuple((a.shape[1:], a.dtype) for a in flatten(step)[0])
+        self._manner: Manner = made.get(model, ("manner", kind), lambda: manner_of(model, step))
+        self._program: Program = served(model, "stream", _piece, self.backend, self.threads)
+        self._form = map_tree(self._room, step)
+        self._inputs, self._rebuild = flatten(self._form)
+        self._steps: list[Callable[[int | None], None]] | None = None
+        self._turn = 0
+        self._states: list[Any] = []
+        self.reset()
+
+    def _room(self, a: Array) -> Array:
+        """Room for an input of one step, with its axis of time."""
+        kind = self.dtype if self.dtype is not None and a.dtype.kind == "f" else a.dtype
+        return np.zeros(np.expand_dims(np.zeros((self.batch, *a.shape[1:]), np.bool_), self._manner.axis).shape, kind)
+
+    # ---- the state
+
+    @property
+    def state(self) -> Any:
+        """The state, in the form of the model's own, as arrays of its own; None before the first step of a model whose start
+        is not known."""
+        with self._lock:
+            return self._copied()
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        with self._lock:
+            if state is None:
+                self._begin()
+                return
+            like = self._copied()
+            if like is None:
+                raise ArgumentError("the state can be set after the first step: this model's start is not known before")
+            arrays = [on_host(a) for a in leaves_like(state, like, "the state")]
+            for a, b in zip(arrays, flatten(like)[0], strict=True):
+                if a.shape != b.shape or not np.can_cast(a.dtype, b.dtype, "same_kind"):
+                    raise ShapeError(f"the state holds {b.dtype}{show(b.shape)}, got {a.dtype}{show(a.shape)}")
+            self._set(arrays)
+
+    def _copied(self) -> Any:
+        return self._state_form([a.copy() for a in self._states[self._turn]]) if self._states else None
+
+    def _set(self, arrays: Sequence[Array]) -> None:
+        for room, a in zip(self._states[self._turn], arrays, strict=True):
+            np.copyto(room, a, "same_kind")
+
+    def reset(self, rows: Rows | None = None) -> None:
+        """Back to the state before the first step: all rows, or those of a list, a slice or a bool mask."""
+        with self._lock:
+            if rows is None:
+                self._begin()
+                return
+            start = self._start()
+            if start is None:
+                raise ArgumentError("rows cannot be reset one by one: this model's state before the first step is known to its "
+                                    "own step(x, None) alone; reset all of them, or give its __call__ an argument state")
+            chosen = _rows(rows, self.batch)
+            for room, begun, axis in zip(self._states[self._turn], flatten(start)[0], self._manner.rows, strict=True):
+                where = (slice(None),) * axis + (chosen,)
+                room[where] = begun[where]
+
+    def _start(self) -> Any:
+        """The state before the first step, for the weights as they are."""
+        if not self._manner.begins:
+            return None
+        none = map_tree(lambda a: a[(slice(None),) * self._manner.axis + (slice(0),)], self._form)
+        return self._program(none, None)["state"]
+
+    def _begin(self) -> None:
+        start = self._start()
+        if start is None:
+            self._states, self._steps = [], None
+        elif self._states:
+            self._set(flatten(start)[0])
+        else:
+            self._take_over(start)
+
+    def _take_over(self, state: Any) -> None:
+        """The first state: there are two sets of places, and a step reads one and writes the other."""
+        arrays, self._state_form = flatten(state)
+        self._states, self._turn = [[np.array(a, order="C") for a in arrays], [np.array(a, order="C") for a in arrays]], 0
+        self._steps = None
+
+    def copy(self) -> Stream:
+        """A stream of its own that stands where this one does."""
+        other = Stream(self.model, self.batch, dtype=self.dtype, like=self._manner.step, backend=self.backend,
+                       threads=self.threads)
+        state = self.state
+        if state is not None and not other._states:
+            other._take_over(state)
+        elif state is not None:
+            other._set(flatten(state)[0])
+        return other
+
+    __copy__ = copy
+
+    # ---- steps
+
+    def __call__(self, x: Any, out: Any = None) -> Any:
+        room = self._inputs[0]
+        if type(x) is np.ndarray and self._steps is not None and x.shape == self._shape and x.dtype == room.dtype:
+            with self._lock:
+                room[...] = x.reshape(room.shape)
+                self._steps[self._turn](self.threads)
+                self._turn ^= 1
+                y = self._single
+                if y is not None and out is None:
+                    return y.copy()
+                if y is not None and type(out) is np.ndarray and out.shape == y.shape:
+                    np.copyto(out, y)
+                    return out
+                return self._given_out(self._outputs, out)
+        return self._any(x, out)
+
+    _shape: tuple[int, ...] = ()
+    _single: Array | None = None
+
+    def _any(self, x: Any, out: Any) -> Any:
+        """A step or a block, of whatever kind."""
+        arrays = [on_host(a) for a in leaves_like(x, self._form, "the input of this stream")]
+        ranks = {a.ndim - room.ndim for a, room in zip(arrays, self._inputs, strict=True)}
+        rank = ranks.pop() if len(ranks) == 1 else None
+        axis = self._manner.axis
+        if rank == -1 or (rank == -2 and self.batch == 1):
+            arrays = [np.expand_dims(a if rank == -1 else a[None], axis) for a in arrays]
+        elif rank != 0:
+            raise ShapeError(self._expected(arrays))
+        for a, room in zip(arrays, self._inputs, strict=True):
+            if a.shape[: axis] + a.shape[axis + 1 :] != room.shape[: axis] + room.shape[axis + 1 :]:
+                raise ShapeError(self._expected(arrays))
+            if not np.can_cast(a.dtype, room.dtype, "same_kind"):
+                raise DTypeError(f"a step of this stream is {room.dtype}, got {a.dtype}")
+        with self._lock:
+            y = self._stepped(arrays) if rank != 0 else self._whole(arrays)
+            if rank == -2:
+                y = [a[0] for a in y]
+            return self._given_out(y, out)
+
+    def _expected(self, arrays: Sequence[Array]) -> str:
+        step = ", ".join(show(r.reshape(self._without_time(r.shape)).shape) for r in self._inputs)
+        k = ", ".join(f"[{', '.join('k' if i == self._manner.axis else str(n) for i, n in enumerate(r.shape))}]"
+                      for r in self._inputs)
+        return (f"this stream of {self.batch} row{'s' * (self.batch > 1)} takes a step {step} or k steps {k}, got "
+                + ", ".join(show(a.shape) for a in arrays))
+
+    def _without_time(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[: self._manner.axis] + shape[self._manner.axis + 1 :]
+
+    def _stepped(self, arrays: Sequence[Array]) -> list[Array]:
+        """The outputs of one step, without an axis of time: what the next step overwrites."""
+        if self._steps is None:
+            self._bind()
+        if self._steps is None:
+            return [_cut(y, axis) for y, axis in zip(self._whole(arrays), self._manner.over_time, strict=True)]
+        for room, a in zip(self._inputs, arrays, strict=True):
+            np.copyto(room, a, "same_kind")
+        self._steps[self._turn](self.threads)
+        self._turn ^= 1
+        return self._outputs
+
+    def _whole(self, arrays: Sequence[Array]) -> list[Array]:
+        """The outputs of several steps."""
+        inputs = self._rebuild([a.astype(room.dtype, copy=False) for a, room in zip(arrays, self._inputs, strict=True)])
+        results = self._program(inputs, self._state_form(self._states[self._turn]) if self._states else None)
+        if self._states:
+            self._set([on_host(a) for a in flatten(results["state"])[0]])
+        else:
+            self._take_over(results["state"])
+        y, self._form_out = flatten(results["y"])
+        return [on_host(a) for a in y]
+
+    def _bind(self) -> None:
+        """Places for everything that a step reads and writes, where it runs compiled on the CPU."""
+        if not self._states:
+            return
+        entry, _ = self._program.specialization(self._form, self._state_form(self._states[0]))
+        if entry.backend.name != "cpu" or entry.alone:
+            return
+        first, second = self._states
+        count = len(entry.graph.outputs) - len(first)
+        made = [np.empty(n.shape, n.dtype) for n in list(entry.graph.outputs.values())[:count]]
+        steps = []
+        for read, written in ((first, second), (second, first)):
+            given = entry.inputs([*self._inputs, *read])
+            steps.append(bound(entry.executable, given, [*made, *written]))
+        self._form_out = flatten(entry.rebuild([*made, *second])["y"])[1]
+        self._outputs = [_cut(y, axis) for y, axis in zip(made, self._manner.over_time, strict=True)]
+        self._steps = steps
+        self._single = self._outputs[0] if len(made) == 1 and (self.dtype in (None, made[0].dtype)) else None
+        self._shape = self._without_time(self._inputs[0].shape) if len(self._inputs) == 1 else ()
+
+    def _given_out(self, y: Sequence[Array], out: Any) -> Any:
+        """Outputs as arrays of their own, or in the places that were given."""
+        if out is None:
+            kind = self.dtype
+            return self._form_out([a.astype(kind) if kind is not None and a.dtype.kind == "f" else a.copy() for a in y])
+        places = leaves_like(out, self._form_out(list(y)), "out")
+        for a, place in zip(y, places, strict=True):
+            if not isinstance(place, np.ndarray) or place.shape != a.shape:
+                got = show(place.shape) if isinstance(place, np.ndarray) else type(place).__name__
+                raise ShapeError(f"out is to be an array {show(a.shape)}, got {got}")
+            np.copyto(place, a, "same_kind")
+        return out
+
+    def __repr__(self) -> str:
+        return f"Stream({type(self.model).__name__}, batch={self.batch}, backend={self.backend!r})"
+
+
+def _piece(model: Any, x: Any, state: Any) -> dict[str, Any]:
+    """Output and state of a piece."""
+    y, after = advancing(model)(model, x, state)
+    return {"y": y, "state": after}
+
+
+def _as_steps(model: Any, batch: int, like: Any) -> Any:
+    """An input of one step with at least two rows: as given, or an example of the model's own."""
+    if like is None:
+        try:
+            return model.example(max(batch, 2))
+        except ArgumentError:
+            raise ArgumentError(f"what a step of {type(model).__name__} reads does not follow from it: give an input of one "
+                                "step, model.stream(like=x_t), or write a method example(batch, *steps)") from None
+    rows = max(batch, 2)
+    return map_tree(lambda a: np.resize(on_host(a), (rows, *np.shape(a)[1:])), like)
+
+
+def _floating(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    kind = np.dtype(dtype)
+    if kind.kind != "f":
+        raise DTypeError(f"dtype={kind}: a stream takes and gives floating numbers; tokens stay whole numbers anyway")
+    return kind
+
+
+def _rows(rows: Rows, batch: int) -> Any:
+    """Rows as an index, refused where there are none such."""
+    try:
+        found = np.arange(batch)[np.asarray(rows) if not isinstance(rows, slice) else rows]
+    except (IndexError, TypeError) as error:
+        raise ArgumentError(f"rows={rows!r}: expected rows of {batch}, or a bool mask [{batch}] ({error})") from None
+    return np.atleast_1d(found)
+
+
+def _cut(y: Array, axis: int | None) -> Array:
+    """An output of one step without its axis of time, the same memory."""
+    return y if axis is None else y.reshape(y.shape[:axis] + y.shape[axis + 1 :])

@@ -1,0 +1,245 @@
+"""Value and pull-back: `tr.vjp`, of tensors as graphs, of compiled functions as two programs that share what was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends import is_device
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..ir import Graph
+from ..ir.node import Node, rebuild, walk, without_collector
+from ..ir.ops.leaves import INPUT, LEAF, box_of, input_name, input_node
+from ..ir.scan import LITERALS
+from ..passes import partition
+from ..passes.ad import derivatives
+from ..passes.partition import minimum_cut
+from ..shapes import show
+from ..trees import flatten, leaves_like, map_tree
+from .compile import Program, optimised
+from .functional import tensor
+from .signatures import array_of, mapped
+from .specialization import Specialization
+from .tensor import Tensor, as_tensor
+from .tracing import Trace, tracing
+
+Array = npt.NDArray[Any]
+
+
+def vjp(fn: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+    """`y, pull = tr.vjp(fn, *args)`: the value, and `pull(g) = (Σ g · dy/da for each argument a)`.
+
+    Arguments and results are arrays, tensors, or lists, tuples and dicts of them; g has the form of y.  What holds whole
+    numbers or no numbers has the gradient None.  Of a function of tensors y and gradients are tensors, hence graphs.  Of a
+    compiled one they are arrays: one program gives the value and saves what the other needs, so that the forward pass runs once
+    however often `pull` is called; weights that are assigned between make no difference to it.
+
+    Raises `ShapeError` for a g of another shape than y, `ArgumentError` for one of another form, and for a compiled function
+    that assigns parameters.
+
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> y, pull = tr.vjp(tr.compile(lambda x, w: tr.tanh(x * w)), np.zeros(2), np.ones(2))
+    >>> y, pull(np.ones(2))[0]
+    (array([0., 0.]), array([1., 1.]))
+    """
+    if isinstance(fn, Program):
+        return _compiled(fn, tuple(_with_arrays(a) for a in args))
+    leaves: list[Tensor] = []
+    y = fn(*(_with_tensors(a, leaves) for a in args))
+    outputs, form = flatten(y)
+    nodes = [as_tensor(o) for o in outputs]
+
+    def pull(g: Any) -> tuple[Any, ...]:
+        adjoints = [_adjoint(as_tensor(a), n) for a, n in zip(leaves_like(g, form(nodes), "g"), nodes, strict=True)]
+        wrt = [t.source() for t in leaves if t.node.floating]
+        found = iter(derivatives.vjp([n.source() for n in nodes], [a.source() for a in adjoints], wrt))
+        grads = iter([Tensor(next(found)) if t.node.floating else None for t in leaves])
+        return tuple(_in_place(a, grads) for a in args)
+
+    return form(nodes), pull
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or isinstance(value, Tensor) or array_of(value) is not None
+
+
+def _with_tensors(tree: Any, found: list[Tensor]) -> Any:
+    """An argument with a tensor for everything that holds numbers."""
+    if isinstance(tree, Tensor) or _is_number(tree):
+        found.append(as_tensor(tree) if isinstance(tree, Tensor) else tensor(tree))
+        return found[-1]
+    return mapped(tree, lambda part: _with_tensors(part, found))
+
+
+def _with_arrays(tree: Any) -> Any:
+    """An argument with an array for every Python number with a fraction, which a compiled function would take for fixed."""
+    if type(tree) is float:
+        return np.asarray(tree)
+    return tree if _is_number(tree) else mapped(tree, _with_arrays)
+
+
+def _in_place(tree: Any, grads: Iterator[Any]) -> Any:
+    """The form of an argument, with gradients."""
+    if isinstance(tree, Tensor) or _is_number(tree):
+        return next(grads)
+    return mapped(tree, lambda part: _in_place(part, grads)) if isinstance(tree, (Mapping, tuple, list)) else None
+
+
+def _adjoint(g: Any, y: Any) -> Any:
+    """What comes in for an output, in its shape and dtype."""
+    if g.shape != y.shape:
+        raise ShapeError(f"g has shape {show(g.shape)} for an output of shape {show(y.shape)}: they must be equal")
+    if y.dtype.kind == "f" and not np.can_cast(g.dtype, y.dtype, "same_kind"):
+        raise DTypeError(f"g is {g.dtype} for an output that is {y.dtype}")
+    return g if g.dtype == y.dtype else g.astype(y.dtype)
+
+
+# ---- of a compiled function
+
+class _Pair(NamedTuple):
+    """The two programs of one signature."""
+
+    forward: Specialization      # from the arguments to the results and what is saved
+    backward: Specialization     # from saved values, arguments and adjoints to gradients
+    form: Callable[[list[Any]], Any]  # of the results
+    outputs: list[Node]
+    read: list[int]              # the arguments that the backward program reads
+    floating: list[bool]         # which arguments have a gradient
+
+
+class Pullback:
+    """`pull(g)`: gradients of the arguments for the adjoints g of the results, by a compiled program."""
+
+    def __init__(self, pair: _Pair, args: tuple[Any, ...], held: list[Array], threads: int | None) -> None:
+        self._pair, self._held, self._threads = pair, held, threads
+        self._args = [_specimen(a) for a in args]
+        self._leaves = {n: box_of(n).data for n in pair.backward.graph.leaves.values()}
+
+    @property
+    def bytes(self) -> int:
+        """What is held until the pull-back is let go: saved values and arguments."""
+        return sum(a.nbytes for a in self._held)
+
+    def __call__(self, g: Any) -> tuple[Any, ...]:
+        pair = self._pair
+        given = leaves_like(g, pair.form([np.zeros(0) for _ in pair.outputs]), "g")
+        adjoints = [_adjoint(_as_array(a), y) for a, y in zip(given, pair.outputs, strict=True) if y.floating]
+        found = iter(pair.backward.run_with(self._leaves, [*self._held, *adjoints], self._threads))
+        grads = iter([next(found) if floating else None for floating in pair.floating])
+        return tuple(_in_place(a, grads) for a in self._args)
+
+
+def _as_array(value: Any) -> Any:
+    array = array_of(value)
+    return np.asarray(value) if array is None else array
+
+
+def _specimen(tree: Any) -> Any:
+    """An argument without its numbers."""
+    return np.zeros(0) if _is_number(tree) else mapped(tree, _specimen)
+
+
+def _compiled(program: Program, args: tuple[Any, ...]) -> tuple[Any, Pullback]:
+    key, arrays = program.signature(args)
+    with program.lock:
+        pair: _Pair | None = next((p for p in program.pairs.get(key, ()) if p.forward.trace.holds()), None)
+        if pair is None:
+            pair = _traced(program, args)
+            program.pairs.setdefault(key, []).append(pair)
+        found = pair.forward.run(arrays, program.threads)
+        results, saved = found[: len(pair.outputs)], found[len(pair.outputs):]
+        own = [a if is_device(a) else np.array(a) for a in (arrays[i] for i in pair.read)]
+        return pair.form(results), Pullback(pair, args, [*saved, *own], program.threads)
+
+
+def _traced(program: Program, args: tuple[Any, ...]) -> _Pair:
+    """Both programs: the function with its gradients as one graph, cut where the fewest bytes are saved."""
+    values, trace = program.named(args), Trace()
+    inputs = [input_node(k, v.shape, v.dtype) for k, v in values.items()]
+    with tracing(trace):
+        outputs, form = flatten(program.called(map(Tensor, inputs), args))
+        nodes = [as_tensor(o).source() for o in outputs]
+    if trace.updates:
+        raise ArgumentError("a function that assigns parameters has no pull-back: return their new values instead")
+    with without_collector():
+        adjoints = [input_node(f"adjoint {i}", y.shape, y.dtype) for i, y in enumerate(nodes) if y.floating]
+        wrt = [n for n in inputs if n.floating]
+        grads = derivatives.vjp([y for y in nodes if y.floating], adjoints, wrt)
+        joint = partition(Graph({**_numbered("result", nodes), **_numbered("gradient", grads)}))
+        ahead, back = ([joint.outputs[f"{what} {i}"] for i in range(count)]
+                       for what, count in (("result", len(nodes)), ("gradient", len(grads))))
+        saved = _saved(joint.nodes, back, adjoints)
+        kept = [input_node(f"saved {i}", n.shape, n.dtype) for i, n in enumerate(saved)]
+        known = dict(zip(saved, kept, strict=True))
+        rebuild(walk(back, known=known.keys()), known)
+        backward = Graph(_numbered("gradient", [known[n] for n in back]))
+        forward = Graph({**_numbered("result", ahead), **_numbered("saved", saved)})
+    read = [i for i, k in enumerate(values) if k in backward.inputs]
+    given = [*kept, *(inputs[i] for i in read), *adjoints]
+    return _Pair(_program(program, forward, trace, inputs), _program(program, backward, Trace(), given), form, nodes, read,
+                 [n.floating for n in inputs])
+
+
+def _numbered(what: str, nodes: Sequence[Node]) -> dict[str, Node]:
+    return {f"{what} {i}": n for i, n in enumerate(nodes)}
+
+
+def _program(program: Program, graph: Graph, trace: Trace, given: Sequence[Node]) -> Specialization:
+    """A graph, compiled; results are a list."""
+    arrays = tuple(np.broadcast_to(np.zeros((), n.dtype), n.shape) for n in given)
+    return Specialization(optimised(graph), list, trace, program.backend, program.strict, {},
+                          [input_name(n) for n in given], (arrays, {}))
+
+
+def _saved(order: Sequence[Node], gradients: Sequence[Node], adjoints: Sequence[Node]) -> list[Node]:
+    """What the forward program keeps for the backward one: a smallest set from which all that it reads follows cheaply."""
+    moving = set(adjoints)
+    for n in order:
+        if any(s in moving for s in n.src):
+            moving.add(n)
+    read = dict.fromkeys(s for n in order if n in moving for s in n.src if s not in moving)
+    read |= dict.fromkeys(n for n in gradients if n not in moving)
+    there = {n for n in order if n.op in (INPUT, LEAF)}
+    return minimum_cut([n for n in read if n not in there and n.op not in LITERALS], there, set())
+
+
+# ---- functions of a model's parameters
+
+def functional_call(model: Callable[..., Any], params: Mapping[str, Any], *args: Any, **keywords: Any) -> Any:
+    """`model(*args)` with other numbers in the place of its parameters: a function of them, to differentiate or compile.
+
+    `params` are arrays or tensors by the names of `model.leaves()`, of the same shapes and dtypes; what is not named keeps its
+    data.  The model itself stays as it is.
+
+    Raises `ArgumentError` for a name that the model has not, `ShapeError` and `DTypeError` for what does not fit.
+
+    >>> import numpy as np
+    >>> import tinyrnn as tr
+    >>> layer = tr.nn.Linear(2, 1, rng=0)
+    >>> def loss(params, x):
+    ...     return tr.functional_call(layer, params, x).sum()
+    >>> y, g = tr.value_and_grad(loss)(layer.state_dict(), np.ones((3, 2), np.float32))
+    >>> g["weight"].numpy()
+    array([[3., 3.]], dtype=float32)
+    """
+    own: dict[str, Tensor] = dict(model.leaves())  # type: ignore[attr-defined]
+    new: dict[Node, Node] = {}
+    for name, value in params.items():
+        if name not in own:
+            raise ArgumentError(f"{type(model).__name__} has no parameter {name!r}; it has {', '.join(own)}")
+        t, old = as_tensor(value), own[name]
+        if t.shape != old.shape:
+            raise ShapeError(f"{name} has shape {show(old.shape)}, got {show(t.shape)}")
+        if t.dtype != old.dtype:
+            raise DTypeError(f"{name} is {old.dtype}, got {t.dtype}: convert it with astype, if it is what you mean")
+        new[old.node] = t.source()
+
+    def changed(t: Any) -> Any:
+        node = as_tensor(t).source()
+        return Tensor(rebuild(walk([node], known=new.keys()), new)[node])
+
+    return map_tree(changed, model(*args, **keywords))
