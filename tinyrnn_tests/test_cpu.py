@@ -14,6 +14,8 @@ import tinyrnn as tr
 from tinyrnn.backends import Backend, UnsupportedError, cache, compiled
 from tinyrnn.backends.cpu import engine, memory, tables
 from tinyrnn.backends.cpu.backend import executable
+from tinyrnn.backends.plan import sink
+from tinyrnn.backends.plan.views import Loop
 from tinyrnn.backends.scalars import ULP
 from tinyrnn.ir import Graph
 from tinyrnn.ir.ops.leaves import input_node
@@ -110,7 +112,7 @@ def test_nothing_is_written_outside_of_its_buffer_or_read_before_it_was_written(
 @pytest.mark.parametrize("batch", [1, 2, 7])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_results_do_not_depend_on_the_number_of_threads(dtype, batch, monkeypatch):
-    for limit in ("WORTHWHILE", "ENOUGH", "WIDE"):
+    for limit in ("WORTHWHILE", "ENOUGH", "LONG", "WIDE"):
         monkeypatch.setattr(tables, limit, 0)
     graph = training_graph(dtype, batch)
     values = values_for(graph)
@@ -121,6 +123,48 @@ def test_results_do_not_depend_on_the_number_of_threads(dtype, batch, monkeypatc
         found, _ = run_compiled(graph, values, threads)
         for k, y in first.items():
             np.testing.assert_array_equal(found[k], y, err_msg=f"{k}, {threads} threads")
+
+
+def inference_graph(dtype="float32", batch=7, steps=6):
+    """Both directions over one sequence, whose product they share, and a layer on top."""
+    layer = tr.nn.Sequential(tr.nn.LSTM(5, 19, bidirectional=True, dtype=dtype, rng=0), tr.nn.GRU(38, 9, dtype=dtype, rng=1)).eval()
+    return through_passes(Graph({"y": layer(tr.Tensor(input_node("x", (batch, steps, 5), dtype)))}))
+
+
+@pytest.mark.parametrize("make", [training_graph, inference_graph])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_where_a_product_stands_makes_no_difference(make, dtype, threads, monkeypatch):
+    """Products of all steps at once, or step by step inside of the loops: the same bits."""
+    for limit in ("WORTHWHILE", "ENOUGH", "LONG", "WIDE"):
+        monkeypatch.setattr(tables, limit, 0)
+    graph = make(dtype)
+    values, found, inside = values_for(graph), {}, {}
+    for large in (2**60, 0):
+        monkeypatch.setattr(sink, "LARGE", large)
+        monkeypatch.setattr(sink, "ROWS", 1)
+        found[large], e = run_compiled(graph, values, threads)
+        inside[large] = sum(c.family == "product" for item in e.plan.items if isinstance(item, Loop) for c in item.calls)
+    assert inside[0] > inside[2**60]
+    for k, y in found[0].items():
+        np.testing.assert_array_equal(found[2**60][k], y, err_msg=k)
+
+
+@pytest.mark.parametrize("columns", [1, 15, 64, 65, 130, 256, 300])
+@pytest.mark.parametrize("inner", [1, 7, 64, 65, 300])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_products_of_few_rows_in_any_order_of_panels(rows, inner, columns):
+    """Every other turn goes through the panels the other way round; each entry is the sum that the interpreter makes."""
+    rng = np.random.default_rng(0)
+    w = tr.tensor(rng.normal(size=(inner, columns)).astype("float32"))
+    x = rng.normal(size=(4, rows, inner)).astype("float32")
+    _, ys = tr.scan(lambda s, v: (s + (v @ w).sum(), (v @ w) * (1 + 0 * s)), np.float32(0), tr.Tensor(input_node("x", x.shape, x.dtype)))
+    found, e = run_compiled(Graph({"y": ys}), {"x": x})
+    assert any(c.family == "matvec" for c in e.plan.calls())
+    np.testing.assert_allclose(found["y"], x @ w.numpy(), rtol=0, atol=2e-6 * np.sqrt(inner) * np.abs(x).max() * 4)
+    for t in range(4):
+        again, _ = run_compiled(Graph({"y": ys}), {"x": np.roll(x, t, 0)})
+        np.testing.assert_array_equal(np.roll(again["y"], -t, 0), found["y"])
 
 
 @pytest.mark.parametrize("target", [engine.AVX2, engine.BASELINE], ids=["avx2", "baseline"])

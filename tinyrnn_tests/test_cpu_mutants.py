@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.backends.cpu import codegen, driver, emit, engine, products, runtime, tables, threads
+from tinyrnn.backends.cpu import codegen, driver, emit, engine, kept, products, runtime, tables, threads
 from tinyrnn.backends.cpu import memory as cpu_memory
-from tinyrnn.backends.plan import memory, planner, scan_loop
+from tinyrnn.backends.plan import memory, planner, prologue, scan_loop, sink
+from tinyrnn.backends.plan.views import Call
 from tinyrnn.ir import Graph
 from tinyrnn.ir.ops.leaves import input_node
 
@@ -54,12 +55,12 @@ def guard_check():
 
 def thread_check():
     with pytest.MonkeyPatch.context() as patch:
-        for limit in ("WORTHWHILE", "ENOUGH", "WIDE"):
+        for limit in ("WORTHWHILE", "ENOUGH", "LONG", "WIDE"):
             patch.setattr(tables, limit, 0)
         graph = checks.training_graph("float64")
         values = checks.values_for(graph)
         first, _ = checks.run_compiled(graph, values, 1)
-        for _ in range(3):
+        for _ in range(100):  # what threads do to each other happens now and then
             found, _ = checks.run_compiled(graph, values, 2)
             for k, y in first.items():
                 np.testing.assert_array_equal(found[k], y)
@@ -72,10 +73,10 @@ def mixing_check():
     graph = Graph({"y": ys})
     values = checks.values_for(graph)
     with pytest.MonkeyPatch.context() as patch:
-        for limit in ("WORTHWHILE", "ENOUGH"):
+        for limit in ("WORTHWHILE", "ENOUGH", "LONG"):
             patch.setattr(tables, limit, 0)
         patch.setattr(cpu_memory, "ARENAS", checks.Filled(0xFF))  # memory that remembers no earlier run
-        for _ in range(4):
+        for _ in range(40):
             assert_equal_computations(graph, checks.run_compiled(graph, values, 2)[0], values)
 
 
@@ -92,6 +93,29 @@ def reuse_check():
     z = (x.reshape(12, 6) @ W).reshape(4, 3, 6)
     _, ys = tr.scan(lambda s, v: (tr.tanh(s + v), tr.sin(s + v)), z[0] * 0.5, z)
     check_graph(Graph({"y": (ys * z).sum(), "g": tr.grad((ys * z * z).sum(), W)}), "cpu")
+
+
+def sinking_check():
+    """A product that is read after the loop, too, and one of what the loop writes over."""
+    x, W = tr.Tensor(input_node("x", (4, 3, 6))), tr.Tensor(input_node("W", (6, 6)))
+    z = (x.reshape(12, 6) @ W).reshape(4, 3, 6)
+    _, ys = tr.scan(lambda s, v: (tr.tanh(s @ W + v), tr.sin(s + v)), z[0] * 0.5, z)
+    _, more = tr.scan(lambda s, v: (tr.tanh(s + v),) * 2, z[1], (ys.reshape(12, 6) @ W).reshape(4, 3, 6), reverse=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sink, "LARGE", 0)
+        patch.setattr(sink, "ROWS", 1)
+        check_graph(Graph({"y": (ys * z).sum(), "more": more, "g": tr.grad((ys * z * z).sum() + more.sum(), W)}), "cpu")
+
+
+def kept_check():
+    """Values of leaves and of inputs that change from run to run."""
+    a, b, W = (tr.parameter(np.eye(3) * k, f"p{k}") for k in (1, 2, 3))
+    program = tr.compile(lambda x: (x + 1) @ tr.concat([a + b, W], 1))
+    for k in range(3):
+        x = np.full((2, 3), 1.0 + k)
+        expected = (x + 1) @ np.concatenate([a.numpy() + b.numpy(), W.numpy()], 1)
+        np.testing.assert_allclose(program(x), expected)
+        a.assign(a.numpy() + k + 1)
 
 
 def storing_all(self, m, x, pointer, mask=None, *, plain=emit.Emit.store):
@@ -111,6 +135,10 @@ MUTANTS = {
         scan_loop, "_in_place", lambda loop, slots: loop.calls.__setitem__(slice(None), [
             c for c in loop.calls if not any(v.buffer is s[0].buffer for s in slots for v in [c.operands[-1]])]), cell_check),
     "every loop is split along its rows": (scan_loop, "_within", lambda *_: True, mixing_check),
+    "products move into loops though others read them": (sink, "_slices", lambda *_: True, sinking_check),
+    "what is kept of weights is never made anew": (kept.Kept, "get", lambda self, data: self._made and self._made[1], kept_check),
+    "what an input goes into is kept": (prologue, "_independent", lambda items: {
+        i for i, c in enumerate(items) if isinstance(c, Call) and all(c.operands[k].buffer.role == "temporary" for k in c.writes)}, kept_check),
     "no barriers": (driver, "_barrier", lambda *_: None, thread_check),
     "relu of NaN is 0": (codegen.LlvmDomain, "relu", relu_of_numbers, special_check),
     "sums start from 1": (codegen.LlvmDomain, "neutral", lambda self, reduction, dtype: self.constant(1, dtype),

@@ -19,12 +19,18 @@ Advance = Callable[[Any, Any, Any], tuple[Any, Any]]
 """`advance(model, x, state)`: the output for x [B, k, ...] and the state after it; None is the state before the first step."""
 
 
-def advancing(model: Trainable) -> Advance:
-    """How a model goes on: by its argument `state`, by its `step`, or with the states of the loops that it runs."""
+def ways(model: Trainable) -> list[Advance]:
+    """How a model may go on, the best first: by its argument `state`, with the states of the loops that it runs, or by a
+    `step` of its own, which need not round as the whole sequence does."""
     check_forward(model)
     if "state" in takes(model):
-        return _with_state
-    return _step_by_step if hasattr(model, "step") else _lifted
+        return [_with_state]
+    return [*([_lifted] if has_call(model) else []), *([_step_by_step] if hasattr(model, "step") else [])] or [_lifted]
+
+
+def has_call(model: object) -> bool:
+    """Whether a model takes whole sequences."""
+    return getattr(type(model).__call__, "__qualname__", "") != "Module.__call__"
 
 
 def check_forward(model: Trainable) -> None:

@@ -14,7 +14,7 @@ from ..tensor.compile import Program
 from ..tensor.tensor import Tensor
 from ..tensor.tracing import Trace, tracing
 from ..trees import flatten, map_tree
-from .advance import Advance, advancing
+from .advance import Advance, has_call, ways
 
 Array = npt.NDArray[Any]
 STEPS = 3          # of the sequence on which a model is tried
@@ -34,7 +34,17 @@ class Manner(NamedTuple):
 
 def manner_of(model: Any, step: Any) -> Manner:
     """How a model reads and writes in pieces; `step` is an input of one step, two rows or more."""
-    advance, axis = advancing(model), int(not model.reads_time_first())
+    errors = []
+    for advance in ways(model):
+        try:
+            return _tried(model, advance, step)
+        except TinyRNNError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _tried(model: Any, advance: Advance, step: Any) -> Manner:
+    axis = int(not model.reads_time_first())
     more = map_tree(lambda a: np.concatenate([a, a[:1]]), step)
     with evaluating(model):
         (y2, s2), (y3, s3), (_, other) = (
@@ -86,8 +96,8 @@ def _begins(model: Any, advance: Advance, step: Any, axis: int, states: Shapes) 
 
 def _try(model: Trainable, manner: Manner) -> None:
     """The steps one after the other must give what the whole sequence gives: on random numbers, by the interpreter."""
-    if getattr(type(model).__call__, "__qualname__", "") == "Module.__call__":
-        return  # a model that has nothing but a step
+    if not has_call(model):
+        return
     x, axis = map_tree(lambda a: _varied(np.expand_dims(a, manner.axis), manner.axis), manner.step), manner.axis
 
     def whole(x: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..model import Trainable, checked_model
 from ..shapes import checked_count, show
 from ..tensor.compile import Program
 from ..trees import flatten, leaves_like, map_tree
-from .advance import advancing
+from .advance import Advance
 from .kept import programs_of, served
 from .manner import Manner, manner_of
 
@@ -57,7 +58,8 @@ class Stream:
         step = _as_steps(model, self.batch, like)
         kind = tuple((a.shape[1:], a.dtype) for a in flatten(step)[0])
         self._manner: Manner = made.get(model, ("manner", kind), lambda: manner_of(model, step))
-        self._program: Program = served(model, "stream", _piece, self.backend, self.threads)
+        advance = self._manner.advance
+        self._program: Program = served(model, ("stream", advance), partial(_piece, advance), self.backend, self.threads)
         self._form = map_tree(self._room, step)
         self._inputs, self._rebuild = flatten(self._form)
         self._steps: list[Callable[[int | None], None]] | None = None
@@ -178,13 +180,12 @@ class Stream:
         ranks = {a.ndim - room.ndim for a, room in zip(arrays, self._inputs, strict=True)}
         rank = ranks.pop() if len(ranks) == 1 else None
         axis = self._manner.axis
-        if rank == -1 or (rank == -2 and self.batch == 1):
+        given, steps = arrays, rank == -1 or (rank == -2 and self.batch == 1)
+        if steps:
             arrays = [np.expand_dims(a if rank == -1 else a[None], axis) for a in arrays]
-        elif rank != 0:
-            raise ShapeError(self._expected(arrays))
         for a, room in zip(arrays, self._inputs, strict=True):
-            if a.shape[: axis] + a.shape[axis + 1 :] != room.shape[: axis] + room.shape[axis + 1 :]:
-                raise ShapeError(self._expected(arrays))
+            if not (steps or rank == 0) or self._without_time(a.shape) != self._without_time(room.shape):
+                raise ShapeError(self._expected(given))
             if not np.can_cast(a.dtype, room.dtype, "same_kind"):
                 raise DTypeError(f"a step of this stream is {room.dtype}, got {a.dtype}")
         with self._lock:
@@ -263,9 +264,9 @@ class Stream:
         return f"Stream({type(self.model).__name__}, batch={self.batch}, backend={self.backend!r})"
 
 
-def _piece(model: Any, x: Any, state: Any) -> dict[str, Any]:
+def _piece(advance: Advance, model: Any, x: Any, state: Any) -> dict[str, Any]:
     """Output and state of a piece."""
-    y, after = advancing(model)(model, x, state)
+    y, after = advance(model, x, state)
     return {"y": y, "state": after}
 
 

@@ -5,6 +5,7 @@ All of it works on eight-byte words:
     item      wide, calls, count, steps, reverse, extent, grain, parallel, barrier, quantum
     call      kernel, operands, number of operands, sizes, own extent, extent to share, grain, barrier
     operand   place of its buffer among the bases, bytes from there, bytes for each turn, bytes for each unit of the split
+    room      the addresses of a call's operands, and behind them the turn
     bases     the address of each buffer, of all temporaries together
     frame     items, count, bases, thread, threads, control, note, scratch, room, item, turn, barriers passed
     control   arrivals at barriers, stop
@@ -31,7 +32,6 @@ ITEM, CALL, OPERAND, FRAME = 10, 8, 4, 12
 DONE, MORE, STOPPED = 0, 1, 2
 NAME = "drive"
 DRIVER = ir.FunctionType(I64, [POINTER])
-PATIENCE = 4000  # turns of waiting before the processor is offered to others
 
 
 def emit_driver(module: ir.Module, name: str) -> None:
@@ -68,33 +68,6 @@ def emit_driver(module: ir.Module, name: str) -> None:
 
     b.position_at_end(out)
     b.ret(e.whole(DONE))
-
-
-PARK = ir.FunctionType(I64, [POINTER, I64, I64])
-
-
-def emit_park(module: ir.Module, name: str) -> None:
-    """`park(word, old, turns)`: wait until the word is no longer `old`, for a limited number of turns; whether it is."""
-    e = Emit(module, name, PARK)
-    b = e.b
-    word, old, turns = e.function.args
-    changed = b.append_basic_block("changed")
-
-    def turn(i: Value) -> None:
-        stay = b.append_basic_block("stay")
-        b.cbranch(e.is_(_atomic(e, word, 0), "!=", old), changed, stay)
-        b.position_at_end(stay)
-        b.call(_yield(b.module), [])
-
-    e.loop(0, turns, 1, turn)
-    b.ret(e.whole(0))
-    b.position_at_end(changed)
-    b.ret(e.whole(1))
-
-
-def _yield(module: ir.Module) -> Any:
-    """The processor offered to others."""
-    return module.globals.get("sched_yield") or ir.Function(module, ir.FunctionType(ir.IntType(32), []), "sched_yield")
 
 
 def _stop(e: Emit, threads: Value, control: Value) -> None:
@@ -179,6 +152,7 @@ class _Task:
             _store(e, at, self.room, i)
 
         e.loop(0, number, 1, address)
+        _store(e, t, self.room, number)
         n = e.choose(e.is_(own, "<", 0), e.sub(high, low), own) if shared is None else e.choose(shared, part, own)
         kernel = b.inttoptr(_load(e, call, 0), KERNEL.as_pointer())
         b.call(kernel, [self.room, b.inttoptr(_load(e, call, 3), POINTER), n, self.scratch])
@@ -191,16 +165,4 @@ def _barrier(e: Emit, frame: Value, threads: Value, control: Value) -> None:
     _store(e, passed, frame, PASSED)
     b.atomic_rmw("add", control, e.whole(1), "acq_rel")
     goal = e.mul(passed, threads)
-    head, spin, leave = (b.append_basic_block(n) for n in ("wait", "spin", "go"))
-    before = b.block
-    b.branch(head)
-    b.position_at_end(head)
-    waited = b.phi(I64)
-    waited.add_incoming(e.whole(0), before)
-    here = b.or_(e.is_(_atomic(e, control, 0), ">=", goal), e.is_(_atomic(e, control, 1), "!=", 0))
-    b.cbranch(here, leave, spin)
-    b.position_at_end(spin)
-    e.when(e.is_(waited, ">", PATIENCE), lambda: b.call(_yield(b.module), []))
-    waited.add_incoming(e.add(waited, 1), b.block)
-    b.branch(head)
-    b.position_at_end(leave)
+    e.until(lambda: b.or_(e.is_(_atomic(e, control, 0), ">=", goal), e.is_(_atomic(e, control, 1), "!=", 0)))

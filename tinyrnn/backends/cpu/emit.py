@@ -15,6 +15,9 @@ KERNEL = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64, POINTER])
 """kernel(pointers, sizes, n, scratch): operands, whole numbers, the extent along which work is split, a thread's own room."""
 
 
+PATIENCE = 4000  # turns of waiting before the processor is offered to others
+YIELD = "sched_yield"
+
 Value: TypeAlias = ir.Value
 """A value of emitted code; most methods take a whole number that is known already as well."""
 
@@ -97,6 +100,27 @@ class Emit:
     def when(self, condition: Value, body: Callable[[], object]) -> None:
         with self.b.if_then(condition):
             body()
+
+    def until(self, holds: Callable[[], Any]) -> None:
+        """Wait; after a while the processor is offered to others."""
+        b = self.b
+        head, spin, leave = (b.append_basic_block(n) for n in ("wait", "spin", "go"))
+        before = b.block
+        b.branch(head)
+        b.position_at_end(head)
+        waited = b.phi(I64)
+        waited.add_incoming(self.whole(0), before)
+        b.cbranch(holds(), leave, spin)
+        b.position_at_end(spin)
+        self.when(self.is_(waited, ">", PATIENCE), self.give_way)
+        waited.add_incoming(self.add(waited, 1), b.block)
+        b.branch(head)
+        b.position_at_end(leave)
+
+    def give_way(self) -> None:
+        """The processor offered to others."""
+        found = self.b.module.globals.get(YIELD)
+        self.b.call(found or ir.Function(self.b.module, ir.FunctionType(I32, []), YIELD), [])
 
     # ---- memory
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
@@ -44,11 +43,11 @@ _KEPT: WeakValueDictionary[Hashable, Kept] = WeakValueDictionary()
 
 def kept_of(plan: Plan, target: Target) -> dict[Buffer, tuple[Kept, list[Node]]]:
     """For every kept buffer its place among those of all programs, and the leaves of which it is made."""
-    writers = defaultdict[Buffer, list[Call]](list)
+    writers: dict[Buffer, list[Call]] = {}
     for c in plan.items[: plan.prepared]:
         assert isinstance(c, Call)
         for k in c.writes:
-            writers[c.operands[k].buffer].append(c)
+            writers.setdefault(c.operands[k].buffer, []).append(c)
     names: dict[Buffer, Hashable] = {}
     leaves: dict[Buffer, dict[Node, None]] = {}
 

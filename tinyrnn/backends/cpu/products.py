@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 from llvmlite import ir
 
 from ...ir.node import DType
+from ..codegen import BOOL
 from ..plan.kernels import TALL_COLUMNS, TALL_ROWS, TILE_ROWS
 from .codegen import I32, I64, POINTER, Lanes, LlvmDomain, memory_type
 from .emit import Emit, Value
@@ -22,6 +22,9 @@ from .engine import Target
 
 DEPTH = 256
 CHUNK = 96  # rows of the left operand that stay in the second-level cache
+SIDE = 2         # panels that one row is multiplied by side by side
+NEAR = 32768     # bytes that the first-level cache holds beside what else is needed
+PAIR = ir.FunctionType(ir.VoidType(), [POINTER] * 3 + [I64] * 3)
 TILE = ir.FunctionType(ir.VoidType(), [POINTER] * 3 + [I64] * 8)
 
 
@@ -68,7 +71,7 @@ class Tiles:
         a, panel, c, next_a, row_a, step_a, row_c, depth, width, count, add = e.function.args
         last = e.mask(m, e.sub(width, (vectors - 1) * self.shape.lanes))
         masks = [None] * (vectors - 1) + [last]
-        adds = m.splat(e.is_(add, "!=", 0), np.dtype(bool)).value
+        adds = m.splat(e.is_(add, "!=", 0), BOOL).value
         before = [adds] * (vectors - 1) + [e.b.and_(adds, last)]  # of what is there already; off for the first K block
 
         def tile(t: Value) -> None:
@@ -78,6 +81,33 @@ class Tiles:
             self._write(e, m, sums, c0, row_c, vectors, masks, before)
 
         e.loop(0, count, 1, tile)
+        e.b.ret_void()
+        return e.function
+
+    def pair(self) -> Any:
+        """One row times panels side by side: a sum waits for the one before, so there are to be many.
+
+        `f(a, panel, c, step_a, depth, add)`
+        """
+        name, panels = f"{self.prefix}pair", SIDE
+        found = self.module.globals.get(name)
+        if found is not None:
+            return found
+        e = Emit(self.module, name, PAIR, internal=True)
+        m, shape = LlvmDomain(e.b, self.shape.lanes), self.shape
+        a, panel, c, step_a, depth, add = e.function.args
+        starts = [e.at(panel, e.mul(depth, shape.width * i), self.kind) for i in range(panels)]
+        count = panels * shape.vectors
+
+        def advance(_: Value, state: list[Any]) -> list[Any]:
+            left, ps, acc = state[0], state[1 : 1 + panels], state[1 + panels :]
+            x = m.splat(e.read(left, self.kind), self.dtype)
+            rights = [e.load(m, e.at(p, v * shape.lanes, self.kind), self.dtype) for p in ps for v in range(shape.vectors)]
+            new = [m.fma(x, right, Lanes(m, s, self.dtype)).value for right, s in zip(rights, acc, strict=True)]
+            return [e.at(left, step_a, self.kind), *(e.at(p, shape.width, self.kind) for p in ps), *new]
+
+        sums = e.carry(0, depth, 1, [a, *starts, *[m.constant(0, self.dtype).value] * count], advance)[1 + panels :]
+        self._write(e, m, sums, c, e.whole(0), count, [None] * count, [m.splat(e.is_(add, "!=", 0), BOOL).value] * count)
         e.b.ret_void()
         return e.function
 
@@ -233,30 +263,52 @@ def emit_product(module: ir.Module, name: str, target: Target, dtype: DType) -> 
 
 
 def emit_matvec(module: ir.Module, name: str, target: Target, dtype: DType) -> None:
-    """`C[rows, n] = A[rows, inner] @ panels` for the n columns from that to which the third operand points: few rows."""
+    """`C[rows, n] = A[rows, inner] @ panels` for the n columns from that to which the third operand points: few rows.
+
+    Such a product reads the matrix once and does little else.  In every other turn of a loop it goes through the panels the
+    other way round, so that it begins with those which the caches still hold.
+    """
     e = Emit(module, name)
     pointers, sizes, n, _ = e.function.args
     a, panels, c, start = (e.entry(pointers, i, POINTER) for i in range(4))
+    odd = e.is_(e.b.and_(e.entry(pointers, 4), e.whole(1)), "==", 1)  # behind the operands stands the turn
     count, columns, inner, row_a, step_a, row_c = (e.entry(sizes, i) for i in range(6))
     tiles = Tiles(module, target, dtype)
     shape, kind = tiles.shape, tiles.kind
     first = e.div(e.b.sub(e.b.ptrtoint(c, I64), e.b.ptrtoint(start, I64)), dtype.itemsize)
     padded = e.up(columns, shape.lanes)
 
-    def block(k0: Value) -> None:
-        depth = e.least(e.sub(inner, k0), DEPTH)
+    def blocks(n0: Value, body: Callable[[Any, Any, Any, Any], None]) -> None:
+        """`body(k0, depth, left, right)` for every K block of the panels from a column on."""
+        def block(k0: Value) -> None:
+            depth = e.least(e.sub(inner, k0), DEPTH)
+            right = e.at(panels, e.add(e.mul(k0, padded), e.mul(e.add(first, n0), depth)), kind)
+            body(k0, depth, e.at(a, e.mul(k0, step_a), kind), right)
 
-        def panel(n0: Value) -> None:
-            at = e.add(first, n0)
-            width = e.least(e.sub(columns, at), shape.width)
-            vectors = e.div(e.add(width, shape.lanes - 1), shape.lanes)
-            p = e.at(panels, e.add(e.mul(k0, padded), e.mul(at, depth)), kind)
-            tiles.call(e, count, vectors, [e.at(a, e.mul(k0, step_a), kind), p, e.at(c, n0, kind), e.whole(0), row_a, step_a,
-                                           row_c, depth, width, e.whole(1), k0])
+        e.loop(0, inner, DEPTH, block)
 
-        e.loop(0, n, shape.width, panel)
+    def there_and_back(low: Value, width: int, groups: Value, body: Callable[[Any], None]) -> Any:
+        """Groups of columns in an order that turns round; the column behind the last of them."""
+        def group(i: Value) -> None:
+            at = e.b.select(odd, e.sub(e.sub(groups, 1), i), i)
+            body(e.add(low, e.mul(at, width)))
 
-    e.loop(0, inner, DEPTH, block)
+        e.loop(0, groups, 1, group)
+        return e.add(low, e.mul(groups, width))
+
+    def pair(n0: Value) -> None:
+        blocks(n0, lambda k0, depth, left, right: e.b.call(tiles.pair(), [left, right, e.at(c, n0, kind), step_a, depth, k0]))
+
+    def panel(n0: Value) -> None:
+        width = e.least(e.sub(columns, e.add(first, n0)), shape.width)
+        vectors = e.div(e.add(width, shape.lanes - 1), shape.lanes)
+        blocks(n0, lambda k0, depth, left, right: tiles.call(e, count, vectors, [
+            left, right, e.at(c, n0, kind), e.whole(0), row_a, step_a, row_c, depth, width, e.whole(1), k0]))
+
+    both = SIDE * shape.width  # two panels, where the cache keeps them for the next turn
+    near = e.b.and_(e.is_(count, "==", 1), e.is_(inner, "<=", NEAR // (both * dtype.itemsize)))
+    done = there_and_back(e.whole(0), both, e.choose(near, e.div(n, both), 0), pair)
+    there_and_back(done, shape.width, e.div(e.add(e.sub(n, done), shape.width - 1), shape.width), panel)
     e.b.ret_void()
 
 

@@ -82,7 +82,8 @@ class CpuExecutable(Planned):
         self._code |= kernels.require({"driver": emit_driver, **{
             (c.family, *c.key): emitter(c, self.target) for c in plan.calls() if (c.family, *c.key) not in self._code}})
         addresses = {k: code.addresses[k] for k, code in self._code.items()}
-        self.drive = _DRIVE(addresses["driver"])
+        self.driver = addresses["driver"]
+        self.drive = _DRIVE(self.driver)
         kept = kept_of(plan, self.target) if keep else {}
         self.offsets, self.bytes = arrange(plan, gap, kept)
         self.scratch = max((c.scratch for c in plan.calls()), default=0) + ALIGNMENT
@@ -219,6 +220,8 @@ class RunFrame:
         for slot, where in executable.fixed:
             self.at[slot] = where
         self.loaded: _Leaves | None = None
+        self.control = np.zeros(2, np.int64)  # what the threads of a run tell each other
+        self._control = address(self.control)
         self.threads = [_Thread(self, 0)]
 
     def __enter__(self) -> RunFrame:
@@ -242,7 +245,8 @@ class RunFrame:
         executable, done = self.executable, DONE
         if executable.tables.shared:
             count = default_threads() if threads is None else threads
-            if count > 1 and GANG.run(self._share, count):
+            if count > 1 and GANG.run(executable.driver, count - 1, lambda: self._parts(count), self._alone, self._stop,
+                                      executable.tables.long):
                 done = int(self.note[0])
             else:
                 done = self.walk(self.threads[0], executable.first)
@@ -253,16 +257,28 @@ class RunFrame:
             self.note[:] = 0
             raise IndexRangeError(f"index {seen} is outside an axis of size {size}: expected 0 to {size - 1}")
 
-    def _share(self, thread: int, threads: int, control: int) -> None:
-        """One thread's part of a run; `control` is the address of what the threads tell each other."""
-        while len(self.threads) <= thread:
+    def _parts(self, threads: int) -> list[int]:
+        """The frames of all threads but the first, ready to begin."""
+        while len(self.threads) < threads:
             self.threads.append(_Thread(self, len(self.threads)))
-        own = self.threads[thread]
-        own.words[driver.THREADS], own.words[driver.CONTROL_AT] = threads, control
+        self.control[:] = 0
+        for thread in self.threads[:threads]:
+            words = thread.words
+            words[driver.THREADS], words[driver.CONTROL_AT] = threads, self._control
+            words[driver.AT_ITEM], words[driver.AT_TURN], words[driver.PASSED] = self.executable.first, 0, 0
+        return [thread.at for thread in self.threads[1:threads]]
+
+    def _alone(self) -> int:
+        """The first thread's part of a run."""
         try:
-            self.walk(own, self.executable.first)
+            return self.walk(self.threads[0], self.executable.first)
         finally:
-            own.words[driver.THREADS], own.words[driver.CONTROL_AT] = 1, _NEVER_STOPPED
+            words = self.threads[0].words
+            words[driver.THREADS], words[driver.CONTROL_AT] = 1, _NEVER_STOPPED
+
+    def _stop(self) -> None:
+        """Nobody waits for others any more."""
+        self.control[1] = 1
 
     def walk(self, thread: _Thread, first: int) -> int:
         """Items from the first on, in one thread."""

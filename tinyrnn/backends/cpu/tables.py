@@ -11,14 +11,17 @@ from .driver import CALL, ITEM, OPERAND
 from .memory import address
 
 WORTHWHILE = 400_000       # operations below which an item is not shared among threads
-ENOUGH = 12_000_000        # operations below which waking other threads costs more than they give
-WIDE = 200_000             # operations from which a single call within a turn is shared
+ENOUGH = 5_000_000         # operations below which other threads cost more than they give
+LONG = 12_000_000          # operations from which they are woken for a single run
+WIDE = 100_000             # operations from which a single call within a turn is shared
+READING = 4                # operations of other kernels that take as long as one of a product that is bound by reading
 PATIENCE = 400_000_000     # operations after which a loop comes up for air, so that Ctrl-C is seen
 ARENA = 0                  # the place among the bases of the memory in which temporaries lie
 
 
 class Tables:
-    """Items, calls and operands; `slots` says which base is a buffer's, `shared` whether a run is worth several threads."""
+    """Items, calls and operands; `slots` says which base is a buffer's, `shared` whether a run is worth several threads,
+    `long` whether it is worth waking them."""
 
     def __init__(self, plan: Plan, kernels: Mapping[Hashable, int], offsets: Mapping[Buffer, int]) -> None:
         fixed = [b for b in plan.buffers if b not in offsets]
@@ -45,10 +48,11 @@ class Tables:
         self.items = np.array(items, np.int64).reshape(-1, ITEM)
         self.items[:, 1] = address(self.calls) + 8 * CALL * self.items[:, 1]
         self.room = max((c[2] for c in calls), default=0) + 1
-        work = np.array([item.flops for item in plan.items])
+        work = np.array([_work(item) for item in plan.items])
         splits = np.array([_split(item) or 0 for item in plan.items])
         self.items[:, 7] = ((work >= WORTHWHILE) & (splits > 1)) | (self.items[:, 0] != 0)
-        self.shared = int(work[self.items[:, 7] != 0].sum()) >= ENOUGH
+        common = int(work[self.items[:, 7] != 0].sum())
+        self.shared, self.long = common >= ENOUGH, common >= LONG
         alone = self.items[:, 7] == 0
         self.items[:-1, 8] = ~(alone[:-1] & alone[1:])
 
@@ -59,6 +63,12 @@ class Tables:
 
 def calls_of(item: Call | Loop) -> list[Call]:
     return [item] if isinstance(item, Call) else item.calls
+
+
+def _work(item: Call | Loop) -> int:
+    """Operations, as many as would take the time of the item."""
+    turn: int = sum(c.flops * (READING if c.family == "matvec" else 1) for c in calls_of(item))
+    return turn * (item.steps if isinstance(item, Loop) else 1)
 
 
 def _is_wide(item: Call | Loop) -> bool:

@@ -5,26 +5,24 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
-import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...errors import ArgumentError
-from .driver import emit_park
 from .engine import host, library
-from .memory import address
+from .gang import BOX, DONE, DRIVE, FRAME, POSTED, WAKE, emit_asleep, emit_join, emit_post, emit_serve
+from .memory import address, aligned
 
 THREADS = "TINYRNN_THREADS"
 SHARED_WITH = "OMP_NUM_THREADS"  # what joblib, Dask and Ray set in their workers, and people in their shells
 MOST_THREADS = 1024
+BURST = 0.0005             # seconds within which small runs follow each other where waking helpers pays
 AWAKE = 2000               # turns that a helper with nothing to do stays awake: a fraction of a millisecond
-_PARK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-
-Share = Callable[[int, int, int], None]
+_POST = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 
 
 def default_threads() -> int:
@@ -47,11 +45,11 @@ def checked_threads(threads: object) -> int:
     return int(threads)
 
 
-class _Gang:
+class Gang:
     """Helper threads that work on one run together; a second run at the same time does without them.
 
-    A helper that has nothing to do watches a word in memory for a fraction of a millisecond, so that the next step finds
-    it awake, and then sleeps.
+    A helper that has nothing to do watches its box in memory for a fraction of a millisecond, so that the next run finds it
+    awake, and then sleeps.
     """
 
     def __init__(self) -> None:
@@ -60,66 +58,70 @@ class _Gang:
     def forget(self) -> None:
         """Threads do not survive a fork: the child starts its own."""
         self._lock = threading.Lock()
-        self._queues: list[queue.SimpleQueue[tuple[Share, int, int, Any, Any]]] = []
-        self._runs = np.zeros(1, np.int64)
+        self._code: Any = None
+        self._latest = 0.0
+        self._beds: list[threading.Lock] = []  # of helpers: who sleeps waits for his to be released
+        self._boxes = aligned(8 * BOX * MOST_THREADS).view(np.int64)
+        self._boxes[:] = 0
+        self._box, self._at = memoryview(self._boxes.data), address(self._boxes)
 
-    def run(self, share: Share, threads: int) -> bool:
-        """`share(i, threads, control)` in every thread; False where others are using them."""
+    def run(self, drive: int, count: int, frames: Callable[[], Sequence[int]], alone: Callable[[], int],
+            stop: Callable[[], None], wake: bool) -> bool:
+        """`alone()` here and `frames()` in so many helpers; False where others are using them, or they sleep and the run is
+        not long enough to `wake` them.  `drive` is the driver, `stop()` makes helpers give up."""
         if not self._lock.acquire(blocking=False):
             return False
         try:
-            while len(self._queues) < threads - 1:
+            while len(self._beds) < count:
                 self._start()
-            control = np.zeros(2, np.int64)
-            done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-            for i in range(1, threads):
-                self._queues[i - 1].put((share, i, threads, control, done))
-            self._runs += 1
+            if not wake and self._asleep(self._at, count) and not self._busy():
+                return False
+            for i, frame in enumerate(frames()):
+                self._box[BOX * i + FRAME], self._box[BOX * i + DRIVE] = frame, drive
             try:
-                _take_part(share, 0, threads, control)
+                if self._post(self._at, count):
+                    self._wake(count)
+                alone()
+            except BaseException:
+                stop()
+                raise
             finally:
-                errors = [done.get() for _ in range(1, threads)]
-            for error in errors:
-                if error is not None:
-                    raise error
+                self._join(self._at, count)
         finally:
             self._lock.release()
         return True
 
+    def _busy(self) -> bool:
+        """Whether runs follow each other quickly, so that a helper who is woken is there for the next ones."""
+        before, self._latest = self._latest, time.perf_counter()
+        return self._latest - before < BURST
+
+    def _wake(self, count: int) -> None:
+        for i in range(count):
+            if self._box[BOX * i + WAKE]:
+                self._beds[i].release()
+
     def _start(self) -> None:
-        tasks: queue.SimpleQueue[tuple[Share, int, int, Any, Any]] = queue.SimpleQueue()
-        threading.Thread(target=_work, args=(tasks, self._runs), daemon=True, name=f"tinyrnn-{len(self._queues) + 1}").start()
-        self._queues.append(tasks)
+        if self._code is None:
+            self._code = library(host()).require({"post": emit_post, "asleep": emit_asleep, "join": emit_join,
+                                                  "serve": emit_serve})
+            self._post, self._asleep, self._join = (_POST(self._code[k].addresses[k]) for k in ("post", "asleep", "join"))
+        bed, i = threading.Lock(), len(self._beds)
+        bed.acquire()
+        self._box[BOX * i + DONE] = self._box[BOX * i + POSTED]
+        self._beds.append(bed)
+        serve = _POST(self._code["serve"].addresses["serve"])
+        threading.Thread(target=_help, args=(serve, self._at + 8 * BOX * i, bed, self._boxes, self._code), daemon=True,
+                         name=f"tinyrnn-{i + 1}").start()
 
 
-def _take_part(share: Share, i: int, threads: int, control: npt.NDArray[np.int64]) -> None:
-    """One thread's share; when it fails, the others stop at their next barrier."""
-    try:
-        share(i, threads, address(control))
-    except BaseException:
-        control[1] = 1
-        raise
-
-
-def _work(tasks: queue.SimpleQueue[tuple[Share, int, int, Any, Any]], runs: npt.NDArray[np.int64]) -> None:
-    code = library(host()).require({"park": emit_park})["park"]
-    park = _PARK(code.addresses["park"])
+def _help(serve: Any, box: int, bed: threading.Lock, *_held: object) -> None:
+    """A helper's life; what it works with is held."""
     while True:
-        seen = int(runs[0])
-        try:
-            task = tasks.get_nowait()
-        except queue.Empty:
-            park(runs.ctypes.data, seen, AWAKE)
-            task = tasks.get()
-        share, i, threads, control, done = task
-        try:
-            _take_part(share, i, threads, control)
-            done.put(None)
-        except BaseException as error:
-            done.put(error)
-        del task, share, control, done
+        serve(box, AWAKE)
+        bed.acquire()
 
 
-GANG = _Gang()
+GANG = Gang()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=GANG.forget)

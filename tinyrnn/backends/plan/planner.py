@@ -31,6 +31,7 @@ from .matmul import Blas, Panels
 from .prologue import prepared_first
 from .replay import checked
 from .scan_loop import ScanPlan
+from .sink import sunk
 from .views import Buffer, Call, Plan, UnsupportedError, View, row_major
 
 JOINS = (CONCAT, STACK)
@@ -66,7 +67,7 @@ class Planner:
         top.run(walk(top.results))
         for name, n in graph.outputs.items():
             top.deliver(n, outputs[name])
-        items, prepared = prepared_first(top.items)
+        items, prepared = prepared_first(sunk(top.items))
         self.plan = Plan(items, self.buffers, outputs, self.given, note, prepared)
 
     def buffer(self, name: str, size: int, dtype: DType, role: Any = "temporary", source: Any = None) -> Buffer:

@@ -47,7 +47,7 @@ class ScanPlan:
         self.steps(walk([*scan.body.outs, *(expression_of(p) for p in self.projections if p.op is TRACE)]), constants)
         loop = Loop(scan.steps, scan.reverse, body.items)
         _in_place(loop, [(self.slots[i][0], self.slots[i][1]) for i in self.single])
-        loop.rows = _rows(loop)
+        loop.rows = rows_of(loop)
         outer.items.append(loop)
         outer.written.update(body.written)
         for p in self.projections:
@@ -257,7 +257,7 @@ def _aligned(call: Call, now: View, following: View) -> bool:
                for v in touching)
 
 
-def _rows(loop: Loop) -> int | None:
+def rows_of(loop: Loop) -> int | None:
     """The extent along which every call of a loop may be split alike: all that is written in the loop is then read
     within the same part."""
     extents = {c.extent for c in loop.calls}
