@@ -257,8 +257,9 @@ def parser() -> argparse.ArgumentParser:
     _lens_commands(command)
     _symbolic_commands(command)
     command("cells", _cells, "list the cells that come with tinyrnn")
-    b = command("bench", _bench, "measure training and inference against PyTorch and JAX")
-    b.add_argument("--against", default="torch,jax", metavar="PEERS", help="peers, separated by commas (default: torch,jax)")
+    b = command("bench", _bench, "measure training and inference against PyTorch, JAX and onnxruntime")
+    b.add_argument("--against", default="torch,jax,onnxruntime", metavar="PEERS",
+                   help="peers, separated by commas (default: torch,jax,onnxruntime)")
     b.add_argument("--out", default="bench", metavar="FOLDER", help="where to write cpu.json, cpu.md, cpu.svg (default: bench)")
     b.add_argument("--gpu", action="store_true", help="measure the GPU instead: gpu.json, gpu.md")
     b.add_argument("--probe", action="store_true", help="with --gpu: what the chip can do, in three minutes")

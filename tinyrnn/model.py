@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import count
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakSet
 
@@ -55,6 +56,19 @@ def checked_model(model: Trainable, who: str) -> None:
         raise ArgumentError(f"{who} takes a layer or a model, got {kind}")
     if all(hasattr(type(model), name) for name in ("training", "leaves", "named_modules")):
         _KNOWN.add(type(model))
+
+
+_set, _ticks = [0], count(1)
+
+
+def attributes_set() -> int:
+    """A number that is another one after an attribute of any layer was set or deleted."""
+    return _set[0]
+
+
+def note_attribute() -> None:
+    """An attribute of a layer was set or deleted."""
+    _set[0] = next(_ticks)
 
 
 _evaluating: ContextVar[bool] = ContextVar("evaluating", default=False)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tinyrnn import cli
-from tinyrnn.bench import cases, machine, report, sides, timing
+from tinyrnn.bench import cases, machine, onnx_peer, report, run, sides, timing, worker
 
 POINT = cases.Point(4, 3, 5, 6)
-NEEDS = {p: pytest.mark.skipif(not find_spec(p), reason=f"{p} is not installed") for p in ("torch", "jax")}
+NEEDS = {p: pytest.mark.skipif(not find_spec(p), reason=f"{p} is not installed") for p in ("torch", "jax", "onnxruntime", "onnx")}
 
 
 def close(found, expected):
@@ -52,8 +52,38 @@ def test_stock_layers_have_the_same_weights(kind):
     close(peer(), infer())
 
 
+@NEEDS["onnx"]
+@NEEDS["onnxruntime"]
+@pytest.mark.parametrize("kind", cases.STOCK)
+def test_onnxruntime_computes_the_same_layer(kind):
+    """Whole sequences, and a step after the other."""
+    task, layer = sides.Workload(POINT), sides.stock(kind, POINT)
+    for name in ("bias_ih_l0", "bias_hh_l0"):  # apart, so that a wrong place shows
+        getattr(layer, name).assign(np.random.default_rng(len(name)).normal(size=getattr(layer, name).shape))
+    _, infer = sides.ours(layer, task)
+    close(onnx_peer.sequences(kind, layer, task.x, 1)(), infer())
+    step, s = onnx_peer.steps(kind, layer, task.x[:, 0], 1), layer.stream(POINT.batch)
+    for _ in range(3):
+        close(step(), s(task.x[:, 0]))
+
+
+@pytest.mark.parametrize("what", ["train", "infer", "single", "predict", "step"])
+def test_a_side_in_its_process(what):
+    with worker.Worker("ours") as own:
+        assert own.make(what, "GRU", POINT)["ours"]() > 0
+        with pytest.raises(RuntimeError, match="KeyError: 'made up'"):
+            own.make(what, "made up", POINT)
+        assert own.make(what, "IndRNN", POINT)["ours"]() > 0
+
+
+def test_a_small_call_computes_something():
+    a, b = run.small_call()()
+    assert a.shape == b.shape == (4, 4)
+
+
 def test_the_better_setting_of_a_peer_counts():
-    result = timing.compare(lambda: None, {"slow": lambda: sum(range(20_000)), "fast": lambda: sum(range(2_000))}, 4, 1.0)
+    peers = {"slow": lambda: timing.burst(lambda: sum(range(20_000))), "fast": lambda: timing.burst(lambda: sum(range(2_000)))}
+    result = timing.compare(lambda: timing.burst(lambda: None), peers, 4, 1.0)
     assert (result.setting, result.pairs) == ("fast", 4)
     assert result.low <= result.ratio <= result.high < 1
 
@@ -71,6 +101,13 @@ FOUND = {
                                     "pairs": 30, "setting": "1 thread"}]}},
     "first calls": [{"steps": 10, "cold_s": 0.9, "cached_s": 0.3, "next_s": 0.001}],
     "efficiency": [{"kind": "LSTM", "point": "x", "gflops": 150.0, "share": 0.75}], "tracing": {"traced_ms": 12.0, "ready_ms": 40.0},
+    "served": {"step": {"LSTM": [{"point": "T=1 B=1 X=16 H=64", "ours": 0.002, "peer": 0.008, "ratio": 0.25, "low": 0.2, "high": 0.3,
+                                  "pairs": 30, "setting": "1 thread"}]},
+               "infer": {"LSTM": [{"point": "T=50 B=1 X=16 H=64", "ours": 0.04, "peer": 0.04, "ratio": 0.9, "low": 0.8, "high": 1.0,
+                                   "pairs": 30, "setting": "2 threads"}]}},
+    "calls": {"predict": [{"kind": "LSTM", "point": "T=50 B=1 X=16 H=64", "ours": 0.04, "peer": 0.03, "ratio": 1.3, "low": 1.2,
+                           "high": 1.4, "pairs": 30, "setting": "compiled"}], "small_us": 6.5},
+    "lengths": {"LSTM": 5.0},
     "memory": [{"kind": "LSTM", "point": "x", "ours_mib": 50.0, "torch_mib": 100.0, "ratio": 0.5}]}
 
 
@@ -81,6 +118,11 @@ def test_the_report_says_what_was_measured_and_what_was_missed(tmp_path):
     text = files[1].read_text()
     assert "| unusual cells against torch eager, B ≤ 16, H ≤ 64, geometric mean | 0.25 (asked: ≤ 0.15) | **no** |" in text
     assert "| the same, every point | 0.25 (asked: ≤ 0.3) | yes |" in text
+    assert "| one step by the handle against onnxruntime, H = 64, largest ratio | 0.25 (asked: ≤ 0.7) | yes |" in text
+    assert "| sequences of one row against onnxruntime, H ≤ 128, largest ratio | 0.90 (asked: ≤ 0.8) | **no** |" in text
+    assert "| a compiled function of little work, ten parameters | 6.50 µs (asked: ≤ 10 µs) | yes |" in text
+    assert "| T=1 B=1 X=16 H=64 | 2.0 µs | 8.0 µs (1 thread) | 0.25 [0.20, 0.30], 30 pairs |" in text
+    assert "not seen before, until the result is there: LSTM 5.0 ms" in text
     assert "| LSTM | x | 50 MiB | 100 MiB | 0.50 |" in text
     assert report.mean([0.25, 1.0]) == pytest.approx(0.5)
 

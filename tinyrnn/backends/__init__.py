@@ -73,6 +73,12 @@ def compiled(graph: Graph, backend: Backend, updates: Mapping[str, Node] | None 
     return import_module("tinyrnn.backends.cpu.backend").executable(graph, True, not updates)  # llvmlite is loaded on first use
 
 
+def foreseen(graph: Graph, backend: Backend) -> None:
+    """Begin with what a graph needs for sure, in a thread beside: passes run while LLVM compiles."""
+    if backend.name == "cpu":
+        import_module("tinyrnn.backends.cpu.backend").foreseen(graph)
+
+
 def bound(executable: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
     """A compiled program of the CPU with its inputs and outputs in fixed places: `bound(threads)` runs it."""
     return import_module("tinyrnn.backends.cpu.bound").Bound(executable, inputs, outputs)
@@ -139,5 +145,5 @@ def run_graph(graph: Graph, values: Mapping[str, Any], domain: Any, text: str) -
 
 
 __all__ = ["Backend", "UnsupportedError", "available", "bound", "check_backend", "checked_threads", "compiled", "copy_on_gpu",
-           "default_threads", "evaluate", "fetched", "is_device", "made_on_gpu", "mirror", "on_device", "on_gpu", "on_host",
-           "run", "run_graph", "speaks_dlpack", "taken"]
+           "default_threads", "evaluate", "fetched", "foreseen", "is_device", "made_on_gpu", "mirror", "on_device", "on_gpu",
+           "on_host", "run", "run_graph", "speaks_dlpack", "taken"]

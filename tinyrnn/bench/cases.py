@@ -32,6 +32,9 @@ class Point:
 GRID = (Point(50, 1, 16, 64), Point(50, 1, 128, 256), Point(50, 16, 32, 64), Point(50, 20, 27, 100), Point(100, 32, 64, 128),
         Point(100, 64, 128, 256), Point(100, 64, 512, 512))
 UNUSUAL_GRID = (Point(50, 1, 16, 64), Point(50, 16, 32, 64), Point(50, 20, 27, 100), Point(100, 32, 64, 128))
+SERVED = (Point(50, 1, 16, 64), Point(50, 1, 64, 128), Point(50, 1, 256, 512), Point(50, 16, 32, 64), Point(100, 32, 64, 128),
+          Point(100, 64, 128, 256))
+STEP = Point(1, 1, 16, 64)
 STREAMS = (Point(50, 1, 16, 64), Point(50, 1, 64, 128), Point(50, 1, 256, 512))
 STOCK = ("LSTM", "GRU", "RNN")
 

@@ -99,7 +99,7 @@ def described() -> dict[str, Any]:
     """The machine and the versions of everything that is measured."""
     found: dict[str, Any] = {"processor": host().cpu, "vector_bytes": host().vector_bytes, "cores": os.cpu_count(),
                              "python": platform.python_version(), "system": platform.system()}
-    for package in ("tinyrnn", "numpy", "llvmlite", "torch", "jax"):
+    for package in ("tinyrnn", "numpy", "llvmlite", "torch", "jax", "onnxruntime"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

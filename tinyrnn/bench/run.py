@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..nn import LSTM
 from ..tensor.compile import compile
+from ..tensor.functional import parameter
 from ..tensor.transforms import grad
 from . import machine, processes, sides
-from .cases import GRID, STOCK, STREAMS, UNUSUAL_GRID, Point, unusual
-from .timing import Ratio, burst, compare
+from .cases import GRID, SERVED, STEP, STOCK, STREAMS, UNUSUAL_GRID, Point, unusual
+from .timing import Ratio, burst, compare, spoken
+from .worker import Worker
 
 Say = Callable[[str], None]
 PAIRS = 30
+PEERS = "torch", "jax", "onnxruntime"
 
 
-def measure(against: Sequence[str] = ("torch", "jax"), *, short: bool = False, say: Say = print) -> dict[str, Any]:
+def measure(against: Sequence[str] = PEERS, *, short: bool = False, say: Say = print) -> dict[str, Any]:
     """Every table of the report; `short` measures the two smallest points only, in seconds."""
     absent = sides.missing()
     peers = [p for p in against if p not in absent]
@@ -31,6 +38,10 @@ def measure(against: Sequence[str] = ("torch", "jax"), *, short: bool = False, s
     if "torch" in peers:
         found["stock"] = _stock(GRID[:2] if short else GRID, limit, say)
         found["streams"] = _streams(STREAMS[:1] if short else STREAMS, limit, say)
+    if "onnxruntime" in peers:
+        found["served"] = _served(SERVED[:1] if short else SERVED, limit / 2, say)
+    found["calls"] = _calls(limit / 4, say)
+    found["lengths"] = _lengths(3 if short else 12, say)
     found["unusual"] = _unusual(UNUSUAL_GRID[:2] if short else UNUSUAL_GRID, peers, limit / 2, say)
     if "torch" in peers and not short:
         found["torch.compile"] = _torch_compile(say)
@@ -43,70 +54,95 @@ def measure(against: Sequence[str] = ("torch", "jax"), *, short: bool = False, s
     return found
 
 
-def _torch_settings(run: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
-    """PyTorch with one thread and with two."""
-    def at(threads: int) -> Callable[[], Any]:
-        def again() -> Any:
-            sides.torch_threads(threads)
-            return run()
-        return again
-
-    return {"1 thread": at(1), "2 threads": at(2)}
-
-
 def _row(point: Point, ratio: Ratio, say: Say, what: str) -> dict[str, Any]:
-    say(f"{what} {point}: {ratio.ours:.2f} ms against {ratio.peer:.2f} ms ({ratio.setting}), ratio {ratio.ratio:.2f} "
+    say(f"{what} {point}: {spoken(ratio.ours)} against {spoken(ratio.peer)} ({ratio.setting}), ratio {ratio.ratio:.2f} "
         f"[{ratio.low:.2f}, {ratio.high:.2f}]")
     return {"point": str(point), **ratio._asdict()}
 
 
 def _stock(grid: Sequence[Point], limit: float, say: Say) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for kind in STOCK:
-        rows = []
-        for point in grid:
-            task, layer = sides.Workload(point), sides.stock(kind, point)
-            train, _ = sides.ours(layer, task)
-            peer, _ = sides.torch_stock(kind, task, layer)
-            rows.append(_row(point, compare(train, _torch_settings(peer), PAIRS, limit), say, f"{kind}, training step,"))
-        found[kind] = rows
-    return found
+    with Worker("ours") as own, Worker("torch") as torch:
+        return {kind: [_against(own, torch, "train", kind, point, limit, say, "training step,") for point in grid]
+                for kind in STOCK}
+
+
+def _against(own: Worker, peer: Worker, what: str, name: str, point: Point, limit: float, say: Say,
+             said: str) -> dict[str, Any]:
+    """One case of both sides, each in its process."""
+    run = own.make(what, name, point)["ours"]
+    return _row(point, compare(run, peer.make(what, name, point), PAIRS, limit), say, f"{name}, {said}")
 
 
 def _streams(points: Sequence[Point], limit: float, say: Say) -> dict[str, Any]:
     """Inference of one row."""
     found: dict[str, Any] = {}
-    for kind in STOCK:
-        rows = []
-        for point in points:
-            task, layer = sides.Workload(point), sides.stock(kind, point)
-            _, infer = sides.ours(layer, task)
-            _, peer = sides.torch_stock(kind, task, layer)
-            row = _row(point, compare(infer, _torch_settings(peer), PAIRS, limit / 3), say, f"{kind}, inference,")
-            weights = layer.weight_hh_l0.size * 4  # what every step reads
-            alone = sides.ours(layer, task, threads=1)[1]
-            alone()
-            single = burst(alone)
-            row |= {"single_thread_ms": single, "read_gb_s": weights * point.steps / single / 1e6,
-                    "cache_gb_s": machine.read_bandwidth(weights) / 1e9}
-            rows.append(row)
-        found[kind] = rows
+    with Worker("ours") as own, Worker("torch") as torch:
+        for kind in STOCK:
+            rows = []
+            for point in points:
+                row = _against(own, torch, "infer", kind, point, limit / 3, say, "inference,")
+                weights = 4 * sides.stock(kind, point).weight_hh_l0.size  # bytes that every step reads
+                alone = own.make("single", kind, point)["ours"]
+                single = statistics.median(alone() for _ in range(5))
+                rows.append(row | {"single_thread_ms": single, "read_gb_s": weights * point.steps / single / 1e6,
+                                   "cache_gb_s": machine.read_bandwidth(weights) / 1e9})
+            found[kind] = rows
+    return found
+
+
+def _served(points: Sequence[Point], limit: float, say: Say) -> dict[str, Any]:
+    """Whole sequences, and single steps by the handle, against onnxruntime."""
+    with Worker("ours") as own, Worker("onnxruntime") as peer:
+        return {what: {kind: [_against(own, peer, what, kind, point, limit, say, f"onnxruntime, {what},") for point in where]
+                       for kind in STOCK} for what, where in (("step", [STEP]), ("infer", points))}
+
+
+def _calls(limit: float, say: Say) -> dict[str, Any]:
+    """What a call costs beside its kernels: `predict` against the compiled function, and a small function."""
+    point, rows = STREAMS[0], []
+    with Worker("ours") as own, Worker("ours") as other:
+        for kind in STOCK:
+            run, predict = other.make("infer", kind, point)["ours"], own.make("predict", kind, point)["ours"]
+            row = _row(point, compare(predict, {"compiled": run}, PAIRS, limit), say, f"{kind}, predict,")
+            rows.append(row | {"kind": kind})
+    small = small_call()
+    small()
+    found = {"predict": rows, "small_us": 1e3 * burst(small)}
+    say(f"a compiled function of one 4 x 4 array with ten parameters and two results: {found['small_us']:.1f} µs")
+    return found
+
+
+def small_call() -> Callable[[], Any]:
+    """A compiled function of little work: what it takes is the call."""
+    rng = np.random.default_rng(0)
+    p = [parameter(rng.normal(size=(4, 4)).astype(np.float32), f"p{i}") for i in range(10)]
+    program = compile(lambda x: (functools.reduce(operator.mul, p[:5], x), functools.reduce(operator.add, p[5:], x)))
+    x = rng.normal(size=(4, 4)).astype(np.float32)
+    return lambda: program(x)
+
+
+def _lengths(count: int, say: Say) -> dict[str, float]:
+    """`predict` at lengths that were not seen before: until the result is there."""
+    layers = {"LSTM": LSTM(16, 64, rng=0), "3 layers, both directions": LSTM(16, 64, num_layers=3, bidirectional=True, rng=0)}
+    found = {}
+    for name, layer in layers.items():
+        took = []
+        for steps in range(5, 6 + count):
+            x = np.ones((1, steps, 16), np.float32)
+            began = time.perf_counter()
+            layer.predict(x)
+            took.append(time.perf_counter() - began)
+        found[name] = 1e3 * statistics.median(took[1:])
+        say(f"a new length, {name}: {found[name]:.1f} ms")
     return found
 
 
 def _unusual(grid: Sequence[Point], peers: Sequence[str], limit: float, say: Say) -> dict[str, Any]:
-    found: dict[str, Any] = {p: {} for p in peers}
-    for name, case in unusual().items():
-        for p in peers:
-            rows = []
-            for point in grid:
-                task, layer = sides.Workload(point), sides.layer_of(case, point)
-                train, _ = sides.ours(layer, task)
-                weights = layer.state_dict()
-                runs = (_torch_settings(sides.torch_unusual(case, task, weights)[0]) if p == "torch" else
-                        {"all threads": sides.jax_unusual(case, task, weights)[0]})
-                rows.append(_row(point, compare(train, runs, PAIRS, limit), say, f"{name}, against {p},"))
-            found[p][name] = rows
+    found: dict[str, Any] = {p: {} for p in peers if p in ("torch", "jax")}
+    for p in found:
+        with Worker("ours") as own, Worker(p) as peer:
+            for name in unusual():
+                found[p][name] = [_against(own, peer, "train", name, point, limit, say, f"against {p},") for point in grid]
     return found
 
 
@@ -123,7 +159,9 @@ def _torch_compile(say: Say) -> dict[str, Any]:
         say(f"torch.compile: {type(error).__name__}")
         return {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
     first = time.perf_counter() - began
-    row = _row(point, compare(sides.ours(layer, task)[0], _torch_settings(run), PAIRS, 5.0), say, f"{name}, torch.compile,")
+    own = sides.ours(layer, task)[0]
+    own()
+    row = _row(point, compare(lambda: burst(own), {"its own": lambda: burst(run)}, PAIRS, 5.0), say, f"{name}, torch.compile,")
     return {**row, "first_call_s": first}
 
 

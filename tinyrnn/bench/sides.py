@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -13,7 +14,8 @@ import numpy.typing as npt
 from .. import nn
 from ..tensor.compile import compile
 from ..tensor.transforms import grad
-from .cases import Point, Unusual
+from . import onnx_peer
+from .cases import STOCK, Point, Unusual, unusual
 
 Array = npt.NDArray[Any]
 Run = Callable[[], Any]
@@ -31,7 +33,45 @@ class Workload:
 
 def missing() -> dict[str, str]:
     """Peers that are not installed, with the remedy."""
-    return {name: f"not installed: pip install 'tinyrnn[bench]' ({name})" for name in ("torch", "jax") if not find_spec(name)}
+    needed = {"torch": ["torch"], "jax": ["jax"], "onnxruntime": ["onnx", "onnxruntime"]}
+    absent = {name: [m for m in modules if not find_spec(m)] for name, modules in needed.items()}
+    return {name: f"not installed: pip install 'tinyrnn[bench]' ({', '.join(m)})" for name, m in absent.items() if m}
+
+
+def settings(side: str, what: str, name: str, point: Point) -> dict[str, Run]:
+    """What a side does at a point, for each number of threads that is tried: `train`, `infer`, `step`, `predict` or `single`
+    (an inference in one thread) with a stock layer or an unusual cell."""
+    task = Workload(point)
+    layer = stock(name, point) if name in STOCK else layer_of(unusual()[name], point)
+    if side == "ours":
+        return {"ours": _ours(what, layer, task)}
+    if side == "jax":
+        return {"all threads": jax_unusual(unusual()[name], task, layer.state_dict())[0]}
+    if side == "onnxruntime":
+        make = onnx_peer.steps if what == "step" else onnx_peer.sequences
+        return {_threads(n): make(name, layer, task.x[:, 0] if what == "step" else task.x, n) for n in (1, 2)}
+    train, infer = torch_stock(name, task, layer) if name in STOCK else torch_unusual(unusual()[name], task, layer.state_dict())
+    run = train if what == "train" else infer
+    return {_threads(n): partial(_with_torch_threads, n, run) for n in (1, 2)}
+
+
+def _threads(n: int) -> str:
+    return f"{n} thread{'s' * (n > 1)}"
+
+
+def _with_torch_threads(n: int, run: Run) -> Any:
+    torch_threads(n)
+    return run()
+
+
+def _ours(what: str, layer: Any, task: Workload) -> Run:
+    if what == "step":
+        stream, x = layer.stream(task.point.batch), np.ascontiguousarray(task.x[:, 0])
+        return lambda: stream(x)
+    if what == "predict":
+        return lambda: layer.predict(task.x)
+    train, infer = ours(layer, task, threads=1 if what == "single" else None)
+    return train if what == "train" else infer
 
 
 # ---- tinyrnn

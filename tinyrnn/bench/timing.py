@@ -1,4 +1,4 @@
-"""Measuring two sides in turn, in one process."""
+"""Measuring two sides in turn."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 Run = Callable[[], object]
+Burst = Callable[[], float]
 BURST = 0.015  # seconds for which a side runs before the other has its turn
-REST = 0.004   # seconds in which threads that wait for more work give up
+REST = 0.02    # seconds in which threads that wait for more work give up
 
 
 class Ratio(NamedTuple):
@@ -24,6 +25,11 @@ class Ratio(NamedTuple):
     setting: str
 
 
+def spoken(ms: float) -> str:
+    """A time with its unit."""
+    return f"{ms:.2f} ms" if ms >= 0.1 else f"{1e3 * ms:.1f} µs"
+
+
 def burst(run: Run) -> float:
     """The median time of one call in a short series, in milliseconds."""
     times: list[float] = []
@@ -35,18 +41,16 @@ def burst(run: Run) -> float:
     return 1e3 * statistics.median(times)
 
 
-def compare(ours: Run, peers: Mapping[str, Run], pairs: int, limit: float) -> Ratio:
-    """`ours` against the peer at its best setting: at most `pairs` rounds, as many as fit into `limit` seconds (3 at
-    least)."""
-    for run in (ours, *peers.values()):
-        run()
+def compare(ours: Burst, peers: Mapping[str, Burst], pairs: int, limit: float) -> Ratio:
+    """`ours` against the peer at its best setting, by functions that give the milliseconds of a call: at most `pairs` rounds,
+    as many as fit into `limit` seconds (3 at least)."""
     rows: list[dict[str, float]] = []
     began = time.perf_counter()
     while len(rows) < pairs and (len(rows) < 3 or time.perf_counter() - began < limit):
         row = {}
         for name, run in [("ours", ours), *peers.items()]:
             time.sleep(REST)
-            row[name] = burst(run)
+            row[name] = run()
         rows.append(row)
     medians = {name: statistics.median(r[name] for r in rows) for name in rows[0]}
     best = min(peers, key=medians.__getitem__)

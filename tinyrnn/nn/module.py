@@ -16,7 +16,7 @@ from ..door import behind
 from ..errors import ArgumentError, LoadError, ShapeError
 from ..files import PathLike
 from ..io.weights import checksum, write_weights
-from ..model import is_evaluating
+from ..model import is_evaluating, note_attribute
 from ..serve import Stream
 from ..shapes import show
 from ..tensor.tensor import Tensor, TensorLike
@@ -58,6 +58,7 @@ class Module:
 
     cell: Cell | None = None  # what a recurrent layer runs at every step
     _training: bool = True
+    attributes_are_noted = True  # whoever keeps programs of a model is told when an attribute is set
     reads_time: bool = False  # whether steps of a sequence meet here, so that padding must be marked
     ends_time: bool = False  # whether the output has no time axis any more, so that lengths no longer apply
 
@@ -66,6 +67,11 @@ class Module:
             raise ArgumentError(f"a layer is asked for its {name}, so {type(self).__name__}.{name} cannot hold "
                                 f"{type(value).__name__}: give the attribute another name")
         object.__setattr__(self, name, value)
+        note_attribute()
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        note_attribute()
 
     @property
     def reads_back(self) -> bool:

@@ -10,7 +10,7 @@ from weakref import ref
 import numpy as np
 
 from ..locks import ForkSafeLock
-from ..model import evaluating
+from ..model import attributes_set, evaluating
 from ..tensor.compile import Program
 
 Made = TypeVar("Made")
@@ -29,24 +29,28 @@ class Programs:
     def __init__(self, model: object = None) -> None:
         self.model = None if model is None else ref(model)
         self._lock, self._made, self._parts = ForkSafeLock(), dict[Hashable, Any](), list[_Part]()
+        self._open, self._when = list[_Part](), -1  # parts that change without a word, when attributes were last looked at
         self.modules: list[ref[Any]] = []
 
     def get(self, model: Any, key: Hashable, make: Callable[[], Made]) -> Made:
         """What was made under a key, or is made now."""
         if self._made:
-            root = vars(model)
-            for part in self._parts:
+            root, when = vars(model), attributes_set()
+            for part in self._parts if when != self._when else self._open:
                 if not part.same(root):
                     with self._lock:
                         self._made = {}
                     break
+            self._when = when
         found: Made | None = self._made.get(key)
         return self._new(model, key, make) if found is None else found
 
     def _new(self, model: Any, key: Hashable, make: Callable[[], Made]) -> Made:
         with self._lock:
             if not self._made:
+                self._when = attributes_set()
                 self._parts = list(_parts(model))
+                self._open = [part for part in self._parts if not part.told]
                 self.modules = [ref(m) for _, m in model.named_modules()]
             if key not in self._made:
                 if len(self._made) >= MOST:
@@ -93,15 +97,19 @@ def served(model: Any, key: Hashable, function: Callable[..., Any], backend: str
 
 
 class _Part:
-    """A holder of parts and what it held; the model itself is not held, so that it can go when nobody uses it."""
+    """A holder of parts and what it held; the model itself is not held, so that it can go when nobody uses it.
 
-    def __init__(self, holder: Any, is_root: bool = False) -> None:
+    `told` are the attributes of layers that say so when one is set, and hold nothing that changes by itself.
+    """
+
+    def __init__(self, holder: Any, is_root: bool = False, told: bool = False) -> None:
         self.holder = None if is_root else holder
         self.held = _held(holder)
         self.seen = _identities(holder)
         values = self.held[1]
         self.arrays = [(v, v.copy()) for v in values if isinstance(v, np.ndarray) and v.flags.writeable]
         self.sets = [(v, v.copy()) for v in values if isinstance(v, set)]
+        self.told = told and not self.arrays and not self.sets
 
     def same(self, root: dict[str, Any]) -> bool:
         """Whether all is as it was."""
@@ -132,7 +140,7 @@ def _held(holder: Any) -> tuple[Any, Any]:
 
 def _parts(model: Any) -> Iterator[_Part]:
     """The attributes of a model and of all layers inside, with the lists and dicts among them."""
-    root = _Part(vars(model), is_root=True)
+    root = _Part(vars(model), is_root=True, told=hasattr(model, "attributes_are_noted"))
     yield root
     stack, seen = list(root.held[1]), {id(model)}
     while stack:
@@ -142,7 +150,7 @@ def _parts(model: Any) -> Iterator[_Part]:
         seen.add(id(value))
         holder = vars(value) if hasattr(value, "named_modules") else value
         if isinstance(holder, (dict, list)):
-            part = _Part(holder)
+            part = _Part(holder, told=hasattr(value, "attributes_are_noted"))
             yield part
             stack.extend(part.held[1])
         elif isinstance(holder, tuple):  # which does not change itself

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import check_backend, checked_threads
+from ..backends import check_backend, checked_threads, foreseen
 from ..errors import ArgumentError, BackendError, FallbackWarning, GraphError
 from ..ir import Graph, check
 from ..ir.check import ENABLED
@@ -273,6 +273,7 @@ class Program:
             if foreign:
                 raise ArgumentError(f"the function reads the placeholder {foreign[0]!r}, which is none of its arguments: give "
                                     "it as an argument, or use tr.tensor for data of your own")
+            foreseen(stages[0][1], self.backend)
             stages = optimised(stages[0][1])
         return Specialization(stages, rebuild, trace, self.backend, self.strict, updates, list(values), arguments)
 

@@ -37,7 +37,7 @@ def read(tree: object, found: list[Any]) -> Hashable:
     if type(tree) is np.ndarray:
         found.append(tree)
         return tree.shape, tree.dtype
-    array = array_of(tree)
+    array = None if type(tree) is dict else array_of(tree)
     if array is not None:
         found.append(array)
         return array.shape, array.dtype

@@ -132,6 +132,10 @@ class KernelCache:
         self._held: WeakValueDictionary[Hashable, Code] = WeakValueDictionary()
         self._latest: deque[Code] = deque(maxlen=LATEST)
 
+    def has(self, key: Hashable) -> bool:
+        """Whether a function is compiled."""
+        return key in self._held
+
     def require(self, wanted: Emitters, passes: bool = True) -> dict[Hashable, Code]:
         """The code of every function; what is not there yet is compiled, all of it in one module."""
         with _LLVM:

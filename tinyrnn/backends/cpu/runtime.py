@@ -49,7 +49,7 @@ def emitter(call: Call, target: Target) -> Callable[[Any, str], None]:
     return lambda module, name: _FAMILIES[call.family](module, name, target, *dtypes)
 
 
-def _product_kernels(dtype: str, target: Target) -> dict[Hashable, Callable[[Any, str], None]]:
+def product_kernels(dtype: str, target: Target) -> dict[Hashable, Callable[[Any, str], None]]:
     """The kernels that share the register tiles of a dtype: compiled together, whichever is needed first."""
     def kernel(family: str) -> Callable[[Any, str], None]:
         return lambda module, name: _FAMILIES[family](module, name, target, np.dtype(dtype))
@@ -78,7 +78,7 @@ class CpuExecutable(Planned):
         kernels = library(self.target)
         self._code: dict[Hashable, Code] = {}  # held for as long as this may run
         for dtype in sorted({c.key[0] for c in plan.calls() if c.family in PRODUCTS}):
-            self._code |= kernels.require(_product_kernels(dtype, self.target), passes=False)
+            self._code |= kernels.require(product_kernels(dtype, self.target), passes=False)
         self._code |= kernels.require({"driver": emit_driver, **{
             (c.family, *c.key): emitter(c, self.target) for c in plan.calls() if (c.family, *c.key) not in self._code}})
         addresses = {k: code.addresses[k] for k, code in self._code.items()}
