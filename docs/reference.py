@@ -13,7 +13,8 @@ from tinyrnn.functions import FUNCTIONS
 
 FOLDER = Path(__file__).parent / "reference"
 ROOMS = {"tinyrnn": (tr, "Cells, pictures, proofs, tensors"), "nn": (tr.nn, "Layers and models"),
-         "optim": (tr.optim, "Optimisers and schedules"), "train": (tr.train, "Training"), "io": (tr.io, "Files"),
+         "optim": (tr.optim, "Optimisers and schedules"), "train": (tr.train, "Training"),
+         "serve": (tr.serve, "Models in use"), "io": (tr.io, "Files"),
          "datasets": (tr.datasets, "Data"), "cells": (tr.cells, "The zoo of cells")}
 
 

@@ -117,10 +117,11 @@ def page(found: Found, *, picture: bool, name: str = "cpu") -> str:
     lines = [
         "# Benchmarks on the CPU", "",
         "Written by `tinyrnn bench` (`make bench`). Ratios are our time divided by the peer's, smaller is better; each is",
-        "the median of neighbouring measurements, with quartiles in brackets. Each side runs in a process of its own and waits",
-        "20 ms before its turn, so that threads of the other that still look for work have gone to sleep. PyTorch and",
-        "onnxruntime run with one thread and with two, and the better one counts; we run with the default number of threads.",
-        "A training step is the forward pass, the loss `sum(y * g)`, and all gradients, that of the input included.", "",
+        "the median of neighbouring measurements, with quartiles in brackets. Each side runs in a process of its own, which",
+        "is stopped (SIGSTOP) while the other runs: idle threads of PyTorch and of onnxruntime look for work for a while, and",
+        "would take a processor from the other side. Both run with one thread and with two, and the better one counts; we run",
+        "with the default number of threads. A training step is the forward pass, the loss `sum(y * g)`, and all gradients,",
+        "that of the input included.", "",
         f"Machine: {m['processor']}, {m['cores']} cores, vectors of {8 * m['vector_bytes']} bits, "
         f"{found['peak_gflops']:.0f} GFLOP/s in registers (one thread). Python {m['python']}, tinyrnn {m['tinyrnn']}, "
         f"NumPy {m['numpy']}, llvmlite {m['llvmlite']}, PyTorch {m['torch']}, JAX {m['jax']}, onnxruntime "

@@ -10,7 +10,7 @@ from typing import NamedTuple
 Run = Callable[[], object]
 Burst = Callable[[], float]
 BURST = 0.015  # seconds for which a side runs before the other has its turn
-REST = 0.02    # seconds in which threads that wait for more work give up
+REST = 0.002   # seconds between two turns
 
 
 class Ratio(NamedTuple):

@@ -1,4 +1,5 @@
-"""One side of a comparison in a process of its own, where the other side's threads cannot disturb it.
+"""One side of a comparison in a process of its own, which is stopped while the other side runs: its threads may look for
+work that does not come for as long as they like.
 
 The process takes orders line by line, as JSON: `{"make": [what, name, [T, B, X, H]]}` is answered by the names of the settings
 that this side knows, `{"burst": setting}` by the milliseconds of a call.
@@ -7,6 +8,8 @@ that this side knows, `{"burst": setting}` by the milliseconds of a call.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,11 +30,20 @@ class Worker:
 
     def make(self, what: str, name: str, point: Point) -> dict[str, Callable[[], float]]:
         """What is to be measured from now on: for each setting a function that gives milliseconds."""
+        self._signal("SIGCONT")
         settings: list[str] = self._ask({"make": [what, name, [point.steps, point.batch, point.x, point.h]]})
         return {setting: partial(self._burst, setting) for setting in settings}
 
     def _burst(self, setting: str) -> float:
-        return float(self._ask({"burst": setting}))
+        self._signal("SIGCONT")
+        try:
+            return float(self._ask({"burst": setting}))
+        finally:
+            self._signal("SIGSTOP")
+
+    def _signal(self, name: str) -> None:
+        if hasattr(signal, name):
+            os.kill(self._process.pid, getattr(signal, name))
 
     def _ask(self, order: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
@@ -50,6 +62,7 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._signal("SIGCONT")
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()

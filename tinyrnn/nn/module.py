@@ -277,10 +277,10 @@ class Module:
         """The output for every row; see `tinyrnn.train.predict`."""
         return predict(self, x, **options)
 
-    def stream(self, batch: int = 1, **options: Any) -> Stream:
-        """The model read one step at a time, with a state of its own; options: `dtype`, `like`, `backend`, `threads`; see
-        `tinyrnn.serve.Stream`."""
-        return Stream(self, batch, **options)
+    def stream(self, batch: int = 1, *, dtype: npt.DTypeLike | None = None, like: Any = None, backend: str = "cpu",
+               threads: int | None = None) -> Stream:
+        """The model read one step at a time, with a state of its own; see `tinyrnn.serve.Stream`."""
+        return Stream(self, batch, dtype=dtype, like=like, backend=backend, threads=threads)
 
     def generate(self, prompt: TensorLike, steps: int, **options: Any) -> Array:
         """The prompt and tokens sampled after it; see `tinyrnn.train.generate`."""

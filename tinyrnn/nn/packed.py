@@ -19,7 +19,7 @@ from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to
 from ..ir.ops.structure import concat as join
 from ..ir.ops.structure import take
-from ..serve import by_program
+from ..serve.step import by_program
 from ..shapes import checked_count, show
 from ..tensor.functional import parameter
 from ..tensor.masks import refuse_single

@@ -16,7 +16,7 @@ from ..ir.node import Node
 from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to, transpose
 from ..ir.ops.structure import take
-from ..serve import by_program
+from ..serve.step import by_program
 from ..shapes import show
 from ..tensor.functional import max as largest
 from ..tensor.functional import parameter, where

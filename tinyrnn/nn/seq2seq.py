@@ -15,7 +15,7 @@ from ..errors import ArgumentError, DTypeError, ShapeError
 from ..ir.node import Node
 from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full
-from ..serve import served
+from ..serve.kept import served
 from ..shapes import checked_count, show
 from ..tensor.functional import argmax, tanh, where
 from ..tensor.masks import check_lengths, valid_steps

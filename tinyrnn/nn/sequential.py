@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..serve import by_program
+from ..serve.step import by_program
 from ..shapes import show
 from ..tensor.masks import blank_padding, marks_for, takes
 from ..tensor.tensor import Tensor, TensorLike, as_tensor

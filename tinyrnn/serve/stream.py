@@ -157,19 +157,24 @@ class Stream:
 
     def __call__(self, x: Any, out: Any = None) -> Any:
         room = self._inputs[0]
-        if type(x) is np.ndarray and self._steps is not None and x.shape == self._shape and x.dtype == room.dtype:
+        if type(x) is np.ndarray and x.shape == self._shape and x.dtype == room.dtype:
             with self._lock:
-                room[...] = x.reshape(room.shape)
-                self._steps[self._turn](self.threads)
-                self._turn ^= 1
-                y = self._single
-                if y is not None and out is None:
-                    return y.copy()
-                if y is not None and type(out) is np.ndarray and out.shape == y.shape:
-                    np.copyto(out, y)
-                    return out
-                return self._given_out(self._outputs, out)
+                if self._steps is not None:
+                    return self._quickly(x, room, self._steps, out)
         return self._any(x, out)
+
+    def _quickly(self, x: Array, room: Array, steps: Sequence[Callable[[int | None], None]], out: Any) -> Any:
+        """A step of one array, where all places are there."""
+        room[...] = x.reshape(room.shape)
+        steps[self._turn](self.threads)
+        self._turn ^= 1
+        y = self._single
+        if y is not None and out is None:
+            return y.copy()
+        if y is not None and type(out) is np.ndarray and out.shape == y.shape:
+            np.copyto(out, y)
+            return out
+        return self._given_out(self._outputs, out)
 
     _shape: tuple[int, ...] = ()
     _single: Array | None = None

@@ -19,7 +19,7 @@ from ..passes.ad import derivatives
 from ..passes.partition import minimum_cut
 from ..shapes import show
 from ..trees import flatten, leaves_like, map_tree
-from .compile import Program, optimised
+from .compile import MOST, Program, optimised
 from .functional import tensor
 from .signatures import array_of, mapped
 from .specialization import Specialization
@@ -149,6 +149,8 @@ def _compiled(program: Program, args: tuple[Any, ...]) -> tuple[Any, Pullback]:
         pair: _Pair | None = next((p for p in program.pairs.get(key, ()) if p.forward.trace.holds()), None)
         if pair is None:
             pair = _traced(program, args)
+            if len(program.pairs) >= MOST:
+                program.pairs.pop(next(iter(program.pairs)))
             program.pairs.setdefault(key, []).append(pair)
         found = pair.forward.run(arrays, program.threads)
         results, saved = found[: len(pair.outputs)], found[len(pair.outputs):]

@@ -14,7 +14,7 @@ from ..files import PathLike, path_of
 from ..losses import Loss
 from ..model import Trainable, checked_model, evaluating
 from ..optim import Optimizer
-from ..serve import programs_of, served
+from ..serve.kept import programs_of, served
 from ..tensor.tensor import TensorLike
 from ..types import Seed
 from .data import Batch, Batches, Data, Piece, Ragged

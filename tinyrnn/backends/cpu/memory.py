@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ..plan.memory import ALIGNMENT
 
 Bytes = npt.NDArray[np.uint8]
+KEPT = 8  # runs at the same time whose memory is kept for later ones
 
 
 def address(array: npt.NDArray[Any]) -> int:
@@ -43,7 +44,8 @@ class Arenas:
         return arena if arena[0].size >= size else _with_address(size)
 
     def give_back(self, arena: tuple[Bytes, int]) -> None:
-        self._free.append(arena)
+        if len(self._free) < KEPT:
+            self._free.append(arena)
 
 
 def _with_address(size: int) -> tuple[Bytes, int]:

@@ -181,7 +181,8 @@ class CpuExecutable(Planned):
             return RunFrame(self)
 
     def give_back(self, frame: RunFrame) -> None:
-        self._frames.append(frame)
+        if len(self._frames) < memory.KEPT:
+            self._frames.append(frame)
 
     def profile(self, given: Mapping[Node, Any], outputs: Mapping[str, Any],
                 repeat: int = 9) -> list[tuple[str, int, int, float]]:
@@ -250,6 +251,7 @@ class RunFrame:
                 done = int(self.note[0])
             else:
                 done = self.walk(self.threads[0], executable.first)
+                GANG.ended()
         else:
             done = self.walk(self.threads[0], executable.first)
         if done != DONE and self.note[0]:

@@ -91,10 +91,13 @@ class Gang:
             self._lock.release()
         return True
 
+    def ended(self) -> None:
+        """A run that was not shared has ended."""
+        self._latest = time.perf_counter()
+
     def _busy(self) -> bool:
         """Whether runs follow each other quickly, so that a helper who is woken is there for the next ones."""
-        before, self._latest = self._latest, time.perf_counter()
-        return self._latest - before < BURST
+        return time.perf_counter() - self._latest < BURST
 
     def _wake(self, count: int) -> None:
         for i in range(count):
