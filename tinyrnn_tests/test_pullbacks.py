@@ -1,5 +1,6 @@
 """Value and pull-back, functions of a model's parameters, gradients of one's own."""
 
+import functools
 import gc
 import weakref
 
@@ -135,6 +136,7 @@ def test_whole_numbers_and_words_have_no_gradient():
         np.testing.assert_allclose(np.asarray(b), table.numpy()[[1, 4]])
     _, pull = tr.vjp(tr.compile(lambda x: (x, x.argmax())), normal(4))
     np.testing.assert_array_equal(pull((np.ones(4), 0))[0], np.ones(4))
+    np.testing.assert_array_equal(pull((np.ones(4), None))[0], np.ones(4))
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -215,6 +217,80 @@ def test_pull_backs_on_a_gpu(gpu):
             np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_one_tensor_as_several_arguments(compiled):
+    t, f = tr.parameter([3.0]), lambda a, b: a * b * b
+    _, pull = tr.vjp(tr.compile(f) if compiled else f, t, t)
+    assert [np.asarray(g).item() for g in pull(np.ones(1))] == [9.0, 18.0]
+    _, pull = tr.vjp(lambda p: p * t, t)
+    assert pull(np.ones(1))[0].item() == 3.0
+    _, (a, b, c) = tr.value_and_grad(lambda a, b, c: (a * b * b * c * c * c).sum(), argnums=(0, 1, 2))(t, t, t)
+    assert [a.item(), b.item(), c.item()] == [3.0**5, 2 * 3.0**5, 3 * 3.0**5]
+
+
+class Methods:
+    """A compiled method."""
+
+    @tr.compile
+    def f(self, x):
+        return tr.tanh(x) * x
+
+
+def test_compiled_methods_and_parts_of_functions():
+    x, g = normal(3), normal(3)
+    expected = np.asarray(tr.vjp(lambda x: tr.tanh(x) * x, x)[1](g)[0])
+    power = tr.compile(lambda w, x: tr.tanh(x) * x * w)
+    for f in (Methods().f, functools.partial(power, np.ones(3))):
+        _, pull = tr.vjp(f, x)
+        assert len(pull(g)) == 1
+        np.testing.assert_allclose(pull(g)[0], expected, rtol=1e-12)
+
+
+def test_compiled_functions_inside_of_others_are_refused():
+    inner = tr.compile(lambda x: tr.tanh(x))
+    for use in (lambda: tr.vjp(lambda x: inner(x), np.ones(2)), lambda: tr.value_and_grad(lambda x: inner(x))(np.ones(2))):
+        with pytest.raises(tr.TinyRNNError, match="gives an array for tensors, so no gradient would flow"):
+            use()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_steps_of_layers_have_a_history_where_gradients_are_asked_for(training):
+    class Loop(tr.nn.Module):
+        def __init__(self):
+            self.g = tr.nn.GRU(3, 4, dtype="float64", rng=0)
+
+        def __call__(self, x):
+            state, out = None, []
+            for t in range(x.shape[1]):
+                y, state = self.g.step(x[:, t], state)
+                out.append(y)
+            return tr.stack(out, 1)
+
+    model, x = Loop().train(training), normal(2, 5, 3)
+    params = {k: 2 * v for k, v in model.state_dict().items()}
+    run = lambda p, x: tr.functional_call(model, p, x)
+    np.testing.assert_allclose(run(params, x).numpy(), tr.compile(run)(params, x), rtol=1e-10)
+    whole = lambda p, x: tr.functional_call(model.g, p, x)[0]
+    _, g = tr.value_and_grad(lambda p: run(p, x).sum())(params)
+    _, expected = tr.value_and_grad(lambda p: whole(p, x).sum())({k.removeprefix("g."): v for k, v in params.items()})
+    for k, v in expected.items():
+        np.testing.assert_allclose(g[f"g.{k}"].numpy(), v.numpy(), rtol=1e-9, atol=1e-12)
+    _, pull = tr.vjp(lambda v: model.g.step(v)[0], x[:, 0])
+    assert abs(pull(np.ones((2, 4)))[0].numpy()).max() > 0
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_pull_backs_of_large_ragged_batches(kind):
+    """Where products stand inside of loops, and sequences are blanked first."""
+    layer = getattr(tr.nn, kind)(8, 64, rng=0)
+    x, lengths = normal(32, 80, 8, dtype="float32"), RNG.integers(0, 81, 32)
+    y, pull = tr.vjp(tr.compile(lambda x: layer(x, lengths=lengths)[0]), x)
+    g = normal(*y.shape, dtype="float32")
+    t = tr.parameter(x)
+    expected = tr.grad((layer(t, lengths=lengths)[0] * g).sum(), t).numpy()
+    np.testing.assert_allclose(pull(g)[0], expected, rtol=1e-4, atol=1e-5)
+
+
 # ---- functions of parameters
 
 def test_a_model_as_a_function_of_its_parameters():
@@ -239,6 +315,17 @@ def test_a_model_as_a_function_of_its_parameters():
 def test_parameters_that_do_not_fit_are_refused(params, message):
     with pytest.raises(tr.TinyRNNError, match=message):
         tr.functional_call(tr.nn.Linear(2, 1, rng=0), params, np.ones((3, 2)))
+
+
+def test_parameters_by_the_names_of_state_dict():
+    layer = tr.nn.Recurrent("mgu", x=3, h=4, rng=0)
+    params = {k: 2 * v for k, v in layer.state_dict().items()}
+    y = tr.functional_call(layer, params, np.ones((2, 5, 3)))[0].numpy()
+    layer.load_state_dict(params)
+    np.testing.assert_array_equal(y, layer(np.ones((2, 5, 3)))[0].numpy())
+    for model, given in ((layer, None), (lambda x: x, {})):
+        with pytest.raises(tr.TinyRNNError, match="functional_call takes a layer or a model and its parameters by name"):
+            tr.functional_call(model, given, np.ones((2, 5, 3)))
 
 
 def test_shared_parameters_are_one():

@@ -7,6 +7,7 @@ import sys
 import threading
 import tracemalloc
 import weakref
+from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -239,8 +240,15 @@ def test_out_is_filled_and_nothing_is_allocated():
     for wrong in (np.empty(64, "float32"), np.empty((1, 63), "float32"), [0.0]):
         with pytest.raises(tr.TinyRNNError, match=r"out is to be an array \[1,64\]|out is"):
             s(x, out=wrong)
-    with pytest.raises(TypeError, match="Cannot cast"):
-        s(x, out=np.empty((1, 64), "int64"))
+    fixed = np.empty((1, 64), "float32")
+    fixed.flags.writeable = False
+    state = s.state
+    for wrong, message in ((np.empty((1, 64), "int64"), "out is int64, the output float32"), (fixed, "may not be written to")):
+        with pytest.raises(tr.TinyRNNError, match=message):
+            s(x, out=wrong)
+        with pytest.raises(tr.TinyRNNError, match="out"):
+            s(np.stack([x, x], 1), out=wrong)
+    assert all(map(alike, s.state, state))  # the step was not taken
 
 
 def test_a_step_returns_an_array_of_its_own():
@@ -312,7 +320,7 @@ class Twice(tr.nn.Module):
     (lambda: tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.GRU(4, 4, reverse=True, rng=0)), r"layers.1 \(GRU\) reads its sequence from the end"),
     (lambda: tr.nn.Recurrent("mgu", x=3, h=4, reverse=True, rng=0), "reads its sequence from the end"),
     (lambda: tr.nn.Bidirectional(tr.nn.GRU(3, 4, rng=0)), "reads its sequence from the end"),
-    (lambda: tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Pool("mean"), tr.nn.Linear(4, 2, rng=0)), "cannot be read as a stream: tried on 3 steps.*a pool"),
+    (lambda: tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Pool("mean"), tr.nn.Linear(4, 2, rng=0)), "cannot be read as a stream: tried on 33 steps.*a pool"),
     (lambda: tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Lambda(lambda x: x - tr.mean(x, 1, keepdims=True))), "cannot be read as a stream"),
     (lambda: tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Lambda(lambda x: x[:, ::-1])), "cannot be read as a stream"),
     (lambda: tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), Mean()), "cannot be read as a stream"),
@@ -334,6 +342,172 @@ def test_models_that_do_not_say_what_they_read():
     s = layer.stream(2, like={"x": x[:, 0], "z": z[:, 0]})
     found = [s({"x": x[:, t], "z": z[:, t]}) for t in range(5)]
     assert alike(np.stack(found, 1), layer.predict({"x": x, "z": z}))
+
+
+class Delayed(tr.nn.Module):
+    """Adds what came so many steps before."""
+
+    def __init__(self, delay):
+        self.delay, self.a = delay, tr.nn.Linear(3, 2, rng=0)
+
+    def __call__(self, x):
+        return self.a(x + tr.pad(x, ((0, 0), (self.delay, 0), (0, 0)))[:, : x.shape[1]])
+
+
+class Gated(tr.nn.Module):
+    """A mean over time behind a gate that begins closed."""
+
+    def __init__(self):
+        self.alpha = tr.parameter(np.zeros((), "float32"), name="alpha")
+
+    def __call__(self, x):
+        return x + self.alpha * x.mean(1, keepdims=True)
+
+
+class Beside(tr.nn.Module):
+    """A mean over time beside numbers that are far larger."""
+
+    def __call__(self, x):
+        return 1e5 * x + 3 * x.mean(1, keepdims=True)
+
+
+class Bag(tr.nn.Module):
+    """A mean of tokens."""
+
+    def __init__(self):
+        self.e, self.l = tr.nn.Embedding(7, 4, rng=0), tr.nn.Linear(4, 7, rng=1)
+
+    def __call__(self, t):
+        e = self.e(t)
+        return self.l(e - 0.5 * e.mean(1, keepdims=True))
+
+
+class Long(tr.nn.Module):
+    """Does something else with long sequences."""
+
+    def __call__(self, x):
+        return x * (2 if x.shape[1] >= 6 else 1)
+
+
+@pytest.mark.parametrize("model", [lambda: Delayed(1), lambda: Delayed(3), lambda: Delayed(4), lambda: Delayed(25), Gated, Beside, Long])
+def test_what_a_stream_would_get_wrong_is_refused(model):
+    """However far back it looks, whatever its weights are at the moment, however small it is beside the rest."""
+    with pytest.raises(tr.TinyRNNError, match="cannot be read as a stream"):
+        model().stream(like=np.ones((1, 3), "float32"))
+
+
+def test_tokens_that_are_all_alike_do_not_hide_a_mean():
+    with pytest.raises(tr.TinyRNNError, match="cannot be read as a stream"):
+        Bag().stream(like=np.array([1]))
+    with pytest.raises(tr.TinyRNNError, match="cannot be read as a stream"):
+        Bag().generate([[5, 4, 4, 2]], 5, temperature=0)
+
+
+class FirstSum(tr.nn.Module):
+    """Its start is made of the first step: a sequence of no steps says something else."""
+
+    def __init__(self):
+        self.g = tr.nn.GRU(3, 3, rng=0)
+
+    def __call__(self, x, state=None):
+        return self.g(x, x[:, :1].sum(1).reshape(1, x.shape[0], 3) if state is None else state)
+
+
+def test_a_start_that_depends_on_the_first_step():
+    x = RNG.normal(size=(2, 6, 3)).astype("float32")
+    s = FirstSum().stream(2, like=x[:, 0])
+    assert s.state is None
+    model = FirstSum()
+    assert alike(np.stack([s(x[:, t]) for t in range(6)], 1), model.predict(x))
+    with pytest.raises(tr.TinyRNNError, match="rows cannot be reset one by one"):
+        s.reset([0])
+    s.reset()
+    assert alike(s(x), model.predict(x))
+
+
+class Count(tr.nn.Module):
+    """A state that is not one for each row."""
+
+    def __init__(self, shape):
+        self.l, self.shape = tr.nn.GRU(3, 4, rng=0), shape
+
+    def __call__(self, x, state=None):
+        h, n = (None, tr.tensor(np.zeros(self.shape, "float32"))) if state is None else state
+        y, h = self.l(x, h)
+        return y * (tr.arange(x.shape[1]).astype("float32").reshape(1, x.shape[1], 1) + n.reshape(-1)[0]), (h, n + x.shape[1])
+
+
+@pytest.mark.parametrize("shape", [(), (4,)])
+def test_rows_of_a_state_without_rows_are_refused_before_anything_is_touched(shape):
+    x = RNG.normal(size=(3, 5, 3)).astype("float32")
+    s = Count(shape).stream(3, like=x[:, 0])
+    s(x[:, :2])
+    before = s.state
+    with pytest.raises(tr.TinyRNNError, match="not one for each row"):
+        s.reset([0])
+    assert all(alike(a, b) for a, b in zip(tr.trees.flatten(s.state)[0], tr.trees.flatten(before)[0], strict=True))
+
+
+def test_no_rows_are_rows_too():
+    s, x = tr.nn.GRU(3, 4, rng=0).stream(3), np.ones((3, 3), "float32")
+    s(x)
+    before = s.state
+    for none in ([], (), np.zeros(0, int), slice(0), np.zeros(3, bool)):
+        s.reset(none)
+    assert alike(s.state, before)
+    for wrong in (True, {0, 1}, 1.5, "all", [[True]], [-4]):
+        with pytest.raises(tr.TinyRNNError, match="expected rows of 3"):
+            s.reset(wrong)
+
+
+def test_a_stream_of_a_model_that_was_changed_says_so():
+    """Neither the old model nor the new one nor some of both."""
+    model = headed()
+    s, other = model.stream(2), tr.nn.Linear(8, 4, rng=9)
+    s(np.array([1, 2]))
+    model.train().eval()
+    s(np.array([1, 2]))
+    state = s.state
+    model.layers[4] = other
+    for use in (lambda: s(np.array([[1, 2], [3, 4]])), lambda: s([1, 2]), ):
+        with pytest.raises(tr.TinyRNNError, match="made of other parts than when the stream was made"):
+            use()
+    fresh = model.stream(2)
+    fresh.state = state
+    fresh(np.array([1, 2]))
+    model.layers[0].padding_idx = 3
+    with pytest.raises(tr.TinyRNNError, match="made of other parts"):
+        fresh(np.array([1, 2]))
+
+
+def test_inputs_of_a_block_have_equally_many_steps():
+    class Two(tr.nn.Module):
+        def __init__(self):
+            self.a, self.b = tr.nn.GRU(3, 4, rng=0), tr.nn.GRU(2, 4, rng=1)
+
+        def __call__(self, x):
+            return {"u": self.a(x["u"])[0], "v": self.b(x["v"])[0]}
+
+    s = Two().stream(2, like={"u": np.ones((2, 3), "float32"), "v": np.ones((2, 2), "float32")})
+    assert s({"u": np.ones((2, 3)), "v": np.ones((2, 2))})["v"].shape == (2, 4)
+    with pytest.raises(tr.TinyRNNError, match=r"equally many steps, got \[2,3,3\], \[2,2,2\]"):
+        s({"u": np.ones((2, 3, 3)), "v": np.ones((2, 2, 2))})
+
+
+def test_deep_copies_of_streams_and_of_models_that_hold_one():
+    model = headed()
+    model.extra = model.stream(2)
+    model.extra(np.array([1, 2]))
+    other = copy.deepcopy(model)
+    assert other.extra.model is other
+    assert alike(other.extra(np.array([3, 4])), model.extra(np.array([3, 4])))
+
+
+@pytest.mark.parametrize(("like", "message"), [(np.ones(3), r"like= is an input of one step, here float32\[B, 3\]; got float64\[3\]"),
+                                               (np.ones((1, 4, 3)), "like= is an input of one step"), (np.ones((1, 3), int), "got int64")])
+def test_examples_that_do_not_fit_are_refused(like, message):
+    with pytest.raises(tr.TinyRNNError, match=message):
+        tr.nn.GRU(3, 4, rng=0).stream(like=like)
 
 
 @pytest.mark.parametrize(("x", "message"), [
@@ -471,6 +645,47 @@ class Scaled(tr.nn.Module):
 
     def __call__(self, x):
         return x * self.factor * tr.tensor(self.table) + len(self.chosen) + self.more["shift"][0]
+
+
+class Settings:
+    """What people keep settings in."""
+
+    shift = 0.0
+
+
+class Held(tr.nn.Module):
+    """A model whose parts are in holders of other kinds."""
+
+    def __init__(self):
+        self.parts, self.queue, self.settings = OrderedDict(a=tr.nn.Linear(3, 2, rng=0)), deque([1.0]), Settings()
+        self.view = np.arange(2.0)[:]
+        self.base = self.view.base
+        self.view.flags.writeable = False
+
+    def __call__(self, x):
+        return self.parts["a"](x) * self.queue[0] + self.settings.shift + tr.tensor(self.view.astype("float32"))
+
+
+@pytest.mark.parametrize("change", [lambda m: m.parts.update(a=tr.nn.Linear(3, 2, rng=7)), lambda m: m.queue.__setitem__(0, 3.0),
+                                    lambda m: setattr(m.settings, "shift", 2.0), lambda m: m.base.__setitem__(0, 5.0)])
+def test_parts_in_holders_of_other_kinds_may_change(change):
+    model = Held()
+    model.predict(X)
+    change(model)
+    np.testing.assert_allclose(model.predict(X), model(X).numpy(), rtol=1e-6)
+
+
+def test_a_loss_of_ones_own_is_asked_each_time():
+    class Loss:
+        k = 1.0
+
+        def __call__(self, output, target):
+            return ((output - target) ** 2).mean() * self.k
+
+    model, loss = tr.nn.Linear(3, 1, rng=0), Loss()
+    before = model.evaluate(X, np.zeros((6, 5, 1)), loss=loss)["loss"]
+    loss.k = 5.0
+    np.testing.assert_allclose(model.evaluate(X, np.zeros((6, 5, 1)), loss=loss)["loss"], 5 * before, rtol=1e-6)
 
 
 @pytest.mark.parametrize("change", [lambda m: setattr(m, "factor", 3.0), lambda m: m.table.__setitem__(1, 9.0), lambda m: m.chosen.add(7),

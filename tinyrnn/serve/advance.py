@@ -57,14 +57,14 @@ def _pair(model: object, result: Any) -> tuple[Any, Any]:
 def _step_by_step(model: Any, x: Any, state: Any) -> tuple[Any, Any]:
     """A step of the model for every step of the piece."""
     leaves, rebuild = flatten(x)
-    outputs, form = list[list[Any]](), None
-    for t in range(as_tensor(leaves[0]).shape[1]):
-        y, state = _pair(model, model.step(rebuild([as_tensor(v)[:, t] for v in leaves]), state))
+    outputs, form, axis = list[list[Any]](), None, int(not model.reads_time_first())
+    for t in range(as_tensor(leaves[0]).shape[axis]):
+        y, state = _pair(model, model.step(rebuild([as_tensor(v)[(slice(None),) * axis + (t,)] for v in leaves]), state))
         parts, form = flatten(y)
         outputs.append(parts)
     if form is None:
         raise ArgumentError(f"{type(model).__name__} goes on by its own step, which needs a step to read")
-    return form([stack(each, axis=1) for each in zip(*outputs, strict=True)]), state
+    return form([stack(each, axis=axis) for each in zip(*outputs, strict=True)]), state
 
 
 def _lifted(model: Any, x: Any, state: Any) -> tuple[Any, Any]:

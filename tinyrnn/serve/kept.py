@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from operator import is_
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from weakref import ref
 
 import numpy as np
 
+from ..backends import checked_threads
 from ..locks import ForkSafeLock
 from ..model import attributes_set, evaluating
 from ..tensor.compile import Program
@@ -29,21 +31,27 @@ class Programs:
     def __init__(self, model: object = None) -> None:
         self.model = None if model is None else ref(model)
         self._lock, self._made, self._parts = ForkSafeLock(), dict[Hashable, Any](), list[_Part]()
+        self.dropped = 0  # how often the model was found to be made of other parts
         self._open, self._when = list[_Part](), -1  # parts that change without a word, when attributes were last looked at
         self.modules: list[ref[Any]] = []
 
     def get(self, model: Any, key: Hashable, make: Callable[[], Made]) -> Made:
         """What was made under a key, or is made now."""
+        self.look(model)
+        found: Made | None = self._made.get(key)
+        return self._new(model, key, make) if found is None else found
+
+    def look(self, model: Any) -> int:
+        """Drop what was made if the model is made of other parts; how often that happened."""
         if self._made:
             root, when = vars(model), attributes_set()
             for part in self._parts if when != self._when else self._open:
                 if not part.same(root):
                     with self._lock:
-                        self._made = {}
+                        self._made, self.dropped = {}, self.dropped + 1
                     break
             self._when = when
-        found: Made | None = self._made.get(key)
-        return self._new(model, key, make) if found is None else found
+        return self.dropped
 
     def _new(self, model: Any, key: Hashable, make: Callable[[], Made]) -> Made:
         with self._lock:
@@ -85,6 +93,7 @@ def served(model: Any, key: Hashable, function: Callable[..., Any], backend: str
 
     The function is made once for a key, which names whatever else it depends on.
     """
+    threads = None if threads is None else checked_threads(threads)
     held = ref(model)  # a model that nobody uses goes, and its programs with it
 
     def run(*args: Any, **keywords: Any) -> Any:
@@ -107,7 +116,7 @@ class _Part:
         self.held = _held(holder)
         self.seen = _identities(holder)
         values = self.held[1]
-        self.arrays = [(v, v.copy()) for v in values if isinstance(v, np.ndarray) and v.flags.writeable]
+        self.arrays = [(v, v.copy()) for v in values if isinstance(v, np.ndarray) and (v.flags.writeable or v.base is not None)]
         self.sets = [(v, v.copy()) for v in values if isinstance(v, set)]
         self.told = told and not self.arrays and not self.sets
 
@@ -125,15 +134,23 @@ class _Part:
         return all(a == before for a, before in self.sets)
 
 
+def _is_looked_into(value: Any) -> bool:
+    """Whether the attributes of an object are parts: layers, and objects of the user's own, such as settings."""
+    if hasattr(value, "named_modules"):
+        return True
+    ours = type(value).__module__.partition(".")[0] in ("tinyrnn", "numpy", "builtins", "functools")
+    return not ours and hasattr(value, "__dict__") and not isinstance(value, (type, dict, list, deque)) and not callable(value)
+
+
 def _identities(holder: Any) -> list[int]:
     """What tells the parts from any others, as long as they are held."""
-    return [*map(id, holder.values()), *map(id, holder)] if type(holder) is dict else [*map(id, holder)]
+    return [*map(id, holder.values()), *map(id, holder)] if isinstance(holder, dict) else [*map(id, holder)]
 
 
 def _held(holder: Any) -> tuple[Any, Any]:
     """The keys of a dict or the length of a list, and the values."""
     if isinstance(holder, dict):
-        kept = {k: v for k, v in holder.items() if k not in APART}
+        kept = {k: v for k, v in holder.items() if k not in APART and not hasattr(v, "reads_the_model")}
         return list(kept), list(kept.values())
     return len(holder), list(holder)
 
@@ -148,8 +165,8 @@ def _parts(model: Any) -> Iterator[_Part]:
         if id(value) in seen:
             continue
         seen.add(id(value))
-        holder = vars(value) if hasattr(value, "named_modules") else value
-        if isinstance(holder, (dict, list)):
+        holder = vars(value) if _is_looked_into(value) else value
+        if isinstance(holder, (dict, list, deque)):
             part = _Part(holder, told=hasattr(value, "attributes_are_noted"))
             yield part
             stack.extend(part.held[1])

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..backends import is_device
 from ..tensor.tensor import Tensor, as_tensor
-from ..tensor.tracing import current
+from ..tensor.tracing import as_graphs, current
 from ..trees import flatten, map_tree
 from .kept import programs_of, served
 
@@ -14,10 +14,10 @@ from .kept import programs_of, served
 def by_program(layer: Any, x: Any, state: Any) -> tuple[Any, Any] | None:
     """`layer.stepped(x, state)` as values without history, by a program that the layer keeps.
 
-    None in training mode, while a function is traced, for tensors without a value, and for what lives on a GPU: then the
-    step is a graph, and gradients flow through it.
+    None in training mode, while a function is traced or differentiated, for tensors without a value, and for what lives on a
+    GPU: then the step is a graph, and gradients flow through it.
     """
-    if current() is not None or layer.training or not all(map(_is_here, (*flatten(x)[0], *flatten(state)[0]))):
+    if current() is not None or as_graphs() or layer.training or not all(map(_is_here, (*flatten(x)[0], *flatten(state)[0]))):
         return None
     program = served(layer, "step", _stepped)
     if programs_of(layer).training:

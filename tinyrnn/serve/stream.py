@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from ..backends import bound, check_backend, checked_threads, on_host
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..locks import ForkSafeLock
-from ..model import Trainable, checked_model
+from ..model import Trainable, attributes_set, checked_model
 from ..shapes import checked_count, show
 from ..tensor.compile import Program
 from ..trees import flatten, leaves_like, map_tree
@@ -47,6 +48,8 @@ class Stream:
     True
     """
 
+    reads_the_model = True  # so it is no part of it where an attribute of the model holds it
+
     def __init__(self, model: Trainable, batch: int = 1, *, dtype: npt.DTypeLike | None = None, like: Any = None,
                  backend: str = "cpu", threads: int | None = None) -> None:
         checked_model(model, "stream")
@@ -62,6 +65,7 @@ class Stream:
         self._program: Program = served(model, ("stream", advance), partial(_piece, advance), self.backend, self.threads)
         self._form = map_tree(self._room, step)
         self._inputs, self._rebuild = flatten(self._form)
+        self._kept, self._dropped, self._when = made, made.look(model), attributes_set()
         self._steps: list[Callable[[int | None], None]] | None = None
         self._turn = 0
         self._states: list[Any] = []
@@ -114,8 +118,11 @@ class Stream:
                 raise ArgumentError("rows cannot be reset one by one: this model's state before the first step is known to its "
                                     "own step(x, None) alone; reset all of them, or give its __call__ an argument state")
             chosen = _rows(rows, self.batch)
+            if None in self._manner.rows:
+                raise ArgumentError("rows cannot be reset one by one: a state of this model is not one for each row; reset all "
+                                    "of them")
             for room, begun, axis in zip(self._states[self._turn], flatten(start)[0], self._manner.rows, strict=True):
-                where = (slice(None),) * axis + (chosen,)
+                where = (slice(None),) * (axis or 0) + (chosen,)
                 room[where] = begun[where]
 
     def _start(self) -> Any:
@@ -144,14 +151,32 @@ class Stream:
         """A stream of its own that stands where this one does."""
         other = Stream(self.model, self.batch, dtype=self.dtype, like=self._manner.step, backend=self.backend,
                        threads=self.threads)
-        state = self.state
-        if state is not None and not other._states:
-            other._take_over(state)
-        elif state is not None:
-            other._set(flatten(state)[0])
+        other._follow(self.state)
         return other
 
     __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Stream:
+        """A stream of a copy of the model, which stands where this one does; made when it is first used, since a model that
+        holds its stream is not copied yet."""
+        other = object.__new__(Stream)
+        options = {"dtype": self.dtype, "like": self._manner.step, "backend": self.backend, "threads": self.threads}
+        vars(other)["_later"] = copy.deepcopy(self.model, memo), self.batch, options, self.state
+        return other
+
+    def __getattr__(self, name: str) -> Any:
+        if "_later" not in vars(self):
+            raise AttributeError(f"a stream has no attribute {name!r}")
+        model, batch, options, state = vars(self).pop("_later")
+        Stream.__init__(self, model, batch, **options)
+        self._follow(state)
+        return getattr(self, name)
+
+    def _follow(self, state: Any) -> None:
+        if state is not None and not self._states:
+            self._take_over(state)
+        elif state is not None:
+            self._set(flatten(state)[0])
 
     # ---- steps
 
@@ -159,22 +184,25 @@ class Stream:
         room = self._inputs[0]
         if type(x) is np.ndarray and x.shape == self._shape and x.dtype == room.dtype:
             with self._lock:
-                if self._steps is not None:
+                if self._steps is not None and self._when == attributes_set():
                     return self._quickly(x, room, self._steps, out)
         return self._any(x, out)
 
     def _quickly(self, x: Array, room: Array, steps: Sequence[Callable[[int | None], None]], out: Any) -> Any:
         """A step of one array, where all places are there."""
+        y = self._single
+        plain = y is not None and type(out) is np.ndarray and out.shape == y.shape and out.dtype == y.dtype
+        if out is not None and not (plain and out.flags.writeable):
+            self._check_out(self._outputs, out)
         room[...] = x.reshape(room.shape)
         steps[self._turn](self.threads)
         self._turn ^= 1
-        y = self._single
-        if y is not None and out is None:
+        if y is None or not (out is None or plain):
+            return self._given_out(self._outputs, out)
+        if out is None:
             return y.copy()
-        if y is not None and type(out) is np.ndarray and out.shape == y.shape:
-            np.copyto(out, y)
-            return out
-        return self._given_out(self._outputs, out)
+        np.copyto(out, y)
+        return out
 
     _shape: tuple[int, ...] = ()
     _single: Array | None = None
@@ -185,6 +213,8 @@ class Stream:
         ranks = {a.ndim - room.ndim for a, room in zip(arrays, self._inputs, strict=True)}
         rank = ranks.pop() if len(ranks) == 1 else None
         axis = self._manner.axis
+        if rank == 0 and len({a.shape[axis] for a in arrays}) != 1:
+            raise ShapeError("the inputs of a block have equally many steps, got " + ", ".join(show(a.shape) for a in arrays))
         given, steps = arrays, rank == -1 or (rank == -2 and self.batch == 1)
         if steps:
             arrays = [np.expand_dims(a if rank == -1 else a[None], axis) for a in arrays]
@@ -194,10 +224,15 @@ class Stream:
             if not np.can_cast(a.dtype, room.dtype, "same_kind"):
                 raise DTypeError(f"a step of this stream is {room.dtype}, got {a.dtype}")
         with self._lock:
-            y = self._stepped(arrays) if rank != 0 else self._whole(arrays)
-            if rank == -2:
-                y = [a[0] for a in y]
-            return self._given_out(y, out)
+            self._check_model()
+            return self._stepped(arrays, out, alone=rank == -2) if rank != 0 else self._whole(arrays, out)
+
+    def _check_model(self) -> None:
+        """Refuse to go on where the model was changed: what is traced now would be another model's."""
+        if self._kept.look(self.model) != self._dropped:
+            raise ArgumentError(f"this {type(self.model).__name__} is made of other parts than when the stream was made: make "
+                                "a new stream, which may take over the state")
+        self._when = attributes_set()
 
     def _expected(self, arrays: Sequence[Array]) -> str:
         step = ", ".join(show(r.reshape(self._without_time(r.shape)).shape) for r in self._inputs)
@@ -209,28 +244,33 @@ class Stream:
     def _without_time(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape[: self._manner.axis] + shape[self._manner.axis + 1 :]
 
-    def _stepped(self, arrays: Sequence[Array]) -> list[Array]:
-        """The outputs of one step, without an axis of time: what the next step overwrites."""
+    def _stepped(self, arrays: Sequence[Array], out: Any, alone: bool) -> Any:
+        """One step; outputs without an axis of time, and of a single row without its axis where it came so (`alone`)."""
         if self._steps is None:
             self._bind()
         if self._steps is None:
-            return [_cut(y, axis) for y, axis in zip(self._whole(arrays), self._manner.over_time, strict=True)]
+            return self._whole(arrays, out, lambda ys: [_cut(y, axis, alone) for y, axis in zip(
+                ys, self._manner.over_time, strict=True)])
+        ys = [y[0] for y in self._outputs] if alone else self._outputs
+        self._check_out(ys, out)
         for room, a in zip(self._inputs, arrays, strict=True):
             np.copyto(room, a, "same_kind")
         self._steps[self._turn](self.threads)
         self._turn ^= 1
-        return self._outputs
+        return self._given_out(ys, out)
 
-    def _whole(self, arrays: Sequence[Array]) -> list[Array]:
-        """The outputs of several steps."""
+    def _whole(self, arrays: Sequence[Array], out: Any, cut: Callable[[list[Array]], list[Array]] = list) -> Any:
+        """Several steps, or one that is not compiled."""
         inputs = self._rebuild([a.astype(room.dtype, copy=False) for a, room in zip(arrays, self._inputs, strict=True)])
         results = self._program(inputs, self._state_form(self._states[self._turn]) if self._states else None)
+        found, self._form_out = flatten(results["y"])
+        ys = cut([on_host(a) for a in found])
+        self._check_out(ys, out)
         if self._states:
             self._set([on_host(a) for a in flatten(results["state"])[0]])
         else:
             self._take_over(results["state"])
-        y, self._form_out = flatten(results["y"])
-        return [on_host(a) for a in y]
+        return self._given_out(ys, out)
 
     def _bind(self) -> None:
         """Places for everything that a step reads and writes, where it runs compiled on the CPU."""
@@ -252,16 +292,24 @@ class Stream:
         self._single = self._outputs[0] if len(made) == 1 and (self.dtype in (None, made[0].dtype)) else None
         self._shape = self._without_time(self._inputs[0].shape) if len(self._inputs) == 1 else ()
 
-    def _given_out(self, y: Sequence[Array], out: Any) -> Any:
-        """Outputs as arrays of their own, or in the places that were given."""
+    def _check_out(self, ys: Sequence[Array], out: Any) -> None:
+        """Refuse places that outputs do not fit into, before anything has happened."""
         if out is None:
-            kind = self.dtype
-            return self._form_out([a.astype(kind) if kind is not None and a.dtype.kind == "f" else a.copy() for a in y])
-        places = leaves_like(out, self._form_out(list(y)), "out")
-        for a, place in zip(y, places, strict=True):
+            return
+        for a, place in zip(ys, leaves_like(out, self._form_out(list(ys)), "out"), strict=True):
             if not isinstance(place, np.ndarray) or place.shape != a.shape:
                 got = show(place.shape) if isinstance(place, np.ndarray) else type(place).__name__
                 raise ShapeError(f"out is to be an array {show(a.shape)}, got {got}")
+            if not np.can_cast(a.dtype, place.dtype, "same_kind") or not place.flags.writeable:
+                what = "may not be written to" if not place.flags.writeable else f"is {place.dtype}, the output {a.dtype}"
+                raise DTypeError(f"out {what}")
+
+    def _given_out(self, ys: Sequence[Array], out: Any) -> Any:
+        """Outputs as arrays of their own, or in the places that were given."""
+        if out is None:
+            kind = self.dtype
+            return self._form_out([a.astype(kind) if kind is not None and a.dtype.kind == "f" else a.copy() for a in ys])
+        for a, place in zip(ys, leaves_like(out, self._form_out(list(ys)), "out"), strict=True):
             np.copyto(place, a, "same_kind")
         return out
 
@@ -284,7 +332,16 @@ def _as_steps(model: Any, batch: int, like: Any) -> Any:
             raise ArgumentError(f"what a step of {type(model).__name__} reads does not follow from it: give an input of one "
                                 "step, model.stream(like=x_t), or write a method example(batch, *steps)") from None
     rows = max(batch, 2)
-    return map_tree(lambda a: np.resize(on_host(a), (rows, *np.shape(a)[1:])), like)
+    step = map_tree(lambda a: np.resize(on_host(a), (rows, *np.shape(a)[1:])), like)
+    try:
+        own = flatten(model.example(rows))[0]
+    except ArgumentError:
+        return step
+    for a, b, given in zip(flatten(step)[0], own, flatten(like)[0], strict=False):
+        if a.shape != b.shape or (a.dtype.kind == "f") != (b.dtype.kind == "f"):
+            raise ShapeError(f"like= is an input of one step, here {b.dtype}[B{''.join(f', {n}' for n in b.shape[1:])}]; got "
+                             f"{on_host(given).dtype}{show(np.shape(given))}")
+    return step
 
 
 def _floating(dtype: npt.DTypeLike) -> np.dtype[Any]:
@@ -296,13 +353,19 @@ def _floating(dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 def _rows(rows: Rows, batch: int) -> Any:
     """Rows as an index, refused where there are none such."""
+    chosen = rows if isinstance(rows, slice) else np.asarray(rows)
+    if isinstance(chosen, np.ndarray) and not chosen.size:
+        return np.zeros(0, int)  # an empty list has no whole numbers either
     try:
-        found = np.arange(batch)[np.asarray(rows) if not isinstance(rows, slice) else rows]
-    except (IndexError, TypeError) as error:
-        raise ArgumentError(f"rows={rows!r}: expected rows of {batch}, or a bool mask [{batch}] ({error})") from None
-    return np.atleast_1d(found)
+        if isinstance(chosen, np.ndarray) and not (chosen.dtype.kind in "iu" or (chosen.dtype.kind == "b" and chosen.ndim)):
+            raise IndexError
+        return np.atleast_1d(np.arange(batch)[chosen])
+    except IndexError:
+        raise ArgumentError(f"rows={rows!r}: expected rows of {batch} (a number, a list, a slice), or a bool mask "
+                            f"[{batch}]") from None
 
 
-def _cut(y: Array, axis: int | None) -> Array:
-    """An output of one step without its axis of time, the same memory."""
-    return y if axis is None else y.reshape(y.shape[:axis] + y.shape[axis + 1 :])
+def _cut(y: Array, axis: int | None, alone: bool = False) -> Array:
+    """An output of one step without its axis of time, the same memory; `alone`, without its axis of rows as well."""
+    y = y if axis is None else y.reshape(y.shape[:axis] + y.shape[axis + 1 :])
+    return y[0] if alone else y

@@ -41,7 +41,7 @@ class CustomGradient:
 
         def back(g: list[Node], y: list[Node], x: list[Node]) -> list[Node]:
             found = self.backward(form([*map(Tensor, g)]), form([*map(Tensor, y)]), *map(Tensor, x))
-            each = found if isinstance(found, tuple) else (found,)
+            each = tuple(found) if isinstance(found, (tuple, list)) else (found,)
             if len(each) != len(x):
                 raise ArgumentError(f"the backward function of {self.__name__} gives {len(each)} gradients for {len(x)} "
                                     "arguments: return a tuple of one for each, None for what has none")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from types import MethodType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ from ..backends import is_device
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..ir import Graph
 from ..ir.node import Node, rebuild, walk, without_collector
+from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import INPUT, LEAF, box_of, input_name, input_node
 from ..ir.scan import LITERALS
 from ..passes import partition
@@ -24,7 +27,8 @@ from .functional import tensor
 from .signatures import array_of, mapped
 from .specialization import Specialization
 from .tensor import Tensor, as_tensor
-from .tracing import Trace, tracing
+from .tracing import Trace, graphs, tracing
+from .transforms import refuse_arrays
 
 Array = npt.NDArray[Any]
 
@@ -46,11 +50,14 @@ def vjp(fn: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], tuple[
     >>> y, pull(np.ones(2))[0]
     (array([0., 0.]), array([1., 1.]))
     """
+    fn, before = _unbound(fn)
     if isinstance(fn, Program):
-        return _compiled(fn, tuple(_with_arrays(a) for a in args))
+        return _compiled(fn, tuple(_with_arrays(a) for a in args), before)
     leaves: list[Tensor] = []
-    y = fn(*(_with_tensors(a, leaves) for a in args))
+    with graphs():
+        y = fn(*(_with_tensors(a, leaves) for a in args))
     outputs, form = flatten(y)
+    refuse_arrays(outputs)
     nodes = [as_tensor(o) for o in outputs]
 
     def pull(g: Any) -> tuple[Any, ...]:
@@ -63,6 +70,15 @@ def vjp(fn: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], tuple[
     return form(nodes), pull
 
 
+def _unbound(fn: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """A compiled method, or a part of a compiled function, as the program and its first arguments."""
+    if isinstance(fn, MethodType) and isinstance(fn.__func__, Program):
+        return fn.__func__, (fn.__self__,)
+    if isinstance(fn, partial) and isinstance(fn.func, Program) and not fn.keywords:
+        return fn.func, fn.args
+    return fn, ()
+
+
 def _is_number(value: Any) -> bool:
     return type(value) is float or isinstance(value, Tensor) or array_of(value) is not None
 
@@ -70,8 +86,9 @@ def _is_number(value: Any) -> bool:
 def _with_tensors(tree: Any, found: list[Tensor]) -> Any:
     """An argument with a tensor for everything that holds numbers."""
     if isinstance(tree, Tensor) or _is_number(tree):
-        found.append(as_tensor(tree) if isinstance(tree, Tensor) else tensor(tree))
-        return found[-1]
+        new = tensor(tree) if not isinstance(tree, Tensor) else Tensor(tag(tree.source(), f"argument {len(found)}"))
+        found.append(new)  # a node of its own: the same tensor may be given twice, or be read by the function itself
+        return new
     return mapped(tree, lambda part: _with_tensors(part, found))
 
 
@@ -114,8 +131,8 @@ class _Pair(NamedTuple):
 class Pullback:
     """`pull(g)`: gradients of the arguments for the adjoints g of the results, by a compiled program."""
 
-    def __init__(self, pair: _Pair, args: tuple[Any, ...], held: list[Array], threads: int | None) -> None:
-        self._pair, self._held, self._threads = pair, held, threads
+    def __init__(self, pair: _Pair, args: tuple[Any, ...], held: list[Array], threads: int | None, bound: int) -> None:
+        self._pair, self._held, self._threads, self._bound = pair, held, threads, bound
         self._args = [_specimen(a) for a in args]
         self._leaves = {n: box_of(n).data for n in pair.backward.graph.leaves.values()}
 
@@ -126,11 +143,31 @@ class Pullback:
 
     def __call__(self, g: Any) -> tuple[Any, ...]:
         pair = self._pair
-        given = leaves_like(g, pair.form([np.zeros(0) for _ in pair.outputs]), "g")
+        like = pair.form([np.zeros(0) if y.floating else _Whole() for y in pair.outputs])
+        given = leaves_like(_completed(g, like), like, "g")
         adjoints = [_adjoint(_as_array(a), y) for a, y in zip(given, pair.outputs, strict=True) if y.floating]
         found = iter(pair.backward.run_with(self._leaves, [*self._held, *adjoints], self._threads))
         grads = iter([next(found) if floating else None for floating in pair.floating])
-        return tuple(_in_place(a, grads) for a in self._args)
+        return tuple(_in_place(a, grads) for a in self._args)[self._bound :]
+
+
+class _Whole:
+    """The place of an output of whole numbers, for which nothing comes in."""
+
+
+def _completed(g: Any, like: Any) -> Any:
+    """Adjoints with something in the place of a None that stands for whole numbers."""
+    if g is None and isinstance(like, _Whole):
+        return like
+    if isinstance(g, Mapping) and isinstance(like, Mapping):
+        return {k: _completed(v, like.get(k)) for k, v in g.items()}
+    if isinstance(g, (tuple, list)) and isinstance(like, (tuple, list)) and len(g) == len(like):
+        return mapped(g, _completed_by(iter(like)))
+    return g
+
+
+def _completed_by(likes: Iterator[Any]) -> Callable[[Any], Any]:
+    return lambda part: _completed(part, next(likes))
 
 
 def _as_array(value: Any) -> Any:
@@ -143,7 +180,8 @@ def _specimen(tree: Any) -> Any:
     return np.zeros(0) if _is_number(tree) else mapped(tree, _specimen)
 
 
-def _compiled(program: Program, args: tuple[Any, ...]) -> tuple[Any, Pullback]:
+def _compiled(program: Program, args: tuple[Any, ...], before: tuple[Any, ...]) -> tuple[Any, Pullback]:
+    args = *before, *args
     key, arrays = program.signature(args)
     with program.lock:
         pair: _Pair | None = next((p for p in program.pairs.get(key, ()) if p.forward.trace.holds()), None)
@@ -155,7 +193,7 @@ def _compiled(program: Program, args: tuple[Any, ...]) -> tuple[Any, Pullback]:
         found = pair.forward.run(arrays, program.threads)
         results, saved = found[: len(pair.outputs)], found[len(pair.outputs):]
         own = [a if is_device(a) else np.array(a) for a in (arrays[i] for i in pair.read)]
-        return pair.form(results), Pullback(pair, args, [*saved, *own], program.threads)
+        return pair.form(results), Pullback(pair, args, [*saved, *own], program.threads, len(before))
 
 
 def _traced(program: Program, args: tuple[Any, ...]) -> _Pair:
@@ -228,7 +266,11 @@ def functional_call(model: Callable[..., Any], params: Mapping[str, Any], *args:
     >>> g["weight"].numpy()
     array([[3., 3.]], dtype=float32)
     """
-    own: dict[str, Tensor] = dict(model.leaves())  # type: ignore[attr-defined]
+    if not hasattr(model, "leaves") or not isinstance(params, Mapping):
+        raise ArgumentError(f"functional_call takes a layer or a model and its parameters by name, got {type(model).__name__} "
+                            f"and {type(params).__name__}")
+    own: dict[str, Tensor] = dict(model.leaves())
+    own |= {k.removeprefix("weights."): t for k, t in own.items()}  # as a recurrent layer's state_dict calls them
     new: dict[Node, Node] = {}
     for name, value in params.items():
         if name not in own:
@@ -241,7 +283,10 @@ def functional_call(model: Callable[..., Any], params: Mapping[str, Any], *args:
         new[old.node] = t.source()
 
     def changed(t: Any) -> Any:
-        node = as_tensor(t).source()
+        if not isinstance(t, Tensor):
+            return t
+        node = t.source()
         return Tensor(rebuild(walk([node], known=new.keys()), new)[node])
 
-    return map_tree(changed, model(*args, **keywords))
+    with graphs():
+        return map_tree(changed, model(*args, **keywords))

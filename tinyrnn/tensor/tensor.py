@@ -26,7 +26,7 @@ from ..ir.ops.structure import getitem
 from ..operators import Operators
 from ..passes.ad.derivatives import grad
 from ..shapes import Shape, show
-from .tracing import current
+from .tracing import as_graphs, current
 
 TensorLike = Union["Tensor", npt.NDArray[Any], Sequence[Any], float]
 
@@ -378,7 +378,7 @@ def changed(leaves: Iterable[Node]) -> None:
 
 def detached(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Tensors evaluated together, as data of their own; as they are while a function is traced."""
-    if any(t.symbolic for t in tensors):
+    if as_graphs() or any(t.symbolic for t in tensors):
         return list(tensors)
     return [as_tensor(v, backend="cuda" if is_device(v) else "numpy") for v in evaluate([t.source() for t in tensors])]
 

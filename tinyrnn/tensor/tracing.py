@@ -34,6 +34,24 @@ def current() -> Trace | None:
     return _current.get()
 
 
+_graphs: ContextVar[bool] = ContextVar("graphs", default=False)
+
+
+def as_graphs() -> bool:
+    """Whether somebody asks for gradients of what is computed here, so that values need their history."""
+    return _graphs.get()
+
+
+@contextmanager
+def graphs() -> Iterator[None]:
+    """Inside, steps of layers in evaluation mode keep their history as well."""
+    token = _graphs.set(True)
+    try:
+        yield
+    finally:
+        _graphs.reset(token)
+
+
 @contextmanager
 def tracing(trace: Trace | None) -> Iterator[None]:
     """Inside, tensors report to `trace`."""

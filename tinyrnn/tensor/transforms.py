@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ..errors import ArgumentError, StaleError
 from ..ir import scan as scans
 from ..ir.node import Node, walk
+from ..ir.ops.elementwise import tag
 from ..passes.ad import derivatives
 from ..trees import flatten, leaves_like, map_tree, names_of
 from .functional import tensor
 from .masks import step_mask
 from .tensor import Tensor, TensorLike, as_tensor
-from .tracing import current
+from .tracing import current, graphs
 
 
 def grad(y: Tensor, wrt: object) -> Any:
@@ -61,13 +65,38 @@ def value_and_grad(fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0) 
     def run(*args: object) -> tuple[Tensor, Any]:
         chosen = [argnums] if isinstance(argnums, int) else list(argnums)
         moved = list(args)
+        twice = _given_twice([args[i] for i in chosen])
         for i in chosen:
-            moved[i] = map_tree(lambda a: as_tensor(a) if isinstance(a, Tensor) else tensor(a), args[i])
-        y = fn(*moved)
+            moved[i] = map_tree(lambda a: _apart(as_tensor(a), twice) if isinstance(a, Tensor) else tensor(a), args[i])
+        with graphs():
+            y = fn(*moved)
+        refuse_arrays([y])
         found = [grad(y, moved[i]) for i in chosen]
         return y, found[0] if isinstance(argnums, int) else tuple(found)
 
     return run
+
+
+def _given_twice(args: Sequence[Any]) -> dict[Node, int]:
+    """The tensors that stand in several places of the arguments."""
+    count = Counter(t.source() for t in flatten(args)[0] if isinstance(t, Tensor))
+    return {n: 0 for n, k in count.items() if k > 1}
+
+
+def _apart(t: Tensor, twice: dict[Node, int]) -> Tensor:
+    """A tensor; where it is given several times, a node of its own for each: each argument has its own gradient."""
+    node = t.source()
+    if node not in twice:
+        return t
+    twice[node] += 1
+    return Tensor(tag(node, f"argument {twice[node]}"))
+
+
+def refuse_arrays(results: Sequence[Any]) -> None:
+    """What a function of tensors gives as arrays has no history."""
+    if any(isinstance(r, np.ndarray) for r in results):
+        raise ArgumentError("the function gives an array for tensors, so no gradient would flow: a compiled function inside "
+                            "gives arrays; take gradients inside of tr.compile, or tr.vjp of the compiled function")
 
 
 def jvp(y: object, tangents: Mapping[Tensor, TensorLike]) -> Any:

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from ..backends import checked_threads
 from ..errors import ArgumentError
 from ..files import PathLike, path_of
 from ..losses import Loss
@@ -133,17 +134,15 @@ def evaluate(model: Trainable, x: Any, y: Any, *, loss: str | Loss | None = None
 
 def _scoring(model: Trainable, loss: str | Loss, metrics: Any, backend: str, streams: bool, ignore_index: int | None,
              threads: int | None) -> Task:
-    """The programs that score a model; the model keeps them, for a loss and metrics that can be told from others."""
+    """The programs that score a model; the model keeps them where loss and metrics are given by name."""
     metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
 
     def make() -> Task:
         return Task(model, loss, metrics, backend, streams=streams, ignore_index=ignore_index, threads=threads)
 
-    key = "evaluate", loss, metrics, backend, streams, ignore_index, threads
-    try:
-        hash(key)
-    except TypeError:
-        return make()
+    if not all(isinstance(m, str) for m in (loss, *metrics)):
+        return make()  # a loss of one's own may compute something else the next time
+    key = "evaluate", loss, metrics, backend, streams, ignore_index, None if threads is None else checked_threads(threads)
     return programs_of(model).get(model, key, make)
 
 

@@ -91,11 +91,14 @@ def _copied(items: Sequence[Call | Loop], a: View, loop: Loop) -> Call | None:
     made = next((call for call, k in uses if k in call.writes), None)
     if made is None or len(uses) != 2 or made.family != "rows" or made not in items or a.buffer.role != "temporary":
         return None
-    program, (source, target) = made.key[0], made.operands
-    plain = not program.steps and len(program.loads) == len(program.stores) == 1 and source.dtype == target.dtype
+    program = made.key[0]
+    if program.steps or len(program.loads) != 1 or len(program.stores) != 1:
+        return None
+    source, target = made.operands
     whole = len(target.shape) == 3 and target.shape[0] == loop.steps and target.contiguous and not target.offset
     rest = items[items.index(made) + 1 :]
     moved = any(k in call.writes for _, call, k, _ in _uses(rest[: rest.index(loop) + 1], source.buffer))
+    plain = source.dtype == target.dtype
     return made if plain and whole and a.contiguous and not a.offset and not moved else None
 
 
