@@ -58,6 +58,12 @@ def checked_model(model: Trainable, who: str) -> None:
         _KNOWN.add(type(model))
 
 
+def backward_layer(model: Trainable) -> str | None:
+    """The first layer that reads its sequence from the end, in words; a model that holds one cannot be read in pieces."""
+    return next((f"{name or 'the model'} ({type(m).__name__})" for name, m in model.named_modules()
+                 if m.reads_time and m.reads_back), None)
+
+
 _set, _ticks = [0], count(1)
 
 
@@ -80,8 +86,8 @@ def is_evaluating() -> bool:
 
 
 @contextmanager
-def evaluating(model: Trainable) -> Iterator[None]:
-    """The model in evaluation mode: in this thread, whatever mode it is in for others."""
+def evaluating() -> Iterator[None]:
+    """Models in evaluation mode: in this thread, whatever modes they are in for others."""
     token = _evaluating.set(True)
     try:
         yield

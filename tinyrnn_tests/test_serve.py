@@ -632,7 +632,7 @@ def test_programs_follow_the_models_structure(name):
     model = classifier()
     model.predict(X), model.evaluate(X, Y, loss="cross_entropy")
     CHANGES[name](model)
-    with tr.model.evaluating(model):
+    with tr.model.evaluating():
         expected = model(X).numpy()
     np.testing.assert_allclose(model.predict(X), expected, rtol=1e-5, atol=1e-6)
 
@@ -713,11 +713,15 @@ def test_a_model_goes_with_its_programs():
     model = classifier()
     model.predict(X), model.stream(2)(X[:2, 0]), model.eval().step(X[:, 0])
     gone, big = weakref.ref(model), weakref.ref(model.layers[0])
+    made = [p for p in programs_of(model)._made.values() if isinstance(p, Program)]
+    compiled = [weakref.ref(e.executable) for p in made for found in p.entries.values() for e in found]
+    assert compiled
     gc.disable()
     try:
-        del model
+        del model, made
         assert gone() is None
         assert big() is None
+        assert not any(e() for e in compiled)  # nor its panels, nor its memory
     finally:
         gc.enable()
 

@@ -38,9 +38,9 @@ def subject_of_model(model: Model, x: object, y: object = None, *, lengths: Any 
     time_first = model.reads_time_first()
     timed = y is None or time_first or (lengths is None and mask is None)
     if not timed:
-        with evaluating(model):
+        with evaluating():
             timed = _timed(model, data, as_tensor(y))
-    with evaluating(model), observed(model) as heard:
+    with evaluating(), observed(model) as heard:
         output = (_called(model, data, lengths, mask) if time_first else
                   call(model, data, lengths, mask, None, False, checked=False)[0])
         if y is not None:

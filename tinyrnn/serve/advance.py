@@ -9,7 +9,7 @@ from ..errors import ArgumentError
 from ..ir.node import Node, apply, walk
 from ..ir.ops.leaves import INPUT
 from ..ir.scan import SCAN, ScanView, final
-from ..model import Trainable
+from ..model import Trainable, backward_layer
 from ..tensor.masks import takes
 from ..tensor.rearrange import stack
 from ..tensor.tensor import Tensor, as_tensor
@@ -35,11 +35,10 @@ def has_call(model: object) -> bool:
 
 def check_forward(model: Trainable) -> None:
     """Refuse what reads the future."""
-    for name, m in model.named_modules():
-        if m.reads_time and m.reads_back:
-            raise ArgumentError(f"a stream is read forward, one step at a time, and {name or 'the model'} "
-                                f"({type(m).__name__}) reads its sequence from the end: use predict on whole sequences, or "
-                                "a layer of one direction")
+    layer = backward_layer(model)
+    if layer is not None:
+        raise ArgumentError(f"a stream is read forward, one step at a time, and {layer} reads its sequence from the end: use "
+                            "predict on whole sequences, or a layer of one direction")
 
 
 def _with_state(model: Any, x: Any, state: Any) -> tuple[Any, Any]:

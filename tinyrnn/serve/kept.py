@@ -99,7 +99,7 @@ def served(model: Any, key: Hashable, function: Callable[..., Any], backend: str
     def run(*args: Any, **keywords: Any) -> Any:
         model = held()
         assert model is not None
-        with evaluating(model):
+        with evaluating():
             return function(model, *args, **keywords)
 
     return programs_of(model).get(model, (key, backend, threads), lambda: Program(run, backend, threads=threads))

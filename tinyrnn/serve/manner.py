@@ -41,16 +41,16 @@ def manner_of(model: Any, step: Any) -> Manner:
     errors = []
     for advance in ways(model):
         try:
-            return _tried(model, advance, step)
+            return _manner_by(advance, model, step)
         except TinyRNNError as error:
             errors.append(error)
     raise errors[0]
 
 
-def _tried(model: Any, advance: Advance, step: Any) -> Manner:
+def _manner_by(advance: Advance, model: Any, step: Any) -> Manner:
     axis = int(not model.reads_time_first())
     more = map_tree(lambda a: np.concatenate([a, a[:1]]), step)
-    with evaluating(model):
+    with evaluating():
         (y2, s2), (y3, s3), (_, other) = (
             _shapes(model, advance, _block(x, n, axis)) for x, n in ((step, 2), (step, 3), (more, 2)))
     if s2 != s3:
@@ -91,7 +91,7 @@ def _differing(a: tuple[int, ...], b: tuple[int, ...]) -> int | None:
 def _begins(model: Any, advance: Advance, step: Any, axis: int, states: Shapes) -> bool:
     """Whether a sequence of no steps gives the state before the first one."""
     try:
-        with evaluating(model):
+        with evaluating():
             return _shapes(model, advance, _block(step, 0, axis))[1] == states
     except (TinyRNNError, IndexError, ZeroDivisionError):  # a function of one's own may want a step
         return False
@@ -102,7 +102,7 @@ class _Trial:
 
     def __init__(self, model: Trainable, manner: Manner, steps: int) -> None:
         self.model, self.manner, self.steps, self.data = model, manner, steps, dict[Node, Any]()
-        self.x = map_tree(lambda a: varied(model, np.expand_dims(a, manner.axis), manner.axis, steps), manner.step)
+        self.x = map_tree(lambda a: _varied(model, np.expand_dims(a, manner.axis), manner.axis, steps), manner.step)
 
     def drawn(self) -> None:
         """Other weights from now on: a weight that is zero hides what it is multiplied with."""
@@ -139,8 +139,8 @@ class _Trial:
     def _values(self, run: Callable[..., Any], *args: Any) -> Any:
         """What a function of the model gives for arrays."""
         arrays, form = flatten(args)
-        nodes = [input_node(f"x{i}", a.shape, a.dtype if a.dtype.kind != "c" else np.float64) for i, a in enumerate(arrays)]
-        with evaluating(self.model), tracing(Trace()):
+        nodes = [input_node(f"x{i}", a.shape, a.dtype) for i, a in enumerate(arrays)]
+        with evaluating(), tracing(Trace()):
             leaves, rebuild = flatten(run(*form([Tensor(n) for n in nodes])))
         graph = Graph({str(i): as_tensor(t).source() for i, t in enumerate(leaves)})
         given = {f"x{i}": a for i, a in enumerate(arrays) if f"x{i}" in graph.inputs}
@@ -183,7 +183,7 @@ def _fitting(model: Trainable, manner: Manner) -> tuple[_Trial, list[Array]]:
     return trial, trial.whole()
 
 
-def varied(model: Trainable, a: Array, axis: int, steps: int) -> Array:
+def _varied(model: Trainable, a: Array, axis: int, steps: int) -> Array:
     """Steps that differ: random numbers, or tokens that the model knows, as far as it says how many."""
     rng, several = np.random.default_rng(0), np.repeat(a, steps, axis)
     if a.dtype.kind == "f":

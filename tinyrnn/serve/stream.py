@@ -19,7 +19,7 @@ from ..tensor.compile import Program
 from ..trees import flatten, leaves_like, map_tree
 from .advance import Advance
 from .kept import programs_of, served
-from .manner import Manner, manner_of
+from .manner import Manner, manner_of, steps_of
 
 Array = npt.NDArray[Any]
 Rows = int | slice | Sequence[int] | npt.NDArray[Any]
@@ -73,8 +73,8 @@ class Stream:
 
     def _room(self, a: Array) -> Array:
         """Room for an input of one step, with its axis of time."""
-        kind = self.dtype if self.dtype is not None and a.dtype.kind == "f" else a.dtype
-        return np.zeros(np.expand_dims(np.zeros((self.batch, *a.shape[1:]), np.bool_), self._manner.axis).shape, kind)
+        kind, shape = self.dtype if self.dtype is not None and a.dtype.kind == "f" else a.dtype, (self.batch, *a.shape[1:])
+        return np.zeros((*shape[: self._manner.axis], 1, *shape[self._manner.axis :]), kind)
 
     # ---- the state
 
@@ -129,8 +129,7 @@ class Stream:
         """The state before the first step, for the weights as they are."""
         if not self._manner.begins:
             return None
-        none = map_tree(lambda a: a[(slice(None),) * self._manner.axis + (slice(0),)], self._form)
-        return self._program(none, None)["state"]
+        return self._program(steps_of(self._form, slice(0), self._manner.axis), None)["state"]
 
     def _begin(self) -> None:
         start = self._start()
@@ -149,10 +148,13 @@ class Stream:
 
     def copy(self) -> Stream:
         """A stream of its own that stands where this one does."""
-        other = Stream(self.model, self.batch, dtype=self.dtype, like=self._manner.step, backend=self.backend,
-                       threads=self.threads)
+        other = Stream(self.model, self.batch, **self._options())
         other._follow(self.state)
         return other
+
+    def _options(self) -> dict[str, Any]:
+        """What makes another one like this."""
+        return {"dtype": self.dtype, "like": self._manner.step, "backend": self.backend, "threads": self.threads}
 
     __copy__ = copy
 
@@ -160,8 +162,7 @@ class Stream:
         """A stream of a copy of the model, which stands where this one does; made when it is first used, since a model that
         holds its stream is not copied yet."""
         other = object.__new__(Stream)
-        options = {"dtype": self.dtype, "like": self._manner.step, "backend": self.backend, "threads": self.threads}
-        vars(other)["_later"] = copy.deepcopy(self.model, memo), self.batch, options, self.state
+        vars(other)["_later"] = copy.deepcopy(self.model, memo), self.batch, self._options(), self.state
         return other
 
     def __getattr__(self, name: str) -> Any:

@@ -85,7 +85,7 @@ def _is_number(value: Any) -> bool:
 
 def _with_tensors(tree: Any, found: list[Tensor]) -> Any:
     """An argument with a tensor for everything that holds numbers."""
-    if isinstance(tree, Tensor) or _is_number(tree):
+    if _is_number(tree):
         new = tensor(tree) if not isinstance(tree, Tensor) else Tensor(tag(tree.source(), f"argument {len(found)}"))
         found.append(new)  # a node of its own: the same tensor may be given twice, or be read by the function itself
         return new
@@ -101,7 +101,7 @@ def _with_arrays(tree: Any) -> Any:
 
 def _in_place(tree: Any, grads: Iterator[Any]) -> Any:
     """The form of an argument, with gradients."""
-    if isinstance(tree, Tensor) or _is_number(tree):
+    if _is_number(tree):
         return next(grads)
     return mapped(tree, lambda part: _in_place(part, grads)) if isinstance(tree, (Mapping, tuple, list)) else None
 
@@ -269,12 +269,12 @@ def functional_call(model: Callable[..., Any], params: Mapping[str, Any], *args:
     if not hasattr(model, "leaves") or not isinstance(params, Mapping):
         raise ArgumentError(f"functional_call takes a layer or a model and its parameters by name, got {type(model).__name__} "
                             f"and {type(params).__name__}")
-    own: dict[str, Tensor] = dict(model.leaves())
-    own |= {k.removeprefix("weights."): t for k, t in own.items()}  # as a recurrent layer's state_dict calls them
+    named: dict[str, Tensor] = dict(model.leaves())
+    own = named | {k.removeprefix("weights."): t for k, t in named.items()}  # as a recurrent layer's state_dict calls them
     new: dict[Node, Node] = {}
     for name, value in params.items():
         if name not in own:
-            raise ArgumentError(f"{type(model).__name__} has no parameter {name!r}; it has {', '.join(own)}")
+            raise ArgumentError(f"{type(model).__name__} has no parameter {name!r}; it has {', '.join(named)}")
         t, old = as_tensor(value), own[name]
         if t.shape != old.shape:
             raise ShapeError(f"{name} has shape {show(old.shape)}, got {show(t.shape)}")

@@ -29,7 +29,7 @@ class Specialization:
     """
 
     def __init__(self, stages: list[tuple[str, Graph]], rebuild: Callable[[list[Any]], Any], trace: Trace, backend: Backend,
-                 strict: bool, updates: dict[str, Node], names: Sequence[str], arguments: tuple[Any, Any] = ((), {})) -> None:
+                 strict: bool, updates: dict[str, Node], names: Sequence[str], arguments: tuple[Any, Any]) -> None:
         self.stages, self.rebuild, self.trace, self.backend = stages, rebuild, trace, backend
         self.arguments = specified(arguments)
         self.requested = backend  # `self.backend` becomes the interpreter where no kernel exists

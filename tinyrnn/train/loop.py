@@ -127,7 +127,7 @@ def evaluate(model: Trainable, x: Any, y: Any, *, loss: str | Loss | None = None
     if chosen is None:
         raise ArgumentError("evaluate: this model was not fitted yet, so give loss=, for example loss='cross_entropy'")
     task = _scoring(model, chosen, metrics or fitted[1], backend, tbptt is not None, ignore_index, threads)
-    with evaluating(model):
+    with evaluating():
         return score(task, Batches(data_for(model, x, y, lengths, mask), batch_size, task.timed_of, tbptt=tbptt,
                                    ignore_index=ignore_index))
 
@@ -172,7 +172,7 @@ def predict(model: Trainable, x: object, *, lengths: TensorLike | None = None, m
     data = data_for(model, x, None, lengths, mask)
     pieces = Batches(data, batch_size).pieces()
     y = np.concatenate([program(**whole_rows(data, piece))["y"] for piece in pieces])
-    with evaluating(model):
+    with evaluating():
         own = _lengths_out(model, data, y)
     return y if own is None else [row[:n].copy() for row, n in zip(y, own, strict=True)]
 

@@ -16,7 +16,7 @@ from ..ir.node import walk
 from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import full, input_node
 from ..losses import LOSSES, Loss, loss_named
-from ..model import Trainable
+from ..model import Trainable, backward_layer
 from ..optim import Optimizer
 from ..optim.optimisers import slot_dtype, with_still_row
 from ..shapes import show
@@ -264,10 +264,9 @@ def check_streams(model: Trainable) -> None:
     if "state" not in takes(model):
         raise ArgumentError(f"tbptt carries the state from piece to piece, but {type(model).__name__}.__call__ has no argument "
                             "state; it is to take one and to return (output, state)")
-    for name, m in model.named_modules():
-        if m.reads_time and m.reads_back:
-            raise ArgumentError(f"tbptt: {name or 'the model'} ({type(m).__name__}) reads its sequence from the end and cannot "
-                                "continue a stream")
+    layer = backward_layer(model)
+    if layer is not None:
+        raise ArgumentError(f"tbptt: {layer} reads its sequence from the end and cannot continue a stream")
 
 
 def _check_partial(loss: object) -> None:

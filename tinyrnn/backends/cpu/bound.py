@@ -10,7 +10,6 @@ import numpy.typing as npt
 from ...ir.ops.leaves import changes
 from .memory import address, aligned
 from .runtime import CpuExecutable, RunFrame
-from .tables import ARENA
 
 Array = npt.NDArray[Any]
 
@@ -20,11 +19,10 @@ class Bound:
 
     def __init__(self, executable: CpuExecutable, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         self.executable, self.frame = executable, RunFrame(executable)
-        self._held = [aligned(executable.bytes), *inputs, *outputs]
-        at = self.frame.at
-        at[ARENA] = address(self._held[0])
-        for slot, array in zip((*executable.inputs.values(), *executable.outputs.values()), self._held[1:], strict=True):
-            at[slot] = address(array)
+        self._held, memory = [*inputs, *outputs], aligned(executable.bytes)
+        self.frame.place_arena((memory, address(memory)))
+        for slot, array in zip((*executable.inputs.values(), *executable.outputs.values()), self._held, strict=True):
+            self.frame.at[slot] = address(array)
         self._when = -1
 
     def __call__(self, threads: int | None = None) -> None:

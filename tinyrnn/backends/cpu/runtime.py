@@ -17,7 +17,7 @@ from ..executable import Planned
 from ..plan.memory import ALIGNMENT, arrange
 from ..plan.views import Call, Plan
 from . import driver, lookups, memory, products
-from .driver import DONE, MORE, emit_driver
+from .driver import MORE, emit_driver
 from .engine import Code, Target, host, library
 from .kept import kept_of
 from .memory import Bytes, address, aligned
@@ -99,7 +99,7 @@ class CpuExecutable(Planned):
         self._boxes = [box_of(n) for n in self.leaves]
         self._kept = [(place, [list(self.leaves).index(n) for n in nodes]) for place, nodes in kept.values()]
         self._kept_bytes = [b.bytes for b in kept]
-        self._leaf_slots = [*self.leaves.values(), *(slots[b] for b in kept)]
+        self.leaf_slots = [*self.leaves.values(), *(slots[b] for b in kept)]
         self.first = plan.prepared if keep else 0  # the item with which a run starts
         self._seen: _Leaves | None = None
         self._frames: list[RunFrame] = []
@@ -117,20 +117,28 @@ class CpuExecutable(Planned):
         seen = self._seen
         if seen is None or any(a is not b for a, b in zip(seen.data, data, strict=True)):
             seen = self._held(data, -1)
-        with self.frame() as frame:
-            frame.load(seen)
-            for n, slot in self.inputs.items():
-                frame.at[slot] = address(given[n])
-            for k, slot in self.outputs.items():
-                frame.at[slot] = address(outputs[k])
+        frame = self.frame()
+        try:
+            self._place(frame, seen, given, outputs)
             frame.run(threads)
+        finally:
+            self.give_back(frame)
+
+    def _place(self, frame: RunFrame, leaves: _Leaves, given: Mapping[Node, Array], outputs: Mapping[str, Array]) -> None:
+        """What a frame reads and fills."""
+        frame.load(leaves)
+        for n, slot in self.inputs.items():
+            frame.at[slot] = address(given[n])
+        for k, slot in self.outputs.items():
+            frame.at[slot] = address(outputs[k])
 
     def call(self, inputs: Sequence[Array], threads: int | None = None) -> list[Array]:
         """New arrays for all outputs, in their order, from those of the inputs, C-ordered and of the plan's dtypes, and from
         the data that the leaves have now."""
         seen = self.current()
         outputs = []
-        with self.frame() as frame:
+        frame = self.frame()
+        try:
             frame.load(seen)
             at = frame.at
             for slot, x in zip(self._input_slots, inputs):  # noqa: B905  (checked costs more than the rest)
@@ -140,6 +148,8 @@ class CpuExecutable(Planned):
                 at[slot] = y.__array_interface__["data"][0]
                 outputs.append(y)
             frame.run(threads)
+        finally:
+            self.give_back(frame)
         return outputs
 
     def current(self) -> _Leaves:
@@ -174,13 +184,16 @@ class CpuExecutable(Planned):
         return made
 
     def frame(self) -> RunFrame:
-        """A frame that no other run uses; `with` gives it back."""
+        """A frame that no other run uses, with memory for temporaries."""
         try:
-            return self._frames.pop()
+            frame = self._frames.pop()
         except IndexError:
-            return RunFrame(self)
+            frame = RunFrame(self)
+        frame.place_arena(memory.ARENAS.borrow(self.bytes))
+        return frame
 
     def give_back(self, frame: RunFrame) -> None:
+        memory.ARENAS.give_back(frame.arena)
         if len(self._frames) < memory.KEPT:
             self._frames.append(frame)
 
@@ -188,13 +201,9 @@ class CpuExecutable(Planned):
                 repeat: int = 9) -> list[tuple[str, int, int, float]]:
         """The kernels with the median of the seconds that each took by itself, in one thread."""
         self.run(given, outputs, 1)
-        frame, found = RunFrame(self), []
-        with frame:
-            frame.load(self._held(tuple(given[n] for n in self.leaves), -1))
-            for n, slot in self.inputs.items():
-                frame.at[slot] = address(given[n])
-            for k, slot in self.outputs.items():
-                frame.at[slot] = address(outputs[k])
+        frame, found = self.frame(), []
+        try:
+            self._place(frame, self._held(tuple(given[n] for n in self.leaves), -1), given, outputs)
             frame.arena[0][:] = 0
             thread = frame.threads[0]
             for i, kernel in enumerate(self.kernels):
@@ -206,18 +215,25 @@ class CpuExecutable(Planned):
                     times.append(time.perf_counter() - began)
                 found.append((*kernel, sorted(times)[repeat // 2]))
             thread.words[driver.COUNT] = len(self.plan.items)
+        finally:
+            self.give_back(frame)
         return found
 
 
 class RunFrame:
-    """What one run has of its own: where its buffers lie, memory for temporaries, and what each of its threads needs."""
+    """What one run has of its own: where its buffers lie, memory for temporaries, and what each of its threads needs.
+
+    It does not hold the executable, which keeps frames for its next runs, so that both go when nobody runs it any more.
+    """
 
     def __init__(self, executable: CpuExecutable) -> None:
-        self.executable = executable
-        self.bases = np.zeros(executable.tables.bases, np.int64)
+        self.tables, self.scratch, self.first = executable.tables, executable.scratch, executable.first
+        self.drive, self.driver, self.leaf_slots = executable.drive, executable.driver, executable.leaf_slots
+        self.bases = np.zeros(self.tables.bases, np.int64)
         self.at = memoryview(self.bases.data)  # quicker to write to than the array
         self.note = np.zeros(3, np.int64)
-        self.at[executable.tables.slots[executable.plan.note]] = address(self.note)
+        self.said = memoryview(self.note.data)
+        self.at[self.tables.slots[executable.plan.note]] = address(self.note)
         for slot, where in executable.fixed:
             self.at[slot] = where
         self.loaded: _Leaves | None = None
@@ -225,38 +241,31 @@ class RunFrame:
         self._control = address(self.control)
         self.threads = [_Thread(self, 0)]
 
-    def __enter__(self) -> RunFrame:
-        self.arena = memory.ARENAS.borrow(self.executable.bytes)
-        self.at[ARENA] = self.arena[1]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        memory.ARENAS.give_back(self.arena)
-        self.executable.give_back(self)
+    def place_arena(self, arena: tuple[Bytes, int]) -> None:
+        """Memory for temporaries, and its address."""
+        self.arena = arena
+        self.at[ARENA] = arena[1]
 
     def load(self, leaves: _Leaves) -> None:
         """The leaves that are read from now on."""
         if self.loaded is not leaves:
-            for slot, where in zip(self.executable._leaf_slots, leaves.addresses, strict=True):
+            for slot, where in zip(self.leaf_slots, leaves.addresses, strict=True):
                 self.at[slot] = where
             self.loaded = leaves
 
     def run(self, threads: int | None) -> None:
         """All items."""
-        executable, done = self.executable, DONE
-        if executable.tables.shared:
+        self.said[0] = 0
+        if self.tables.shared:
             count = default_threads() if threads is None else threads
-            if count > 1 and GANG.run(executable.driver, count - 1, lambda: self._parts(count), self._alone, self._stop,
-                                      executable.tables.long):
-                done = int(self.note[0])
-            else:
-                done = self.walk(self.threads[0], executable.first)
+            if not (count > 1 and GANG.run(self.driver, count - 1, lambda: self._parts(count), self._alone, self._stop,
+                                           self.tables.long)):
+                self.walk(self.threads[0], self.first)
                 GANG.ended()
         else:
-            done = self.walk(self.threads[0], executable.first)
-        if done != DONE and self.note[0]:
-            seen, size = int(self.note[1]), int(self.note[2])
-            self.note[:] = 0
+            self.walk(self.threads[0], self.first)
+        if self.said[0]:
+            seen, size = self.said[1], self.said[2]
             raise IndexRangeError(f"index {seen} is outside an axis of size {size}: expected 0 to {size - 1}")
 
     def _parts(self, threads: int) -> list[int]:
@@ -267,13 +276,13 @@ class RunFrame:
         for thread in self.threads[:threads]:
             words = thread.words
             words[driver.THREADS], words[driver.CONTROL_AT] = threads, self._control
-            words[driver.AT_ITEM], words[driver.AT_TURN], words[driver.PASSED] = self.executable.first, 0, 0
+            words[driver.AT_ITEM], words[driver.AT_TURN], words[driver.PASSED] = self.first, 0, 0
         return [thread.at for thread in self.threads[1:threads]]
 
-    def _alone(self) -> int:
+    def _alone(self) -> None:
         """The first thread's part of a run."""
         try:
-            return self.walk(self.threads[0], self.executable.first)
+            self.walk(self.threads[0], self.first)
         finally:
             words = self.threads[0].words
             words[driver.THREADS], words[driver.CONTROL_AT] = 1, _NEVER_STOPPED
@@ -282,22 +291,20 @@ class RunFrame:
         """Nobody waits for others any more."""
         self.control[1] = 1
 
-    def walk(self, thread: _Thread, first: int) -> int:
+    def walk(self, thread: _Thread, first: int) -> None:
         """Items from the first on, in one thread."""
         words = thread.words
         words[driver.AT_ITEM], words[driver.AT_TURN], words[driver.PASSED] = first, 0, 0
-        done: int = MORE
-        while done == MORE:
-            done = self.executable.drive(thread.at)
-        return done
+        while self.drive(thread.at) == MORE:
+            pass
 
 
 class _Thread:
     """The frame of the driver: one thread's words, its scratch, and room for the addresses of operands."""
 
     def __init__(self, frame: RunFrame, thread: int) -> None:
-        tables = frame.executable.tables
-        self.scratch, self.room = aligned(frame.executable.scratch), np.zeros(tables.room, np.int64)
+        tables = frame.tables
+        self.scratch, self.room = aligned(frame.scratch), np.zeros(tables.room, np.int64)
         self._words = np.array([
             address(tables.items), len(tables.items), address(frame.bases), thread, 1, _NEVER_STOPPED, address(frame.note),
             address(self.scratch), address(self.room), 0, 0, 0], np.int64)

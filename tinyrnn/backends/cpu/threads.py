@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ class Gang:
         self._boxes[:] = 0
         self._box, self._at = memoryview(self._boxes.data), address(self._boxes)
 
-    def run(self, drive: int, count: int, frames: Callable[[], Sequence[int]], alone: Callable[[], int],
+    def run(self, drive: int, count: int, frames: Callable[[], Sequence[int]], alone: Callable[[], None],
             stop: Callable[[], None], wake: bool) -> bool:
         """`alone()` here and `frames()` in so many helpers; False where others are using them, or they sleep and the run is
         not long enough to `wake` them.  `drive` is the driver, `stop()` makes helpers give up."""
@@ -86,6 +87,7 @@ class Gang:
                 stop()
                 raise
             finally:
+                self._wake(count)  # once more: Ctrl-C may have come between
                 self._join(self._at, count)
         finally:
             self._lock.release()
@@ -102,7 +104,9 @@ class Gang:
     def _wake(self, count: int) -> None:
         for i in range(count):
             if self._box[BOX * i + WAKE]:
-                self._beds[i].release()
+                with suppress(RuntimeError):  # released already, where Ctrl-C came right after it
+                    self._beds[i].release()
+                self._box[BOX * i + WAKE] = 0
 
     def _start(self) -> None:
         if self._code is None:
