@@ -68,6 +68,10 @@ class FallbackWarning(UserWarning):
     """Something runs on the interpreter, more slowly, because no compiled kernel exists for it."""
 
 
+class LongLoopWarning(UserWarning):
+    """Many equal steps of a Python loop were traced one by one; a scan compiles one of them."""
+
+
 class NonFiniteError(TinyRNNError, FloatingPointError):
     """Training met NaN or infinity."""
 

@@ -53,7 +53,16 @@ def _scope(outputs: Sequence[Node], order: Order) -> list[Node]:
 
 def _weight(n: Node, order: Order) -> bool:
     """Whether a matrix is there before the step: a parameter, or parts of parameters."""
-    return all(m.op in SHALLOW or m in order or m.op in LITERALS for m in walk([n]))
+    stack, seen = [n], set[Node]()
+    while stack:
+        m = stack.pop()
+        if m in seen or m in order or m.op in LITERALS:
+            continue
+        if m.op not in SHALLOW:
+            return False
+        seen.add(m)
+        stack.extend(m.src)
+    return True
 
 
 def _shared_left(outputs: Sequence[Node], order: Order) -> list[Node]:
@@ -74,6 +83,7 @@ def _shared_left(outputs: Sequence[Node], order: Order) -> list[Node]:
 def _shared_right(outputs: Sequence[Node]) -> list[Node]:
     """`A_iᵀ b` for one b."""
     order = walk(outputs)
+    position = {n: i for i, n in enumerate(order)}
     joins = _joins_inside(order)
     groups: dict[tuple[Node, DType], dict[Node, None]] = defaultdict(dict)
     for n in order:
@@ -81,12 +91,25 @@ def _shared_right(outputs: Sequence[Node]) -> list[Node]:
             groups[n.src[1], n.src[0].dtype][n] = None
     table: dict[Node, Node] = {}
     for (b, _), products in groups.items():
-        depends = set(walk([n.src[0] for n in products]))
-        if len(products) > 1 and not any(n in depends for n in products):
+        if len(products) > 1 and not _chained(products, position):
             for group in _along_joins(list(products), lambda n: _traced(n.src[0].src[0]), joins):
                 if len(group) > 1:
                     table.update(_stacked(group, b))
     return _substituted(outputs, table)
+
+
+def _chained(products: Mapping[Node, None], position: Mapping[Node, int]) -> bool:
+    """Whether one of the products is computed from another."""
+    first = min(position[n] for n in products)
+    stack, seen = [n.src[0] for n in products], set[Node]()
+    while stack:
+        m = stack.pop()
+        if m in products:
+            return True
+        if m not in seen and position[m] > first:  # what stands before all of them reads none of them
+            seen.add(m)
+            stack.extend(m.src)
+    return False
 
 
 def _stacked(group: Sequence[Node], b: Node) -> dict[Node, Node]:
@@ -126,10 +149,11 @@ def _sum_of_products(n: Node, order: Order, joins: Joins) -> Node | None:
     if n.op not in SUMS or not n.floating:
         return None
     terms = _terms(n)
+    first = {t: i for i, t in reversed([*enumerate(terms)])}
     groups: dict[object, list[tuple[Node, int]]] = defaultdict(list)
     for i, t in enumerate(terms):
-        m = _product(t, order)
-        if m is not None and t not in terms[:i]:  # a term that comes twice is merged once
+        m = _product(t, order) if first[t] == i else None  # a term that comes twice is merged once
+        if m is not None:
             groups[t.shape, m.shape, m.src[0].dtype, m.src[1].dtype].append((m, i))
     best = max((part for group in groups.values()
                 for part in _along_joins(group, lambda pair: _traced(pair[0].src[0]), joins)), key=len, default=[])

@@ -26,6 +26,7 @@ from ..locks import ForkSafeLock
 from ..passes import defer, fuse, hoist, merge_products, partition, simplify, split_products
 from ..shapes import show
 from ..trees import flatten, names_of
+from .long_loops import suggest_scan
 from .signatures import UnhashableError, names_in, read, refused, resized, stand_ins, unique
 from .specialization import Specialization
 from .tensor import Tensor, as_tensor
@@ -274,6 +275,7 @@ class Program:
                 raise ArgumentError(f"the function reads the placeholder {foreign[0]!r}, which is none of its arguments: give "
                                     "it as an argument, or use tr.tensor for data of your own")
             foreseen(stages[0][1], self.backend)
+            suggest_scan(stages[0][1])
             stages = optimised(stages[0][1])
         return Specialization(stages, rebuild, trace, self.backend, self.strict, updates, list(values), arguments)
 
