@@ -13,7 +13,7 @@ ALIGNMENT = 64
 MANY = 512  # buffers from which those of one size lie together, so that a long program is arranged in linear time
 
 
-class Place(NamedTuple):
+class _Block(NamedTuple):
     """Bytes that are needed from the first to the last of some items, and where in them buffers lie."""
 
     size: int
@@ -42,7 +42,7 @@ def arrange(plan: Plan, gap: int = 0, kept: Container[Buffer] = ()) -> tuple[dic
     """
     alive = lifetimes(plan, kept)
     size = {b: _up(b.bytes + gap) for b in alive}
-    blocks: Iterable[Place] = (Place(size[b], *alive[b], {b: 0}) for b in alive)
+    blocks: Iterable[_Block] = (_Block(size[b], *alive[b], {b: 0}) for b in alive)
     if len(alive) > MANY:
         groups: dict[int, list[Buffer]] = defaultdict(list)
         for b in alive:
@@ -63,7 +63,7 @@ def arrange(plan: Plan, gap: int = 0, kept: Container[Buffer] = ()) -> tuple[dic
     return offsets, end
 
 
-def _together(group: Iterable[Buffer], size: int, alive: dict[Buffer, tuple[int, int]]) -> Place:
+def _together(group: Iterable[Buffer], size: int, alive: dict[Buffer, tuple[int, int]]) -> _Block:
     """Buffers of one size side by side, each in the lowest slot that nobody needs any more."""
     inside: dict[Buffer, int] = {}
     busy, free, slots = list[tuple[int, int]](), list[int](), 0
@@ -76,7 +76,7 @@ def _together(group: Iterable[Buffer], size: int, alive: dict[Buffer, tuple[int,
         slot = heappop(free)
         heappush(busy, (alive[b][1], slot))
         inside[b] = slot * size
-    return Place(slots * size, min(alive[b][0] for b in inside), max(alive[b][1] for b in inside), inside)
+    return _Block(slots * size, min(alive[b][0] for b in inside), max(alive[b][1] for b in inside), inside)
 
 
 def _up(size: int) -> int:
