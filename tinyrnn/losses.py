@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from .shapes import show
 from .tensor.functional import astype, exp, log, log1p, log_softmax, mean, softplus, stop_gradient, where
 from .tensor.functional import sum as total
 from .tensor.rearrange import broadcast_to, gather, pick, reshape, transpose
-from .tensor.tensor import Tensor, TensorLike, as_tensor
+from .tensor.tensor import Tensor, TensorLike, as_tensor, extents
 
 Loss = Callable[..., Tensor]
 
@@ -31,7 +32,7 @@ def reduce(values: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
     if reduction not in REDUCTIONS:
         raise ArgumentError(f"reduction={reduction!r}: expected one of {', '.join(REDUCTIONS)}")
     if mask is not None:
-        if mask.shape != values.shape:
+        if extents(mask) != extents(values):
             raise ShapeError(f"the mask has shape {show(mask.shape)}, the losses have {show(values.shape)}")
         values = where(mask, values, 0.0)
     if reduction == "none":
@@ -40,7 +41,7 @@ def reduce(values: Tensor, mask: Tensor | None, reduction: str) -> Tensor:
         return total(values)
     wide = astype(values, np.float32) if values.dtype == np.float16 else values
     if mask is None:
-        return astype(total(wide) / max(values.size, 1), values.dtype)
+        return astype(total(wide) / max(prod(extents(values)), 1), values.dtype)
     count = total(astype(mask, np.int64))
     return astype(total(wide) / astype(where(count > 0, count, 1), wide.dtype), values.dtype)
 
@@ -52,18 +53,18 @@ def _scored(name: str, scores: TensorLike, target: TensorLike, axis: int, mask: 
     if scores.ndim and axis not in (-1, scores.ndim - 1):
         k = axis % scores.ndim
         scores = transpose(scores, [*(i for i in range(scores.ndim) if i != k), k])
-    if wanted.dtype.kind not in "iu" or wanted.shape != scores.shape[:-1]:
+    if wanted.dtype.kind not in "iu" or extents(wanted) != extents(scores)[:-1]:
         raise ShapeError(f"{name}: scores {show(scores.shape)} need whole-number targets of shape "
                          f"{show(scores.shape[:-1])}, got {wanted.dtype}{show(wanted.shape)}")
     keep = None if mask is None else as_tensor(mask)
-    if keep is not None and keep.shape != wanted.shape:
+    if keep is not None and extents(keep) != extents(wanted):
         raise ShapeError(f"{name}: the mask has shape {show(keep.shape)}, the targets {show(wanted.shape)}")
     if ignore_index is not None:
         counted = wanted != ignore_index
         keep = counted if keep is None else keep & counted
     if keep is not None:  # blanked before use, so that nothing at an entry that does not count reaches the gradient
         wanted = where(keep, wanted, Tensor(full(0, (), wanted.dtype)))
-        scores = where(reshape(keep, (*keep.shape, 1)), scores, 0.0)
+        scores = where(reshape(keep, (*extents(keep), 1)), scores, 0.0)
     return scores, wanted, keep
 
 
@@ -126,16 +127,16 @@ def nll(log_probabilities: Any, target: TensorLike, axis: int = -1, *, mask: obj
 def paired(name: str, output: TensorLike, target: TensorLike, mask: object) -> tuple[Tensor, Tensor, Tensor | None]:
     """Output and target of one shape and dtype, and a mask of that shape."""
     y, t = as_tensor(output), as_tensor(target)
-    if y.shape != t.shape:
+    if extents(y) != extents(t):
         raise ShapeError(f"{name}: output {show(y.shape)} and target {show(t.shape)} differ in shape")
     y = y if y.dtype.kind == "f" else astype(y, np.float64)
     t = t if t.dtype == y.dtype else astype(t, y.dtype)
     if mask is None:
         return y, t, None
     keep = as_tensor(mask)
-    if keep.shape != y.shape[: keep.ndim]:
+    if extents(keep) != extents(y)[: keep.ndim]:
         raise ShapeError(f"{name}: the mask has shape {show(keep.shape)}, the output {show(y.shape)}")
-    keep = broadcast_to(reshape(keep, (*keep.shape, *(1,) * (y.ndim - keep.ndim))), y.shape)
+    keep = broadcast_to(reshape(keep, (*extents(keep), *(1,) * (y.ndim - keep.ndim))), extents(y))
     return y, t, keep
 
 

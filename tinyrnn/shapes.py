@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, ShapeError
+from .sizes import Size, is_symbolic, same
 
 Shape = tuple[int, ...]
+"""Sizes are numbers; in a function that is traced for any sizes, some of them are `Size`."""
 
 
 def checked_count(name: str, value: object, least: int = 1) -> int:
@@ -27,19 +29,33 @@ def show(shape: Iterable[int]) -> str:
     return "[" + ",".join(map(str, shape)) + "]"
 
 
-@lru_cache(4096)
 def broadcast(*shapes: Shape) -> Shape:
     """The common shape under NumPy's rule: align right, 1 stretches."""
+    return _broadcast(*shapes) if any(map(is_symbolic, shapes)) else _broadcast_numbers(*shapes)
+
+
+def _broadcast(*shapes: Shape) -> Shape:
     rank = max(map(len, shapes), default=0)
     padded = [(1,) * (rank - len(s)) + s for s in shapes]
     out = []
     for sizes in zip(*padded, strict=True):
         wanted = {n for n in sizes if n != 1}
+        if len(wanted) > 1 and is_symbolic(wanted):
+            wanted = _met(wanted)
         if len(wanted) > 1:
             raise ShapeError(f"shapes {' and '.join(map(show, shapes))} do not broadcast: sizes "
                              f"{' and '.join(map(str, sorted(wanted)))} meet on one axis; reshape one of them")
         out.append(wanted.pop() if wanted else 1)
     return tuple(out)
+
+
+_broadcast_numbers = lru_cache(4096)(_broadcast)
+
+
+def _met(sizes: set[int]) -> set[int]:
+    """The number that all sizes on an axis are, if they are equal for the sizes at hand."""
+    first = next((n for n in sizes if not isinstance(n, Size)), next(iter(sizes)))
+    return {first} if all(n == first for n in sizes) else sizes
 
 
 def axis(index: int, rank: int) -> int:
@@ -72,11 +88,11 @@ def reduced(shape: Shape, which: tuple[int, ...], keepdims: bool) -> Shape:
 
 def reshaped(shape: Shape, to: Iterable[int]) -> Shape:
     """The target of a reshape with at most one -1 filled in."""
-    target = tuple(operator.index(n) for n in to)
+    target = tuple(n if isinstance(n, Size) else operator.index(n) for n in to)
     known = prod(n for n in target if n != -1)
-    if target.count(-1) == 1 and known and prod(shape) % known == 0:
+    if target.count(-1) == 1 and (isinstance(known, Size) or known) and same(prod(shape) % known, 0):
         target = tuple(prod(shape) // known if n == -1 else n for n in target)
-    if prod(target) != prod(shape) or min(target, default=0) < 0:
+    if prod(target) != prod(shape) or any(n < 0 for n in target):
         raise ShapeError(f"cannot reshape {show(shape)} ({prod(shape)} numbers) to {show(to)}")
     return target
 
@@ -134,15 +150,33 @@ def index(shape: Shape, key: object) -> tuple[tuple[Part, ...], Shape]:
         if isinstance(k, slice):
             if k.step == 0:
                 raise ArgumentError("a slice cannot have step 0")
-            r = range(*k.indices(n))
-            parts.append((r.start, len(r), r.step) if len(r) else (0, 0, 1))
-            out.append(len(r))
+            parts.append(_cut(k, n))
+            out.append(parts[-1][1])
         else:
             i = _whole(k)
             if not -n <= i < n:
                 raise ShapeError(f"index {i} is outside an axis of size {n} (shape {show(shape)})")
-            parts.append((i % n, 1, 1))
+            parts.append((i + n if i < 0 else i, 1, 1))
     return tuple(parts), tuple(out)
+
+
+def _cut(k: slice, n: int) -> Part:
+    """The part of an axis that a slice means."""
+    if isinstance(n, Size) and k.step in (None, 1):
+        start, stop = (_end(i, n, at) for i, at in ((k.start, 0), (k.stop, n)))
+        return (start, stop - start, 1) if stop > start else (0, 0, 1)
+    if isinstance(n, Size) and k == slice(None, None, -1):
+        return n - 1, n, -1
+    r = range(*k.indices(operator.index(n)))
+    return (r.start, len(r), r.step) if len(r) else (0, 0, 1)
+
+
+def _end(i: Any, n: int, default: int) -> int:
+    """Where a slice of an axis of size n begins or ends, which holds whatever n is if the end is not given."""
+    if i is None or i is n:
+        return default if i is None else n
+    i = operator.index(i)
+    return max(i + n, 0) if i < 0 else min(i, n)
 
 
 def _whole(k: Any) -> int:

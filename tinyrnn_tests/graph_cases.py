@@ -3,7 +3,7 @@
 import numpy as np
 
 import tinyrnn as tr
-from tinyrnn.backends.cpu.runtime import CpuExecutable
+from tinyrnn.backends.cpu.runtime import Assembled, CpuExecutable
 from tinyrnn.backends.plan.planner import plan_of
 from tinyrnn.ir.ops import elementwise as e
 from tinyrnn.ir.ops import reduce as r
@@ -39,7 +39,7 @@ def through_passes(graph):
 def run_compiled(graph, values, threads=1, target=None, gap=0):
     """Results of an executable of its own, which is returned as well."""
     plan = plan_of(fuse(simplify(graph)))
-    e = CpuExecutable(plan, target, gap)
+    e = CpuExecutable(Assembled(plan, target), gap=gap)
     nodes = {**graph.inputs, **graph.leaves}
     given_arrays = {n: np.ascontiguousarray(values[k] if k in values else n.at[0].data) for k, n in nodes.items()}
     guarded = {k: np.full(n.dtype.itemsize * int(np.prod(n.shape)) + 2 * GUARD, 0xFF, np.uint8)  # poisoned: what is not

@@ -12,6 +12,7 @@ from ..errors import BackendError, FallbackWarning
 from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.ops.leaves import Box, box_of
+from ..ir.sized import sized
 from .arrays import fetched, is_device, on_host, speaks_dlpack, taken
 from .choice import NAMES, Backend
 from .numpy import run
@@ -62,15 +63,25 @@ def _cuda(module: str) -> Any:
     return import_module(f"tinyrnn.backends.cuda.{module}")
 
 
-def compiled(graph: Graph, backend: Backend, updates: Mapping[str, Node] | None = None) -> Any:
-    """The compiled form of a graph that went through the passes; raises `UnsupportedError` where it holds what no kernel
-    computes.
+class ForAnySizes:
+    """The compiled forms of a graph that went through the passes, by the values of the symbols in its sizes.
 
     `updates` are outputs that become the data of leaves: on a GPU they stay where they are.
     """
-    if backend.name == "cuda":
-        return _cuda("backend").executable(graph, backend, True, updates)
-    return import_module("tinyrnn.backends.cpu.backend").executable(graph, True, not updates)  # llvmlite is loaded on first use
+
+    def __init__(self, graph: Graph, backend: Backend, updates: Mapping[str, Node] | None = None) -> None:
+        self.graph, self.backend, self.updates = graph, backend, updates
+        self._cpu: Any = None
+
+    def at(self, values: Mapping[str, int]) -> tuple[Graph, Any]:
+        """The executable for given values, and the graph whose inputs it takes; raises `UnsupportedError` where the graph holds
+        what no kernel computes."""
+        if self.backend.name == "cuda":
+            graph = sized(self.graph, values)
+            return graph, _cuda("backend").executable(graph, self.backend, True, self.updates)
+        if self._cpu is None:  # llvmlite is loaded on first use
+            self._cpu = import_module("tinyrnn.backends.cpu.backend").CpuPlans(self.graph, not self.updates)
+        return self.graph, self._cpu.at(values)
 
 
 def foreseen(graph: Graph, backend: Backend) -> None:
@@ -144,6 +155,6 @@ def run_graph(graph: Graph, values: Mapping[str, Any], domain: Any, text: str) -
     return results
 
 
-__all__ = ["Backend", "UnsupportedError", "available", "bound", "check_backend", "checked_threads", "compiled", "copy_on_gpu",
+__all__ = ["Backend", "ForAnySizes", "UnsupportedError", "available", "bound", "check_backend", "checked_threads", "copy_on_gpu",
            "default_threads", "evaluate", "fetched", "foreseen", "is_device", "made_on_gpu", "mirror", "on_device", "on_gpu",
            "on_host", "run", "run_graph", "speaks_dlpack", "taken"]

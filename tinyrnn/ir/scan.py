@@ -26,11 +26,11 @@ from ..shapes import Shape, show
 from .node import LOCK, DType, Node, apply, attribute, rebuild, walk
 from .op import Op, register
 from .ops.elementwise import where
-from .ops.leaves import ARG, FULL, IOTA, LITERAL, arg, full, hole
+from .ops.leaves import ARG, FULL, IOTA, LITERAL, SIZE, arg, full, hole
 from .ops.linear import reshape
 
 VOID = np.dtype("V1")
-LITERALS = (FULL, LITERAL, IOTA)
+LITERALS = (FULL, LITERAL, IOTA, SIZE)
 
 
 class Body:
@@ -143,7 +143,7 @@ class ScanView:
 def make_scan(body: Body, init: Sequence[Node], xs: Sequence[Node], consts: Sequence[Node], reverse: bool,
               steps: int) -> Node:
     """A scan node over a body that is already closed."""
-    return apply(SCAN, (*init, *xs, *consts), (body, len(init), len(xs), bool(reverse), int(steps)))
+    return apply(SCAN, (*init, *xs, *consts), (body, len(init), len(xs), bool(reverse), steps))
 
 
 def final(s: Node, i: int) -> Node:

@@ -11,7 +11,7 @@ from ..cells.initial import uniform
 from ..errors import ArgumentError
 from ..ir.ops.leaves import full
 from ..tensor.functional import parameter, softmax, tanh, where
-from ..tensor.tensor import Tensor
+from ..tensor.tensor import Tensor, extents
 from ..types import Seed
 from .layers import Linear
 from .module import Module
@@ -49,7 +49,7 @@ class Attention(Module):
 
     def __call__(self, query: Tensor, keys: Tensor, memory: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """The context [B, M] for a query [B, Q], and the weights [B, S]."""
-        batch, steps, size = keys.shape
+        batch, steps, size = extents(keys)
         if self.query is not None and self.v is not None:
             scores = (tanh(keys + self.query(query).reshape(batch, 1, size)) * self.v).sum(-1)
         else:

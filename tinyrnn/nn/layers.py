@@ -17,7 +17,7 @@ from ..shapes import checked_count, show
 from ..tensor.functional import layer_norm, parameter, stop_gradient, where
 from ..tensor.randomness import keep_mask
 from ..tensor.rearrange import broadcast_to, gather
-from ..tensor.tensor import Tensor, TensorLike, as_tensor
+from ..tensor.tensor import Tensor, TensorLike, as_tensor, extents
 from ..types import Seed
 from ..viz.wiring import BEGINS, Wiring, title_of
 from .module import Module, loadable
@@ -124,7 +124,7 @@ class Embedding(Module):
         y = gather(self.weight, index)
         if self.padding_idx is None:
             return y
-        return where((index != self.padding_idx).reshape(*index.shape, 1), y, stop_gradient(y))
+        return where((index != self.padding_idx).reshape(*extents(index), 1), y, stop_gradient(y))
 
     def step(self, x: TensorLike, state: Any = None) -> tuple[Tensor, Any]:
         return self(x), None
@@ -211,7 +211,8 @@ class Repeat(Module):
         t = as_tensor(x)
         if t.ndim < 2:
             raise ShapeError(f"Repeat takes [B, ...], got {show(t.shape)}")
-        return broadcast_to(t.reshape(t.shape[0], 1, *t.shape[1:]), (t.shape[0], self.n, *t.shape[1:]))
+        rows, *rest = extents(t)
+        return broadcast_to(t.reshape(rows, 1, *rest), (rows, self.n, *rest))
 
 
 @loadable
@@ -246,7 +247,7 @@ class Dropout(Module):
         if any(not -t.ndim <= a < t.ndim for a in self.shared_axes):
             raise ShapeError(f"Dropout shares its mask along the axes {self.shared_axes}, but got {show(t.shape)}")
         shared = {a % t.ndim for a in self.shared_axes}
-        return dropped(t, self.p, self.rng, tuple(1 if i in shared else n for i, n in enumerate(t.shape)))
+        return dropped(t, self.p, self.rng, tuple(1 if i in shared else n for i, n in enumerate(extents(t))))
 
     def step(self, x: TensorLike, state: Any = None) -> tuple[Tensor, Any]:
         if self.training and self.p and self.shared_axes:

@@ -24,7 +24,7 @@ from ..shapes import checked_count, show
 from ..tensor.functional import parameter
 from ..tensor.masks import refuse_single
 from ..tensor.rearrange import concat, stack
-from ..tensor.tensor import Tensor, TensorLike, detached
+from ..tensor.tensor import Tensor, TensorLike, detached, extents
 from ..types import Seed
 from ..viz.wiring import Wiring, title_of
 from .layers import cast, dropped
@@ -192,7 +192,7 @@ class Packed(Module):
         return concat([end_of(y[..., :width], lengths, mask, False), end_of(y[..., width:], lengths, mask, True)]), after
 
     def _without_batch(self, x: TensorLike, state: State, lengths: Any, mask: Any) -> tuple[Tensor, State]:
-        refuse_single(type(self).__name__, tuple(np.shape(x)))
+        refuse_single(type(self).__name__, x)
         axis = 0 if self.batch_first else 1
         begun = tuple(one_row(s, 1) for s in state) if isinstance(state, (tuple, list)) else (
             None if state is None else one_row(state, 1))
@@ -247,7 +247,7 @@ class Packed(Module):
         many = isinstance(state, (tuple, list)) and len(names) > 1
         tensors = [cast(s, self.dtype) for s in (tuple(state) if many else (state,))]
         expected = [(n, batch, self.widths[s]) for s in names]
-        if [t.shape for t in tensors] != expected:
+        if [extents(t) for t in tensors] != expected:
             wanted = " and ".join(f"{s} {show(shape)}" for s, shape in zip(names, expected, strict=True))
             raise ShapeError(f"the state is {wanted}; got {', '.join(show(t.shape) for t in tensors)}")
         return [[take(t.source(), i) for t in tensors] for i in range(n)]

@@ -12,7 +12,7 @@ from ..shapes import show
 from ..tensor.functional import max as largest
 from ..tensor.functional import where
 from ..tensor.masks import refuse_single, valid_steps
-from ..tensor.tensor import Tensor, TensorLike, as_tensor
+from ..tensor.tensor import Tensor, TensorLike, as_tensor, extents
 from ..viz.wiring import LAST, Wiring, title_of
 from .module import Module, loadable
 from .recurrent import edge, one_row, only_row, single_rows
@@ -29,11 +29,12 @@ class OverTime(Module):
         if t.ndim < 2:
             raise ShapeError(f"{type(self).__name__} takes [B, T, ...] or one sequence [T, H], got {show(t.shape)}")
         if t.ndim == 2:
-            refuse_single(type(self).__name__, t.shape)
+            refuse_single(type(self).__name__, t)
             return only_row(self(one_row(t, 0), *single_rows(lengths, mask, 0)), 0)
-        valid = valid_steps(t.shape[0], t.shape[1], lengths, mask)
-        if not t.shape[1]:
-            return Tensor(full(0, (t.shape[0], *t.shape[2:]), t.dtype))
+        rows, steps, *rest = extents(t)
+        valid = valid_steps(rows, steps, lengths, mask)
+        if not steps:
+            return Tensor(full(0, (rows, *rest), t.dtype))
         return self.pooled(t, valid)
 
     def pooled(self, t: Tensor, valid: Tensor | None) -> Tensor:
@@ -90,7 +91,7 @@ class Pool(OverTime):
     def pooled(self, t: Tensor, valid: Tensor | None) -> Tensor:
         if valid is None:
             return {"mean": t.mean, "max": t.max, "sum": t.sum}[self.reduction](1)
-        wide = valid.reshape(*valid.shape, *(1,) * (t.ndim - 2))
+        wide = valid.reshape(*extents(valid), *(1,) * (t.ndim - 2))
         count = wide.astype("int64").sum(1)
         if self.reduction == "max":
             return where(count > 0, largest(where(wide, t, -np.inf), 1), 0.0)

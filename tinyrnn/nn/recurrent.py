@@ -22,7 +22,7 @@ from ..tensor.functional import max as largest
 from ..tensor.functional import parameter, where
 from ..tensor.masks import refuse_single, valid_steps
 from ..tensor.rearrange import arange, one_hot, stack
-from ..tensor.tensor import Tensor, TensorLike, as_tensor, detached
+from ..tensor.tensor import Tensor, TensorLike, as_tensor, detached, extents
 from ..trees import map_tree
 from ..types import Seed
 from ..viz.names import spoken
@@ -156,7 +156,7 @@ class Recurrent(Module):
             if node.shape[1:] != self.cell.signal_shape(n, self.sizes) or not node.shape:
                 expected = ["B", *map(str, self.cell.signal_shape(n, self.sizes))]
                 raise ShapeError(f"input {n} of one step has shape {show(node.shape)}, expected [{', '.join(expected)}]")
-        batch = (inputs[0] if inputs else as_tensor(x)).shape[0]
+        batch = (inputs[0] if inputs else as_tensor(x).node).shape[0]
         new, signals = self.noise.step(self.training, self.remembered(state, batch), inputs,
                                        {p: t.source() for p, t in self.weights.items()}, self.rng)
         y, after = {n: Tensor(signals[n]) for n in self.cell.outputs}, self._state(new)
@@ -194,7 +194,7 @@ class Recurrent(Module):
 
     def _without_batch(self, named: Mapping[str, Any], state: State, lengths: Any, mask: Any) -> tuple[Any, tuple[Tensor, ...]]:
         axis = int(self.time_first)
-        refuse_single(f"the cell {self.cell.name}", tuple(np.shape(next(iter(named.values())))))
+        refuse_single(f"the cell {self.cell.name}", next(iter(named.values())))
         begun = None if state is None else [one_row(s, 0) for s in (state if isinstance(state, (tuple, list)) else [state])]
         y, after = self({n: one_row(v, axis) for n, v in named.items()}, begun, *single_rows(lengths, mask, axis))
         return map_tree(lambda t: only_row(t, axis), y), tuple(only_row(s, 0) for s in after)
@@ -205,7 +205,8 @@ class Recurrent(Module):
         if t.ndim < 2:
             raise ShapeError(f"cell {self.cell.name} has no input; x only says how many rows and steps: [B, T], "
                              f"got {show(t.shape)}")
-        return t.shape[:2] if self.time_first else (t.shape[1], t.shape[0])
+        first, second, *_ = extents(t)
+        return (first, second) if self.time_first else (second, first)
 
     def _one(self, outputs: dict[str, Tensor]) -> Any:
         return outputs[self.cell.outputs[0]] if len(outputs) == 1 else outputs
@@ -262,12 +263,12 @@ def forgotten(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
 def one_row(x: TensorLike, axis: int) -> Tensor:
     """With a batch axis of size 1."""
     t = as_tensor(x)
-    return t.reshape(*t.shape[:axis], 1, *t.shape[axis:])
+    return t.reshape(*extents(t)[:axis], 1, *extents(t)[axis:])
 
 
 def only_row(t: Tensor, axis: int) -> Tensor:
     """Without its batch axis of size 1."""
-    return t.reshape(*t.shape[:axis], *t.shape[axis + 1 :])
+    return t.reshape(*extents(t)[:axis], *extents(t)[axis + 1 :])
 
 
 def single_rows(lengths: TensorLike | None, mask: TensorLike | None, axis: int) -> tuple[Any, Any]:
@@ -280,18 +281,19 @@ def end_of(y: Tensor, lengths: TensorLike | None, mask: TensorLike | None, rever
     """The last valid step of a sequence, or the first where it was read from its end: [B, T, H] as [B, 1, H]."""
     if y.ndim == 2:
         return only_row(end_of(one_row(y, 0), *single_rows(lengths, mask, 0), reverse), 0)
-    found = y[:, 0 if reverse else -1] if y.shape[1] else y.sum(1)
-    valid = valid_steps(y.shape[0], y.shape[1], lengths, mask)
-    found = found if valid is None or not y.shape[1] else edge(y, valid, reverse)
-    return found.reshape(found.shape[0], 1, *found.shape[1:])
+    rows, steps, *_ = extents(y)
+    found = y[:, 0 if reverse else -1] if steps else y.sum(1)
+    valid = valid_steps(rows, steps, lengths, mask)
+    return one_row(found if valid is None or not steps else edge(y, valid, reverse), 1)
 
 
 def edge(y: Tensor, valid: Tensor, first: bool) -> Tensor:
     """Each row at its first or last valid step, [B, T, ...] as [B, ...]; zero for a row without any."""
-    steps, n = arange(y.shape[1]), y.shape[1]
+    n = extents(y)[1]
+    steps = arange(n)
     at = -largest(where(valid, -steps, -n), 1) if first else largest(where(valid, steps, -1), 1)
     chosen = one_hot(at, n, y.dtype)
-    return where(chosen.reshape(*chosen.shape, *(1,) * (y.ndim - 2)) > 0, y, 0.0).sum(1)
+    return where(chosen.reshape(*extents(chosen), *(1,) * (y.ndim - 2)) > 0, y, 0.0).sum(1)
 
 
 def swap(n: Node) -> Node:
@@ -302,10 +304,10 @@ def swap(n: Node) -> Node:
 def sequence(x: TensorLike, dtype: np.dtype[Any], shape: tuple[int, ...], name: str, time_first: bool) -> Node:
     """An input sequence, checked, time first."""
     t = cast(x, dtype)
-    if t.shape[2:] != shape or t.ndim < 2:
+    if extents(t)[2:] != shape or t.ndim < 2:
         order = "T, B" if time_first else "B, T"
-        sizes = "".join(f", {n}" for n in shape)
-        raise ShapeError(f"input {name} has shape {show(t.shape)}, expected [{order}{sizes}], or [T{sizes}] for one sequence")
+        rest = "".join(f", {n}" for n in shape)
+        raise ShapeError(f"input {name} has shape {show(t.shape)}, expected [{order}{rest}], or [T{rest}] for one sequence")
     return t.source() if time_first else swap(t.source())
 
 

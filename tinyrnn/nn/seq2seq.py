@@ -21,7 +21,7 @@ from ..tensor.functional import argmax, tanh, where
 from ..tensor.masks import check_lengths, valid_steps
 from ..tensor.randomness import keep_mask
 from ..tensor.rearrange import concat, gather, one_hot
-from ..tensor.tensor import Tensor, TensorLike, as_tensor
+from ..tensor.tensor import Tensor, TensorLike, as_tensor, extents
 from ..tensor.transforms import scan
 from ..train import History
 from ..train.data import is_ragged, pad_rows
@@ -153,7 +153,7 @@ class EncoderDecoder(Module):
     def encode(self, source: TensorLike, lengths: object = None) -> Memory:
         """What the decoder needs to know of the source."""
         y: Any = self._dropped(self.source_embedding(_tokens(source, "source")))
-        valid = valid_steps(y.shape[0], y.shape[1], lengths, None)
+        valid = valid_steps(*extents(y)[:2], lengths, None)
         state = []
         for layer, bridge in zip(self.encoder, self.bridge, strict=True):
             y, after = layer(y, lengths=lengths)
@@ -181,7 +181,7 @@ class EncoderDecoder(Module):
         return self.cell.outputs[0] if self.cell.outputs[0] in self.cell.states else self.cell.states[0]
 
     def _dropped(self, y: Tensor) -> Tensor:
-        return y if not self.training or not self.dropout else y * self._kept((y.shape[0], 1, y.shape[2]))
+        return y if not self.training or not self.dropout else y * self._kept((extents(y)[0], 1, y.shape[2]))
 
     def _kept(self, shape: tuple[int, ...]) -> Tensor:
         kept = keep_mask(shape, 1 - self.dropout, self.rng)
@@ -194,11 +194,12 @@ class EncoderDecoder(Module):
         """Logits [B, T, V] and where the decoder looked [B, T, S]."""
         memory = self.encode(source, lengths[0] if isinstance(lengths, tuple) else lengths)
         wanted = _tokens(target, "target")
-        if wanted.shape[0] != memory.outputs.shape[0]:
+        rows, steps = extents(wanted)
+        if rows != extents(memory.outputs)[0]:
             raise ShapeError(f"the source has {memory.outputs.shape[0]} rows and the target has {wanted.shape[0]}")
-        begin = Tensor(full(self.start, (wanted.shape[0], 1), wanted.dtype))
-        read = _swapped(concat([begin, wanted[:, :-1]], 1) if wanted.shape[1] else wanted)
-        noise = self._kept((wanted.shape[0], self.sizes["embedding_size"])) if self.training and self.dropout else None
+        begin = Tensor(full(self.start, (rows, 1), wanted.dtype))
+        read = _swapped(concat([begin, wanted[:, :-1]], 1) if steps else wanted)
+        noise = self._kept((rows, self.sizes["embedding_size"])) if self.training and self.dropout else None
         forced = not self.training or self.teacher_forcing == 1
         logits, looked = self._forced(memory, read, noise) if forced else self._sampled(memory, read, noise)
         return _swapped(logits), None if looked is None else _swapped(looked)
@@ -215,7 +216,7 @@ class EncoderDecoder(Module):
 
     def _sampled(self, memory: Memory, read: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Some tokens that are read are the decoder's own; the first is always `start`."""
-        steps, batch = read.shape
+        steps, batch = extents(read)
         drawn = keep_mask((steps, batch), self.teacher_forcing, self.rng)
         first = one_hot(np.zeros(1, np.int64), steps, "float32").reshape(steps, 1) > 0
 

@@ -11,7 +11,7 @@ from ..errors import ArgumentError
 from ..serve.step import by_program
 from ..shapes import show
 from ..tensor.masks import blank_padding, marks_for, takes
-from ..tensor.tensor import Tensor, TensorLike, as_tensor
+from ..tensor.tensor import Tensor, TensorLike, as_tensor, extents
 from ..trees import map_tree
 from ..viz.wiring import Wiring, joined
 from .layers import Dropout
@@ -101,7 +101,7 @@ class Sequential(Module):
             after.append(new)
             if ended:
                 whole = True
-            elif not whole and not marks and np.shape(x)[:2] != np.shape(before)[:2]:
+            elif not whole and not marks and extents(x)[:2] != extents(before)[:2]:
                 raise ArgumentError(f"{type(layer).__name__} made {show(np.shape(x))} of {show(np.shape(before))} and knows no "
                                     "lengths, so it would read the padding: pool with Last or Pool, or write a Module that "
                                     "takes lengths=")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..ir.node import Node, apply, walk
 from ..ir.ops.elementwise import NEG, SUMS, TAG, add_n
-from ..ir.ops.leaves import full
+from ..ir.ops.leaves import full, number_of
 from ..ir.ops.linear import (
     BROADCAST,
     MATMUL,
@@ -28,6 +28,7 @@ from ..ir.ops.linear import (
 from ..ir.ops.reduce import AMAX, AMIN
 from ..ir.ops.structure import CONCAT, GATHER, ONE_HOT, SLICE, axis_of, concat, gather, parts_of
 from ..ir.scan import LITERALS
+from ..sizes import Size
 
 
 class Lifted(NamedTuple):
@@ -88,10 +89,10 @@ class Lift:
         if x is None:
             return None
         if not x.timed:
-            if not self.steps:
+            if not isinstance(self.steps, Size) and not self.steps:
                 return full(0, n.shape, n.dtype)
             whole = x.node if n.op is not SUM else sum_(x.node, axes_of(n), keeps_axes(n))
-            return whole * full(self.steps, (), n.dtype)
+            return whole * number_of(self.steps, n.dtype)
         if n.op is SUM:
             y = sum_(x.node, (0, *(i + 1 for i in axes_of(n))))
             return reshape(y, n.shape)

@@ -20,6 +20,7 @@ from ..ir.node import Node, rebuild, walk
 from ..ir.op import Trait
 from ..ir.ops.leaves import ARG, hole
 from ..ir.scan import FINAL, SCAN, TRACE, ScanView, close, expression_of, final, make_scan, position_of, trace
+from ..sizes import estimate
 
 
 def partition(graph: Graph) -> Graph:
@@ -110,7 +111,7 @@ def minimum_cut(residuals: Sequence[Node], given: set[Node], free: set[Node]) ->
     for n, i in number.items():
         if n in given:
             continue
-        flow.add_edge((i, "in"), (i, "out"), capacity=0 if n in free else prod(n.shape) * n.dtype.itemsize or 1)
+        flow.add_edge((i, "in"), (i, "out"), capacity=0 if n in free else estimate(prod(n.shape)) * n.dtype.itemsize or 1)
         if n.op is ARG or Trait.CHEAP not in n.op.traits:
             flow.add_edge("source", (i, "in"))
         for s in n.src:

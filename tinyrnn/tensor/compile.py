@@ -25,10 +25,11 @@ from ..ir.ops.leaves import input_node
 from ..locks import ForkSafeLock
 from ..passes import defer, fuse, hoist, merge_products, partition, simplify, split_products
 from ..shapes import show
+from ..sizes import assuming
 from ..trees import flatten, names_of
 from .long_loops import suggest_scan
-from .signatures import UnhashableError, names_in, read, refused, resized, stand_ins, unique
-from .specialization import Specialization
+from .signatures import OpenShapes, Shapes, UnhashableError, names_in, read, refused, resized, stand_ins, unique
+from .specialization import Specialization, Traced
 from .tensor import Tensor, as_tensor
 from .tracing import Trace, tracing
 
@@ -64,9 +65,10 @@ class Kernel(NamedTuple):
 class Program:
     """A function of tensors, traced once for each signature and run by compiled kernels.
 
-    A signature is the shapes and dtypes of the arrays among the arguments, and the value of everything else; results
-    are arrays.  Parameters met while tracing stay parameters: their data are read at every call, and what is assigned
-    to them is assigned at every call.
+    A signature is the ranks and dtypes of the arrays among the arguments, and the value of everything else; results
+    are arrays.  Sizes of time and batch are known only when the program runs: one trace serves all that the function uses
+    through tensors alone, and those that it reads as numbers get traces of their own.  Parameters met while tracing stay
+    parameters: their data are read at every call, and what is assigned to them is assigned at every call.
     """
 
     def __init__(self, function: Callable[..., Any], backend: str = "cpu", *, threads: int | None = None,
@@ -77,7 +79,7 @@ class Program:
         self.function, self.backend, self.strict = function, chosen, strict
         self.lock = ForkSafeLock()
         self.threads = None if threads is None else checked_threads(threads)
-        self.entries: dict[Hashable, list[Specialization]] = {}
+        self.entries: dict[Hashable, list[Traced]] = {}
         self.pairs: dict[Hashable, list[Any]] = {}  # of `tr.vjp`: for each signature a program forwards and one backwards
         self._parameters = _positional(function)
         self._latest: Specialization | None = None
@@ -154,7 +156,7 @@ class Program:
         rounding.  For other sizes the function is called again, as it was to trace it.  Raises `ProofError` where anything
         differs.
         """
-        began, entries = time.perf_counter(), [e for found in self.entries.values() for e in found]
+        began, entries = time.perf_counter(), [e for found in self.entries.values() for traced in found for e in traced.made]
         if not entries:
             raise ArgumentError("nothing was traced yet: call the program once, then prove it")
         pairs = [(f"{name} {i}", before, after) for i, entry in enumerate(entries, 1)
@@ -187,15 +189,13 @@ class Program:
                 continue
             seen.add(sizes)
             args, keywords = resized(entry.arguments, iter(sizes))
-            values = self.named(args, keywords)
-            trace = Trace()
-            with tracing(trace), warnings.catch_warnings():
+            key, arrays = self.signature(args, keywords)
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FallbackWarning)
                 try:
-                    result = self._on_placeholders(args, keywords, values)
+                    other = self._found(key, args, keywords, tuple([a.shape for a in arrays]), remember=False)
                 except Exception:  # a function may say anything of sizes that it was not written for
                     continue
-                other = self._made(result, entry.arguments, values, trace)
             if other.executable is not None:
                 yield other
 
@@ -231,32 +231,47 @@ class Program:
     def _specialized(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Specialization, list[Any]]:
         """What was traced for arguments like these, and the arrays among them."""
         key, arrays = self.signature(args, keywords)
+        shapes = tuple([a.shape for a in arrays])
         entry = self._latest
-        if entry is None or entry.key != key or not entry.trace.holds():
-            entry = self._entry(key, args, keywords)
+        if entry is None or entry.shapes != shapes or entry.key != key or not entry.trace.holds():
+            with self.lock:
+                entry = self._latest = self._found(key, args, keywords, shapes)
         return entry, arrays
 
-    def _entry(self, key: Hashable, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Specialization:
-        with self.lock:
-            entry = next((e for e in self.entries.get(key, ()) if e.trace.holds()), None)
-            if entry is None:
-                entry = self._trace(args, keywords, self.named(args, keywords))
-                entry.key = key
-                if len(self.entries) >= MOST:
-                    self.entries.pop(next(iter(self.entries)))
-                self.entries.setdefault(key, []).append(entry)
-            self._latest = entry
-        return entry
+    def _found(self, key: Hashable, args: tuple[Any, ...], keywords: Mapping[str, Any], shapes: Shapes,
+               remember: bool = True) -> Specialization:
+        """What a trace that holds for these arguments makes of them; a new trace where none does."""
+        for traced in self.entries.get(key, ()):
+            values = traced.open.values_for(shapes) if traced.trace.holds() else None
+            if values is not None:
+                return traced.at(shapes, values, key)
+        traced = self._trace(args, keywords)
+        if remember:
+            if len(self.entries) >= MOST and key not in self.entries:
+                self.entries.pop(next(iter(self.entries)))
+            self.entries.setdefault(key, []).append(traced)
+        return traced.at(shapes, traced.open.values, key)
 
-    def _trace(self, args: tuple[Any, ...], keywords: Mapping[str, Any], values: Arrays) -> Specialization:
+    def _trace(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Traced:
+        """The function traced for any sizes, as far as it does not read them as numbers; for these alone where it refuses."""
+        values = self.named(args, keywords)
+        opened = OpenShapes(list(values.values()))
+        if opened.values:
+            try:
+                with assuming(opened.values, generic=True) as assumed:
+                    traced = self._traced(args, keywords, values, opened)
+                opened.holds = assumed.test()
+                return traced
+            except Exception:  # what is wrong with these sizes is said of numbers, in the words of whoever refuses them
+                pass
+        return self._traced(args, keywords, values, OpenShapes(list(values.values()), closed=True))
+
+    def _traced(self, args: tuple[Any, ...], keywords: Mapping[str, Any], values: Arrays, opened: OpenShapes) -> Traced:
         """The traced graph and what each pass makes of it."""
         trace = Trace()
         with tracing(trace):
-            return self._made(self._on_placeholders(args, keywords, values), (args, keywords), values, trace)
-
-    def _on_placeholders(self, args: Any, keywords: Mapping[str, Any], values: Mapping[str, npt.NDArray[Any]]) -> Any:
-        """What the function makes of placeholders."""
-        return self.called([Tensor(input_node(k, v.shape, v.dtype)) for k, v in values.items()], args, keywords)
+            inputs = [Tensor(input_node(k, shape, v.dtype)) for (k, v), shape in zip(values.items(), opened.shapes, strict=True)]
+            return self._made(self.called(inputs, args, keywords), (args, keywords), values, trace, opened)
 
     def called(self, inputs: Iterable[Tensor], args: Any, keywords: Mapping[str, Any] = NOTHING) -> Any:
         """What the function makes of tensors in the place of every array among the arguments."""
@@ -264,7 +279,7 @@ class Program:
             each = iter(inputs)
             return self.function(*[stand_ins(a, each) for a in args], **stand_ins(keywords, each))
 
-    def _made(self, result: object, arguments: Any, values: Mapping[str, Any], trace: Trace) -> Specialization:
+    def _made(self, result: object, arguments: Any, values: Mapping[str, Any], trace: Trace, opened: OpenShapes) -> Traced:
         with without_collector():
             leaves, rebuild = flatten(result)
             outputs = dict(zip(_names(result, len(leaves)), (as_tensor(leaf).source() for leaf in leaves), strict=True))
@@ -277,7 +292,7 @@ class Program:
             foreseen(stages[0][1], self.backend)
             suggest_scan(stages[0][1])
             stages = optimised(stages[0][1])
-        return Specialization(stages, rebuild, trace, self.backend, self.strict, updates, list(values), arguments)
+        return Traced(stages, rebuild, trace, self.backend, self.strict, updates, list(values), arguments, opened)
 
 
 def optimised(graph: Graph) -> list[tuple[str, Graph]]:
@@ -330,8 +345,9 @@ def compile(function: Callable[..., Any] | None = None, /, *, backend: str = "cp
     """A function of tensors as a program of compiled kernels; a decorator, with or without options.
 
     Inside the function its arrays are tensors: `tr.grad` works on them, and `assign` to a parameter happens at every
-    call.  It is traced once for each set of shapes, dtypes and other values among its arguments; kernels are shared
-    between all of them, so a new length, batch or width compiles nothing.  `threads` is the number of threads (all
+    call.  It is traced once for each set of ranks, dtypes and other values among its arguments, and again where it read a
+    size as a number (`x.shape[1]`, a loop over steps) that is another one now; a new length or batch costs no new trace
+    otherwise.  Kernels are shared between all traces.  `threads` is the number of threads (all
     processors, or what the environment variable TINYRNN_THREADS says); results do not depend on it.  Where no kernel
     exists the interpreter runs instead, with a `FallbackWarning`; `strict=True` raises.
 

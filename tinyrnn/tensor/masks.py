@@ -18,7 +18,7 @@ from ..ir.ops import elementwise as e
 from ..ir.ops.leaves import iota
 from ..ir.ops.linear import reshape, transpose
 from ..shapes import show
-from .tensor import Tensor, TensorLike, as_tensor
+from .tensor import Tensor, TensorLike, as_tensor, extents
 
 _only_rows: ContextVar[bool] = ContextVar("only rows", default=False)
 
@@ -33,10 +33,11 @@ def only_rows(on: bool) -> Iterator[None]:
         _only_rows.reset(token)
 
 
-def refuse_single(what: str, shape: tuple[int, ...]) -> None:
+def refuse_single(what: str, x: TensorLike) -> None:
     """Say so where one sequence stands for rows."""
     if _only_rows.get():
-        raise ShapeError(f"{what} got {show(shape)}; fit, evaluate and predict take rows [B, T, ...]: one sequence is x[None]")
+        raise ShapeError(f"{what} got {show(np.shape(x))}; fit, evaluate and predict take rows [B, T, ...]: one sequence is "
+                         "x[None]")
 
 
 def check_lengths(lengths: object, steps: int, rows: int | None = None) -> npt.NDArray[np.int64]:
@@ -60,7 +61,7 @@ def _traced(lengths: TensorLike) -> bool:
 def row_mask(steps: int, lengths: Any, rows: int | None = None) -> Tensor:
     """Bool [B, T]: True within each row's length."""
     counts = lengths if _traced(lengths) else as_tensor(check_lengths(lengths, steps, rows))
-    if counts.dtype.kind not in "iu" or counts.ndim != 1 or (rows is not None and counts.shape[0] != rows):
+    if counts.dtype.kind not in "iu" or counts.ndim != 1 or (rows is not None and extents(counts)[0] != rows):
         raise ShapeError(f"lengths are whole numbers, one for each of {'the' if rows is None else rows} rows, got "
                          f"{counts.dtype}{show(counts.shape)}")
     n = e.astype(counts.source(), np.int64)
@@ -77,7 +78,7 @@ def valid_steps(rows: int, steps: int, lengths: object, mask: object, time_first
         return None
     valid = as_tensor(mask if isinstance(mask, Tensor) else on_host(mask))
     order, shape = ("[T, B]", (steps, rows)) if time_first else ("[B, T]", (rows, steps))
-    if valid.dtype.kind != "b" or valid.shape != shape:
+    if valid.dtype.kind != "b" or extents(valid) != shape:
         raise ShapeError(f"a mask is bool {order}, here {show(shape)}; got {valid.dtype}{show(valid.shape)}")
     return valid.T if time_first else valid
 
@@ -98,10 +99,10 @@ def blank_padding(x: Tensor, lengths: object, mask: object = None) -> Tensor:
     """Floating sequences [B, T, ...] with zeros at the steps that do not count, whatever stands there (NaN included)."""
     if x.ndim < 2 or x.dtype.kind not in "fc":
         return x
-    valid = valid_steps(x.shape[0], x.shape[1], lengths, mask)
+    valid = valid_steps(*extents(x)[:2], lengths, mask)
     if valid is None:
         return x
-    return Tensor(e.where(reshape(valid.source(), (*valid.shape, *(1,) * (x.ndim - 2))), x.source(), 0.0))
+    return Tensor(e.where(reshape(valid.source(), (*extents(valid), *(1,) * (x.ndim - 2))), x.source(), 0.0))
 
 
 def takes(layer: object) -> Mapping[str, Any]:
@@ -121,7 +122,8 @@ def marks_for(layer: Any, lengths: object, mask: object, x: Any) -> Mapping[str,
     if given in known:
         return {given: value}
     if given == "lengths" and "mask" in known and not isinstance(lengths, tuple):
-        return {"mask": row_mask(x.shape[1], lengths, x.shape[0])}
+        rows, steps, *_ = extents(x)
+        return {"mask": row_mask(steps, lengths, rows)}
     if any(m.reads_time for _, m in layer.named_modules()):
         raise ArgumentError(f"{given} marks padding, but {type(layer).__name__}.__call__ takes no {given}, so its layers would "
                             f"read the padding: add {given}=None to its arguments and hand it on")

@@ -24,8 +24,8 @@ from ..shapes import show
 from ..trees import flatten, leaves_like, map_tree
 from .compile import MOST, Program, optimised
 from .functional import tensor
-from .signatures import array_of, mapped
-from .specialization import Specialization
+from .signatures import OpenShapes, array_of, mapped
+from .specialization import Specialization, Traced
 from .tensor import Tensor, as_tensor
 from .tracing import Trace, graphs, tracing
 from .transforms import refuse_arrays
@@ -182,7 +182,8 @@ def _specimen(tree: Any) -> Any:
 
 def _compiled(program: Program, args: tuple[Any, ...], before: tuple[Any, ...]) -> tuple[Any, Pullback]:
     args = *before, *args
-    key, arrays = program.signature(args)
+    kind, arrays = program.signature(args)
+    key = kind, tuple([a.shape for a in arrays])
     with program.lock:
         pair: _Pair | None = next((p for p in program.pairs.get(key, ()) if p.forward.trace.holds()), None)
         if pair is None:
@@ -231,8 +232,9 @@ def _numbered(what: str, nodes: Sequence[Node]) -> dict[str, Node]:
 def _program(program: Program, graph: Graph, trace: Trace, given: Sequence[Node]) -> Specialization:
     """A graph, compiled; results are a list."""
     arrays = tuple(np.broadcast_to(np.zeros((), n.dtype), n.shape) for n in given)
-    return Specialization(optimised(graph), list, trace, program.backend, program.strict, {},
-                          [input_name(n) for n in given], (arrays, {}))
+    traced = Traced(optimised(graph), list, trace, program.backend, program.strict, {}, [input_name(n) for n in given],
+                    (arrays, {}), OpenShapes(arrays, closed=True))
+    return traced.at(tuple([n.shape for n in given]), {})
 
 
 def _saved(order: Sequence[Node], gradients: Sequence[Node], adjoints: Sequence[Node]) -> list[Node]:

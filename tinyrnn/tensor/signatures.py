@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..backends import on_host, speaks_dlpack, taken
 from ..errors import ArgumentError
 from ..ir.node import Bits
+from ..sizes import Size, symbol
 from ..trees import is_array
 from .tensor import Tensor
 
@@ -33,14 +34,14 @@ class UnhashableError(Exception):
 
 
 def read(tree: object, found: list[Any]) -> Hashable:
-    """The signature of an argument; its arrays are added to `found`."""
+    """The signature of an argument, in which arrays have a rank and a dtype; they are added to `found`."""
     if type(tree) is np.ndarray:
         found.append(tree)
-        return tree.shape, tree.dtype
+        return tree.ndim, tree.dtype
     array = None if type(tree) is dict else array_of(tree)
     if array is not None:
         found.append(array)
-        return array.shape, array.dtype
+        return array.ndim, array.dtype
     if isinstance(tree, Mapping):
         return type(tree), tuple([(k, read(v, found)) for k, v in tree.items()])
     if isinstance(tree, (tuple, list)):
@@ -114,6 +115,13 @@ def specs(tree: object) -> Iterator[Spec]:
             yield from specs(part)
 
 
+def reshaped(tree: object, shapes: Iterator[tuple[int, ...]]) -> Any:
+    """Arguments with other shapes for every `Spec`."""
+    if isinstance(tree, Spec):
+        return Spec(next(shapes), tree.dtype)
+    return mapped(tree, lambda part: reshaped(part, shapes))
+
+
 def resized(tree: object, sizes: Iterator[int]) -> Any:
     """Arguments with zeros of other sizes in the place of every `Spec`."""
     if isinstance(tree, Spec):
@@ -129,3 +137,44 @@ def mapped(tree: object, f: Callable[[Any], Any]) -> Any:
         parts = [f(v) for v in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     return tree
+
+
+# ---- sizes that are known only when a program runs
+
+Shapes = tuple[tuple[int, ...], ...]
+LEADING = 2  # axes, time and batch in either order
+
+
+class OpenShapes:
+    """Shapes in which sizes of time and batch are symbols, those that are equal now the same one.
+
+    Open are the first axes of every array, and the second ones of sequences: of arrays of rank 3 and more, of whole numbers and
+    masks, and of others where they are as long as an open axis of another array.  Sizes 0 and 1 are numbers, which a trace
+    of their own follows where they come first.  `closed` shapes have no symbols.
+    """
+
+    def __init__(self, arrays: Sequence[npt.NDArray[Any]], closed: bool = False) -> None:
+        names: dict[int, str] = {}
+        for a in () if closed else arrays:
+            for n in a.shape[: LEADING if a.ndim > LEADING or a.dtype.kind in "biu" else 1]:
+                if n > 1:
+                    names.setdefault(n, f"n{len(names)}")
+        symbols = {n: symbol(name) for n, name in names.items()}
+        self.values = {name: n for n, name in names.items()}
+        self.shapes: list[tuple[Any, ...]] = [
+            tuple([symbols.get(n, n) if i < LEADING else n for i, n in enumerate(a.shape)]) for a in arrays]
+        self._at = [(i, k, next(iter(n.terms))[0][0]) for i, shape in enumerate(self.shapes) for k, n in enumerate(shape)
+                    if isinstance(n, Size)]
+        self._closed = [[(k, n) for k, n in enumerate(shape) if not isinstance(n, Size)] for shape in self.shapes]
+        self.holds: Callable[..., bool] = lambda **_: True
+
+    def values_for(self, shapes: Shapes) -> Mapping[str, int] | None:
+        """The values of the symbols for other shapes of the same ranks; None where what was traced does not hold for them."""
+        for shape, closed in zip(shapes, self._closed, strict=True):
+            if any(shape[k] != n for k, n in closed):
+                return None
+        values: dict[Any, int] = {}
+        for i, k, name in self._at:
+            if values.setdefault(name, shapes[i][k]) != shapes[i][k]:
+                return None
+        return values if self.holds(**values) else None

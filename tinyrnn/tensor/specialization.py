@@ -1,60 +1,112 @@
-"""A program for one signature: its graph after each pass, and how to run it."""
+"""What was traced of a program, and what is made of it for given sizes."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import Backend, UnsupportedError, compiled, default_threads, fetched, is_device, on_device
+from ..backends import Backend, ForAnySizes, UnsupportedError, default_threads, fetched, is_device, on_device
 from ..errors import FallbackWarning
 from ..ir import Graph
 from ..ir.node import Node, without_collector
 from ..ir.ops.leaves import box_of
-from .signatures import specified, specs
+from ..ir.sized import sized
+from ..sizes import evaluated
+from .signatures import OpenShapes, Shapes, reshaped, specified, specs
 from .tensor import changed, give
 from .tracing import Trace
 
 Array = npt.NDArray[Any]
 
 
-class Specialization:
-    """A program for one signature: its graph after each pass, and how to run it.
+LATEST = 1024  # sizes for which what was made is kept
 
-    `names` are those of the arrays among the arguments, in their order.
+
+class Traced:
+    """A function traced for arguments of one kind: its graph after each pass, in which sizes may be symbols.
+
+    `names` are those of the arrays among the arguments, in their order, and `open` says which of their sizes are symbols.
     """
 
     def __init__(self, stages: list[tuple[str, Graph]], rebuild: Callable[[list[Any]], Any], trace: Trace, backend: Backend,
-                 strict: bool, updates: dict[str, Node], names: Sequence[str], arguments: tuple[Any, Any]) -> None:
-        self.stages, self.rebuild, self.trace, self.backend = stages, rebuild, trace, backend
-        self.arguments = specified(arguments)
+                 strict: bool, updates: dict[str, Node], names: Sequence[str], arguments: tuple[Any, Any],
+                 open_shapes: OpenShapes) -> None:
+        self.stages, self.rebuild, self.trace, self.backend, self.strict = stages, rebuild, trace, backend, strict
+        self.arguments, self.names, self.open = specified(arguments), list(names), open_shapes
         self.requested = backend  # `self.backend` becomes the interpreter where no kernel exists
         self.graph = stages[-1][1]
         self.updates = updates  # outputs that become the data of leaves
         self.results = [k for k in self.graph.outputs if k not in updates]
-        self.executable: Any = self._compiled(strict) if backend.name != "numpy" else None
-        self.names = list(names)
-        given, at = list(specs(self.arguments)), {k: i for i, k in enumerate(names)}
-        self._picks = [(k, n, at[k], given[at[k]].dtype == n.dtype) for k, n in self.graph.inputs.items()]
-        self._outputs = [(k, n.shape, n.dtype) for k, n in self.graph.outputs.items()]
-        self._chosen = [i for i, k in enumerate(self.graph.outputs) if k not in updates]
+        self.chosen = [i for i, k in enumerate(self.graph.outputs) if k not in updates]
         self.alone = bool(trace.updates or trace.draws)  # a call starts from what the one before left
-        self.key: Hashable = None
+        self._made: dict[Hashable, Specialization] = {}
+        self._compiled = ForAnySizes(self.graph, backend, updates)
+        given, at = list(specs(self.arguments)), {k: i for i, k in enumerate(names)}
+        self.picks = [(k, at[k], given[at[k]].dtype == n.dtype) for k, n in self.graph.inputs.items()]
 
-    def _compiled(self, strict: bool) -> Any:
-        try:
-            with without_collector():
-                return compiled(self.graph, self.backend, self.updates)
-        except UnsupportedError as error:
-            if strict:
-                raise
-            self.backend = Backend("numpy")
-            warnings.warn(f"this runs on the interpreter, many times slower: {error}", FallbackWarning, stacklevel=7)
-            return None
+    @property
+    def made(self) -> list[Specialization]:
+        """What was made of it, for every set of shapes."""
+        return list(self._made.values())
+
+    def at(self, shapes: Shapes, values: Mapping[str, int], key: Hashable = None) -> Specialization:
+        """What is made of it for arguments of these shapes, whose signature is `key`."""
+        found = self._made.get(shapes)
+        if found is None:
+            found = Specialization(self, shapes, values, key)
+            if len(self._made) >= LATEST:
+                self._made.pop(next(iter(self._made)))
+            self._made[shapes] = found
+        return found
+
+    def compiled(self, values: Mapping[str, int]) -> tuple[Graph, Any]:
+        """The graph that runs, and its executable, which is None for the interpreter."""
+        if self.backend.name != "numpy":
+            try:
+                with without_collector():
+                    return self._compiled.at(values)
+            except UnsupportedError as error:
+                if self.strict:
+                    raise
+                self.backend = Backend("numpy")
+                warnings.warn(f"this runs on the interpreter, many times slower: {error}", FallbackWarning, stacklevel=8)
+        return sized(self.graph, values), None
+
+
+class Specialization:
+    """A program for arguments of given shapes: its graph after each pass, and how to run it."""
+
+    def __init__(self, traced: Traced, shapes: Shapes, values: Mapping[str, int], key: Hashable) -> None:
+        self._traced, self.shapes, self.values, self.key = traced, shapes, values, key
+        self.rebuild, self.trace, self.requested = traced.rebuild, traced.trace, traced.requested
+        self.updates, self.results, self.names, self.alone = traced.updates, traced.results, traced.names, traced.alone
+        self.runs, self.executable = traced.compiled(values)
+        self.backend = traced.backend
+        nodes = self.runs.inputs
+        self._picks = [(k, nodes[k], i, plain) for k, i, plain in traced.picks]
+        self._outputs = [(k, evaluated(n.shape, values), n.dtype) for k, n in traced.graph.outputs.items()]
+        self._chosen = traced.chosen
+
+    @cached_property
+    def stages(self) -> list[tuple[str, Graph]]:
+        """The graph as traced and after each pass, with numbers for all sizes."""
+        return [(k, sized(g, self.values)) for k, g in self._traced.stages]
+
+    @property
+    def graph(self) -> Graph:
+        """The graph after the last pass."""
+        return self.stages[-1][1]
+
+    @property
+    def arguments(self) -> Any:
+        """The arguments, with a `Spec` in the place of every array."""
+        return reshaped(self._traced.arguments, iter(self.shapes))
 
     def run(self, arrays: Sequence[Array], threads: int | None) -> Any:
         """The results for the arrays among the arguments."""
@@ -64,11 +116,11 @@ class Specialization:
             return self._run_on_gpu(arrays)
         there = self.requested.name == "cuda" and any(map(is_device, arrays))
         if self.executable is None:
-            outputs = list(self.graph.run(fetched({k: arrays[i] for k, _, i, _ in self._picks})).values())
+            outputs = list(self.runs.run(fetched({k: arrays[i] for k, _, i, _ in self._picks})).values())
         else:
             outputs = self.executable.call(self.inputs(arrays), threads)
         if self.updates:
-            named = dict(zip(self.graph.outputs, outputs, strict=True))
+            named = dict(zip(self.runs.outputs, outputs, strict=True))
             give({leaf: named[k] for k, leaf in self.updates.items()})
         return self.rebuild([on_device(outputs[i]) if there else outputs[i] for i in self._chosen])
 
@@ -82,8 +134,8 @@ class Specialization:
             results: list[Any] = self.run(arrays, threads)
             return results
         if self.executable is None:
-            names = {n: k for k, n in self.graph.leaves.items()}
-            return list(self.graph.run({**{k: arrays[i] for k, _, i, _ in self._picks},
+            names = {n: k for k, n in self.runs.leaves.items()}
+            return list(self.runs.run({**{k: arrays[i] for k, _, i, _ in self._picks},
                                         **{names[n]: data for n, data in leaves.items()}}).values())
         outputs = {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs}
         inputs = dict(zip((n for _, n, _, _ in self._picks), self.inputs(arrays), strict=True))
@@ -105,20 +157,21 @@ class Specialization:
     def profile(self, arrays: Sequence[Any]) -> Any:
         """The kernels with the seconds that each took."""
         given = dict(zip((n for _, n, _, _ in self._picks), self.inputs(arrays), strict=True))
-        given.update((n, box_of(n).data) for n in self.graph.leaves.values())
+        given.update((n, box_of(n).data) for n in self.runs.leaves.values())
         return self.executable.profile(given, {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs})
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Every size of every array among the arguments."""
-        return tuple(n for spec in specs(self.arguments) for n in spec.shape)
+        return tuple(n for shape in self.shapes for n in shape)
 
     def kernels_case(self, what: str, seed: int) -> Any:
         """The kernels' results on random inputs against the graph as traced."""
         def run(values: Mapping[Any, Any]) -> dict[str, Any]:
-            nodes = (*self.graph.inputs.values(), *self.graph.leaves.values())
+            by_name = {**{n: values[g] for k, n in self.runs.inputs.items() for g in (self.graph.inputs[k],)},
+                       **{n: values[n] for n in self.runs.leaves.values()}}
             outputs = {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs}
-            self.executable.run({n: np.ascontiguousarray(values[n], n.dtype) for n in nodes}, outputs, 1)
+            self.executable.run({n: np.ascontiguousarray(v, n.dtype) for n, v in by_name.items()}, outputs, 1)
             return outputs
 
         kernels, graph = import_module("tinyrnn.symbolic.proof.compiled"), self.stages[0][1]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any, Union
+from math import prod
+from typing import Any, Union, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from ..ir.ops.structure import getitem
 from ..operators import Operators
 from ..passes.ad.derivatives import grad
 from ..shapes import Shape, show
+from ..sizes import ReadShape, is_symbolic
 from .tracing import as_graphs, current
 
 TensorLike = Union["Tensor", npt.NDArray[Any], Sequence[Any], float]
@@ -61,7 +63,9 @@ class Tensor(Operators):
 
     @property
     def shape(self) -> Shape:
-        return self.node.shape
+        """Numbers; a compiled function that looks at one is traced anew where it is another."""
+        shape = self.node.shape
+        return cast(Shape, ReadShape(shape)) if is_symbolic(shape) else shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -73,7 +77,7 @@ class Tensor(Operators):
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return prod(self.shape)
 
     @property
     def name(self) -> str | None:
@@ -418,6 +422,11 @@ def as_tensor(value: object, dtype: npt.DTypeLike | None = None, name: str | Non
         box_of(made.node).home = backend
         on_gpu(box_of(made.node))
     return made
+
+
+def extents(x: TensorLike) -> Shape:
+    """The shape of a tensor or an array as our own functions read it: without asking which numbers the sizes are."""
+    return x.node.shape if isinstance(x, Tensor) else np.shape(x)
 
 
 def _there(array: Any, name: str | None, trainable: bool) -> Tensor:

@@ -24,7 +24,7 @@ from ..tensor.compile import Program
 from ..tensor.functional import where
 from ..tensor.masks import blank_padding, marks_for, only_rows, row_mask, takes
 from ..tensor.randomness import randomness
-from ..tensor.tensor import Tensor, as_tensor
+from ..tensor.tensor import Tensor, as_tensor, extents
 from ..tensor.transforms import grad
 from ..trees import map_tree
 from .data import Data, parts_of
@@ -122,7 +122,7 @@ class Task:
         keep = None if self.ignore_index is None else y != self.ignore_index
         timed = None if lengths is None and mask is None else self.timed(x, y)
         if timed is not None:
-            valid = row_mask(y.shape[1], lengths[timed] if isinstance(lengths, tuple) else lengths) if mask is None else mask
+            valid = row_mask(extents(y)[1], lengths[timed] if isinstance(lengths, tuple) else lengths) if mask is None else mask
             keep = valid if keep is None else keep & valid
         return keep
 

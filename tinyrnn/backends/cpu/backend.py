@@ -3,35 +3,61 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ...errors import BackendError
+from ...ir.check import ENABLED
 from ...ir.graph import Graph
 from ...ir.node import Node, walk
 from ...ir.ops.linear import MATMUL
 from ...ir.scan import REGION, SCAN, body_of
+from ...ir.sized import sized
 from ...passes import fuse, simplify
+from ...sizes import assuming
 from ..arrays import fetched
 from ..numpy import admitted
 from ..plan.planner import plan_of
+from ..plan.replay import checked
 from .engine import host, library
-from .runtime import CpuExecutable, product_kernels
+from .runtime import Assembled, CpuExecutable, product_kernels
 from .threads import default_threads
 
 REAL = np.dtype(np.float32), np.dtype(np.float64)
 _executables: WeakKeyDictionary[Graph, CpuExecutable] = WeakKeyDictionary()
 
 
-def executable(graph: Graph, fused: bool = False, keep: bool = True) -> CpuExecutable:
-    """A graph's compiled form, made once; `fused` graphs went through the passes already; see `CpuExecutable` for `keep`."""
+def executable(graph: Graph) -> CpuExecutable:
+    """A graph's compiled form, made once."""
     found = _executables.get(graph)
     if found is None:
-        found = _executables[graph] = CpuExecutable(plan_of(graph if fused else fuse(simplify(graph))), keep=keep)
+        found = _executables[graph] = CpuExecutable(Assembled(plan_of(fuse(simplify(graph)))))
     return found
+
+
+class CpuPlans:
+    """The compiled forms of a graph that went through the passes: one for all sizes at which the planner would decide alike;
+    see `Assembled` for `keep`."""
+
+    def __init__(self, graph: Graph, keep: bool) -> None:
+        self.graph, self.keep = graph, keep
+        self._made: list[tuple[Callable[..., bool], Assembled]] = []
+
+    def at(self, values: Mapping[str, int]) -> CpuExecutable:
+        """The executable for given values of the symbols in the graph's sizes."""
+        found = next((made for holds, made in self._made if holds(**values)), None)
+        if found is None:
+            with assuming(values) as assumed:
+                plan = plan_of(self.graph)
+            found = Assembled(plan, keep=self.keep, symbols=list(values))
+            self._made.append((assumed.test(), found))
+        made = CpuExecutable(found, values)
+        if ENABLED:
+            checked(sized(self.graph, values), made.plan)
+        return made
 
 
 def foreseen(graph: Graph) -> None:

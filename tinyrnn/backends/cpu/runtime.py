@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,20 +14,22 @@ import numpy.typing as npt
 from ...errors import IndexRangeError
 from ...ir.node import Node
 from ...ir.ops.leaves import box_of, changes
+from ...sizes import evaluated
 from ..executable import Planned
-from ..plan.memory import ALIGNMENT, arrange
-from ..plan.views import Call, Plan
+from ..plan.memory import ALIGNMENT
+from ..plan.views import Buffer, Call, Plan, is_open, literal_array
 from . import driver, lookups, memory, products
 from .driver import MORE, emit_driver
 from .engine import Code, Target, host, library
 from .kept import kept_of
 from .memory import Bytes, address, aligned
 from .rows import emit_rows
-from .tables import ARENA, Tables
+from .tables import ARENA, Layout
 from .threads import GANG, default_threads
 
 Array = npt.NDArray[Any]
 
+NO_VALUES: Mapping[str, int] = {}
 PRODUCTS = ("pack", "product", "matvec", "tall")
 _DRIVE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 _FAMILIES: dict[str, Callable[..., None]] = {
@@ -66,14 +69,14 @@ class _Leaves(NamedTuple):
     addresses: tuple[int, ...]
 
 
-class CpuExecutable(Planned):
-    """A plan that can be run again and again, from any number of threads at once.
+class Assembled:
+    """A plan with its kernels: all that is the same whatever the values of the symbols in its sizes.
 
     With `keep`, what is made of weights alone stays from run to run for as long as they are the same; a program that
     changes them in every run has nothing to keep.
     """
 
-    def __init__(self, plan: Plan, target: Target | None = None, gap: int = 0, keep: bool = True) -> None:
+    def __init__(self, plan: Plan, target: Target | None = None, keep: bool = True, symbols: Sequence[str] = ()) -> None:
         self.plan, self.target = plan, target or host()
         kernels = library(self.target)
         self._code: dict[Hashable, Code] = {}  # held for as long as this may run
@@ -85,24 +88,49 @@ class CpuExecutable(Planned):
         self.driver = addresses["driver"]
         self.drive = _DRIVE(self.driver)
         kept = kept_of(plan, self.target) if keep else {}
-        self.offsets, self.bytes = arrange(plan, gap, kept)
-        self.scratch = max((c.scratch for c in plan.calls()), default=0) + ALIGNMENT
-        self.literals = {b: np.ascontiguousarray(b.source) for b in plan.buffers if b.role == "literal"}
-        self.tables = Tables(plan, addresses, self.offsets)
-        slots = self.tables.slots
+        self.layout = Layout(plan, addresses, kept, symbols)
+        self.scratch = list(dict.fromkeys(c.scratch for c in plan.calls()))
+        slots = self.layout.slots
+        self.literals = [(slots[b], literal_array(b, {})) for b in plan.buffers if b.role == "literal" and not is_open(b)]
+        self.open = [(slots[b], b) for b in plan.buffers if b.role == "literal" and is_open(b)]
+        self.fixed = [(slot, address(a)) for slot, a in self.literals]
         self.inputs = {b.source: slots[b] for b in plan.given if b.role == "input"}
         self.leaves = {b.source: slots[b] for b in plan.given if b.role == "leaf"}
         self.outputs = {k: slots[v.buffer] for k, v in plan.outputs.items()}
-        self.fixed = [(slots[b], address(a)) for b, a in self.literals.items()]
-        self._results = [(slots[v.buffer], v.shape, v.dtype) for v in plan.outputs.values()]
-        self._input_slots = list(self.inputs.values())
-        self._boxes = [box_of(n) for n in self.leaves]
-        self._kept = [(place, [list(self.leaves).index(n) for n in nodes]) for place, nodes in kept.values()]
-        self._kept_bytes = [b.bytes for b in kept]
+        self.results = [(slots[v.buffer], v.shape, v.dtype) for v in plan.outputs.values()]
+        self.boxes = [box_of(n) for n in self.leaves]
+        self.kept = [(place, [list(self.leaves).index(n) for n in nodes]) for place, nodes in kept.values()]
+        self.kept_bytes = [b.bytes for b in kept]
         self.leaf_slots = [*self.leaves.values(), *(slots[b] for b in kept)]
         self.first = plan.prepared if keep else 0  # the item with which a run starts
+
+
+class CpuExecutable(Planned):
+    """A plan for given sizes, that can be run again and again, from any number of threads at once."""
+
+    def __init__(self, assembled: Assembled, values: Mapping[str, int] = NO_VALUES, gap: int = 0) -> None:
+        self.assembled, self._values = assembled, values
+        self.driver, self.drive, self.first = assembled.driver, assembled.drive, assembled.first
+        self.inputs, self.leaves, self.outputs = assembled.inputs, assembled.leaves, assembled.outputs
+        self.tables = assembled.layout.at(values, gap)
+        self.bytes = self.tables.bytes
+        self.scratch = max((evaluated(n, values) for n in assembled.scratch), default=0) + ALIGNMENT
+        self._literals = [(slot, literal_array(b, values)) for slot, b in assembled.open]
+        self.fixed = [*assembled.fixed, *((slot, address(a)) for slot, a in self._literals)]
+        self._results = [(slot, evaluated(shape, values), dtype) for slot, shape, dtype in assembled.results]
+        self._input_slots = list(self.inputs.values())
         self._seen: _Leaves | None = None
         self._frames: list[RunFrame] = []
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What runs, with numbers for all sizes."""
+        return self.assembled.plan.at(self._values)
+
+    @property
+    def offsets(self) -> dict[Buffer, int]:
+        """Where temporaries lie in the memory of a run."""
+        return dict(zip(self.assembled.layout.temporaries, self.tables.offsets, strict=True))
 
     @property
     def shared(self) -> bool:
@@ -157,25 +185,26 @@ class CpuExecutable(Planned):
         seen = self._seen
         when = changes()
         if seen is None or seen.when != when:
-            data = tuple([box.data for box in self._boxes])
+            data = tuple([box.data for box in self.assembled.boxes])
             same = seen is not None and all(a is b for a, b in zip(seen.data, data, strict=True))
             seen = self._seen = seen._replace(when=when) if seen is not None and same else self._held(data, when)
         return seen
 
     def _held(self, data: tuple[Array, ...], when: int) -> _Leaves:
         """Data of leaves with what is kept of them, which is made where it is not there yet."""
-        sources = [[data[i] for i in which] for _, which in self._kept]
-        kept = [place.get(s) for (place, _), s in zip(self._kept, sources, strict=True)]
+        places = self.assembled.kept
+        sources = [[data[i] for i in which] for _, which in places]
+        kept = [place.get(s) for (place, _), s in zip(places, sources, strict=True)]
         made = [k for k in kept if k is not None]
         if len(made) < len(kept):
             made = self._prepared(data)
-            for (place, _), s, array in zip(self._kept, sources, made, strict=True):
+            for (place, _), s, array in zip(places, sources, made, strict=True):
                 place.put(s, array)
         return _Leaves(when, data, tuple(made), tuple(map(address, (*data, *made))))
 
     def _prepared(self, data: tuple[Array, ...]) -> list[Bytes]:
         """What is made of leaves alone, anew: runs that are under way go on with what was made before."""
-        made = [aligned(size) for size in self._kept_bytes]
+        made = [aligned(size) for size in self.assembled.kept_bytes]
         frame = RunFrame(self)
         frame.load(_Leaves(-1, data, tuple(made), tuple(map(address, (*data, *made)))))
         thread = frame.threads[0]
@@ -214,7 +243,7 @@ class CpuExecutable(Planned):
                     frame.walk(thread, i)
                     times.append(time.perf_counter() - began)
                 found.append((*kernel, sorted(times)[repeat // 2]))
-            thread.words[driver.COUNT] = len(self.plan.items)
+            thread.words[driver.COUNT] = len(self.tables.items)
         finally:
             self.give_back(frame)
         return found
@@ -228,12 +257,12 @@ class RunFrame:
 
     def __init__(self, executable: CpuExecutable) -> None:
         self.tables, self.scratch, self.first = executable.tables, executable.scratch, executable.first
-        self.drive, self.driver, self.leaf_slots = executable.drive, executable.driver, executable.leaf_slots
+        self.drive, self.driver, self.leaf_slots = executable.drive, executable.driver, executable.assembled.leaf_slots
         self.bases = np.zeros(self.tables.bases, np.int64)
         self.at = memoryview(self.bases.data)  # quicker to write to than the array
         self.note = np.zeros(3, np.int64)
         self.said = memoryview(self.note.data)
-        self.at[self.tables.slots[executable.plan.note]] = address(self.note)
+        self.at[self.tables.slots[executable.assembled.plan.note]] = address(self.note)
         for slot, where in executable.fixed:
             self.at[slot] = where
         self.loaded: _Leaves | None = None

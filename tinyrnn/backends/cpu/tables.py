@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Container, Hashable, Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
+import numpy.typing as npt
 
-from ..plan.views import Buffer, Call, Loop, Plan, View
+from ...sizes import Number, Numbers
+from ..plan.memory import lifetimes, placed
+from ..plan.views import Buffer, Call, Loop, Plan
 from .driver import CALL, ITEM, OPERAND
 from .memory import address
 
@@ -19,62 +23,80 @@ PATIENCE = 400_000_000     # operations after which a loop comes up for air, so 
 ARENA = 0                  # the place among the bases of the memory in which temporaries lie
 
 
-class Tables:
-    """Items, calls and operands; `slots` says which base is a buffer's, `shared` whether a run is worth several threads,
-    `long` whether it is worth waking them."""
+class Layout:
+    """What the tables of a plan hold for any sizes; `slots` says which base is a buffer's."""
 
-    def __init__(self, plan: Plan, kernels: Mapping[Hashable, int], offsets: Mapping[Buffer, int]) -> None:
-        fixed = [b for b in plan.buffers if b not in offsets]
-        self.slots: dict[Buffer, int] = {b: i for i, b in enumerate(fixed, 1)}
-        self.bases = len(fixed) + 1
-        operands: list[tuple[int, int, int, int]] = []
-        sizes: list[int] = []
-        calls: list[tuple[int, ...]] = []
-        items: list[list[int]] = []
-        for item in plan.items:
-            inside, split, wide = calls_of(item), _split(item), _is_wide(item)
-            items.append([int(wide), len(calls), len(inside), *_turns(item), split or 1, _grain(item), 0, 1, _quantum(item)])
+    def __init__(self, plan: Plan, kernels: Mapping[Hashable, int], kept: Container[Buffer], symbols: Sequence[str]) -> None:
+        alive = lifetimes(plan, kept)
+        self.temporaries, self.alive, number = list(alive), list(alive.values()), {b: i for i, b in enumerate(alive)}
+        self.slots = {b: i for i, b in enumerate((b for b in plan.buffers if b not in alive), 1)}
+        self.bases = len(self.slots) + 1
+        operands, sizes, calls, items, loads = list[Number](), list[Number](), list[Number](), list[Number](), list[Number]()
+        owners, lies_in, splits, by_row = list[int](), list[int](), list[bool](), list[bool]()
+        for i, item in enumerate(plan.items):
+            inside, split = calls_of(item), _split(item)
+            splits.append(split is not None)
+            by_row.append(not isinstance(item, Loop) or item.rows is not None)
+            items += [0, len(owners), len(inside), *_turns(item), 0 if split is None else split, _grain(item), 0, 1, 1]
             for k, c in enumerate(inside):
                 alone = not c.grain and k + 1 < len(inside) and not inside[k + 1].grain
-                calls.append((kernels[c.family, *c.key], len(operands), len(c.operands), len(sizes),
-                              -1 if split else c.extent, c.extent, c.grain, int(not alone)))
-                operands += [self._operand(v, s, offsets) for v, s in zip(c.operands, c.splits, strict=True)]
+                calls += [kernels[c.family, *c.key], len(lies_in), len(c.operands), len(sizes), 0, c.extent, c.grain,
+                          int(not alone)]
+                loads += [c.flops, READING if c.family == "matvec" else 1]
+                owners.append(i)
+                for v, s in zip(c.operands, c.splits, strict=True):
+                    size = v.dtype.itemsize
+                    operands += [self.slots.get(v.buffer, ARENA), v.offset * size, v.step * size, s * size]
+                    lies_in.append(number.get(v.buffer, -1))
                 sizes += c.sizes
-        self.operands = np.array(operands, np.int64).reshape(-1, OPERAND)
-        self.sizes = np.array([*sizes, 0], np.int64)
-        self.calls = np.array(calls, np.int64).reshape(-1, CALL)
+        parts = operands, [*sizes, 0], calls, items, loads, [b.bytes for b in alive]
+        self.ends = list(accumulate(map(len, parts)))[:-1]
+        self.numbers = Numbers([n for part in parts for n in part], symbols)
+        self.owners, self.lies_in = np.array(owners, np.int64), np.array(lies_in, np.int64)
+        self.split, self.by_row = np.array(splits, bool), np.array(by_row, bool)
+        self.room = max((len(c.operands) for c in plan.calls()), default=0) + 1
+
+    def at(self, values: Mapping[str, int], gap: int = 0) -> Tables:
+        """The tables for given values of the symbols."""
+        return Tables(self, np.split(self.numbers.at(values), self.ends), gap)
+
+
+class Tables:
+    """Items, calls and operands as numbers: `shared` says whether a run is worth several threads, `long` whether it is worth
+    waking them; `offsets` are those of the temporaries, which take so many `bytes` together."""
+
+    def __init__(self, layout: Layout, parts: Sequence[npt.NDArray[np.int64]], gap: int) -> None:
+        operands, self.sizes, calls, items, loads, sizes = parts
+        self.operands, self.calls, self.items = operands.reshape(-1, OPERAND), calls.reshape(-1, CALL), items.reshape(-1, ITEM)
+        self.slots, self.bases, self.room = layout.slots, layout.bases, layout.room
+        self.offsets, self.bytes = placed(sizes.tolist(), layout.alive, gap)
+        self.operands[:, 1] += np.array([*self.offsets, 0], np.int64)[layout.lies_in]
         self.calls[:, 1] = address(self.operands) + 8 * OPERAND * self.calls[:, 1]
         self.calls[:, 3] = address(self.sizes) + 8 * self.calls[:, 3]
-        self.items = np.array(items, np.int64).reshape(-1, ITEM)
         self.items[:, 1] = address(self.calls) + 8 * CALL * self.items[:, 1]
-        self.room = max((c[2] for c in calls), default=0) + 1
-        work = np.array([_work(item) for item in plan.items])
-        splits = np.array([_split(item) or 0 for item in plan.items])
-        self.items[:, 7] = ((work >= WORTHWHILE) & (splits > 1)) | (self.items[:, 0] != 0)
-        common = int(work[self.items[:, 7] != 0].sum())
-        self.shared, self.long = common >= ENOUGH, common >= LONG
+        self._share(layout, loads.reshape(-1, 2))
+
+    def _share(self, layout: Layout, loads: npt.NDArray[np.int64]) -> None:
+        """What is shared out, and how."""
+        owners, count = layout.owners, len(self.items)
+        flops, extent, grain = loads[:, 0], self.calls[:, 5], self.calls[:, 6]
+        shared_out = (grain > 0) & (extent > grain) & (flops >= WIDE)
+        wide = (np.bincount(owners, shared_out, count) > 0) & ~layout.by_row
+        turn = np.bincount(owners, flops, count)  # exact: far below 2**53
+        work = np.bincount(owners, flops * loads[:, 1], count) * self.items[:, 3]
+        split = np.where(layout.split, self.items[:, 5], 0)
+        self.calls[:, 4] = np.where(split[owners] != 0, -1, extent)
+        self.items[:, 0], self.items[:, 5] = wide, np.maximum(split, 1)
+        self.items[:, 7] = ((work >= WORTHWHILE) & (split > 1)) | wide
+        self.items[:, 9] = np.maximum(PATIENCE // np.maximum(turn, 1), 1)
+        common = work[self.items[:, 7] != 0].sum()
+        self.shared, self.long = bool(common >= ENOUGH), bool(common >= LONG)
         alone = self.items[:, 7] == 0
         self.items[:-1, 8] = ~(alone[:-1] & alone[1:])
-
-    def _operand(self, v: View, split: int, offsets: Mapping[Buffer, int]) -> tuple[int, int, int, int]:
-        size = v.dtype.itemsize
-        return self.slots.get(v.buffer, ARENA), offsets.get(v.buffer, 0) + v.offset * size, v.step * size, split * size
 
 
 def calls_of(item: Call | Loop) -> list[Call]:
     return [item] if isinstance(item, Call) else item.calls
-
-
-def _work(item: Call | Loop) -> int:
-    """Operations, as many as would take the time of the item."""
-    turn: int = sum(c.flops * (READING if c.family == "matvec" else 1) for c in calls_of(item))
-    return turn * (item.steps if isinstance(item, Loop) else 1)
-
-
-def _is_wide(item: Call | Loop) -> bool:
-    """Whether the calls of a loop are shared out one by one: its rows cannot be, and a turn takes long enough."""
-    return isinstance(item, Loop) and item.rows is None and any(c.grain and c.extent > c.grain and c.flops >= WIDE
-                                                                for c in item.calls)
 
 
 def _turns(item: Call | Loop) -> tuple[int, int]:
@@ -90,9 +112,3 @@ def _split(item: Call | Loop) -> int | None:
 
 def _grain(item: Call | Loop) -> int:
     return item.grain if isinstance(item, Call) and item.grain else 1
-
-
-def _quantum(item: Call | Loop) -> int:
-    return max(1, PATIENCE // max(item.flops // max(item.steps, 1), 1)) if isinstance(item, Loop) else 1
-
-

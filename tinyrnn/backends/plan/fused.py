@@ -17,12 +17,12 @@ import numpy as np
 
 from ...ir.node import Bits, Node, walk
 from ...ir.ops.elementwise import TAG, name_of
-from ...ir.ops.leaves import ARG, FULL
+from ...ir.ops.leaves import ARG, FULL, SIZE
 from ...ir.ops.linear import BROADCAST, RESHAPE
 from ...ir.ops.reduce import AMAX, AMIN
 from ...passes.fuse import ROW_REDUCTIONS, row_sum, space
 from ...shapes import Shape, broadcast
-from .views import Call, UnsupportedError, View, row_major
+from .views import Call, Storage, UnsupportedError, View, row_major
 
 Level = Literal["full", "row"]
 Access = Literal["1", "0", "s", "r"]  # neighbours in j; one number for all j; a stride in j; one number a row
@@ -112,9 +112,9 @@ class FusedKernel:
 class RegionReader:
     """Reads a region's body into a program and the views of its operands."""
 
-    def __init__(self, outs: Sequence[Node], args: Mapping[Node, View], number: Any) -> None:
+    def __init__(self, outs: Sequence[Node], args: Mapping[Node, View], storage: Storage) -> None:
         self.shape: Shape = _space(outs)
-        self.args, self.number = args, number
+        self.args, self.storage = args, storage
         self.loads: list[tuple[Load, View]] = []
         self.steps: list[Instruction] = []
         self.index: dict[Any, int] = {}
@@ -122,7 +122,7 @@ class RegionReader:
         self.values: dict[Node, Any] = {}
         self.names: dict[int, str] = {}  # of the values that the equations name
         for n in walk(outs):
-            if n.op is not ARG and n.op is not FULL:
+            if n.op not in (ARG, FULL, SIZE):
                 self.values[n] = self._value(n)
 
     def level(self, n: Node) -> Level:
@@ -154,6 +154,8 @@ class RegionReader:
             return found
         if s.op is FULL:
             return self._literal(s)
+        if s.op is SIZE:
+            return self._load(self.storage.size(s.at[0], s.dtype), self.level(user), user.shape)
         return self._load(self.args[s], self.level(user), user.shape)
 
     def _literal(self, s: Node) -> int:
@@ -164,8 +166,7 @@ class RegionReader:
                 kept = value if s.dtype.kind != "f" else Bits(value)
                 self.index[key] = self._step(Instruction("number", (kept,), (), s.dtype.str, "row"))
             return self.index[key]
-        view: View = self.number(value, s.dtype)
-        return self._load(view, "full", self.shape)
+        return self._load(self.storage.number(value, s.dtype), "full", self.shape)
 
     def _load(self, view: View, level: Level, shape: Shape) -> int:
         if level == "full":

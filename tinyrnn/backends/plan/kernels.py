@@ -31,20 +31,20 @@ def copy(source: View, target: View) -> Call:
     stored: Access = "1" if not target.shape or target.strides[-1] == 1 else "s"
     program = FusedKernel(max(len(target.shape) - 1, 0), (Load(source.dtype.str, access(spread, "full")),), (),
                          (Store(0, target.dtype.str, stored),))
-    return row_call(program, target.shape or (1,), (spread, target), text=f"{target} = {source}")
+    return row_call(program, target.shape or (1,), (spread, target), text="{1} = {0}")
 
 
 def reduce_rows(op: str, x: View, y: View) -> Call:
     """`y[i] = op over j of x[i, j]`."""
     program = FusedKernel(1, (Load(x.dtype.str, access(x, "full")),), (Instruction(op, (), (0,), y.dtype.str, "row", True),),
                          (Store(1, y.dtype.str, "r"),))
-    return row_call(program, x.shape, (x, y), text=f"{y} = {op}({x}, axis=-1)")
+    return row_call(program, x.shape, (x, y), text=f"{{1}} = {op}({{0}}, axis=-1)")
 
 
 def sum_columns(x: View, y: View) -> Call:
     """`y[j] = Σ_i x[i, j]`."""
     program = FusedKernel(1, (Load(x.dtype.str, "1"),), (), (Store(0, y.dtype.str, "1"),), True)
-    return row_call(program, x.shape, (x, y), text=f"{y} = sum({x}, axis=0)")
+    return row_call(program, x.shape, (x, y), text="{1} = sum({0}, axis=0)")
 
 
 # ---- products
@@ -53,21 +53,21 @@ def pack(b: View, panels: View) -> Call:
     """The right operand of a product, copied into panels that a tile reads from end to end."""
     rows, columns = b.shape
     return Call("pack", (b.dtype.str,), (b, panels), frozenset([1]), (columns, b.strides[0], b.strides[1]), rows, (0, 0), 0,
-                0, f"{panels} = panels of {b}")
+                0, "{1} = panels of {0}")
 
 
 def product(a: View, panels: View, columns: int, c: View) -> Call:
     """`c = a @ b` for a packed b."""
     rows, inner = a.shape
     return Call("product", (a.dtype.str,), (a, panels, c), frozenset([2]), (columns, inner, *a.strides, c.strides[0]), rows,
-                (a.strides[0], 0, c.strides[0]), 1, 2 * rows * inner * columns, f"{c} = {a} @ {panels}")
+                (a.strides[0], 0, c.strides[0]), 1, 2 * rows * inner * columns, "{2} = {0} @ {1}")
 
 
 def matvec(a: View, panels: View, columns: int, c: View) -> Call:
     """`c = a @ b` for a handful of rows and a packed b: work is split along the columns."""
     rows, inner = a.shape
     return Call("matvec", (a.dtype.str,), (a, panels, c, c), frozenset([2]), (rows, columns, inner, *a.strides, c.strides[0]),
-                columns, (0, 0, 1, 0), 64, 2 * rows * inner * columns, f"{c} = {a} @ {panels}")
+                columns, (0, 0, 1, 0), 64, 2 * rows * inner * columns, "{2} = {0} @ {1}")
 
 
 def tall(a: View, b: View, c: View) -> Call:
@@ -77,7 +77,7 @@ def tall(a: View, b: View, c: View) -> Call:
     room = (TALL_ROWS * panel_columns(columns, a.dtype) + (TALL_COLUMNS // TILE_ROWS + 1) * (TALL_ROWS * TILE_ROWS + 64))
     return Call("tall", (a.dtype.str,), (a, b, c), frozenset([2]),
                 (columns, inner, a.strides[1], b.strides[0], c.strides[0]), rows, (1, 0, c.strides[0]), TILE_ROWS,
-                2 * rows * inner * columns, f"{c} = {a} @ {b}", room * a.dtype.itemsize)
+                2 * rows * inner * columns, "{2} = {0} @ {1}", room * a.dtype.itemsize)
 
 
 def batch_product(a: View, b: View, c: View) -> Call:
@@ -88,13 +88,13 @@ def batch_product(a: View, b: View, c: View) -> Call:
     kind = "dot" if dot else "1" if b.strides[2] == 1 else "0" if b.strides[2] == 0 else "s"
     return Call("batch", (a.dtype.str, kind), (a, b, c), frozenset([2]),
                 (m, k, n, *a.strides, *b.strides, *c.strides), batch, (a.strides[0], b.strides[0], c.strides[0]), 1,
-                2 * batch * m * k * n, f"{c} = {a} @ {b} for each row")
+                2 * batch * m * k * n, "{2} = {0} @ {1} for each row")
 
 
 def gemm(a: View, b: View, c: View) -> Call:
     """`c[i] = a[i] @ b[i]` by a library, for matrices of which rows or columns have no gaps."""
     batch, m, k = a.shape
-    text = f"{c} = {a} @ {b}" + (" for each row" if batch > 1 else "")
+    text = "{2} = {0} @ {1}" + (" for each row" if batch > 1 else "")
     return Call("gemm", (a.dtype.str,), (a, b, c), frozenset([2]), (m, k, b.shape[2]), batch, (0, 0, 0), 0,
                 2 * batch * m * k * b.shape[2], text)
 
@@ -105,7 +105,7 @@ def _check(index: View, size: int, scope: Scope) -> list[Call]:
     """Every index lies within an axis: otherwise a note is left, on which the run stops."""
     note = scope.planner.note
     return [Call("check", (index.dtype.str,), (index, note), frozenset([1]), (size,), prod(index.shape), (1, 0), 0, 0,
-                 f"check 0 <= {index} < {size}")]
+                 "check 0 <= {0} < {sizes[0]}")]
 
 
 def _gather(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
@@ -115,7 +115,7 @@ def _gather(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
     if not table.shape[0]:
         return check
     return [*check, Call("gather", (table.dtype.itemsize, index.dtype.str), (table, index, y), frozenset([2]),
-                 (width, table.shape[0]), count, (0, 1, width), 1, 0, f"{y} = {table}[{index}]")]
+                 (width, table.shape[0]), count, (0, 1, width), 1, 0, "{2} = {0}[{1}]")]
 
 
 MANY, SHARED = 2**16, 8
@@ -134,7 +134,7 @@ def _scatter(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
         return check
     return [*check, Call("scatter", (x.dtype.str, index.dtype.str, *(v.dtype.str for v in sums)), (x, index, *sums),
                          frozenset(range(2, 2 + len(sums))), (width, y.shape[0], count), 1, (0,) * (2 + len(sums)), 0,
-                         count * width, f"{y}[{index}] += {x}")]
+                         count * width, "{2}[{1}] += {0}")]
 
 
 def _pick(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
@@ -144,34 +144,34 @@ def _pick(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
     if not classes:
         return check
     return [*check, Call("pick", (x.dtype.itemsize, index.dtype.str), (x, index, y), frozenset([2]), (classes,),
-                         prod(index.shape), (classes, 1, 1), 1, 0, f"{y} = {x}[..., {index}]")]
+                         prod(index.shape), (classes, 1, 1), 1, 0, "{2} = {0}[..., {1}]")]
 
 
 def _one_hot(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
     classes = n.at[0]
     scope.copy(scope.planner.number(0, y.dtype).broadcast(y.shape), y)
     return [Call("one_hot", (y.dtype.str, src[0].dtype.str), (src[0], y), frozenset([1]), (classes,), prod(src[0].shape),
-                 (1, classes), 1, 0, f"{y} = one_hot({src[0]})")]
+                 (1, classes), 1, 0, "{1} = one_hot({0})")]
 
 
 def _argmax(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
     (x,), axis = src, axis_of(n)
     inner = prod(x.shape[axis + 1 :])
     return [Call("argmax", (x.dtype.str,), (x, y), frozenset([1]), (x.shape[axis], inner), prod(x.shape[:axis]),
-                 (x.shape[axis] * inner, inner), 1, prod(x.shape), f"{y} = argmax({x}, axis={axis})")]
+                 (x.shape[axis] * inner, inner), 1, prod(x.shape), f"{{1}} = argmax({{0}}, axis={axis})")]
 
 
 def _cumsum(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
     (x,), axis = src, axis_of(n)
     inner = prod(x.shape[axis + 1 :])
     return [Call("cumsum", (x.dtype.str, y.dtype.str), (x, y), frozenset([1]), (x.shape[axis], inner), prod(x.shape[:axis]),
-                 (x.shape[axis] * inner, x.shape[axis] * inner), 1, prod(x.shape), f"{y} = cumsum({x}, axis={axis})")]
+                 (x.shape[axis] * inner, x.shape[axis] * inner), 1, prod(x.shape), f"{{1}} = cumsum({{0}}, axis={axis})")]
 
 
 def _random(n: Node, src: Sequence[View], y: View, scope: Scope) -> list[Call]:
     site = scope.planner.array("site", np.asarray([n.at[0] & 0xFFFFFFFF], np.uint32))
     return [Call("random", (), (src[0], site, y, y), frozenset([2]), (), prod(y.shape), (0, 0, 1, 0), 1024, 60 * prod(y.shape),
-                 f"{y} = random bits of ({src[0]}, {n.at[0]})")]
+                 f"{{2}} = random bits of ({{0}}, {n.at[0]})")]
 
 
 LOOKUPS: dict[Op, Callable[[Node, Sequence[View], View, Scope], list[Call]]] = {

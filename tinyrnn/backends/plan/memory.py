@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ class _Block(NamedTuple):
     size: int
     first: int
     last: int
-    inside: dict[Buffer, int]
+    inside: dict[int, int]
 
 
 def lifetimes(plan: Plan, kept: Container[Buffer] = ()) -> dict[Buffer, tuple[int, int]]:
@@ -35,37 +35,43 @@ def lifetimes(plan: Plan, kept: Container[Buffer] = ()) -> dict[Buffer, tuple[in
 
 
 def arrange(plan: Plan, gap: int = 0, kept: Container[Buffer] = ()) -> tuple[dict[Buffer, int], int]:
-    """An offset in bytes for every buffer that lives during a run, and the size of the whole: largest first, each in
-    the lowest place free.
+    """An offset in bytes for every buffer that lives during a run, and the size of the whole."""
+    alive = lifetimes(plan, kept)
+    offsets, size = placed([b.bytes for b in alive], list(alive.values()), gap)
+    return dict(zip(alive, offsets, strict=True)), size
+
+
+def placed(sizes: Sequence[int], alive: Sequence[tuple[int, int]], gap: int = 0) -> tuple[list[int], int]:
+    """An offset for each of so many bytes, alive from a first to a last item, and the size of the whole: largest first, each
+    in the lowest place free.
 
     `gap` bytes are left between neighbours, so that tests can watch them.
     """
-    alive = lifetimes(plan, kept)
-    size = {b: _up(b.bytes + gap) for b in alive}
-    blocks: Iterable[_Block] = (_Block(size[b], *alive[b], {b: 0}) for b in alive)
-    if len(alive) > MANY:
-        groups: dict[int, list[Buffer]] = defaultdict(list)
-        for b in alive:
-            groups[size[b]].append(b)
-        blocks = (_together(group, n, alive) for n, group in groups.items())
-    placed: list[tuple[int, int, int, int]] = []
-    offsets: dict[Buffer, int] = {}
-    end = 0
+    room = [_up(n + gap) for n in sizes]
+    blocks = [_Block(n, *life, {i: 0}) for i, (n, life) in enumerate(zip(room, alive, strict=True))]
+    if len(blocks) > MANY:
+        groups: dict[int, list[int]] = defaultdict(list)
+        for i, n in enumerate(room):
+            groups[n].append(i)
+        blocks = [_together(group, n, alive) for n, group in groups.items()]
+    taken: list[tuple[int, int, int, int]] = []
+    offsets, end = [0] * len(sizes), 0
     for block in sorted(blocks, key=lambda b: (-b.size, b.first, b.last)):
         at = gap and ALIGNMENT
-        for start, stop, _, _ in sorted(p for p in placed if p[2] <= block.last and block.first <= p[3]):
+        for start, stop, _, _ in sorted([p for p in taken if p[2] <= block.last and block.first <= p[3]]):
             if start - at >= block.size:
                 break
             at = max(at, stop)
-        placed.append((at, at + block.size, block.first, block.last))
-        offsets.update({b: at + inside for b, inside in block.inside.items()})
+        taken.append((at, at + block.size, block.first, block.last))
         end = max(end, at + block.size)
+        for i, inside in block.inside.items():
+            offsets[i] = at + inside
     return offsets, end
 
 
-def _together(group: Iterable[Buffer], size: int, alive: dict[Buffer, tuple[int, int]]) -> _Block:
+def _together(group: Iterable[int], size: int, alive: Sequence[tuple[int, int]]) -> _Block:
     """Buffers of one size side by side, each in the lowest slot that nobody needs any more."""
-    inside: dict[Buffer, int] = {}
+    inside: dict[int, int] = {}
     busy, free, slots = list[tuple[int, int]](), list[int](), 0
     for b in sorted(group, key=alive.__getitem__):
         while busy and busy[0][0] < alive[b][0]:

@@ -18,13 +18,14 @@ from ...ir.graph import Graph
 from ...ir.node import DType, Node, walk
 from ...ir.op import Trait
 from ...ir.ops.elementwise import TAG
-from ...ir.ops.leaves import ARG, FULL, INPUT, IOTA, LEAF, LITERAL, filled, index_of
+from ...ir.ops.leaves import ARG, FULL, INPUT, IOTA, LEAF, LITERAL, SIZE, filled, index_of
 from ...ir.ops.linear import BROADCAST, MATMUL, RESHAPE, SUM, TRANSPOSE, axes_of, order_of
 from ...ir.ops.reduce import AMAX, AMIN
 from ...ir.ops.structure import CONCAT, PLACE, PUT, SLICE, STACK, TAKE, axis_of, parts_of
 from ...ir.scan import FINAL, ITEM, PROJECTIONS, REGION, SCAN, TRACE, body_of, position_of
 from ...passes.fuse import is_kernel
 from ...shapes import Shape
+from ...sizes import Size
 from .fused import RegionReader
 from .kernels import LOOKUPS, copy, reduce_rows, sum_columns
 from .matmul import Blas, Panels
@@ -32,7 +33,7 @@ from .prologue import prepared_first
 from .replay import checked
 from .scan_loop import ScanPlan
 from .sink import sunk
-from .views import Buffer, Call, Plan, UnsupportedError, View, row_major
+from .views import COUNTING, Buffer, Call, Plan, UnsupportedError, View, row_major
 
 JOINS = (CONCAT, STACK)
 
@@ -40,7 +41,7 @@ JOINS = (CONCAT, STACK)
 def plan_of(graph: Graph, products: Panels | Blas | None = None) -> Plan:
     """The kernel plan of a graph whose elementwise ops are fused; `products` says how matrices are multiplied."""
     plan = Planner(graph, products or Panels()).plan
-    return checked(graph, plan) if ENABLED else plan
+    return checked(graph, plan) if ENABLED and not plan.open else plan
 
 
 class Planner:
@@ -83,6 +84,20 @@ class Planner:
     def array(self, name: str, array: Any) -> View:
         """Numbers that are part of the program."""
         return View(self.buffer(name, array.size, array.dtype, "literal", array), array.shape, row_major(array.shape))
+
+    def literal(self, n: Node) -> View:
+        """The numbers of a literal node."""
+        if n.op is IOTA and isinstance(n.shape[0], Size):
+            return View(self.buffer(n.op.label, n.shape[0], n.dtype, "literal", COUNTING), n.shape, (1,))
+        array = n.at[0].array if n.op is LITERAL else np.arange(n.shape[0], dtype=n.dtype)
+        return self.array(n.op.label, np.ascontiguousarray(array))
+
+    def size(self, value: Size, dtype: DType) -> View:
+        """A size as a number."""
+        key = (repr(value), dtype.str)
+        if key not in self.numbers:
+            self.numbers[key] = View(self.buffer(repr(value), 1, dtype, "literal", value), (), ())
+        return self.numbers[key]
 
     def number(self, value: Any, dtype: DType) -> View:
         key = (repr(value), dtype.str)
@@ -182,8 +197,9 @@ class PlannedScope:
             view = self.planner.number(filled(n), n.dtype)
             self.env[n] = view.broadcast(n.shape)
         elif n.op in (LITERAL, IOTA):
-            array = n.at[0].array if n.op is LITERAL else np.arange(n.shape[0], dtype=n.dtype)
-            self.env[n] = self.planner.array(n.op.label, np.ascontiguousarray(array))
+            self.env[n] = self.planner.literal(n)
+        elif n.op is SIZE:
+            self.env[n] = self.planner.size(n.at[0], n.dtype)
         elif Trait.VIEW in n.op.traits:
             self.env[n] = self.alias(n)
         elif n.op in JOINS:
@@ -316,7 +332,7 @@ class PlannedScope:
                 self.env[item] = inner.env[body.outs[i]]
                 self.filled[item] = [self.env[item], *self.homes[item]]
             return
-        reader = RegionReader([body.outs[i] for i in items], args, self.planner.number)
+        reader = RegionReader([body.outs[i] for i in items], args, self.planner)
         stores = []
         for i, item in items.items():
             main, others = self.place(item, (lambda v: v.contiguous) if reader.columns else None)

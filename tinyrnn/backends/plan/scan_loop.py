@@ -261,7 +261,7 @@ def rows_of(loop: Loop) -> int | None:
     """The extent along which every call of a loop may be split alike: all that is written in the loop is then read
     within the same part."""
     extents = {c.extent for c in loop.calls}
-    if len(extents) != 1 or 0 in extents or any(not c.grain for c in loop.calls):
+    if len(extents) != 1 or not all(extents) or any(not c.grain for c in loop.calls):
         return None
     (rows,) = extents
     written = {c.operands[k].buffer for c in loop.calls for k in c.writes}

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from ...errors import BackendError
 from ...ir.node import DType, Node
 from ...shapes import Shape
+from ...sizes import Size, evaluated, is_symbolic
 
 
 class UnsupportedError(BackendError):
@@ -26,6 +28,10 @@ Role = Literal["input", "leaf", "output", "literal", "note", "kept", "temporary"
 """`kept`: made of leaves and numbers alone, and good for as long as the data of the leaves are the same."""
 
 
+COUNTING = "0, 1, 2, ..."
+"""The numbers of a literal whose size is known only when a program runs."""
+
+
 @dataclass(eq=False, slots=True)
 class Buffer:
     """A row of numbers in memory."""
@@ -34,7 +40,7 @@ class Buffer:
     size: int
     dtype: DType
     role: Role
-    source: Any = None  # the array of a literal, the node of a leaf or an input
+    source: Any = None  # the array of a literal, or how to make one: a size, `COUNTING`; the node of a leaf or an input
 
     @property
     def bytes(self) -> int:
@@ -145,13 +151,18 @@ class Call:
     splits: tuple[int, ...]
     grain: int = 1
     flops: int = 0
-    text: str = ""
+    words: str = ""  # pseudo-code with numbers for operands, "{2} = {0} @ {1}"; a kernel of rows has none
     scratch: int = 0  # bytes that each thread needs for itself
     names: Mapping[int, str] = field(default_factory=dict)  # of values inside, as the equations call them
 
     @property
     def bytes(self) -> int:
         return sum(prod(v.shape) * v.dtype.itemsize for v in self.operands)
+
+    @property
+    def text(self) -> str:
+        """Pseudo-code of a kernel that is no kernel of rows."""
+        return self.words.format(*self.operands, sizes=self.sizes)
 
     def lines(self, indent: str, inside: Callable[[Call], list[str]]) -> Iterator[str]:
         """Pseudo-code; `inside` says what a kernel of rows computes."""
@@ -198,6 +209,33 @@ class Plan:
     note: Buffer  # where kernels say what went wrong
     prepared: int  # how many items, at the front, fill what is kept
 
+    @property
+    def open(self) -> bool:
+        """Whether sizes of the buffers are not known yet."""
+        return is_symbolic(b.size for b in self.buffers)
+
+    def at(self, values: Mapping[str, int]) -> Plan:
+        """The plan for given values of the symbols in its sizes."""
+        if not values:
+            return self
+        buffers = {b: replace(b, size=evaluated(b.size, values), source=literal_array(b, values) if is_open(b) else b.source)
+                   for b in self.buffers}
+
+        def view(v: View) -> View:
+            return View(buffers[v.buffer], *(evaluated(n, values) for n in (v.shape, v.strides, v.offset, v.step)))
+
+        def call(c: Call) -> Call:
+            sizes, extent, splits, flops, scratch = (
+                evaluated(n, values) for n in (c.sizes, c.extent, c.splits, c.flops, c.scratch))
+            return replace(c, operands=tuple(map(view, c.operands)), sizes=sizes, extent=extent, splits=splits, flops=flops,
+                           scratch=scratch)
+
+        items = [call(item) if isinstance(item, Call) else
+                 Loop(evaluated(item.steps, values), item.reverse, list(map(call, item.calls)), evaluated(item.rows, values))
+                 for item in self.items]
+        return Plan(items, list(buffers.values()), {k: view(v) for k, v in self.outputs.items()},
+                    [buffers[b] for b in self.given], buffers[self.note], self.prepared)
+
     def calls(self) -> Iterator[Call]:
         for item in self.items:
             yield from item.calls if isinstance(item, Loop) else [item]
@@ -209,6 +247,18 @@ class Plan:
     def pseudo_code(self, inside: Callable[[Call], list[str]]) -> str:
         """Every kernel and loop in the order in which they run."""
         return "\n".join(line for item in self.items for line in item.lines("", inside))
+
+
+def is_open(b: Buffer) -> bool:
+    """Whether the numbers of a literal follow from sizes that are not known yet."""
+    return b.source is COUNTING or isinstance(b.source, Size)
+
+
+def literal_array(b: Buffer, values: Mapping[str, int]) -> npt.NDArray[Any]:
+    """The numbers of a literal."""
+    if b.source is COUNTING:
+        return np.arange(evaluated(b.size, values), dtype=b.dtype)
+    return np.ascontiguousarray(evaluated(b.source, values), b.dtype)
 
 
 # ---- what makers of calls ask of whoever plans
@@ -226,6 +276,9 @@ class Storage(Protocol):
 
     def number(self, value: object, dtype: DType) -> View:
         """One number."""
+
+    def size(self, value: Size, dtype: DType) -> View:
+        """A size as a number."""
 
 
 class Scope(Protocol):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ...errors import DTypeError
 from ...shapes import Shape
+from ...sizes import Size
 from ..node import Bits, DType, Node, Scalar, attribute, fresh, intern, weak
 from ..op import PRIMITIVE, Op, Trait, register
 
@@ -23,6 +24,7 @@ def _given(*at: Any) -> tuple[Shape, DType]:
 FULL = register(Op("full", _given, PRIMITIVE, None, "leaf", "const", traits=Trait.CHEAP))
 LITERAL = register(Op("literal", _given, lambda m, bits, shape, dtype: m.enter(bits.array, dtype), None, "leaf", "const",
                       traits=Trait.CHEAP))
+SIZE = register(Op("size", _given, None, None, "leaf", "size", traits=Trait.CHEAP))
 IOTA = register(Op("iota", _given, lambda m, shape, dtype: m.xp.arange(shape[0], dtype=dtype), None, "leaf", "0,1,2,…",
                    traits=Trait.CHEAP))
 INPUT = register(Op("input", _given, None, None, "leaf", "input"))
@@ -55,6 +57,14 @@ def full(value: Scalar, shape: Shape, dtype: npt.DTypeLike) -> Node:
     except OverflowError as error:
         raise DTypeError(f"the number {value!r} has no place in {d}") from error
     return intern(FULL, (), (kept, shape, d), shape, d)
+
+
+def number_of(size: int, dtype: npt.DTypeLike) -> Node:
+    """A size as a number."""
+    if not isinstance(size, Size):
+        return full(size, (), dtype)
+    d = dtype_of(dtype)
+    return intern(SIZE, (), (size, (), d), (), d)
 
 
 def zeros_like(node: Node) -> Node:
@@ -196,6 +206,8 @@ def lift(value: Any, beside: Node) -> Node:
     """A Python number or an array as a node."""
     if type(value) in (bool, int, float, complex):
         return number(value, beside)
+    if isinstance(value, Size):
+        return number_of(value, weak(1, beside.dtype))
     return constant(value)
 
 

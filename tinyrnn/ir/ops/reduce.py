@@ -102,7 +102,7 @@ def _finite_top(x: Node, axis: int | Iterable[int] | None) -> Node:
 
 def softmax(x: Node, axis: int = -1) -> Node:
     """`exp x / Σ exp x` along one axis."""
-    if not prod(x.shape):
+    if not x.shape[shapes.axis(axis, x.ndim)]:
         return x
     z = exp(x - stop_gradient(amax(x, axis, keepdims=True)))
     return z / sum_(z, axis, keepdims=True)
@@ -110,7 +110,7 @@ def softmax(x: Node, axis: int = -1) -> Node:
 
 def log_softmax(x: Node, axis: int = -1) -> Node:
     """`x - log Σ exp x` along one axis; the largest entry is taken off first, so that its size costs no digits."""
-    if not prod(x.shape):
+    if not x.shape[shapes.axis(axis, x.ndim)]:
         return x
     d = x - _finite_top(x, axis)
     return d - log(sum_(exp(d), axis, keepdims=True))

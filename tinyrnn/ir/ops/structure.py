@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ... import shapes
 from ...errors import DTypeError, ShapeError
 from ...shapes import Part, Shape
+from ...sizes import Size
 from ..node import OPERATORS, DType, Node, apply, attribute, promote
 from ..op import PRIMITIVE, Op, Trait, per_entry, register
 from .elementwise import EXACT, MOVES, VIEW
@@ -97,7 +98,7 @@ def getitem(x: Node, key: Any) -> Node:
         return gather(x, key)
     whole = isinstance(key, (int, np.integer)) and not isinstance(key, bool)
     if whole and x.ndim and -x.shape[0] <= key < x.shape[0]:
-        return take(x, int(key) % x.shape[0])
+        return take(x, int(key) if key >= 0 else x.shape[0] + int(key))
     parts, shape = shapes.index(x.shape, key)
     return reshape(apply(SLICE, (x,), (parts,)), shape)
 
@@ -108,7 +109,7 @@ OPERATORS["getitem"] = getitem
 def flip(x: Node, axis: int | Iterable[int] | None = None) -> Node:
     """The entries in reverse order along some axes."""
     which = shapes.axes(axis, x.ndim)
-    parts = tuple((n - 1, n, -1) if i in which and n else (0, n, 1) for i, n in enumerate(x.shape))
+    parts = tuple((n - 1, n, -1) if i in which and (isinstance(n, Size) or n) else (0, n, 1) for i, n in enumerate(x.shape))
     return apply(SLICE, (x,), (parts,))
 
 
