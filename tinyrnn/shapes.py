@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, ShapeError
-from .sizes import Size, is_symbolic, same
+from .sizes import AnySize, is_symbolic, same
 
 Shape = tuple[int, ...]
-"""Sizes are numbers; in a function that is traced for any sizes, some of them are `Size`."""
+"""Sizes are numbers; in a function that is traced for any sizes, some of them are `AnySize`."""
 
 
 def checked_count(name: str, value: object, least: int = 1) -> int:
@@ -54,7 +54,7 @@ _broadcast_numbers = lru_cache(4096)(_broadcast)
 
 def _met(sizes: set[int]) -> set[int]:
     """The number that all sizes on an axis are, if they are equal for the sizes at hand."""
-    first = next((n for n in sizes if not isinstance(n, Size)), next(iter(sizes)))
+    first = next((n for n in sizes if not isinstance(n, AnySize)), next(iter(sizes)))
     return {first} if all(n == first for n in sizes) else sizes
 
 
@@ -88,9 +88,9 @@ def reduced(shape: Shape, which: tuple[int, ...], keepdims: bool) -> Shape:
 
 def reshaped(shape: Shape, to: Iterable[int]) -> Shape:
     """The target of a reshape with at most one -1 filled in."""
-    target = tuple(n if isinstance(n, Size) else operator.index(n) for n in to)
+    target = tuple(n if isinstance(n, AnySize) else operator.index(n) for n in to)
     known = prod(n for n in target if n != -1)
-    if target.count(-1) == 1 and (isinstance(known, Size) or known) and same(prod(shape) % known, 0):
+    if target.count(-1) == 1 and (isinstance(known, AnySize) or known) and same(prod(shape) % known, 0):
         target = tuple(prod(shape) // known if n == -1 else n for n in target)
     if prod(target) != prod(shape) or any(n < 0 for n in target):
         raise ShapeError(f"cannot reshape {show(shape)} ({prod(shape)} numbers) to {show(to)}")
@@ -162,10 +162,10 @@ def index(shape: Shape, key: object) -> tuple[tuple[Part, ...], Shape]:
 
 def _cut(k: slice, n: int) -> Part:
     """The part of an axis that a slice means."""
-    if isinstance(n, Size) and k.step in (None, 1):
+    if isinstance(n, AnySize) and k.step in (None, 1):
         start, stop = (_end(i, n, at) for i, at in ((k.start, 0), (k.stop, n)))
         return (start, stop - start, 1) if stop > start else (0, 0, 1)
-    if isinstance(n, Size) and k == slice(None, None, -1):
+    if isinstance(n, AnySize) and k == slice(None, None, -1):
         return n - 1, n, -1
     r = range(*k.indices(operator.index(n)))
     return (r.start, len(r), r.step) if len(r) else (0, 0, 1)
@@ -175,8 +175,8 @@ def _end(i: Any, n: int, default: int) -> int:
     """Where a slice of an axis of size n begins or ends, which holds whatever n is if the end is not given."""
     if i is None or i is n:
         return default if i is None else n
-    i = operator.index(i)
-    return max(i + n, 0) if i < 0 else min(i, n)
+    k = operator.index(i)
+    return max(k + n, 0) if k < 0 else min(k, n)
 
 
 def _whole(k: Any) -> int:

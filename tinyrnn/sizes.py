@@ -19,19 +19,19 @@ import numpy.typing as npt
 
 from .errors import SymbolicError
 
-Number: TypeAlias = "int | Size"
+Number: TypeAlias = "int | AnySize"
 Atom = str | tuple[str, Any, Any]  # a symbol, or a quotient or remainder that is no polynomial: ("//", a, b)
 Terms = tuple[tuple[tuple[Atom, ...], int], ...]
 
 
-class Size:
+class AnySize:
     """A polynomial in symbols that stand for whole numbers from 0; equal polynomials are one object."""
 
     __slots__ = ("__weakref__", "terms")
     terms: Terms
 
     def __add__(self, other: Any) -> Any:
-        if not isinstance(other, (int, Size)):
+        if not isinstance(other, (int, AnySize)):
             return NotImplemented
         sums = dict(self.terms)
         for monomial, k in _terms(other):
@@ -45,13 +45,13 @@ class Size:
         return -self if self < 0 else self
 
     def __sub__(self, other: Any) -> Any:
-        return self + -other if isinstance(other, (int, Size)) else NotImplemented
+        return self + -other if isinstance(other, (int, AnySize)) else NotImplemented
 
     def __rsub__(self, other: Any) -> Any:
         return -self + other
 
     def __mul__(self, other: Any) -> Any:
-        if not isinstance(other, (int, Size)):
+        if not isinstance(other, (int, AnySize)):
             return NotImplemented
         products: dict[tuple[Atom, ...], int] = {}
         for m, k in self.terms:
@@ -63,13 +63,13 @@ class Size:
     __radd__, __rmul__ = __add__, __mul__
 
     def __floordiv__(self, other: Any) -> Any:
-        return _quotient(self, other, "//") if isinstance(other, (int, Size)) else NotImplemented
+        return _quotient(self, other, "//") if isinstance(other, (int, AnySize)) else NotImplemented
 
     def __rfloordiv__(self, other: int) -> Any:
         return _quotient(other, self, "//")
 
     def __mod__(self, other: Any) -> Any:
-        return _quotient(self, other, "%") if isinstance(other, (int, Size)) else NotImplemented
+        return _quotient(self, other, "%") if isinstance(other, (int, AnySize)) else NotImplemented
 
     def __rmod__(self, other: int) -> Any:
         return _quotient(other, self, "%")
@@ -79,7 +79,7 @@ class Size:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return _decided("==", self - other) if isinstance(other, (int, Size)) else NotImplemented
+        return _decided("==", self - other) if isinstance(other, (int, AnySize)) else NotImplemented
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -116,14 +116,14 @@ class Size:
     def __repr__(self) -> str:
         return code(self).replace("*", " ")
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Size:
+    def __deepcopy__(self, memo: dict[int, Any]) -> AnySize:
         return self
 
     def __reduce__(self) -> Any:
         return _size, (dict(self.terms),)
 
 
-_sizes: WeakValueDictionary[Terms, Size] = WeakValueDictionary()
+_sizes: WeakValueDictionary[Terms, AnySize] = WeakValueDictionary()
 
 
 def _size(terms: Mapping[tuple[Atom, ...], int]) -> Number:
@@ -133,26 +133,26 @@ def _size(terms: Mapping[tuple[Atom, ...], int]) -> Number:
         return kept[0][1] if kept else 0
     found = _sizes.get(kept)
     if found is None:
-        made = object.__new__(Size)
+        made = object.__new__(AnySize)
         made.terms = kept
         found = _sizes.setdefault(kept, made)
     return found
 
 
-def symbol(name: str) -> Size:
+def symbol(name: str) -> AnySize:
     """A size of its own."""
     found = _size({(name,): 1})
-    assert isinstance(found, Size)
+    assert isinstance(found, AnySize)
     return found
 
 
 def _terms(n: Number) -> Terms:
-    return n.terms if isinstance(n, Size) else (((), int(n)),)
+    return n.terms if isinstance(n, AnySize) else (((), int(n)),)
 
 
 def _quotient(a: Number, b: Number, op: str) -> Number:
     """`a // b` or `a % b`: a polynomial where every term of a is a multiple of b, which is one term."""
-    if not isinstance(a, Size) and not a:
+    if not isinstance(a, AnySize) and not a:
         return 0
     parts = _terms(b)
     if len(parts) == 1 and parts[0][1] > 0:
@@ -184,7 +184,7 @@ class Assumptions:
 
     def __init__(self, values: Mapping[str, int], generic: bool) -> None:
         self.values, self.generic = dict(values), generic
-        self.decided: dict[tuple[str, Size], bool] = {}
+        self.decided: dict[tuple[str, AnySize], bool] = {}
 
     def test(self) -> Callable[..., bool]:
         """A function of the symbols' values: whether all was decided as it would be for these."""
@@ -220,7 +220,7 @@ def assuming(values: Mapping[str, int], generic: bool = False) -> Iterator[Assum
 
 def _decided(op: str, difference: Number, noted: bool = False) -> bool:
     """Whether a difference is 0, or less: for all sizes, or for those at hand."""
-    if not isinstance(difference, Size):
+    if not isinstance(difference, AnySize):
         return difference == 0 if op == "==" else difference < 0
     always = _for_all(op, difference)
     if always is not None:
@@ -237,7 +237,7 @@ def _decided(op: str, difference: Number, noted: bool = False) -> bool:
     return answer
 
 
-def _for_all(op: str, difference: Size) -> bool | None:
+def _for_all(op: str, difference: AnySize) -> bool | None:
     """What holds whatever the symbols are; None where it depends on them."""
     if any(not isinstance(a, str) for m, _ in difference.terms for a in m):
         return None
@@ -253,17 +253,18 @@ def _for_all(op: str, difference: Size) -> bool | None:
 
 def estimate(n: Number) -> int:
     """The number for the sizes at hand, for choices that change no result."""
-    if not isinstance(n, Size):
+    if not isinstance(n, AnySize):
         return int(n)
     current = _current.get()
     if current is None:
         raise SymbolicError(f"the size {n!r} is not known here")
-    return evaluated(n, current.values)
+    found: int = evaluated(n, current.values)
+    return found
 
 
 def evaluated(n: Any, values: Mapping[str, int]) -> Any:
     """A size, or a tuple of sizes, for values of the symbols; anything else is what it is."""
-    if isinstance(n, Size):
+    if isinstance(n, AnySize):
         return sum(k * _product(m, values) for m, k in n.terms)
     if type(n) is tuple:
         return tuple([evaluated(part, values) for part in n])
@@ -283,7 +284,7 @@ def _product(atoms: tuple[Atom, ...], values: Mapping[str, int]) -> int:
 
 def code(n: Number) -> str:
     """A size as an expression of Python over its symbols."""
-    if not isinstance(n, Size):
+    if not isinstance(n, AnySize):
         return str(n)
     return " + ".join("*".join([*([str(k)] if k != 1 or not m else []), *map(_atom, m)]) for m, k in n.terms)
 
@@ -292,12 +293,12 @@ def _atom(x: Atom) -> str:
     return x if isinstance(x, str) else f"(({code(x[1])}) {x[0]} ({code(x[2])}))"
 
 
-class Numbers:
+class SizeVector:
     """Many whole numbers, some of them sizes, as an array for given values of the symbols."""
 
     def __init__(self, numbers: Sequence[Number], symbols: Iterable[str]) -> None:
-        self._fixed = np.array([0 if isinstance(n, Size) else n for n in numbers], np.int64)
-        unknown = {i: n for i, n in enumerate(numbers) if isinstance(n, Size)}
+        self._fixed = np.array([0 if isinstance(n, AnySize) else n for n in numbers], np.int64)
+        unknown = {i: n for i, n in enumerate(numbers) if isinstance(n, AnySize)}
         each = {n: k for k, n in enumerate(dict.fromkeys(unknown.values()))}
         self._where = np.array([*unknown], np.int64)
         self._which = np.array([each[n] for n in unknown.values()], np.int64)
@@ -317,17 +318,17 @@ def same(a: object, b: object) -> bool:
     """Whether two sizes, or tuples of them, are equal for all values of the symbols."""
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(map(same, a, b))
-    return a is b if isinstance(a, Size) or isinstance(b, Size) else a == b
+    return a is b if isinstance(a, AnySize) or isinstance(b, AnySize) else a == b
 
 
 def is_one(n: Number) -> bool:
     """Whether an axis has size 1 for all values of the symbols, and stretches for that reason."""
-    return not isinstance(n, Size) and n == 1
+    return not isinstance(n, AnySize) and n == 1
 
 
 def is_symbolic(shape: Iterable[object]) -> bool:
     """Whether any size is known only when a program runs."""
-    return any(isinstance(n, Size) for n in shape)
+    return any(isinstance(n, AnySize) for n in shape)
 
 
 class ReadShape(Sequence[int]):
@@ -335,11 +336,18 @@ class ReadShape(Sequence[int]):
     trace holds then."""
 
     def __init__(self, shape: tuple[Any, ...]) -> None:
-        self._shape = shape
+        self._shape, self._assumed = shape, _current.get()
 
     def __getitem__(self, key: Any) -> Any:
         found = self._shape[key]
-        return tuple(map(int, found)) if isinstance(found, tuple) else int(found)
+        return tuple(map(self._read, found)) if isinstance(found, tuple) else self._read(found)
+
+    def _read(self, n: Number) -> int:
+        if self._assumed is None or not isinstance(n, AnySize):
+            return int(n)
+        found: int = evaluated(n, self._assumed.values)
+        self._assumed.decided["==", n - found] = True
+        return found
 
     def __len__(self) -> int:
         return len(self._shape)

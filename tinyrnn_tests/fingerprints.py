@@ -121,7 +121,7 @@ class Listed(Planned):
     """A plan that is only read."""
 
     def __init__(self, plan):
-        self.plan = plan
+        self._plan = plan
 
 
 def numbered(graph):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
-from tinyrnn.backends import Backend, UnsupportedError, cache, compiled
+from tinyrnn.backends import Backend, ForAnySizes, UnsupportedError, cache
 from tinyrnn.backends.cpu import engine, memory, tables
 from tinyrnn.backends.cpu.backend import executable
 from tinyrnn.backends.plan import sink
@@ -314,7 +314,7 @@ def test_what_no_kernel_computes_runs_on_the_interpreter_and_says_so():
     with pytest.raises(tr.TinyRNNError, match="a scan inside a scan has no compiled kernel"):
         strict(x)
     with pytest.raises(UnsupportedError, match="complex128 numbers have no compiled kernels"):
-        compiled(Graph({"y": tr.exp(tr.Tensor(input_node("z", (2,), "complex128")))}), Backend("cpu"))
+        ForAnySizes(Graph({"y": tr.exp(tr.Tensor(input_node("z", (2,), "complex128")))}), Backend("cpu")).at({})
 
 
 def test_executables_are_made_once_for_a_graph():

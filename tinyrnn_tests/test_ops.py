@@ -101,7 +101,7 @@ COMPOSED = {
     "power by a number": (lambda x: 2.0 ** x, X, {}),
 }
 
-NO_DERIVATIVE = {"full", "literal", "iota", "input", "leaf", "arg", "hole", "less", "less_equal", "equal", "not_equal",
+NO_DERIVATIVE = {"full", "literal", "iota", "size", "input", "leaf", "arg", "hole", "less", "less_equal", "equal", "not_equal",
                  "both", "either", "negate", "sign", "stop_gradient", "argmax", "one_hot", "random_bits"}
 
 

@@ -714,7 +714,7 @@ def test_a_model_goes_with_its_programs():
     model.predict(X), model.stream(2)(X[:2, 0]), model.eval().step(X[:, 0])
     gone, big = weakref.ref(model), weakref.ref(model.layers[0])
     made = [p for p in programs_of(model)._made.values() if isinstance(p, Program)]
-    compiled = [weakref.ref(e.executable) for p in made for found in p.entries.values() for e in found]
+    compiled = [weakref.ref(s.executable) for p in made for found in p.entries.values() for e in found for s in e.made]
     assert compiled
     gc.disable()
     try:

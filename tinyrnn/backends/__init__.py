@@ -155,6 +155,6 @@ def run_graph(graph: Graph, values: Mapping[str, Any], domain: Any, text: str) -
     return results
 
 
-__all__ = ["Backend", "ForAnySizes", "UnsupportedError", "available", "bound", "check_backend", "checked_threads", "copy_on_gpu",
-           "default_threads", "evaluate", "fetched", "foreseen", "is_device", "made_on_gpu", "mirror", "on_device", "on_gpu",
-           "on_host", "run", "run_graph", "speaks_dlpack", "taken"]
+__all__ = ["Backend", "ForAnySizes", "UnsupportedError", "available", "bound", "check_backend", "checked_threads",
+           "copy_on_gpu", "default_threads", "evaluate", "fetched", "foreseen", "is_device", "made_on_gpu", "mirror",
+           "on_device", "on_gpu", "on_host", "run", "run_graph", "speaks_dlpack", "taken"]

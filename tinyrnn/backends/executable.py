@@ -9,8 +9,14 @@ from .plan.views import Call, Loop, Plan
 class Planned:
     """A plan that can be run: its pseudo-code, its kernels, what they cost."""
 
-    plan: Plan
     bytes: int  # of temporaries
+
+    _plan: Plan
+
+    @property
+    def plan(self) -> Plan:
+        """What runs, with numbers for all sizes."""
+        return self._plan
 
     @property
     def source(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..sizes import Size, evaluated
+from ..sizes import AnySize, evaluated
 from .graph import Graph
 from .node import Node, apply, walk
 from .ops.leaves import LEAF, SIZE, full
@@ -18,6 +18,11 @@ def sized(graph: Graph, values: Mapping[str, int]) -> Graph:
         return graph
     table = _Sized(values)
     return Graph({k: table.node(n) for k, n in graph.outputs.items()})
+
+
+def sized_input(n: Node, values: Mapping[str, int]) -> Node:
+    """An input of such a graph as it stands in the sized one."""
+    return _Sized(values).node(n)
 
 
 class _Sized:
@@ -45,10 +50,10 @@ class _Sized:
             if value not in self._bodies:
                 self._bodies[value] = make_body(tuple(map(self.node, value.args)), tuple(map(self.node, value.outs)))
             return self._bodies[value]
-        if isinstance(value, Size) or (type(value) is tuple and _holds_sizes(value)):
+        if isinstance(value, AnySize) or (type(value) is tuple and _holds_sizes(value)):
             return evaluated(value, self.values)
         return value
 
 
 def _holds_sizes(parts: tuple[Any, ...]) -> bool:
-    return any(isinstance(p, Size) or (type(p) is tuple and _holds_sizes(p)) for p in parts)
+    return any(isinstance(p, AnySize) or (type(p) is tuple and _holds_sizes(p)) for p in parts)

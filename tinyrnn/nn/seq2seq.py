@@ -153,7 +153,8 @@ class EncoderDecoder(Module):
     def encode(self, source: TensorLike, lengths: object = None) -> Memory:
         """What the decoder needs to know of the source."""
         y: Any = self._dropped(self.source_embedding(_tokens(source, "source")))
-        valid = valid_steps(*extents(y)[:2], lengths, None)
+        rows, steps, *_ = extents(y)
+        valid = valid_steps(rows, steps, lengths, None)
         state = []
         for layer, bridge in zip(self.encoder, self.bridge, strict=True):
             y, after = layer(y, lengths=lengths)

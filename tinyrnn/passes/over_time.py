@@ -28,7 +28,7 @@ from ..ir.ops.linear import (
 from ..ir.ops.reduce import AMAX, AMIN
 from ..ir.ops.structure import CONCAT, GATHER, ONE_HOT, SLICE, axis_of, concat, gather, parts_of
 from ..ir.scan import LITERALS
-from ..sizes import Size
+from ..sizes import AnySize
 
 
 class Lifted(NamedTuple):
@@ -89,7 +89,7 @@ class Lift:
         if x is None:
             return None
         if not x.timed:
-            if not isinstance(self.steps, Size) and not self.steps:
+            if not isinstance(self.steps, AnySize) and not self.steps:
                 return full(0, n.shape, n.dtype)
             whole = x.node if n.op is not SUM else sum_(x.node, axes_of(n), keeps_axes(n))
             return whole * number_of(self.steps, n.dtype)

@@ -270,7 +270,7 @@ class Program:
         """The traced graph and what each pass makes of it."""
         trace = Trace()
         with tracing(trace):
-            inputs = [Tensor(input_node(k, shape, v.dtype)) for (k, v), shape in zip(values.items(), opened.shapes, strict=True)]
+            inputs = [Tensor(input_node(k, shape, values[k].dtype)) for k, shape in zip(values, opened.shapes, strict=True)]
             return self._made(self.called(inputs, args, keywords), (args, keywords), values, trace, opened)
 
     def called(self, inputs: Iterable[Tensor], args: Any, keywords: Mapping[str, Any] = NOTHING) -> Any:

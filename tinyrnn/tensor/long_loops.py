@@ -22,7 +22,7 @@ def suggest_scan(graph: Graph) -> None:
     steps = equal_steps(graph.nodes)
     if steps >= LONG:
         warnings.warn(f"{steps} equal steps of a Python loop were traced one by one, which compiles each of them: "
-                      "tr.scan(step, start, sequence) compiles one step for any length", LongLoopWarning, stacklevel=7)
+                      "tr.scan(step, start, sequence) compiles one step for any length", LongLoopWarning, stacklevel=8)
 
 
 def equal_steps(order: Sequence[Node]) -> int:

@@ -99,7 +99,8 @@ def blank_padding(x: Tensor, lengths: object, mask: object = None) -> Tensor:
     """Floating sequences [B, T, ...] with zeros at the steps that do not count, whatever stands there (NaN included)."""
     if x.ndim < 2 or x.dtype.kind not in "fc":
         return x
-    valid = valid_steps(*extents(x)[:2], lengths, mask)
+    rows, steps, *_ = extents(x)
+    valid = valid_steps(rows, steps, lengths, mask)
     if valid is None:
         return x
     return Tensor(e.where(reshape(valid.source(), (*extents(valid), *(1,) * (x.ndim - 2))), x.source(), 0.0))

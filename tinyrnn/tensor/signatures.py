@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..backends import on_host, speaks_dlpack, taken
 from ..errors import ArgumentError
 from ..ir.node import Bits
-from ..sizes import Size, symbol
+from ..sizes import AnySize, symbol
 from ..trees import is_array
 from .tensor import Tensor
 
@@ -164,8 +164,8 @@ class OpenShapes:
         self.shapes: list[tuple[Any, ...]] = [
             tuple([symbols.get(n, n) if i < LEADING else n for i, n in enumerate(a.shape)]) for a in arrays]
         self._at = [(i, k, next(iter(n.terms))[0][0]) for i, shape in enumerate(self.shapes) for k, n in enumerate(shape)
-                    if isinstance(n, Size)]
-        self._closed = [[(k, n) for k, n in enumerate(shape) if not isinstance(n, Size)] for shape in self.shapes]
+                    if isinstance(n, AnySize)]
+        self._closed = [[(k, n) for k, n in enumerate(shape) if not isinstance(n, AnySize)] for shape in self.shapes]
         self.holds: Callable[..., bool] = lambda **_: True
 
     def values_for(self, shapes: Shapes) -> Mapping[str, int] | None:

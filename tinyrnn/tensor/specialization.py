@@ -75,7 +75,7 @@ class Traced:
                 if self.strict:
                     raise
                 self.backend = Backend("numpy")
-                warnings.warn(f"this runs on the interpreter, many times slower: {error}", FallbackWarning, stacklevel=8)
+                warnings.warn(f"this runs on the interpreter, many times slower: {error}", FallbackWarning, stacklevel=7)
         return sized(self.graph, values), None
 
 
@@ -83,7 +83,8 @@ class Specialization:
     """A program for arguments of given shapes: its graph after each pass, and how to run it."""
 
     def __init__(self, traced: Traced, shapes: Shapes, values: Mapping[str, int], key: Hashable) -> None:
-        self._traced, self.shapes, self.values, self.key = traced, shapes, values, key
+        self.shapes, self.values, self.key = shapes, values, key
+        self._stages, self._arguments = traced.stages, traced.arguments  # not `traced`, which holds this
         self.rebuild, self.trace, self.requested = traced.rebuild, traced.trace, traced.requested
         self.updates, self.results, self.names, self.alone = traced.updates, traced.results, traced.names, traced.alone
         self.runs, self.executable = traced.compiled(values)
@@ -96,7 +97,7 @@ class Specialization:
     @cached_property
     def stages(self) -> list[tuple[str, Graph]]:
         """The graph as traced and after each pass, with numbers for all sizes."""
-        return [(k, sized(g, self.values)) for k, g in self._traced.stages]
+        return [(k, sized(g, self.values)) for k, g in self._stages]
 
     @property
     def graph(self) -> Graph:
@@ -106,7 +107,7 @@ class Specialization:
     @property
     def arguments(self) -> Any:
         """The arguments, with a `Spec` in the place of every array."""
-        return reshaped(self._traced.arguments, iter(self.shapes))
+        return reshaped(self._arguments, iter(self.shapes))
 
     def run(self, arrays: Sequence[Array], threads: int | None) -> Any:
         """The results for the arrays among the arguments."""

@@ -27,7 +27,7 @@ from ..ir.ops.structure import getitem
 from ..operators import Operators
 from ..passes.ad.derivatives import grad
 from ..shapes import Shape, show
-from ..sizes import ReadShape, is_symbolic
+from ..sizes import AnySize, ReadShape, is_symbolic
 from .tracing import as_graphs, current
 
 TensorLike = Union["Tensor", npt.NDArray[Any], Sequence[Any], float]
@@ -391,7 +391,7 @@ def operand(value: object) -> Any:
     """What a builder takes: a node, or a Python number as it is."""
     if isinstance(value, Tensor):
         return value.source()
-    return value if type(value) in (bool, int, float, complex) else as_tensor(value).node
+    return value if type(value) in (bool, int, float, complex, AnySize) else as_tensor(value).node
 
 
 def as_tensor(value: object, dtype: npt.DTypeLike | None = None, name: str | None = None,

@@ -24,7 +24,7 @@ from .engine import Code, Target, host, library
 from .kept import kept_of
 from .memory import Bytes, address, aligned
 from .rows import emit_rows
-from .tables import ARENA, Layout
+from .tables import ARENA, TableLayout
 from .threads import GANG, default_threads
 
 Array = npt.NDArray[Any]
@@ -88,7 +88,7 @@ class Assembled:
         self.driver = addresses["driver"]
         self.drive = _DRIVE(self.driver)
         kept = kept_of(plan, self.target) if keep else {}
-        self.layout = Layout(plan, addresses, kept, symbols)
+        self.layout = TableLayout(plan, addresses, kept, symbols)
         self.scratch = list(dict.fromkeys(c.scratch for c in plan.calls()))
         slots = self.layout.slots
         self.literals = [(slots[b], literal_array(b, {})) for b in plan.buffers if b.role == "literal" and not is_open(b)]

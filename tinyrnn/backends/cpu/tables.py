@@ -8,8 +8,8 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from ...sizes import Number, Numbers
-from ..plan.memory import lifetimes, placed
+from ...sizes import Number, SizeVector
+from ..plan import memory as arrangement
 from ..plan.views import Buffer, Call, Loop, Plan
 from .driver import CALL, ITEM, OPERAND
 from .memory import address
@@ -23,11 +23,11 @@ PATIENCE = 400_000_000     # operations after which a loop comes up for air, so 
 ARENA = 0                  # the place among the bases of the memory in which temporaries lie
 
 
-class Layout:
+class TableLayout:
     """What the tables of a plan hold for any sizes; `slots` says which base is a buffer's."""
 
     def __init__(self, plan: Plan, kernels: Mapping[Hashable, int], kept: Container[Buffer], symbols: Sequence[str]) -> None:
-        alive = lifetimes(plan, kept)
+        alive = arrangement.lifetimes(plan, kept)
         self.temporaries, self.alive, number = list(alive), list(alive.values()), {b: i for i, b in enumerate(alive)}
         self.slots = {b: i for i, b in enumerate((b for b in plan.buffers if b not in alive), 1)}
         self.bases = len(self.slots) + 1
@@ -50,8 +50,8 @@ class Layout:
                     lies_in.append(number.get(v.buffer, -1))
                 sizes += c.sizes
         parts = operands, [*sizes, 0], calls, items, loads, [b.bytes for b in alive]
-        self.ends = list(accumulate(map(len, parts)))[:-1]
-        self.numbers = Numbers([n for part in parts for n in part], symbols)
+        self.ends = list(accumulate(len(part) for part in parts))[:-1]
+        self.numbers = SizeVector([n for part in parts for n in part], symbols)
         self.owners, self.lies_in = np.array(owners, np.int64), np.array(lies_in, np.int64)
         self.split, self.by_row = np.array(splits, bool), np.array(by_row, bool)
         self.room = max((len(c.operands) for c in plan.calls()), default=0) + 1
@@ -65,18 +65,18 @@ class Tables:
     """Items, calls and operands as numbers: `shared` says whether a run is worth several threads, `long` whether it is worth
     waking them; `offsets` are those of the temporaries, which take so many `bytes` together."""
 
-    def __init__(self, layout: Layout, parts: Sequence[npt.NDArray[np.int64]], gap: int) -> None:
+    def __init__(self, layout: TableLayout, parts: Sequence[npt.NDArray[np.int64]], gap: int) -> None:
         operands, self.sizes, calls, items, loads, sizes = parts
         self.operands, self.calls, self.items = operands.reshape(-1, OPERAND), calls.reshape(-1, CALL), items.reshape(-1, ITEM)
         self.slots, self.bases, self.room = layout.slots, layout.bases, layout.room
-        self.offsets, self.bytes = placed(sizes.tolist(), layout.alive, gap)
+        self.offsets, self.bytes = arrangement.placed(sizes.tolist(), layout.alive, gap)
         self.operands[:, 1] += np.array([*self.offsets, 0], np.int64)[layout.lies_in]
         self.calls[:, 1] = address(self.operands) + 8 * OPERAND * self.calls[:, 1]
         self.calls[:, 3] = address(self.sizes) + 8 * self.calls[:, 3]
         self.items[:, 1] = address(self.calls) + 8 * CALL * self.items[:, 1]
         self._share(layout, loads.reshape(-1, 2))
 
-    def _share(self, layout: Layout, loads: npt.NDArray[np.int64]) -> None:
+    def _share(self, layout: TableLayout, loads: npt.NDArray[np.int64]) -> None:
         """What is shared out, and how."""
         owners, count = layout.owners, len(self.items)
         flops, extent, grain = loads[:, 0], self.calls[:, 5], self.calls[:, 6]

@@ -36,7 +36,7 @@ class Eager(Planned):
     """
 
     def __init__(self, plan: Plan, backend: Backend, updates: Mapping[str, Node] | None = None) -> None:
-        self.plan, self.backend, self.updates = plan, backend, dict(updates or {})
+        self._plan, self.backend, self.updates = plan, backend, dict(updates or {})
         self.cupy = require()
         self.leaves = {b: b.source for b in plan.given if b.role == "leaf"}
         self.inputs = [b for b in plan.given if b.role == "input"]

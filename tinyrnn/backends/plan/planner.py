@@ -25,7 +25,7 @@ from ...ir.ops.structure import CONCAT, PLACE, PUT, SLICE, STACK, TAKE, axis_of,
 from ...ir.scan import FINAL, ITEM, PROJECTIONS, REGION, SCAN, TRACE, body_of, position_of
 from ...passes.fuse import is_kernel
 from ...shapes import Shape
-from ...sizes import Size
+from ...sizes import AnySize
 from .fused import RegionReader
 from .kernels import LOOKUPS, copy, reduce_rows, sum_columns
 from .matmul import Blas, Panels
@@ -87,12 +87,12 @@ class Planner:
 
     def literal(self, n: Node) -> View:
         """The numbers of a literal node."""
-        if n.op is IOTA and isinstance(n.shape[0], Size):
+        if n.op is IOTA and isinstance(n.shape[0], AnySize):
             return View(self.buffer(n.op.label, n.shape[0], n.dtype, "literal", COUNTING), n.shape, (1,))
         array = n.at[0].array if n.op is LITERAL else np.arange(n.shape[0], dtype=n.dtype)
         return self.array(n.op.label, np.ascontiguousarray(array))
 
-    def size(self, value: Size, dtype: DType) -> View:
+    def size(self, value: AnySize, dtype: DType) -> View:
         """A size as a number."""
         key = (repr(value), dtype.str)
         if key not in self.numbers:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ...sizes import is_symbolic
-from .views import Buffer, Call, Loop, View
+from ...sizes import AnySize
+from .views import Buffer, Call, Loop, View, is_open
 
 GROWTH, SMALL = 4, 65536  # what is kept is at most so many times as large as what it is made of, or so many bytes
 
@@ -57,7 +57,7 @@ def _written(call: Call) -> list[View]:
 
 def _worthwhile(call: Call) -> bool:
     """Whether what a call fills is not much larger than what it reads, at any sizes: to keep it costs memory."""
-    if is_symbolic(v.buffer.size for v in call.operands):
+    if any(is_open(v.buffer) or isinstance(v.buffer.size, AnySize) for v in call.operands):
         return False
     read = sum(v.buffer.bytes for k, v in enumerate(call.operands) if k not in call.writes)
     filled: int = sum(v.buffer.bytes for v in _written(call))

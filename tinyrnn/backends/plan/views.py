@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from ...errors import BackendError
 from ...ir.node import DType, Node
+from ...ir.sized import sized_input
 from ...shapes import Shape
-from ...sizes import Size, evaluated, is_symbolic
+from ...sizes import AnySize, evaluated, is_symbolic
 
 
 class UnsupportedError(BackendError):
@@ -218,8 +219,7 @@ class Plan:
         """The plan for given values of the symbols in its sizes."""
         if not values:
             return self
-        buffers = {b: replace(b, size=evaluated(b.size, values), source=literal_array(b, values) if is_open(b) else b.source)
-                   for b in self.buffers}
+        buffers = {b: _buffer_at(b, values) for b in self.buffers}
 
         def view(v: View) -> View:
             return View(buffers[v.buffer], *(evaluated(n, values) for n in (v.shape, v.strides, v.offset, v.step)))
@@ -251,7 +251,7 @@ class Plan:
 
 def is_open(b: Buffer) -> bool:
     """Whether the numbers of a literal follow from sizes that are not known yet."""
-    return b.source is COUNTING or isinstance(b.source, Size)
+    return b.source is COUNTING or isinstance(b.source, AnySize)
 
 
 def literal_array(b: Buffer, values: Mapping[str, int]) -> npt.NDArray[Any]:
@@ -259,6 +259,13 @@ def literal_array(b: Buffer, values: Mapping[str, int]) -> npt.NDArray[Any]:
     if b.source is COUNTING:
         return np.arange(evaluated(b.size, values), dtype=b.dtype)
     return np.ascontiguousarray(evaluated(b.source, values), b.dtype)
+
+
+def _buffer_at(b: Buffer, values: Mapping[str, int]) -> Buffer:
+    """A buffer for given sizes, its numbers with it where they follow from them."""
+    source = sized_input(b.source, values) if b.role == "input" else literal_array(b, values) if is_open(b) else b.source
+    name = f"{evaluated(b.source, values):g}" if isinstance(b.source, AnySize) else b.name
+    return Buffer(name, evaluated(b.size, values), b.dtype, b.role, source)
 
 
 # ---- what makers of calls ask of whoever plans
@@ -277,7 +284,7 @@ class Storage(Protocol):
     def number(self, value: object, dtype: DType) -> View:
         """One number."""
 
-    def size(self, value: Size, dtype: DType) -> View:
+    def size(self, value: AnySize, dtype: DType) -> View:
         """A size as a number."""
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...errors import DTypeError
 from ...shapes import Shape
-from ...sizes import Size
+from ...sizes import AnySize, Number
 from ..node import Bits, DType, Node, Scalar, attribute, fresh, intern, weak
 from ..op import PRIMITIVE, Op, Trait, register
 
@@ -59,9 +59,9 @@ def full(value: Scalar, shape: Shape, dtype: npt.DTypeLike) -> Node:
     return intern(FULL, (), (kept, shape, d), shape, d)
 
 
-def number_of(size: int, dtype: npt.DTypeLike) -> Node:
+def number_of(size: Number, dtype: npt.DTypeLike) -> Node:
     """A size as a number."""
-    if not isinstance(size, Size):
+    if not isinstance(size, AnySize):
         return full(size, (), dtype)
     d = dtype_of(dtype)
     return intern(SIZE, (), (size, (), d), (), d)
@@ -206,7 +206,7 @@ def lift(value: Any, beside: Node) -> Node:
     """A Python number or an array as a node."""
     if type(value) in (bool, int, float, complex):
         return number(value, beside)
-    if isinstance(value, Size):
+    if isinstance(value, AnySize):
         return number_of(value, weak(1, beside.dtype))
     return constant(value)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ... import shapes
 from ...errors import DTypeError, ShapeError
 from ...shapes import Part, Shape
-from ...sizes import Size
+from ...sizes import AnySize
 from ..node import OPERATORS, DType, Node, apply, attribute, promote
 from ..op import PRIMITIVE, Op, Trait, per_entry, register
 from .elementwise import EXACT, MOVES, VIEW
@@ -109,7 +109,7 @@ OPERATORS["getitem"] = getitem
 def flip(x: Node, axis: int | Iterable[int] | None = None) -> Node:
     """The entries in reverse order along some axes."""
     which = shapes.axes(axis, x.ndim)
-    parts = tuple((n - 1, n, -1) if i in which and (isinstance(n, Size) or n) else (0, n, 1) for i, n in enumerate(x.shape))
+    parts = tuple((n - 1, n, -1) if i in which and (isinstance(n, AnySize) or n) else (0, n, 1) for i, n in enumerate(x.shape))
     return apply(SLICE, (x,), (parts,))
 
 
