@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, ShapeError
-from .sizes import AnySize, is_symbolic, same
+from .sizes import AnySize, agree, is_symbolic, same
 
 Shape = tuple[int, ...]
 """Sizes are numbers; in a function that is traced for any sizes, some of them are `AnySize`."""
@@ -55,7 +55,7 @@ _broadcast_numbers = lru_cache(4096)(_broadcast)
 def _met(sizes: set[int]) -> set[int]:
     """The number that all sizes on an axis are, if they are equal for the sizes at hand."""
     first = next((n for n in sizes if not isinstance(n, AnySize)), next(iter(sizes)))
-    return {first} if all(n == first for n in sizes) else sizes
+    return {first} if all(agree(n, first) for n in sizes) else sizes
 
 
 def axis(index: int, rank: int) -> int:
@@ -99,7 +99,7 @@ def reshaped(shape: Shape, to: Iterable[int]) -> Shape:
 
 def matmul(a: Shape, b: Shape) -> Shape:
     """The shape of a (batched) matrix product of operands that both have rank 2 or more."""
-    if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
+    if len(a) < 2 or len(b) < 2 or not agree(a[-1], b[-2]):
         raise ShapeError(f"cannot multiply {show(a)} @ {show(b)}: the inner sizes must be equal")
     return (*broadcast(a[:-2], b[:-2]), a[-2], b[-1])
 
@@ -164,7 +164,7 @@ def _cut(k: slice, n: int) -> Part:
     """The part of an axis that a slice means."""
     if isinstance(n, AnySize) and k.step in (None, 1):
         start, stop = (_end(i, n, at) for i, at in ((k.start, 0), (k.stop, n)))
-        return (start, stop - start, 1) if stop > start else (0, 0, 1)
+        return (start, stop - start, 1) if stop is n or stop > start else (0, 0, 1)
     if isinstance(n, AnySize) and k == slice(None, None, -1):
         return n - 1, n, -1
     r = range(*k.indices(operator.index(n)))
@@ -176,7 +176,7 @@ def _end(i: Any, n: int, default: int) -> int:
     if i is None or i is n:
         return default if i is None else n
     k = operator.index(i)
-    return max(k + n, 0) if k < 0 else min(k, n)
+    return max(k + n, 0) if k < 0 else k if k == 0 else min(k, n)
 
 
 def _whole(k: Any) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from math import gcd
+from math import gcd, prod
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -104,9 +104,10 @@ class AnySize:
 
     def __index__(self) -> int:
         """The number for the sizes at hand: what was made holds for this number alone."""
-        found = estimate(self)
-        _decided("==", self - found)
-        return found
+        current = _current.get()
+        if current is None:
+            raise SymbolicError(f"the size {self!r} is not known here")
+        return current.pin(self)
 
     __int__ = __index__
 
@@ -141,7 +142,11 @@ def _size(terms: Mapping[tuple[Atom, ...], int]) -> Number:
 
 def symbol(name: str) -> AnySize:
     """A size of its own."""
-    found = _size({(name,): 1})
+    return _product_of((name,))
+
+
+def _product_of(atoms: tuple[Atom, ...]) -> AnySize:
+    found = _size({atoms: 1})
     assert isinstance(found, AnySize)
     return found
 
@@ -168,6 +173,15 @@ def _quotient(a: Number, b: Number, op: str) -> Number:
     return _size({((op, a, b),): 1})
 
 
+def _with_numbers(n: AnySize, pinned: Mapping[Any, int]) -> Number:
+    """A size with numbers for some symbols."""
+    sums: dict[tuple[Atom, ...], int] = {}
+    for m, k in n.terms:
+        left = tuple([a for a in m if a not in pinned])
+        sums[left] = sums.get(left, 0) + k * prod(pinned[a] for a in m if a in pinned)
+    return _size(sums)
+
+
 def _without(atoms: tuple[Atom, ...], others: Iterable[Atom]) -> tuple[Atom, ...] | None:
     left = list(atoms)
     for x in others:
@@ -185,6 +199,28 @@ class Assumptions:
     def __init__(self, values: Mapping[str, int], generic: bool) -> None:
         self.values, self.generic = dict(values), generic
         self.decided: dict[tuple[str, AnySize], bool] = {}
+        self.pinned: dict[str, int] = {}  # symbols that were found to be one number, and are no others from there on
+
+    def pin(self, n: AnySize) -> int:
+        """The number that a size is from now on."""
+        found: int = evaluated(n, self.values)
+        self.decided["==", n - found] = True
+        if len(n.terms) == 1 and len(n.terms[0][0]) == 1 and isinstance(n.terms[0][0][0], str):
+            self.pinned[n.terms[0][0][0]] = self.values[n.terms[0][0][0]]
+        return found
+
+    def equal(self, difference: AnySize, noted: bool) -> bool:
+        """Whether a difference is 0."""
+        rest = _with_numbers(difference, self.pinned)
+        if not isinstance(rest, AnySize):
+            return rest == 0
+        if self.generic and not noted:
+            return False
+        answer = self.decided["==", difference] = evaluated(difference, self.values) == 0
+        alone = [m for m, _ in difference.terms if m]
+        if answer and len(alone) == 1:
+            self.pin(_product_of(alone[0]))
+        return bool(answer)
 
     def test(self) -> Callable[..., bool]:
         """A function of the symbols' values: whether all was decided as it would be for these."""
@@ -207,8 +243,9 @@ _current: ContextVar[Assumptions | None] = ContextVar("assumptions", default=Non
 def assuming(values: Mapping[str, int], generic: bool = False) -> Iterator[Assumptions]:
     """Inside, sizes are compared as for these values of their symbols.
 
-    `generic` is for code that does the same for sizes that differ as for any others (shapes that need not be broadcast,
-    moves that do not cancel): that two sizes differ is not noted then, only that they are equal.
+    With `generic`, sizes are equal only where they are so for all values: what is traced then treats any others as different
+    (it broadcasts nothing, and no moves cancel), which is right where they happen to be equal, too.  `agree` asks for those at
+    hand.
     """
     made = Assumptions(values, generic)
     token = _current.set(made)
@@ -230,11 +267,10 @@ def _decided(op: str, difference: Number, noted: bool = False) -> bool:
         if op == "==":
             return False
         raise SymbolicError(f"{difference!r} < 0 depends on sizes that are not known here")
-    found = estimate(difference)
-    answer = found == 0 if op == "==" else found < 0
-    if answer or noted or op != "==" or not current.generic:
-        current.decided[op, difference] = answer
-    return answer
+    if op == "==":
+        return current.equal(difference, noted)
+    answer = current.decided[op, difference] = evaluated(difference, current.values) < 0
+    return bool(answer)
 
 
 def _for_all(op: str, difference: AnySize) -> bool | None:
@@ -321,9 +357,9 @@ def same(a: object, b: object) -> bool:
     return a is b if isinstance(a, AnySize) or isinstance(b, AnySize) else a == b
 
 
-def is_one(n: Number) -> bool:
-    """Whether an axis has size 1 for all values of the symbols, and stretches for that reason."""
-    return not isinstance(n, AnySize) and n == 1
+def agree(a: Number, b: Number) -> bool:
+    """Whether two sizes are equal for those at hand, as they must be then."""
+    return _decided("==", a - b, noted=True)
 
 
 def is_symbolic(shape: Iterable[object]) -> bool:
@@ -345,9 +381,7 @@ class ReadShape(Sequence[int]):
     def _read(self, n: Number) -> int:
         if self._assumed is None or not isinstance(n, AnySize):
             return int(n)
-        found: int = evaluated(n, self._assumed.values)
-        self._assumed.decided["==", n - found] = True
-        return found
+        return self._assumed.pin(n)
 
     def __len__(self) -> int:
         return len(self._shape)

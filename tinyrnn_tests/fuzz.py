@@ -18,6 +18,7 @@ import tempfile
 import time
 import traceback
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from tinyrnn.nn.module import Module
 from tinyrnn.train import run as training
 from tinyrnn.train.checkpoint import NAME
 
+from . import recipes
 from .aliasing import Case, weighted
 from .graph_cases import run_compiled, values_for
 from .programs import Program
@@ -60,6 +62,14 @@ def caught(run):
     except TinyRNNError as error:
         return error
     return None
+
+
+def tried(run):
+    """The results of a call, and the error of ours that it raises, if any."""
+    try:
+        return run(), None
+    except TinyRNNError as error:
+        return (), error
 
 
 def refused(run):
@@ -92,6 +102,25 @@ def scans(seed):
             np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-11 * max(1.0, np.abs(y).max(initial=0.0)), err_msg=backend)
         found = sum(float((g * v).sum()) for g, v in zip(tr.compile(gradients, backend=backend)(*case.arguments), along, strict=True))
         assert abs(found - slope) <= 1e-10 * max(1.0, abs(slope)), f"{backend}: slope {found}, by complex step {slope}"
+
+
+def lengths(seed):
+    """One program over changing sizes gives what the same function gives at each of them: its values, and its errors."""
+    recipe, rng = recipes.Recipe(seed), np.random.default_rng(seed)
+    program = tr.compile(recipe)
+    order = [recipes.SHAPES[0], *rng.permutation(recipes.SHAPES)[:6]]
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for batch, steps in order:
+            given = recipes.arguments(rng, int(batch), int(steps))
+            want, error = tried(lambda given=given: [y.numpy() for y in recipe(*map(tr.tensor, given))])
+            got, other = tried(lambda given=given: program(*given))
+            assert type(other) is type(error), f"{batch, steps}: compiled {other!r}; evaluated {error!r}"
+            for i, (y, z) in enumerate(zip(got, want, strict=True)):
+                np.testing.assert_allclose(y, z, 1e-9, 1e-9, err_msg=f"result {i} at {batch, steps}")
+            if error is None and rng.random() < 0.3:
+                for y, z in zip(got, tr.compile(recipe)(*given), strict=True):
+                    np.testing.assert_array_equal(y, z, err_msg=f"bits at {batch, steps}")
 
 
 # ---- cells
@@ -357,7 +386,7 @@ def spoil(files, r):
         f.chmod(0o622)
 
 
-KINDS = {f.__name__: f for f in (programs, scans, cells, models, checkpoints, caches)}
+KINDS = {f.__name__: f for f in (programs, scans, lengths, cells, models, checkpoints, caches)}
 
 
 def main():

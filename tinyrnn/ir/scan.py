@@ -23,6 +23,7 @@ import numpy as np
 
 from ..errors import GraphError, ShapeError
 from ..shapes import Shape, show
+from ..sizes import agree
 from .node import LOCK, DType, Node, apply, attribute, rebuild, walk
 from .op import Op, register
 from .ops.elementwise import where
@@ -217,13 +218,13 @@ def scan(step: Step, init: Sequence[Node], xs: Sequence[Node], *, constants: Seq
 
 
 def _steps(xs: Sequence[Node], mask: Node | None, steps: int | None) -> int:
-    lengths = {x.shape[0] for x in [*xs, *([] if mask is None else [mask])] if x.ndim}
-    if len(lengths) != 1 or any(not x.ndim for x in xs):
+    lengths = [x.shape[0] for x in [*xs, *([] if mask is None else [mask])] if x.ndim]
+    if not lengths or not all(agree(n, lengths[0]) for n in lengths) or any(not x.ndim for x in xs):
         if not lengths and steps is not None and steps >= 0:
             return steps
         raise ShapeError("the sequences of a scan need one common first axis (time), got "
                          + (", ".join(show(x.shape) for x in xs) or "no sequence: give steps="))
-    found = lengths.pop()
+    found = lengths[0]
     if steps is not None and steps != found:
         raise ShapeError(f"steps={steps}, but the sequences have {found} steps")
     return found

@@ -228,7 +228,8 @@ class _Rows:
             for other in range(k + 1, len(self.lie)):
                 frame.apart(k, self.lie[k], other, self.lie[other])
             for i in range(loads):
-                entrywise = frame.start[i] == frame.start[k] and self.lie[i] == self.lie[k]
+                single = (*self.outer, self.inner) == (1,) * (len(self.outer) + 1)  # one number: read before it is written
+                entrywise = frame.start[i] == frame.start[k] and (single or self.lie[i] == self.lie[k])
                 if not entrywise or p.reduces or p.columns:
                     frame.apart(i, self.lie[i], k, self.lie[k])
 

@@ -212,8 +212,8 @@ class Plan:
 
     @property
     def open(self) -> bool:
-        """Whether sizes of the buffers are not known yet."""
-        return is_symbolic(b.size for b in self.buffers)
+        """Whether sizes of the buffers, or numbers that follow from sizes, are not known yet."""
+        return is_symbolic(b.size for b in self.buffers) or any(map(is_open, self.buffers))
 
     def at(self, values: Mapping[str, int]) -> Plan:
         """The plan for given values of the symbols in its sizes."""
