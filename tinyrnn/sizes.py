@@ -84,8 +84,7 @@ class AnySize:
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    def __hash__(self) -> int:
-        return hash(self.terms)
+    __hash__ = object.__hash__
 
     def __lt__(self, other: Any) -> bool:
         return _decided("<", self - other)
@@ -198,13 +197,13 @@ class Assumptions:
 
     def __init__(self, values: Mapping[str, int], generic: bool) -> None:
         self.values, self.generic = dict(values), generic
-        self.decided: dict[tuple[str, AnySize], bool] = {}
+        self.decided: dict[str, bool] = {}  # comparisons, as expressions of Python
         self.pinned: dict[str, int] = {}  # symbols that were found to be one number, and are no others from there on
 
     def pin(self, n: AnySize) -> int:
         """The number that a size is from now on."""
         found: int = evaluated(n, self.values)
-        self.decided["==", n - found] = True
+        self.decided[f"{code(n)} == {found}"] = True
         if len(n.terms) == 1 and len(n.terms[0][0]) == 1 and isinstance(n.terms[0][0][0], str):
             self.pinned[n.terms[0][0][0]] = self.values[n.terms[0][0][0]]
         return found
@@ -216,7 +215,7 @@ class Assumptions:
             return rest == 0
         if self.generic and not noted:
             return False
-        answer = self.decided["==", difference] = evaluated(difference, self.values) == 0
+        answer = self.decided[f"{code(difference)} == 0"] = evaluated(difference, self.values) == 0
         alone = [m for m, _ in difference.terms if m]
         if answer and len(alone) == 1:
             self.pin(_product_of(alone[0]))
@@ -224,7 +223,7 @@ class Assumptions:
 
     def test(self) -> Callable[..., bool]:
         """A function of the symbols' values: whether all was decided as it would be for these."""
-        tests = [f"({code(d)} {op} 0) is {answer}" for (op, d), answer in self.decided.items()]
+        tests = [f"({comparison}) is {answer}" for comparison, answer in self.decided.items()]
         all_hold: Callable[..., bool] = eval(f"lambda {', '.join(self.values)}: {' and '.join(tests) or True}")
 
         def holds(**values: int) -> bool:
@@ -269,7 +268,7 @@ def _decided(op: str, difference: Number, noted: bool = False) -> bool:
         raise SymbolicError(f"{difference!r} < 0 depends on sizes that are not known here")
     if op == "==":
         return current.equal(difference, noted)
-    answer = current.decided[op, difference] = evaluated(difference, current.values) < 0
+    answer = current.decided[f"{code(difference)} < 0"] = evaluated(difference, current.values) < 0
     return bool(answer)
 
 

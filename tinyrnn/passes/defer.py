@@ -14,7 +14,7 @@ from ..ir.node import Node, apply, rebuild, walk, without_collector
 from ..ir.ops.elementwise import TAG, add
 from ..ir.ops.leaves import hole
 from ..ir.ops.linear import BROADCAST, MATMUL, RESHAPE, TRANSPOSE
-from ..ir.scan import FINAL, LITERALS, SCAN, TRACE, ScanView, expression_of, final, position_of
+from ..ir.scan import FINAL, LITERALS, SCAN, TRACE, ScanView, expression_of, final, invariant, position_of
 from .over_time import Lift, Lifted
 from .rewrite import accumulators, first_met, replaced, restated
 
@@ -55,6 +55,7 @@ def _one(scan: ScanView, projections: Sequence[Node]) -> dict[Node, Node]:
     inside = set(walk([scan.body.outs[i] for i in kept]))
     later = [e for e in wanted if e not in inside and _has_product(e, inside)]
     inside |= set(walk([e for e in wanted if e not in later]))
+    inside -= invariant(walk([*scan.body.outs, *wanted]), constants)  # which need no trace: they are the same in every step
 
     places = {**{a: Lifted(x, True) for a, x in zip(slices, xs, strict=True)},
               **{c: Lifted(x, False) for c, x in zip(constants, consts, strict=True)}}

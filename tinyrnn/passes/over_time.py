@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..ir.node import Node, apply, walk
-from ..ir.ops.elementwise import NEG, SUMS, TAG, add_n
-from ..ir.ops.leaves import full, number_of
+from ..ir.ops.elementwise import CAST, DIV, MUL, NEG, SCALE, SUMS, TAG, WHERE, add_n
+from ..ir.ops.leaves import full, is_number, number_of
 from ..ir.ops.linear import (
     BROADCAST,
     MATMUL,
@@ -85,6 +85,10 @@ class Lift:
             return None if any(p is None for p in parts) else apply(n.op, tuple(p for p in parts if p is not None), n.at)
         if n.op is MATMUL and n.ndim == 2:
             return self._product(n)
+        if n.op in LINEAR or (n.op is SUM and _has_product(n)):
+            linear = self._linear(n)
+            if linear is not None:
+                return linear
         x = self(n.src[0] if n.op is SUM else n)
         if x is None:
             return None
@@ -97,6 +101,17 @@ class Lift:
             y = sum_(x.node, (0, *(i + 1 for i in axes_of(n))))
             return reshape(y, n.shape)
         return sum_(x.node, 0)
+
+    def _linear(self, n: Node) -> Node | None:
+        """`Σ_t c x[t] = c Σ_t x[t]`: the gradient of a function of weights, which is linear in what comes in, is applied once to
+        the sum of that."""
+        moving = [i for i, s in enumerate(n.src) if (x := self(s)) is None or x.timed]
+        if not moving or any(i not in LINEAR.get(n.op, (0,)) for i in moving) or (len(moving) > 1 and n.op is not WHERE):
+            return None
+        if n.op is WHERE and len(moving) < 2 and not any(is_number(n.src[i], 0) for i in (1, 2)):
+            return None
+        parts = [self.total(s) if i in moving else x.node if (x := self(s)) is not None else None for i, s in enumerate(n.src)]
+        return None if any(p is None for p in parts) else apply(n.op, tuple(p for p in parts if p is not None), n.at)
 
     def _product(self, n: Node) -> Node | None:
         """`Σ_t Aᵀ[t] B[t]` is one product over all steps and rows."""
@@ -114,6 +129,14 @@ class Lift:
         rows = reshape(left.node, (k, n.shape[0])) if a.op is TRANSPOSE else reshape(
             transpose(left.node, (0, 2, 1)), (k, n.shape[0]))
         return matmul(transpose(rows), reshape(right.node, (k, n.shape[1])))
+
+
+LINEAR: dict[object, tuple[int, ...]] = {MUL: (0, 1), SCALE: (0, 1), DIV: (0,), WHERE: (1, 2), BROADCAST: (0,), CAST: (0,)}
+"""In which of its operands an op is linear, the others being the same in every step."""
+
+
+def _has_product(n: Node) -> bool:
+    return any(m.op is MATMUL for m in walk([n]))
 
 
 def _bare(n: Node) -> Node:

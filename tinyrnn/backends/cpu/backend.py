@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ...errors import BackendError
-from ...ir.check import ENABLED
 from ...ir.graph import Graph
 from ...ir.node import Node, walk
 from ...ir.ops.linear import MATMUL
@@ -20,7 +19,7 @@ from ...passes import fuse, simplify
 from ...sizes import assuming
 from ..arrays import fetched
 from ..numpy import admitted
-from ..plan.planner import plan_of
+from ..plan import planner
 from ..plan.replay import checked
 from .engine import host, library
 from .runtime import Assembled, CpuExecutable, product_kernels
@@ -34,7 +33,7 @@ def executable(graph: Graph) -> CpuExecutable:
     """A graph's compiled form, made once."""
     found = _executables.get(graph)
     if found is None:
-        found = _executables[graph] = CpuExecutable(Assembled(plan_of(fuse(simplify(graph)))))
+        found = _executables[graph] = CpuExecutable(Assembled(planner.plan_of(fuse(simplify(graph)))))
     return found
 
 
@@ -51,11 +50,11 @@ class CpuPlans:
         found = next((made for holds, made in self._made if holds(**values)), None)
         if found is None:
             with assuming(values) as assumed:
-                plan = plan_of(self.graph)
+                plan = planner.plan_of(self.graph)
             found = Assembled(plan, keep=self.keep, symbols=list(values))
             self._made.append((assumed.test(), found))
         made = CpuExecutable(found, values)
-        if ENABLED:
+        if planner.ENABLED and values:
             checked(sized(self.graph, values), made.plan)
         return made
 

@@ -330,7 +330,7 @@ ADD_N = register(Op("add_n", _same, PRIMITIVE, lambda g, y, *x: (g,) * len(x), "
                     traits=Trait.ADDS | Trait.CHEAP, written="+"))
 
 
-ADD, MUL, NEG = CATALOGUE["add"], CATALOGUE["mul"], CATALOGUE["neg"]
+ADD, MUL, NEG, DIV, SCALE = (CATALOGUE[name] for name in ("add", "mul", "neg", "div", "scale"))
 SUMS = (ADD, ADD_N)
 
 

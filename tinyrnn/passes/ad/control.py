@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from ...ir.node import Node, apply, walk
-from ...ir.op import Trait
 from ...ir.ops.elementwise import TAG
-from ...ir.ops.leaves import ARG, hole, zeros_like
+from ...ir.ops.leaves import hole, zeros_like
 from ...ir.scan import (
     FINAL,
     ITEM,
@@ -26,7 +25,7 @@ from ...ir.scan import (
     trace,
 )
 from ..ad import adjoint
-from ..rewrite import first_met, replaced
+from ..rewrite import first_met
 from .adjoint import Cotangents, accumulate, backward
 
 
@@ -35,8 +34,6 @@ def scan_vjp(node: Node, cotangents: Cotangents, needed: list[bool]) -> Sequence
 
     Its states are the adjoints of the states and one accumulator per constant; its sequences are the incoming
     adjoints of the traces and the residuals, i.e. the values of the forward step that the backward step reads.
-    What the step computes from constants alone, `M * W`, has an accumulator of its own; the gradient of such a function is
-    applied once, to the sum over all steps.
     """
     scan = ScanView.of(node)
     states, slices, constants = scan.split(scan.body.args)
@@ -45,29 +42,28 @@ def scan_vjp(node: Node, cotangents: Cotangents, needed: list[bool]) -> Sequence
 
     carry = {i: _stand_in(s) for i, s in enumerate(states) if s.floating}
     incoming = {k[1]: _stand_in(k[1]) for k in cotangents if k[0] is TRACE and isinstance(k[1], Node)}
-    inside = walk([*scan.body.args, *scan.body.outs, *incoming])
+    seeds: dict[Node, list[Node]] = defaultdict(list)
+    for i, h in carry.items():
+        seeds[scan.body.outs[i]].append(h)
+    for expression, h in incoming.items():
+        seeds[expression].append(h)
     wanted_x = [i for i, x in enumerate(slices) if need_x[i] and x.floating]
     wanted_c = [i for i, c in enumerate(constants) if need_c[i] and c.floating]
-    functions = _functions(inside, [*scan.body.outs, *incoming], constants, [constants[i] for i in wanted_c])
-    as_constant = {f: _stand_in(f) for f in functions}
-    as_before = {h: f for f, h in as_constant.items()}
-    outs = replaced([*scan.body.outs, *incoming], as_constant)
-    seeds = [*((outs[i], h) for i, h in carry.items()), *zip(outs[scan.n_states:], incoming.values(), strict=True)]
-    summed = [*(constants[i] for i in wanted_c), *as_constant.values()]
-    found = backward(_summed(seeds), [*(states[i] for i in carry), *(slices[i] for i in wanted_x), *summed])
-    found = dict(zip(found, replaced(list(found.values()), as_before), strict=True))
+    found = backward({n: accumulate(parts) for n, parts in seeds.items()},
+                     [*(states[i] for i in carry), *(slices[i] for i in wanted_x), *(constants[i] for i in wanted_c)])
 
     d_state = [found.get(states[i], zeros_like(states[i])) for i in carry]
     d_slice = {i: found[slices[i]] for i in wanted_x if slices[i] in found}
-    d_const = {c: found[c] for c in summed if c in found}
+    d_const = {i: found[constants[i]] for i in wanted_c if constants[i] in found}
+    inside = walk([*scan.body.args, *scan.body.outs, *incoming])
     residuals = _residuals([*d_state, *d_slice.values(), *d_const.values()], inside, constants)
     named = {n.src[0]: n for n in inside if n.op is TAG}
 
-    sums = {c: _stand_in(c) for c in d_const}
-    new_states = [*d_state, *(sums[c] + g for c, g in d_const.items())]
+    sums = {i: _stand_in(constants[i]) for i in d_const}
+    new_states = [*d_state, *(sums[i] + g for i, g in d_const.items())]
     body, traced = close([*carry.values(), *sums.values(), *incoming.values(), *residuals, *constants],
                          new_states, list(d_slice.values()))
-    start = [*(cotangents.get((FINAL, i), zeros_like(states[i])) for i in carry), *(zeros_like(c) for c in sums)]
+    start = [*(cotangents.get((FINAL, i), zeros_like(states[i])) for i in carry), *(zeros_like(constants[i]) for i in sums)]
     sequences = [*(cotangents[TRACE, e] for e in incoming),
                  *(xs[slices.index(n)] if n in slices else trace(node, named.get(n, n)) for n in residuals)]
     back = make_scan(body, start, sequences, consts, not scan.reverse, scan.steps)
@@ -77,46 +73,9 @@ def scan_vjp(node: Node, cotangents: Cotangents, needed: list[bool]) -> Sequence
         out[i] = final(back, j)
     for (i, _), e in zip(d_slice.items(), traced, strict=True):
         out[scan.n_states + i] = trace(back, e)
-    totals = {c: final(back, len(carry) + j) for j, c in enumerate(sums)}
-    through = _once({as_before[c]: g for c, g in totals.items() if c in as_before}, dict(zip(constants, consts, strict=True)))
-    for i in wanted_c:
-        parts = [m[constants[i]] for m in (totals, through) if constants[i] in m]
-        out[scan.n_states + scan.n_slices + i] = accumulate(parts) if parts else None
+    for j, i in enumerate(sums):
+        out[scan.n_states + scan.n_slices + i] = final(back, len(carry) + j)
     return out
-
-
-def _functions(inside: Sequence[Node], outs: Sequence[Node], constants: Sequence[Node], wanted: Sequence[Node]) -> list[Node]:
-    """What a step computes from constants alone, where it is read by anything else; a constant that is only looked at in
-    another way (transposed, cut) is none."""
-    fixed, depends = invariant(inside, constants), set(wanted)
-    for n in inside:
-        if n in fixed and any(s in depends for s in n.src):
-            depends.add(n)
-    found: dict[Node, None] = {}
-    for s in (*(s for n in inside if n not in fixed for s in n.src), *outs):
-        while Trait.VIEW in s.op.traits:
-            s = s.src[0]
-        if s in depends and s in fixed and s.op is not ARG and s.floating and not _whole(s):
-            found[s] = None
-    return list(found)
-
-
-def _once(totals: dict[Node, Node], outside: dict[Node, Node]) -> dict[Node, Node]:
-    """The adjoints of constants, from those of functions of them: summed over all steps, and outside of the loop."""
-    apart = {c: _stand_in(c) for c in outside}
-    values = replaced(list(totals), apart)
-    found = backward(dict(zip(values, totals.values(), strict=True)), apart.values())
-    reached = [c for c, h in apart.items() if h in found]
-    adjoints = replaced([found[apart[c]] for c in reached], {h: outside[c] for c, h in apart.items()})
-    return dict(zip(reached, adjoints, strict=True))
-
-
-def _summed(seeds: Iterable[tuple[Node, Node]]) -> dict[Node, Node]:
-    """The adjoint of each value with which the backward step begins."""
-    parts: dict[Node, list[Node]] = defaultdict(list)
-    for n, g in seeds:
-        parts[n].append(g)
-    return {n: accumulate(g) for n, g in parts.items()}
 
 
 def _stand_in(n: Node) -> Node:
@@ -142,8 +101,11 @@ def region_vjp(node: Node, cotangents: Cotangents, needed: list[bool]) -> Sequen
         adjoints = (cotangents.get((ITEM, i), zeros_like(y)) for i, y in enumerate(outputs))
         return items(apply(REGION, (*adjoints, *outputs, *node.src), (rule,)))
     incoming = {i: _stand_in(body.outs[i]) for (_, i) in cotangents if isinstance(i, int)}
+    seeds: dict[Node, list[Node]] = defaultdict(list)
+    for i, h in incoming.items():
+        seeds[body.outs[i]].append(h)
     wanted = [a for a, need in zip(body.args, needed, strict=True) if need and a.floating]
-    found = backward(_summed([(body.outs[i], h) for i, h in incoming.items()]), wanted)
+    found = backward({n: accumulate(parts) for n, parts in seeds.items()}, wanted)
     reached = [a for a in wanted if a in found]
     closed, _ = close([*body.args, *incoming.values()], [found[a] for a in reached])
     back = items(apply(REGION, (*node.src, *(cotangents[ITEM, i] for i in incoming)), (closed,)))
