@@ -103,8 +103,8 @@ class Lift:
         return sum_(x.node, 0)
 
     def _linear(self, n: Node) -> Node | None:
-        """`Σ_t c x[t] = c Σ_t x[t]`: the gradient of a function of weights, which is linear in what comes in, is applied once to
-        the sum of that."""
+        """`Σ_t c x[t] = c Σ_t x[t]`: the gradient of a function of weights, linear in what comes in, is applied once to the sum
+        of that."""
         moving = [i for i, s in enumerate(n.src) if (x := self(s)) is None or x.timed]
         if not moving or any(i not in LINEAR.get(n.op, (0,)) for i in moving) or (len(moving) > 1 and n.op is not WHERE):
             return None
