@@ -969,3 +969,30 @@ def test_the_kept_programs_are_few():
     for i in range(50):
         model.evaluate(X, Y, loss=lambda y, t, mask=None, i=i: ((y.sum(-1) - t) ** 2).mean())
     assert len(programs_of(model)._made) <= 32
+
+
+# ---- processors that a container may use
+
+@pytest.mark.parametrize(("files", "group", "wanted"), [
+    ({"cpu.max": "max 100000\n"}, "0::/\n", np.inf), ({"cpu.max": "150000 100000\n"}, "0::/\n", 1.5),
+    ({"cpu.max": "max 100000\n", "a/cpu.max": "200000 100000\n", "a/b/cpu.max": "400000 100000\n"}, "0::/a/b\n", 2),
+    ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, "3:cpuset:/\n4:cpu:/\n", 0.5),
+    ({"cpu,cpuacct/x/cpu.cfs_quota_us": "300000\n", "cpu,cpuacct/x/cpu.cfs_period_us": "100000\n",
+      "cpu,cpuacct/cpu.cfs_quota_us": "-1\n", "cpu,cpuacct/cpu.cfs_period_us": "100000\n"}, "4:cpu,cpuacct:/x\n", 3),
+    ({"cpu.max": "nonsense\n"}, "nonsense\n", np.inf), ({"cpu.max": "100 0\n"}, "0::/\n", np.inf), ({}, "", np.inf)])
+def test_the_quota_of_a_container(files, group, wanted, tmp_path):
+    for name, text in files.items():
+        (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fs" / name).write_text(text)
+    (tmp_path / "cgroup").write_text(group)
+    assert threads.quota(tmp_path / "fs", tmp_path / "cgroup") == wanted
+    assert threads.quota(tmp_path / "none", tmp_path / "missing") == np.inf
+
+
+@pytest.mark.parametrize(("quota", "wanted"), [(np.inf, 8), (3.7, 3), (0.5, 1), (20, 8)])
+def test_default_threads_follow_affinity_and_quota(quota, wanted, monkeypatch):
+    for name in (threads.THREADS, threads.SHARED_WITH):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "quota", lambda: quota)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert threads.default_threads() == wanted

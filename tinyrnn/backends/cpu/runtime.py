@@ -79,12 +79,12 @@ class Assembled:
     def __init__(self, plan: Plan, target: Target | None = None, keep: bool = True, symbols: Sequence[str] = ()) -> None:
         self.plan, self.target = plan, target or host()
         kernels = library(self.target)
-        self._code: dict[Hashable, Code] = {}  # held for as long as this may run
+        self.code: dict[Hashable, Code] = {}  # held for as long as this may run
         for dtype in sorted({c.key[0] for c in plan.calls() if c.family in PRODUCTS}):
-            self._code |= kernels.require(product_kernels(dtype, self.target), passes=False)
-        self._code |= kernels.require({"driver": emit_driver, **{
-            (c.family, *c.key): emitter(c, self.target) for c in plan.calls() if (c.family, *c.key) not in self._code}})
-        addresses = {k: code.addresses[k] for k, code in self._code.items()}
+            self.code |= kernels.require(product_kernels(dtype, self.target), passes=False)
+        self.code |= kernels.require({"driver": emit_driver, **{
+            (c.family, *c.key): emitter(c, self.target) for c in plan.calls() if (c.family, *c.key) not in self.code}})
+        addresses = {k: code.addresses[k] for k, code in self.code.items()}
         self.driver = addresses["driver"]
         self.drive = _DRIVE(self.driver)
         kept = kept_of(plan, self.target) if keep else {}
@@ -266,8 +266,10 @@ class RunFrame:
         for slot, where in executable.fixed:
             self.at[slot] = where
         self.loaded: _Leaves | None = None
-        self.control = np.zeros(2, np.int64)  # what the threads of a run tell each other
+        self.control = aligned(8 * driver.CONTROL).view(np.int64)  # what the threads of a run tell each other
+        self.control[:] = 0
         self._control = address(self.control)
+        self.code = executable.assembled.code  # a helper may come late, when nobody else holds it any more
         self.threads = [_Thread(self, 0)]
 
     def place_arena(self, arena: tuple[Bytes, int]) -> None:
@@ -287,8 +289,7 @@ class RunFrame:
         self.said[0] = 0
         if self.tables.shared:
             count = default_threads() if threads is None else threads
-            if not (count > 1 and GANG.run(self.driver, count - 1, lambda: self._parts(count), self._alone, self._stop,
-                                           self.tables.long)):
+            if not (count > 1 and GANG.run(self, count)):
                 self.walk(self.threads[0], self.first)
                 GANG.ended()
         else:
@@ -297,7 +298,7 @@ class RunFrame:
             seen, size = self.said[1], self.said[2]
             raise IndexRangeError(f"index {seen} is outside an axis of size {size}: expected 0 to {size - 1}")
 
-    def _parts(self, threads: int) -> list[int]:
+    def parts(self, threads: int) -> list[int]:
         """The frames of all threads but the first, ready to begin."""
         while len(self.threads) < threads:
             self.threads.append(_Thread(self, len(self.threads)))
@@ -305,27 +306,32 @@ class RunFrame:
         for thread in self.threads[:threads]:
             words = thread.words
             words[driver.THREADS], words[driver.CONTROL_AT] = threads, self._control
-            words[driver.AT_ITEM], words[driver.AT_TURN], words[driver.PASSED] = self.first, 0, 0
+            thread.begin(self.first)
         return [thread.at for thread in self.threads[1:threads]]
 
-    def _alone(self) -> None:
-        """The first thread's part of a run."""
+    def alone(self) -> bool:
+        """The first thread's parts of a run; whether all of it was done."""
         try:
-            self.walk(self.threads[0], self.first)
+            return self.walk(self.threads[0], self.first)
         finally:
             words = self.threads[0].words
             words[driver.THREADS], words[driver.CONTROL_AT] = 1, _NEVER_STOPPED
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Nobody waits for others any more."""
-        self.control[1] = 1
+        self.control[driver.STOP] = 1
 
-    def walk(self, thread: _Thread, first: int) -> None:
-        """Items from the first on, in one thread."""
-        words = thread.words
-        words[driver.AT_ITEM], words[driver.AT_TURN], words[driver.PASSED] = first, 0, 0
-        while self.drive(thread.at) == MORE:
+    @property
+    def crowded(self) -> bool:
+        """Whether a thread of the run waited for one that had no processor."""
+        return bool(self.control[driver.CROWDED])
+
+    def walk(self, thread: _Thread, first: int) -> bool:
+        """Items from the first on, in one thread; whether all of them were done."""
+        thread.begin(first)
+        while (end := self.drive(thread.at)) == MORE:
             pass
+        return bool(end == driver.DONE)
 
 
 class _Thread:
@@ -336,9 +342,15 @@ class _Thread:
         self.scratch, self.room = aligned(frame.scratch), np.zeros(tables.room, np.int64)
         self._words = np.array([
             address(tables.items), len(tables.items), address(frame.bases), thread, 1, _NEVER_STOPPED, address(frame.note),
-            address(self.scratch), address(self.room), 0, 0, 0], np.int64)
+            address(self.scratch), address(self.room), *[0] * (driver.FRAME - driver.AT_ITEM)], np.int64)
         self.words, self.at = memoryview(self._words.data), address(self._words)
 
+    def begin(self, item: int) -> None:
+        """At the beginning of an item."""
+        words = self.words
+        words[driver.AT_ITEM], words[driver.AT_TURN] = item, 0
+        words[driver.BEFORE], words[driver.PART], words[driver.MINE], words[driver.OWN] = 0, 0, 0, 0
 
-_CONTROL = np.zeros(2, np.int64)
+
+_CONTROL = np.zeros(driver.CONTROL, np.int64)
 _NEVER_STOPPED = address(_CONTROL)  # for runs in a single thread, which meets nobody

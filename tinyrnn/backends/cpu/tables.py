@@ -28,6 +28,7 @@ class TableLayout:
 
     def __init__(self, plan: Plan, kernels: Mapping[Hashable, int], kept: Container[Buffer], symbols: Sequence[str]) -> None:
         alive = arrangement.lifetimes(plan, kept)
+        self.prepared = plan.prepared
         self.temporaries, self.alive, number = list(alive), list(alive.values()), {b: i for i, b in enumerate(alive)}
         self.slots = {b: i for i, b in enumerate((b for b in plan.buffers if b not in alive), 1)}
         self.bases = len(self.slots) + 1
@@ -37,11 +38,11 @@ class TableLayout:
             inside, split = calls_of(item), _split(item)
             splits.append(split is not None)
             by_row.append(not isinstance(item, Loop) or item.rows is not None)
-            items += [0, len(owners), len(inside), *_turns(item), 0 if split is None else split, _grain(item), 0, 1, 1]
+            items += [0, len(owners), len(inside), *_turns(item), 0 if split is None else split, _grain(item), 0, 1, 1, 1]
             for k, c in enumerate(inside):
-                alone = not c.grain and k + 1 < len(inside) and not inside[k + 1].grain
+                begins, meets = (not k or _meets(inside, k - 1)), _meets(inside, k)
                 calls += [kernels[c.family, *c.key], len(lies_in), len(c.operands), len(sizes), 0, c.extent, c.grain,
-                          int(not alone)]
+                          int(meets), int(begins)]
                 loads += [c.flops, READING if c.family == "matvec" else 1]
                 owners.append(i)
                 for v, s in zip(c.operands, c.splits, strict=True):
@@ -92,11 +93,19 @@ class Tables:
         common = work[self.items[:, 7] != 0].sum()
         self.shared, self.long = bool(common >= ENOUGH), bool(common >= LONG)
         alone = self.items[:, 7] == 0
-        self.items[:-1, 8] = ~(alone[:-1] & alone[1:])
+        together = alone[:-1] & alone[1:]
+        if layout.prepared:
+            together[layout.prepared - 1 : layout.prepared] = False  # a run begins behind what is prepared
+        self.items[:-1, 8] = self.items[1:, 10] = ~together
 
 
 def calls_of(item: Call | Loop) -> list[Call]:
     return [item] if isinstance(item, Call) else item.calls
+
+
+def _meets(calls: Sequence[Call], k: int) -> bool:
+    """Whether threads meet after a call: not where it and the next one are one thread's."""
+    return bool(calls[k].grain) or k + 1 == len(calls) or bool(calls[k + 1].grain)
 
 
 def _turns(item: Call | Loop) -> tuple[int, int]:

@@ -7,9 +7,11 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import cache
+from math import inf
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,10 +19,12 @@ from ...errors import ArgumentError
 from .engine import host, library
 from .gang import BOX, DONE, DRIVE, FRAME, POSTED, WAKE, emit_asleep, emit_join, emit_post, emit_serve
 from .memory import address, aligned
+from .tables import Tables
 
 THREADS = "TINYRNN_THREADS"
 SHARED_WITH = "OMP_NUM_THREADS"  # what joblib, Dask and Ray set in their workers, and people in their shells
 MOST_THREADS = 1024
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.004, 1.0  # seconds for which one thread works, after threads waited on a crowded machine
 BURST = 0.0005             # seconds within which small runs follow each other where waking helpers pays
 AWAKE = 2000               # turns that a helper with nothing to do stays awake: a fraction of a millisecond
 _POST = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
@@ -28,7 +32,8 @@ _POST = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 
 def default_threads() -> int:
     """As many threads as TINYRNN_THREADS says, else as OMP_NUM_THREADS, else one in a worker of a process pool, whose
-    siblings use the other processors, else as many as there are processors for us."""
+    siblings use the other processors, else as many as there are processors for us: those that the process may run on, and no
+    more than the whole ones that its group (a container) may use."""
     named = os.environ.get(THREADS)
     if named is not None:
         return checked_threads(int(named) if named.isascii() and named.isdigit() else named)
@@ -37,13 +42,67 @@ def default_threads() -> int:
         return int(first)
     if multiprocessing.parent_process() is not None:
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(ours, quota())))
+
+
+@cache
+def quota(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> float:
+    """How many processors the control groups of this process may keep busy, from their files; infinite where none says."""
+    found = [inf]
+    for line in _lines(groups):
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers in ("", "cpu", "cpu,cpuacct"):
+            own = PurePosixPath(path).relative_to("/") if path.startswith("/") else PurePosixPath()
+            below = root / controllers if controllers else root
+            for place in [below, *(below / p for p in (own, *own.parents))]:
+                found += _quotas(place)
+    return min(found)
+
+
+def _quotas(place: Path) -> list[float]:
+    """What the files of one group say: `cpu.max` in version 2, two numbers in version 1."""
+    limits = [line.split() for line in _lines(place / "cpu.max")]
+    old = [_lines(place / f"cpu.cfs_{what}_us") for what in ("quota", "period")]
+    if all(old):
+        limits.append([old[0][0], old[1][0]])
+    return [int(a[0]) / int(a[1]) for a in limits if len(a) == 2 and all(n.isdigit() for n in a) and int(a[1])]
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().split("\n")[:-1]
+    except OSError:
+        return []
 
 
 def checked_threads(threads: object) -> int:
     if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 1 <= threads <= MOST_THREADS:
         raise ArgumentError(f"threads={threads!r}: expected a whole number from 1 to {MOST_THREADS} (or set {THREADS})")
     return int(threads)
+
+
+class SharedRun(Protocol):
+    """What threads work on together."""
+
+    driver: int
+
+    @property
+    def tables(self) -> Tables:
+        """Whether the run is long enough to wake helpers."""
+
+    def parts(self, threads: int) -> list[int]:
+        """The frames of all threads but the first, ready to begin."""
+
+    def alone(self) -> bool:
+        """The first thread's parts; whether all was done."""
+
+    def stop(self) -> None:
+        """Nobody begins another part."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a thread waited for one that had no processor."""
 
 
 class Gang:
@@ -59,6 +118,8 @@ class Gang:
     def forget(self) -> None:
         """Threads do not survive a fork: the child starts its own."""
         self._lock = threading.Lock()
+        self._late: SharedRun | None = None  # what a helper has not left yet
+        self._crowded_until, self._pause = 0.0, SHORTEST_PAUSE
         self._code: Any = None
         self._latest = 0.0
         self._beds: list[threading.Lock] = []  # of helpers: who sleeps waits for his to be released
@@ -66,32 +127,43 @@ class Gang:
         self._boxes[:] = 0
         self._box, self._at = memoryview(self._boxes.data), address(self._boxes)
 
-    def run(self, drive: int, count: int, frames: Callable[[], Sequence[int]], alone: Callable[[], None],
-            stop: Callable[[], None], wake: bool) -> bool:
-        """`alone()` here and `frames()` in so many helpers; False where others are using them, or they sleep and the run is
-        not long enough to `wake` them.  `drive` is the driver, `stop()` makes helpers give up."""
-        if not self._lock.acquire(blocking=False):
+    def run(self, frame: SharedRun, count: int) -> bool:
+        """A run by so many threads; False where others are using the helpers, where they sleep and the run is not worth waking
+        them, or where the machine is crowded."""
+        if time.perf_counter() < self._crowded_until or not self._lock.acquire(blocking=False):
             return False
         try:
-            while len(self._beds) < count:
+            helpers = count - 1
+            while len(self._beds) < helpers:
                 self._start()
-            if not wake and self._asleep(self._at, count) and not self._busy():
+            if self._late is not None and self._join(self._at, len(self._beds)):
                 return False
-            for i, frame in enumerate(frames()):
-                self._box[BOX * i + FRAME], self._box[BOX * i + DRIVE] = frame, drive
-            try:
-                if self._post(self._at, count):
-                    self._wake(count)
-                alone()
-            except BaseException:
-                stop()
-                raise
-            finally:
-                self._wake(count)  # once more: Ctrl-C may have come between
-                self._join(self._at, count)
+            self._late = None
+            if not frame.tables.long and self._asleep(self._at, helpers) and not self._busy():
+                return False
+            for i, at in enumerate(frame.parts(count)):
+                self._box[BOX * i + FRAME], self._box[BOX * i + DRIVE] = at, frame.driver
+            self._together(frame, helpers)
         finally:
             self._lock.release()
         return True
+
+    def _together(self, frame: SharedRun, helpers: int) -> None:
+        """The run itself: it is over when its parts are done, and helpers who come late find nothing to do."""
+        done = False
+        try:
+            if self._post(self._at, helpers):
+                self._wake(helpers)
+            done = frame.alone()
+        finally:
+            frame.stop()
+            self._wake(helpers)  # once more: Ctrl-C may have come between
+            while self._join(self._at, helpers) and not done:
+                time.sleep(0)  # whoever was stopped in the middle of a part must not write any more
+            self._late = frame if self._join(self._at, helpers) else None
+        self._pause = min(2 * self._pause, LONGEST_PAUSE) if frame.crowded else max(0.9 * self._pause, SHORTEST_PAUSE)
+        if frame.crowded:
+            self._crowded_until = time.perf_counter() + self._pause
 
     def ended(self) -> None:
         """A run that was not shared has ended."""
@@ -108,11 +180,13 @@ class Gang:
                     self._beds[i].release()
                 self._box[BOX * i + WAKE] = 0
 
+    def _compiled(self) -> None:
+        self._code = library(host()).require({"post": emit_post, "asleep": emit_asleep, "join": emit_join, "serve": emit_serve})
+        self._post, self._asleep, self._join = (_POST(self._code[k].addresses[k]) for k in ("post", "asleep", "join"))
+
     def _start(self) -> None:
         if self._code is None:
-            self._code = library(host()).require({"post": emit_post, "asleep": emit_asleep, "join": emit_join,
-                                                  "serve": emit_serve})
-            self._post, self._asleep, self._join = (_POST(self._code[k].addresses[k]) for k in ("post", "asleep", "join"))
+            self._compiled()
         bed, i = threading.Lock(), len(self._beds)
         bed.acquire()
         self._box[BOX * i + DONE] = self._box[BOX * i + POSTED]

@@ -1,0 +1,157 @@
+"""Threads claim work: whoever does it, and whether anybody comes at all, results are the same."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import tinyrnn as tr
+from tinyrnn.backends.cpu import threads as gang_module
+from tinyrnn.backends.cpu.threads import Gang
+
+SHAPES = [(30, 24, 16, 48), (60, 1, 64, 256), (40, 33, 20, 64)]  # T, B, X, H: shared by rows, call by call, and both
+
+
+def training(steps, batch, width, size):
+    layer = tr.nn.LSTM(width, size, rng=0)
+    weights = list(layer.parameters())
+
+    def step(x):
+        y, _ = layer(x)
+        loss = (y * y).mean()
+        return [loss, y, *tr.grad(loss, weights)]
+
+    return step, np.random.default_rng(0).normal(size=(batch, steps, width)).astype("float32")
+
+
+def assert_equal_bits(found, want):
+    for a, b in zip(found, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def busy():
+    """Threads of this process that keep processors busy outside of Python's lock."""
+    stop, a = threading.Event(), np.ones((200, 200))
+
+    def spin():
+        while not stop.is_set():
+            np.sort(a, axis=None)
+
+    spinners = [threading.Thread(target=spin, daemon=True) for _ in range(3)]
+    for t in spinners:
+        t.start()
+    yield
+    stop.set()
+    for t in spinners:
+        t.join()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bits_beside_busy_threads(shape, busy, monkeypatch):
+    """Helpers that come late, leave early, or are stopped in the middle of a part."""
+    monkeypatch.setattr(gang_module, "LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(gang_module, "SHORTEST_PAUSE", 0.0)
+    step, x = training(*shape)
+    want = tr.compile(step, threads=1)(x)
+    programs = [tr.compile(step, threads=n) for n in (2, 3, 5)]
+    for _ in range(12):
+        for p in programs:
+            assert_equal_bits(p(x), want)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_run_needs_no_helper(shape, monkeypatch):
+    """Work is handed to nobody: who is there does all of it."""
+    step, x = training(*shape)
+    want = tr.compile(step, threads=1)(x)
+    alone = Gang()
+    alone._start = lambda: alone._beds.append(threading.Lock()) or alone._code or Gang._compiled(alone)
+    monkeypatch.setattr(alone, "_wake", lambda count: None)
+    monkeypatch.setattr(alone, "_asleep", lambda *_: 0, raising=False)
+    from tinyrnn.backends.cpu import runtime
+
+    monkeypatch.setattr(runtime, "GANG", alone)
+    program = tr.compile(step, threads=3)
+    assert_equal_bits(program(x), want)
+    assert alone._late is not None  # the helpers' frames are kept for as long as they may come
+    for _ in range(3):
+        assert_equal_bits(program(x), want)
+
+
+class FakeRun:
+    driver = 0
+
+    class tables:
+        long = True
+
+    def __init__(self, crowded):
+        self.crowded, self.times = crowded, 0
+
+    def parts(self, threads):
+        return [0] * (threads - 1)
+
+    def alone(self):
+        self.times += 1
+        return True
+
+    def stop(self):
+        pass
+
+
+def test_a_crowded_machine_is_left_alone_for_a_while(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(gang_module.time, "perf_counter", lambda: now[0])
+    gang = Gang()
+    gang._beds = [threading.Lock()]
+    gang._join = gang._asleep = lambda *_: 0
+    gang._post = lambda *_: 0
+    quiet, crowded = FakeRun(False), FakeRun(True)
+    assert gang.run(quiet, 2)
+    pauses = []
+    for _ in range(12):
+        assert gang.run(crowded, 2)
+        began = now[0]
+        while not gang.run(quiet, 2):
+            now[0] += 0.001
+        pauses.append(now[0] - began)
+    assert pauses[0] < 0.02 < 0.3 < pauses[-1] <= 1.1
+    for _ in range(100):
+        assert gang.run(quiet, 2)  # nothing is held against a machine that is quiet again
+    assert gang.run(crowded, 2)
+    now[0] += 0.02
+    assert gang.run(quiet, 2)
+
+
+def test_many_threads_run_one_program_at_once():
+    step, x = training(20, 8, 16, 32)
+    program, want = tr.compile(step, threads=2), None
+    want, wrong = tr.compile(step, threads=1)(x), []
+
+    def run():
+        for _ in range(20):
+            try:
+                assert_equal_bits(program(x), want)
+            except AssertionError as error:
+                wrong.append(error)
+
+    workers = [threading.Thread(target=run) for _ in range(6)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join()
+    assert not wrong
+
+
+def test_what_late_helpers_may_read_is_kept_and_let_go():
+    """A frame is held until all helpers have left it, and not longer than until the next run."""
+    step, x = training(30, 24, 16, 48)
+    program = tr.compile(step, threads=4)
+    for _ in range(50):
+        program(x)
+    time.sleep(0.05)
+    program(x)
+    time.sleep(0.05)
+    late = gang_module.GANG._late
+    assert late is None or late.tables is program.specialization(x)[0].executable.tables
