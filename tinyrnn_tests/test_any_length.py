@@ -295,6 +295,20 @@ def test_a_stand_in_for_a_gpu_takes_graphs_of_numbers():
     assert sized(entry.graph, {}) is entry.graph
 
 
+def test_pull_backs_of_any_length():
+    layer = tr.nn.LSTM(3, 4, rng=0)
+    counted, rng = Counted(lambda x: layer(x)[0]), np.random.default_rng(0)
+    program = tr.compile(counted)
+    for batch, steps in SIZES:
+        (x,) = sequences(rng, batch, steps)
+        g = rng.normal(size=(batch, steps, 4)).astype("float32")
+        y, pull = tr.vjp(program, x)
+        want, back = tr.vjp(lambda x: layer(x)[0], tr.tensor(x))
+        np.testing.assert_allclose(y, want.numpy(), 1e-5, 1e-6)
+        np.testing.assert_allclose(pull(g)[0], back(tr.tensor(g))[0].numpy(), 1e-4, 1e-6)
+    assert counted.times == 1
+
+
 # ---- arithmetic of sizes
 
 def test_polynomials():

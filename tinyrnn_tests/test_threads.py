@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,9 +83,7 @@ def test_a_run_needs_no_helper(shape, monkeypatch):
 
 class FakeRun:
     driver = 0
-
-    class tables:
-        long = True
+    tables = SimpleNamespace(long=True)
 
     def __init__(self, crowded):
         self.crowded, self.times = crowded, 0

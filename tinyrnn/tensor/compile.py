@@ -25,10 +25,21 @@ from ..ir.ops.leaves import input_node
 from ..locks import ForkSafeLock
 from ..passes import defer, fuse, hoist, merge_products, partition, simplify, split_products
 from ..shapes import show
-from ..sizes import assuming
 from ..trees import flatten, names_of
 from .long_loops import suggest_scan
-from .signatures import OpenShapes, Shapes, UnhashableError, names_in, read, refused, resized, stand_ins, unique
+from .signatures import (
+    OpenShapes,
+    Shapes,
+    UnhashableError,
+    names_in,
+    read,
+    refused,
+    resized,
+    specified,
+    stand_ins,
+    unique,
+    with_open_sizes,
+)
 from .specialization import Specialization, Traced
 from .tensor import Tensor, as_tensor
 from .tracing import Trace, tracing
@@ -42,7 +53,7 @@ PIPELINE: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
 
 Arrays = dict[str, npt.NDArray[Any]]
 NOTHING: Mapping[str, Any] = {}
-MOST = 64  # signatures that one program remembers
+MOST = 64  # signatures that one program remembers, and traces of one signature
 
 
 class Cost(NamedTuple):
@@ -247,24 +258,13 @@ class Program:
                 return traced.at(shapes, values, key)
         traced = self._trace(args, keywords)
         if remember:
-            if len(self.entries) >= MOST and key not in self.entries:
-                self.entries.pop(next(iter(self.entries)))
-            self.entries.setdefault(key, []).append(traced)
+            remembered(self.entries, key, traced)
         return traced.at(shapes, traced.open.values, key)
 
     def _trace(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Traced:
-        """The function traced for any sizes, as far as it does not read them as numbers; for these alone where it refuses."""
+        """The function traced for any sizes that it does not read as numbers."""
         values = self.named(args, keywords)
-        opened = OpenShapes(list(values.values()))
-        if opened.values:
-            try:
-                with assuming(opened.values, generic=True) as assumed:
-                    traced = self._traced(args, keywords, values, opened)
-                opened.holds = assumed.test()
-                return traced
-            except Exception:  # what is wrong with these sizes is said of numbers, in the words of whoever refuses them
-                pass
-        return self._traced(args, keywords, values, OpenShapes(list(values.values()), closed=True))
+        return with_open_sizes(list(values.values()), lambda opened: self._traced(args, keywords, values, opened))
 
     def _traced(self, args: tuple[Any, ...], keywords: Mapping[str, Any], values: Arrays, opened: OpenShapes) -> Traced:
         """The traced graph and what each pass makes of it."""
@@ -292,7 +292,17 @@ class Program:
             foreseen(stages[0][1], self.backend)
             suggest_scan(stages[0][1])
             stages = optimised(stages[0][1])
-        return Traced(stages, rebuild, trace, self.backend, self.strict, updates, list(values), arguments, opened)
+        return Traced(stages, rebuild, trace, self.backend, self.strict, updates, list(values), specified(arguments), opened)
+
+
+def remembered(kept: dict[Hashable, list[Any]], key: Hashable, traced: object) -> None:
+    """Keep what was traced under its signature, and let the oldest go where there are many: of signatures, and of one."""
+    if len(kept) >= MOST and key not in kept:
+        kept.pop(next(iter(kept)))
+    found = kept.setdefault(key, [])
+    if len(found) >= MOST:
+        del found[0]
+    found.append(traced)
 
 
 def optimised(graph: Graph) -> list[tuple[str, Graph]]:

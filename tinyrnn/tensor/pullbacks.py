@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MethodType
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..backends import is_device
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..ir import Graph
-from ..ir.node import Node, rebuild, walk, without_collector
+from ..ir.node import FLOATING, Node, rebuild, walk, without_collector
 from ..ir.ops.elementwise import tag
 from ..ir.ops.leaves import INPUT, LEAF, box_of, input_name, input_node
 from ..ir.scan import LITERALS
@@ -21,10 +21,11 @@ from ..passes import partition
 from ..passes.ad import derivatives
 from ..passes.partition import minimum_cut
 from ..shapes import show
+from ..sizes import evaluated
 from ..trees import flatten, leaves_like, map_tree
-from .compile import MOST, Program, optimised
+from .compile import Program, optimised, remembered
 from .functional import tensor
-from .signatures import OpenShapes, array_of, mapped
+from .signatures import OpenShapes, Shapes, Spec, array_of, mapped, with_open_sizes
 from .specialization import Specialization, Traced
 from .tensor import Tensor, as_tensor
 from .tracing import Trace, graphs, tracing
@@ -117,15 +118,43 @@ def _adjoint(g: Any, y: Any) -> Any:
 
 # ---- of a compiled function
 
+class _Output(NamedTuple):
+    """A result without its numbers."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+    @property
+    def floating(self) -> bool:
+        return bool(self.dtype.kind in FLOATING)
+
+
 class _Pair(NamedTuple):
-    """The two programs of one signature."""
+    """The two programs for arguments of given shapes."""
 
     forward: Specialization      # from the arguments to the results and what is saved
     backward: Specialization     # from saved values, arguments and adjoints to gradients
     form: Callable[[list[Any]], Any]  # of the results
-    outputs: list[Node]
+    outputs: list[_Output]
     read: list[int]              # the arguments that the backward program reads
     floating: list[bool]         # which arguments have a gradient
+
+
+class _TracedPair(NamedTuple):
+    """The two programs as traced, for all shapes for which the trace holds."""
+
+    forward: Traced
+    backward: Traced
+    form: Callable[[list[Any]], Any]
+    outputs: list[Node]
+    read: list[int]
+    floating: list[bool]
+
+    def at(self, shapes: Shapes, values: Mapping[str, int]) -> _Pair:
+        """The programs for arguments of these shapes."""
+        outputs = [_Output(evaluated(n.shape, values), n.dtype) for n in self.outputs]
+        return _Pair(self.forward.at(shapes, values), self.backward.at(shapes, values), self.form, outputs, self.read,
+                     self.floating)
 
 
 class Pullback:
@@ -182,25 +211,32 @@ def _specimen(tree: Any) -> Any:
 
 def _compiled(program: Program, args: tuple[Any, ...], before: tuple[Any, ...]) -> tuple[Any, Pullback]:
     args = *before, *args
-    kind, arrays = program.signature(args)
-    key = kind, tuple([a.shape for a in arrays])
+    key, arrays = program.signature(args)
     with program.lock:
-        pair: _Pair | None = next((p for p in program.pairs.get(key, ()) if p.forward.trace.holds()), None)
-        if pair is None:
-            pair = _traced(program, args)
-            if len(program.pairs) >= MOST:
-                program.pairs.pop(next(iter(program.pairs)))
-            program.pairs.setdefault(key, []).append(pair)
+        pair = _pair(program, key, args, tuple([a.shape for a in arrays]))
         found = pair.forward.run(arrays, program.threads)
         results, saved = found[: len(pair.outputs)], found[len(pair.outputs):]
         own = [a if is_device(a) else np.array(a) for a in (arrays[i] for i in pair.read)]
         return pair.form(results), Pullback(pair, args, [*saved, *own], program.threads, len(before))
 
 
-def _traced(program: Program, args: tuple[Any, ...]) -> _Pair:
+def _pair(program: Program, key: Hashable, args: tuple[Any, ...], shapes: Shapes) -> _Pair:
+    """The programs of a trace that holds for these arguments; of a new one where none does."""
+    for traced in program.pairs.get(key, ()):
+        values = traced.forward.open.values_for(shapes) if traced.forward.trace.holds() else None
+        if values is not None:
+            found: _Pair = traced.at(shapes, values)
+            return found
+    given = program.named(args)
+    made = with_open_sizes(list(given.values()), lambda opened: _traced(program, args, given, opened))
+    remembered(program.pairs, key, made)
+    return made.at(shapes, made.forward.open.values)
+
+
+def _traced(program: Program, args: tuple[Any, ...], values: Mapping[str, Array], opened: OpenShapes) -> _TracedPair:
     """Both programs: the function with its gradients as one graph, cut where the fewest bytes are saved."""
-    values, trace = program.named(args), Trace()
-    inputs = [input_node(k, v.shape, v.dtype) for k, v in values.items()]
+    trace = Trace()
+    inputs = [input_node(k, shape, values[k].dtype) for k, shape in zip(values, opened.shapes, strict=True)]
     with tracing(trace):
         outputs, form = flatten(program.called(map(Tensor, inputs), args))
         nodes = [as_tensor(o).source() for o in outputs]
@@ -221,20 +257,19 @@ def _traced(program: Program, args: tuple[Any, ...]) -> _Pair:
         forward = Graph({**_numbered("result", ahead), **_numbered("saved", saved)})
     read = [i for i, k in enumerate(values) if k in backward.inputs]
     given = [*kept, *(inputs[i] for i in read), *adjoints]
-    return _Pair(_program(program, forward, trace, inputs), _program(program, backward, Trace(), given), form, nodes, read,
-                 [n.floating for n in inputs])
+    return _TracedPair(_program(program, forward, trace, inputs, opened), _program(program, backward, Trace(), given, opened),
+                       form, nodes, read, [n.floating for n in inputs])
 
 
 def _numbered(what: str, nodes: Sequence[Node]) -> dict[str, Node]:
     return {f"{what} {i}": n for i, n in enumerate(nodes)}
 
 
-def _program(program: Program, graph: Graph, trace: Trace, given: Sequence[Node]) -> Specialization:
-    """A graph, compiled; results are a list."""
-    arrays = tuple(np.broadcast_to(np.zeros((), n.dtype), n.shape) for n in given)
-    traced = Traced(optimised(graph), list, trace, program.backend, program.strict, {}, [input_name(n) for n in given],
-                    (arrays, {}), OpenShapes(arrays, closed=True))
-    return traced.at(tuple([n.shape for n in given]), {})
+def _program(program: Program, graph: Graph, trace: Trace, given: Sequence[Node], opened: OpenShapes) -> Traced:
+    """A graph after all passes; results are a list."""
+    arguments: tuple[Any, Any] = tuple([Spec(n.shape, n.dtype) for n in given]), {}
+    return Traced(optimised(graph), list, trace, program.backend, program.strict, {}, [input_name(n) for n in given], arguments,
+                  opened)
 
 
 def _saved(order: Sequence[Node], gradients: Sequence[Node], adjoints: Sequence[Node]) -> list[Node]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..backends import on_host, speaks_dlpack, taken
 from ..errors import ArgumentError
 from ..ir.node import Bits
-from ..sizes import AnySize, symbol
+from ..sizes import AnySize, assuming, symbol
 from ..trees import is_array
 from .tensor import Tensor
 
@@ -142,7 +142,24 @@ def mapped(tree: object, f: Callable[[Any], Any]) -> Any:
 # ---- sizes that are known only when a program runs
 
 Shapes = tuple[tuple[int, ...], ...]
+Made = TypeVar("Made")
 LEADING = 2  # axes, time and batch in either order
+
+
+def with_open_sizes(arrays: Sequence[npt.NDArray[Any]], make: Callable[[OpenShapes], Made]) -> Made:
+    """What is made for any sizes of time and batch, as far as they are not read as numbers; for these alone where that is
+    refused: what is wrong with them is then said of numbers, in the words of whoever refuses them."""
+    opened = OpenShapes(arrays)
+    if opened.values:
+        try:
+            with assuming(opened.values, generic=True) as assumed:
+                made = make(opened)
+        except Exception:  # a function may say anything of sizes that it was not written for
+            pass
+        else:
+            opened.holds = assumed.test()
+            return made
+    return make(OpenShapes(arrays, closed=True))
 
 
 class OpenShapes:

@@ -18,7 +18,7 @@ from ..ir.node import Node, without_collector
 from ..ir.ops.leaves import box_of
 from ..ir.sized import sized
 from ..sizes import evaluated
-from .signatures import OpenShapes, Shapes, reshaped, specified, specs
+from .signatures import OpenShapes, Shapes, reshaped, specs
 from .tensor import changed, give
 from .tracing import Trace
 
@@ -38,7 +38,7 @@ class Traced:
                  strict: bool, updates: dict[str, Node], names: Sequence[str], arguments: tuple[Any, Any],
                  open_shapes: OpenShapes) -> None:
         self.stages, self.rebuild, self.trace, self.backend, self.strict = stages, rebuild, trace, backend, strict
-        self.arguments, self.names, self.open = specified(arguments), list(names), open_shapes
+        self.arguments, self.names, self.open = arguments, list(names), open_shapes
         self.requested = backend  # `self.backend` becomes the interpreter where no kernel exists
         self.graph = stages[-1][1]
         self.updates = updates  # outputs that become the data of leaves
