@@ -107,7 +107,10 @@ FOUND = {
                                    "pairs": 30, "setting": "2 threads"}]}},
     "calls": {"predict": [{"kind": "LSTM", "point": "T=50 B=1 X=16 H=64", "ours": 0.04, "peer": 0.03, "ratio": 1.3, "low": 1.2,
                            "high": 1.4, "pairs": 30, "setting": "compiled"}], "small_us": 6.5},
-    "lengths": {"LSTM": 5.0},
+    "lengths": {"LSTM": 5.0}, "weights": {"units": 8, "steps": 9, "batch": 4, "mib": {"W": 10.0, "abs(W)": 11.0}},
+    "loops": {"2000": 9.0}, "threads": [
+        {"what": "training step", "point": "T=50 B=20 X=27 H=100", "busy": busy, "ours": 1.0, "peer": 2.0, "ratio": ratio, "low": 0.4,
+         "high": 1.0, "pairs": 30, "setting": "one thread"} for busy, ratio in ((0, 0.5), (1, 1.5))],
     "memory": [{"kind": "LSTM", "point": "x", "ours_mib": 50.0, "torch_mib": 100.0, "ratio": 0.5}]}
 
 
@@ -118,6 +121,10 @@ def test_the_report_says_what_was_measured_and_what_was_missed(tmp_path):
     text = files[1].read_text()
     assert "| unusual cells against torch eager, B ≤ 16, H ≤ 64, geometric mean | 0.25 (asked: ≤ 0.15) | **no** |" in text
     assert "| the same, every point | 0.25 (asked: ≤ 0.3) | yes |" in text
+    assert "smallest gain | 2.00 (asked: ≥ 1.6) | yes |" in text
+    assert "largest | 1.50 (asked: ≤ 1.3) | **no** |" in text
+    assert "largest ratio | 1.10 (asked: ≤ 1.2) | yes |" in text
+    assert "compiled | 9.00 s (asked: ≤ 8 s) | **no** |" in text
     assert "| one step by the handle against onnxruntime, H = 64, largest ratio | 0.25 (asked: ≤ 0.7) | yes |" in text
     assert "| sequences of one row against onnxruntime, H ≤ 128, largest ratio | 0.90 (asked: ≤ 0.8) | **no** |" in text
     assert "| a compiled function of little work, ten parameters | 6.50 µs (asked: ≤ 10 µs) | yes |" in text

@@ -62,6 +62,7 @@ def targets(found: Found) -> list[tuple[str, str, str]]:
             row("inference of one row, H = 512, share of the cache's bandwidth, smallest", "≥ 0.7", f"{min(wide):.2f}",
                 min(wide) >= 0.7)
     rows += _served_targets(found)
+    rows += _load_targets(found)
     for peer, rows_ in found["unusual"].items():
         cases = [r for case in rows_.values() for r in case]
         if peer == "torch":
@@ -111,6 +112,31 @@ def _served_targets(found: Found) -> list[tuple[str, str, str]]:
     return rows
 
 
+def _load_targets(found: Found) -> list[tuple[str, str, str]]:
+    """What was asked of threads, lengths, loops and functions of weights."""
+    rows = []
+
+    def row(what: str, asked: str, measured: float, met: bool, unit: str = "") -> None:
+        rows.append((what, f"{measured:.2f}{unit} (asked: {asked})", "yes" if met else "**no**"))
+
+    if "lengths" in found:
+        slowest = max(found["lengths"].values())
+        row("`predict` at a length that was not seen before, slowest", "≤ 1 ms", slowest, slowest <= 1, " ms")
+    if "threads" in found:
+        quiet, busy = ([r["ratio"] for r in found["threads"] if bool(r["busy"]) is b] for b in (False, True))
+        gain = 1 / max(quiet)
+        row("two threads against one, LSTM training at middle sizes, smallest gain", "≥ 1.6", gain, gain >= 1.6)
+        row("two threads beside busy processes, their time over that of one, largest", "≤ 1.3", max(busy), max(busy) <= 1.3)
+    if "weights" in found:
+        mib = found["weights"]["mib"]
+        most = max(mib.values()) / mib["W"]
+        row("temporaries of functions of weights against the weight itself, largest ratio", "≤ 1.2", most, most <= 1.2)
+    if "2000" in found.get("loops", ()):
+        took = found["loops"]["2000"]
+        row("a Python loop of 2,000 steps, compiled", "≤ 8 s", took, took <= 8, " s")
+    return rows
+
+
 def page(found: Found, *, picture: bool, name: str = "cpu") -> str:
     """The report in Markdown."""
     m = found["machine"]
@@ -140,6 +166,7 @@ def page(found: Found, *, picture: bool, name: str = "cpu") -> str:
                 (r["point"], f"{r['single_thread_ms']:.2f} ms", f"{r['read_gb_s']:.0f} GB/s", f"{r['cache_gb_s']:.0f} GB/s")
                 for r in rows])
     lines += _serving(found)
+    lines += _load(found)
     for peer, cases in found["unusual"].items():
         label = "PyTorch's eager loop" if peer == "torch" else "JAX (scan under jit)"
         lines += [f"## Unusual cells against {label}", ""]
@@ -174,6 +201,25 @@ def _serving(found: Found) -> list[str]:
     if "lengths" in found:
         lines += ["`predict` at a length that was not seen before, until the result is there: "
                   + "; ".join(f"{name} {ms:.1f} ms" for name, ms in found["lengths"].items()) + ".", ""]
+    return lines
+
+
+def _load(found: Found) -> list[str]:
+    """Threads, loops, functions of weights."""
+    lines: list[str] = []
+    if "threads" in found:
+        lines += ["## Two threads", "", "An LSTM in two threads against one, in one process: with the machine to itself, and "
+                  "beside processes that do nothing but keep a processor busy. Below 1 two threads are quicker.", ""]
+        lines += table(["", "", "busy processes", "two threads", "one", "ratio"], [
+            (r["what"], r["point"], str(r["busy"]), spoken(r["ours"]), spoken(r["peer"]),
+             f"{r['ratio']:.2f} [{r['low']:.2f}, {r['high']:.2f}], {r['pairs']} pairs") for r in found["threads"]])
+    if "weights" in found:
+        w = found["weights"]
+        lines += [f"Temporaries of a training step of `h[t] = tanh(F @ h[t-1] + U @ x[t])`, {w['units']} units, "
+                  f"{w['steps']:,} steps, {w['batch']} rows: " + "; ".join(f"F = `{f}` {mib:.0f} MiB" for f, mib in w["mib"].items()) + ".", ""]
+    if "loops" in found:
+        lines += ["A training step that is a loop in Python, traced and compiled: "
+                  + "; ".join(f"{int(n):,} steps {s:.1f} s" for n, s in found["loops"].items()) + ".", ""]
     return lines
 
 

@@ -15,8 +15,8 @@ from ..nn import LSTM
 from ..tensor.compile import compile
 from ..tensor.functional import parameter
 from ..tensor.transforms import grad
-from . import machine, processes, sides
-from .cases import GRID, SERVED, STEP, STOCK, STREAMS, UNUSUAL_GRID, Point, unusual
+from . import load, machine, processes, sides
+from .cases import GRID, SERVED, STEP, STOCK, STREAMS, UNUSUAL_GRID, WIDE, Point, unusual
 from .timing import Ratio, burst, compare, spoken
 from .worker import Worker
 
@@ -42,15 +42,18 @@ def measure(against: Sequence[str] = PEERS, *, short: bool = False, say: Say = p
         found["served"] = _served(SERVED[:1] if short else SERVED, limit / 2, say)
     found["calls"] = _calls(limit / 4, say)
     found["lengths"] = _lengths(3 if short else 12, say)
+    found["threads"] = load.threads(short, limit / 2, say)
+    found["weights"] = load.weights(say, *((32, 50) if short else ()))
+    found["loops"] = load.loops((50,) if short else (250, 500, 1000, 2000), say)
     found["unusual"] = _unusual(UNUSUAL_GRID[:2] if short else UNUSUAL_GRID, peers, limit / 2, say)
     if "torch" in peers and not short:
         found["torch.compile"] = _torch_compile(say)
     found["first calls"] = _first_calls(short, say)
-    found["efficiency"] = _efficiency(GRID[4:5] if short else GRID[4:], found["peak_gflops"], say)
+    found["efficiency"] = _efficiency(WIDE[:1] if short else WIDE, found["peak_gflops"], say)
     found["roofline"] = _roofline(found["peak_gflops"], say)
     found["tracing"] = _tracing(say)
     if "torch" in peers:
-        found["memory"] = _memory(GRID[4:5] if short else GRID[-2:], say)
+        found["memory"] = _memory(WIDE[:1] if short else WIDE[1:], say)
     return found
 
 
@@ -193,7 +196,7 @@ def _efficiency(grid: Sequence[Point], peak: float, say: Say) -> list[dict[str, 
 
 def _roofline(peak: float, say: Say) -> dict[str, Any]:
     """Every kernel of an LSTM's training step: its rate, and the most that the peak and the cache allow."""
-    point = GRID[4]
+    point = WIDE[0]
     task, layer = sides.Workload(point), sides.stock("LSTM", point)
     parameters = dict(layer.named_parameters())
 
