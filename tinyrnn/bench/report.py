@@ -216,7 +216,8 @@ def _load(found: Found) -> list[str]:
     if "weights" in found:
         w = found["weights"]
         lines += [f"Temporaries of a training step of `h[t] = tanh(F @ h[t-1] + U @ x[t])`, {w['units']} units, "
-                  f"{w['steps']:,} steps, {w['batch']} rows: " + "; ".join(f"F = `{f}` {mib:.0f} MiB" for f, mib in w["mib"].items()) + ".", ""]
+                  f"{w['steps']:,} steps, {w['batch']} rows: "
+                  + "; ".join(f"F = `{f}` {mib:.0f} MiB" for f, mib in w["mib"].items()) + ".", ""]
     if "loops" in found:
         lines += ["A training step that is a loop in Python, traced and compiled: "
                   + "; ".join(f"{int(n):,} steps {s:.1f} s" for n, s in found["loops"].items()) + ".", ""]
