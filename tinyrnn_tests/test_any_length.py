@@ -383,3 +383,21 @@ def test_planted_bugs_are_noticed(bug, monkeypatch):
         except Exception:
             noticed += 1
     assert noticed
+
+
+# ---- the GPU
+
+@pytest.mark.gpu
+def test_a_gpu_captures_by_shape_from_one_trace(gpu):
+    from tinyrnn.backends.cuda import graphs
+
+    layer = tr.nn.GRU(3, 4, rng=0)
+    counted, rng = Counted(lambda x: layer(x)[0]), np.random.default_rng(0)
+    program = tr.compile(counted, backend="cuda")
+    graphs.CAPTURED.clear()
+    for _ in range(3):
+        for batch, steps in [(2, 5), (2, 6), (3, 5)]:
+            (x,) = sequences(rng, batch, steps)
+            np.testing.assert_allclose(program(x), layer(x)[0].numpy(), 1e-5, 1e-6)
+    assert counted.times == 1
+    assert len(graphs.CAPTURED) == 3
