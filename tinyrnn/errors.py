@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
+
 
 def printable(text: str) -> str:
     """A text whose control characters are spelled out: what a terminal would obey is shown."""
@@ -10,6 +19,34 @@ def printable(text: str) -> str:
 
 class TinyRNNError(Exception):
     """Root of all errors raised on purpose by tinyrnn."""
+
+    def __new__(cls, *args: object, **keywords: object) -> Self:
+        noted = _noted.get()
+        if noted is not None:
+            noted.append(cls)
+        return super().__new__(cls, *args, **keywords)
+
+
+_noted: ContextVar[list[type] | None] = ContextVar("errors", default=None)
+
+
+@contextmanager
+def noting_errors() -> Iterator[list[type]]:
+    """Inside, every error of ours that is made is noted, whether somebody catches it or not."""
+    found: list[type] = []
+    token = _noted.set(found)
+    try:
+        yield found
+    finally:
+        _noted.reset(token)
+
+
+def users_line() -> int:
+    """The `stacklevel` at which whoever called this warns about a line of the user's."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("tinyrnn."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 class ShapeError(TinyRNNError, ValueError):

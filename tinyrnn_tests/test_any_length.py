@@ -229,6 +229,70 @@ def test_what_is_wrong_is_said_of_numbers():
         assert str(compiled.value) == str(eager.value)
 
 
+def halves(x):
+    try:
+        return tr.reshape(x, (-1, 2, 3)).sum(1)
+    except tr.TinyRNNError:
+        return x
+
+
+CATCHING = {
+    "a reshape": (halves, [(3, 3), (6, 3), (4, 3), (5, 3)]),
+    "all of it": (lambda x: tried(lambda: x.reshape(3, 3).T, x), [(3, 3), (4, 3), (1, 9)]),
+    "a split": (lambda x: tried(lambda: tr.split(x, 2, 0)[1], x), [(4, 3), (5, 3), (2, 3)]),
+    "a concat": (lambda x: tried(lambda: tr.concat([x, np.ones((4, 1))], 1), x), [(4, 3), (5, 3), (4, 3)]),
+    "a broadcast": (lambda x: tried(lambda: x + tr.transpose(x), x - 1), [(4, 3), (1, 3), (3, 3), (5, 3)])}
+
+
+def tried(make, other):
+    try:
+        return make()
+    except tr.TinyRNNError:
+        return other
+
+
+@pytest.mark.parametrize("case", CATCHING)
+def test_what_is_refused_and_caught_is_decided_for_numbers(case):
+    function, shapes = CATCHING[case]
+    program = tr.compile(function)
+    for shape in [*shapes, *shapes]:
+        x = np.random.default_rng(0).normal(size=shape)
+        np.testing.assert_allclose(program(x), function(tr.tensor(x)).numpy(), 1e-12, err_msg=str(shape))
+
+
+def test_two_arguments_that_fit_or_do_not():
+    function = lambda x, y: tried(lambda: x + y, x - 1)
+    program = tr.compile(function)
+    for a, b in [(4, 5), (1, 4), (4, 4), (5, 1), (0, 0), (3, 1)]:
+        x, y = np.ones((a, 3)), np.ones((b, 3))
+        np.testing.assert_array_equal(program(x, y), function(tr.tensor(x), tr.tensor(y)).numpy())
+
+
+def test_a_shape_is_a_tuple_to_whoever_asks():
+    program = tr.compile(lambda x: x * 2 if isinstance(x.shape, tuple) else x)
+    assert program(np.ones((3, 2)))[0, 0] == 2
+
+
+def test_an_error_of_the_function_itself_ends_it():
+    counted = Counted(lambda x: {}["mine"])
+    with pytest.raises(KeyError, match="mine"):
+        tr.compile(counted)(np.ones((3, 2)))
+    assert counted.times == 1
+
+
+def test_tables_of_many_sizes_take_a_bounded_amount_of_memory(monkeypatch):
+    from tinyrnn.tensor import specialization
+
+    monkeypatch.setattr(specialization, "MOST_BYTES", 50_000)
+    layer = tr.nn.LSTM(3, 4, rng=0)
+    program = tr.compile(lambda x: layer(x)[0])
+    for n in range(3, 60):
+        program(np.zeros((2, n, 3), "float32"))
+    ((traced,),) = program.entries.values()
+    assert 1 < len(traced.made) < 50
+    assert sum(s.footprint for s in traced.made) == traced._bytes <= 50_000
+
+
 # ---- what is made of it
 
 @pytest.mark.parametrize("kind", LAYERS)

@@ -1,5 +1,6 @@
 """Long sequences and many lengths: functions of weights once, Python loops in linear time."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -128,6 +129,10 @@ def test_equal_steps_propose_a_scan():
     with pytest.warns(LongLoopWarning, match=r"^13\d equal steps .*tr\.scan") as seen:
         _loop(n)(np.zeros((n, 2, 3)))
     assert seen[0].filename == __file__
+    W = tr.parameter(np.eye(4) / 3, name="W")
+    for step in (lambda h, x, t: tr.tanh(h @ W + x[:, t]), lambda h, x, t: tr.tanh(h @ W + x[:, t : t + 1].sum(1))):
+        with pytest.warns(LongLoopWarning):
+            tr.compile(lambda x, step=step: functools.reduce(lambda h, t: step(h, x, t), range(n), x[:, 0] * 0)).trace(np.zeros((2, n, 4)))
     with warnings.catch_warnings():
         warnings.simplefilter("error", LongLoopWarning)
         _loop(LONG - 1).trace(np.zeros((LONG, 2, 3)))           # few steps

@@ -82,14 +82,14 @@ def test_a_run_needs_no_helper(shape, monkeypatch):
 
 
 class FakeRun:
-    driver = 0
+    driver = scratch = 0
     tables = SimpleNamespace(long=True)
 
     def __init__(self, crowded):
         self.crowded, self.times = crowded, 0
 
-    def parts(self, threads):
-        return [0] * (threads - 1)
+    def parts(self, scratch):
+        return [0] * len(scratch)
 
     def alone(self):
         self.times += 1

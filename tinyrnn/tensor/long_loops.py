@@ -7,11 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise
 
-from ..errors import LongLoopWarning
+from ..errors import LongLoopWarning, users_line
 from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.op import Trait
-from ..ir.ops.structure import TAKE
+from ..ir.ops.structure import SLICE, TAKE
 
 LONG = 128    # equal steps from which it pays to say so
 TRIED = 8     # kinds of nodes that are looked at
@@ -22,7 +22,8 @@ def suggest_scan(graph: Graph) -> None:
     steps = equal_steps(graph.nodes)
     if steps >= LONG:
         warnings.warn(f"{steps} equal steps of a Python loop were traced one by one, which compiles each of them: "
-                      "tr.scan(step, start, sequence) compiles one step for any length", LongLoopWarning, stacklevel=8)
+                      "tr.scan(step, start, sequence) compiles one step for any length",
+                      LongLoopWarning, stacklevel=users_line())
 
 
 def equal_steps(order: Sequence[Node]) -> int:
@@ -37,8 +38,8 @@ def equal_steps(order: Sequence[Node]) -> int:
 
 
 def _kind(n: Node) -> Hashable:
-    """What a node does: its op and attributes (but not which step it takes), and the leaves that it reads."""
-    return n.op, n.shape, () if n.op is TAKE else n.at, tuple(s if s.op.kind == "leaf" else s.op for s in n.src)
+    """What a node does: its op and attributes (but not which step it cuts out), and the leaves that it reads."""
+    return n.op, n.shape, () if n.op in (TAKE, SLICE) else n.at, tuple(s if s.op.kind == "leaf" else s.op for s in n.src)
 
 
 def _chain(nodes: Sequence[Node], position: Mapping[Node, int]) -> int:

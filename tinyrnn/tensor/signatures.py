@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from traceback import walk_tb
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..backends import on_host, speaks_dlpack, taken
-from ..errors import ArgumentError
+from ..errors import ArgumentError, noting_errors
 from ..ir.node import Bits
 from ..sizes import AnySize, assuming, symbol
 from ..trees import is_array
@@ -151,15 +152,23 @@ def with_open_sizes(arrays: Sequence[npt.NDArray[Any]], make: Callable[[OpenShap
     refused: what is wrong with them is then said of numbers, in the words of whoever refuses them."""
     opened = OpenShapes(arrays)
     if opened.values:
-        try:
-            with assuming(opened.values, generic=True) as assumed:
+        with noting_errors() as refused, assuming(opened.values, generic=True) as assumed:
+            try:
                 made = make(opened)
-        except Exception:  # a function may say anything of sizes that it was not written for
-            pass
-        else:
+            except Exception as error:
+                if not refused and not _is_ours(error):
+                    raise
+                refused.append(type(error))
+        if not refused:  # what somebody refused and the function caught may be fine for numbers
             opened.holds = assumed.test()
             return made
     return make(OpenShapes(arrays, closed=True))
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether an error came from code that may have been handed a symbol, not from the user's."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in ("tinyrnn", "numpy")
 
 
 class OpenShapes:

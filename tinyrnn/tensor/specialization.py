@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import Backend, ForAnySizes, UnsupportedError, default_threads, fetched, is_device, on_device
-from ..errors import FallbackWarning
+from ..errors import FallbackWarning, users_line
 from ..ir import Graph
 from ..ir.node import Node, without_collector
 from ..ir.ops.leaves import box_of
@@ -25,7 +25,8 @@ from .tracing import Trace
 Array = npt.NDArray[Any]
 
 
-LATEST = 1024  # sizes for which what was made is kept
+LATEST, FEW = 1024, 64   # sets of sizes for which what was made is kept, and how many where it holds more than tables
+MOST_BYTES = 64 * 2**20  # that it may take in all
 
 
 class Traced:
@@ -46,6 +47,7 @@ class Traced:
         self.chosen = [i for i, k in enumerate(self.graph.outputs) if k not in updates]
         self.alone = bool(trace.updates or trace.draws)  # a call starts from what the one before left
         self._made: dict[Hashable, Specialization] = {}
+        self._bytes = 0
         self._compiled = ForAnySizes(self.graph, backend, updates)
         given, at = list(specs(self.arguments)), {k: i for i, k in enumerate(names)}
         self.picks = [(k, at[k], given[at[k]].dtype == n.dtype) for k, n in self.graph.inputs.items()]
@@ -60,9 +62,11 @@ class Traced:
         found = self._made.get(shapes)
         if found is None:
             found = Specialization(self, shapes, values, key)
-            if len(self._made) >= LATEST:
-                self._made.pop(next(iter(self._made)))
             self._made[shapes] = found
+            self._bytes += found.footprint
+            limit = LATEST if self.backend.name == "cpu" else FEW
+            while len(self._made) > 1 and (len(self._made) > limit or self._bytes > MOST_BYTES):
+                self._bytes -= self._made.pop(next(iter(self._made))).footprint
         return found
 
     def compiled(self, values: Mapping[str, int]) -> tuple[Graph, Any]:
@@ -75,7 +79,8 @@ class Traced:
                 if self.strict:
                     raise
                 self.backend = Backend("numpy")
-                warnings.warn(f"this runs on the interpreter, many times slower: {error}", FallbackWarning, stacklevel=7)
+                warnings.warn(f"this runs on the interpreter, many times slower: {error}", FallbackWarning,
+                              stacklevel=users_line())
         return sized(self.graph, values), None
 
 
@@ -93,6 +98,11 @@ class Specialization:
         self._picks = [(k, nodes[k], i, plain) for k, i, plain in traced.picks]
         self._outputs = [(k, evaluated(n.shape, values), n.dtype) for k, n in traced.graph.outputs.items()]
         self._chosen = traced.chosen
+
+    @property
+    def footprint(self) -> int:
+        """Bytes that are kept for these sizes."""
+        return int(getattr(self.executable, "footprint", 0))
 
     @cached_property
     def stages(self) -> list[tuple[str, Graph]]:

@@ -20,6 +20,7 @@ from ...sizes import assuming
 from ..arrays import fetched
 from ..numpy import admitted
 from ..plan import planner
+from ..plan.replay import checked
 from .engine import host, library
 from .runtime import Assembled, CpuExecutable, product_kernels
 from .threads import default_threads
@@ -53,8 +54,8 @@ class CpuPlans:
             found = Assembled(plan, keep=self.keep, symbols=list(values))
             self._made.append((assumed.test(), found))
         made = CpuExecutable(found, values)
-        if values:
-            planner.replayed(sized(self.graph, values), made.plan)
+        if values and planner.are_checked():
+            checked(sized(self.graph, values), made.plan)
         return made
 
 

@@ -19,7 +19,7 @@ class Bound:
 
     def __init__(self, executable: CpuExecutable, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         self.executable, self.frame = executable, RunFrame(executable)
-        self._held, memory = [*inputs, *outputs], aligned(executable.bytes)
+        self._held, memory = [*inputs, *outputs], aligned(executable.room)
         self.frame.place_arena((memory, address(memory)))
         for slot, array in zip((*executable.inputs.values(), *executable.outputs.values()), self._held, strict=True):
             self.frame.at[slot] = address(array)

@@ -115,6 +115,7 @@ class CpuExecutable(Planned):
         self.tables = assembled.layout.at(values, gap)
         self.bytes = self.tables.bytes
         self.scratch = max((evaluated(n, values) for n in assembled.scratch), default=0) + ALIGNMENT
+        self.room = self.bytes + self.scratch  # that a run needs for itself
         self._literals = [(slot, literal_array(b, values)) for slot, b in assembled.open]
         self.fixed = [*assembled.fixed, *((slot, address(a)) for slot, a in self._literals)]
         self._results = [(slot, evaluated(shape, values), dtype) for slot, shape, dtype in assembled.results]
@@ -126,6 +127,12 @@ class CpuExecutable(Planned):
     def plan(self) -> Plan:
         """What runs, with numbers for all sizes."""
         return self.assembled.plan.at(self._values)
+
+    @property
+    def footprint(self) -> int:
+        """Bytes that are kept between runs."""
+        t = self.tables
+        return sum(a.nbytes for a in (t.operands, t.calls, t.items, t.sizes, *(a for _, a in self._literals)))
 
     @property
     def offsets(self) -> dict[Buffer, int]:
@@ -205,7 +212,8 @@ class CpuExecutable(Planned):
     def _prepared(self, data: tuple[Array, ...]) -> list[Bytes]:
         """What is made of leaves alone, anew: runs that are under way go on with what was made before."""
         made = [aligned(size) for size in self.assembled.kept_bytes]
-        frame = RunFrame(self)
+        frame, room = RunFrame(self), aligned(self.room)
+        frame.place_arena((room, address(room)))
         frame.load(_Leaves(-1, data, tuple(made), tuple(map(address, (*data, *made)))))
         thread = frame.threads[0]
         thread.words[driver.COUNT] = self.first
@@ -218,7 +226,7 @@ class CpuExecutable(Planned):
             frame = self._frames.pop()
         except IndexError:
             frame = RunFrame(self)
-        frame.place_arena(memory.ARENAS.borrow(self.bytes))
+        frame.place_arena(memory.ARENAS.borrow(self.room))
         return frame
 
     def give_back(self, frame: RunFrame) -> None:
@@ -257,6 +265,7 @@ class RunFrame:
 
     def __init__(self, executable: CpuExecutable) -> None:
         self.tables, self.scratch, self.first = executable.tables, executable.scratch, executable.first
+        self._behind = executable.bytes  # temporaries, where the first thread's own room begins
         self.drive, self.driver, self.leaf_slots = executable.drive, executable.driver, executable.assembled.leaf_slots
         self.bases = np.zeros(self.tables.bases, np.int64)
         self.at = memoryview(self.bases.data)  # quicker to write to than the array
@@ -273,9 +282,10 @@ class RunFrame:
         self.threads = [_Thread(self, 0)]
 
     def place_arena(self, arena: tuple[Bytes, int]) -> None:
-        """Memory for temporaries, and its address."""
+        """Memory for temporaries and for the first thread's own use, and its address."""
         self.arena = arena
         self.at[ARENA] = arena[1]
+        self.threads[0].words[driver.SCRATCH_AT] = arena[1] + self._behind
 
     def load(self, leaves: _Leaves) -> None:
         """The leaves that are read from now on."""
@@ -298,8 +308,9 @@ class RunFrame:
             seen, size = self.said[1], self.said[2]
             raise IndexRangeError(f"index {seen} is outside an axis of size {size}: expected 0 to {size - 1}")
 
-    def parts(self, threads: int) -> list[int]:
-        """The frames of all threads but the first, ready to begin."""
+    def parts(self, scratch: Sequence[int]) -> list[int]:
+        """The frames of all threads but the first, each with room of its own, ready to begin."""
+        threads = len(scratch) + 1
         while len(self.threads) < threads:
             self.threads.append(_Thread(self, len(self.threads)))
         self.control[:] = 0
@@ -307,6 +318,8 @@ class RunFrame:
             words = thread.words
             words[driver.THREADS], words[driver.CONTROL_AT] = threads, self._control
             thread.begin(self.first)
+        for thread, place in zip(self.threads[1:], scratch, strict=False):
+            thread.words[driver.SCRATCH_AT] = place
         return [thread.at for thread in self.threads[1:threads]]
 
     def alone(self) -> bool:
@@ -335,14 +348,14 @@ class RunFrame:
 
 
 class _Thread:
-    """The frame of the driver: one thread's words, its scratch, and room for the addresses of operands."""
+    """The frame of the driver: one thread's words, and room for the addresses of operands."""
 
     def __init__(self, frame: RunFrame, thread: int) -> None:
         tables = frame.tables
-        self.scratch, self.room = aligned(frame.scratch), np.zeros(tables.room, np.int64)
+        self.room = np.zeros(tables.room, np.int64)
         self._words = np.array([
             address(tables.items), len(tables.items), address(frame.bases), thread, 1, _NEVER_STOPPED, address(frame.note),
-            address(self.scratch), address(self.room), *[0] * (driver.FRAME - driver.AT_ITEM)], np.int64)
+            0, address(self.room), *[0] * (driver.FRAME - driver.AT_ITEM)], np.int64)
         self.words, self.at = memoryview(self._words.data), address(self._words)
 
     def begin(self, item: int) -> None:

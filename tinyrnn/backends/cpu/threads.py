@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from math import inf
@@ -18,7 +19,7 @@ import numpy as np
 from ...errors import ArgumentError
 from .engine import host, library
 from .gang import BOX, DONE, DRIVE, FRAME, POSTED, WAKE, emit_asleep, emit_join, emit_post, emit_serve
-from .memory import address, aligned
+from .memory import Bytes, address, aligned
 from .tables import Tables
 
 THREADS = "TINYRNN_THREADS"
@@ -86,13 +87,14 @@ class SharedRun(Protocol):
     """What threads work on together."""
 
     driver: int
+    scratch: int  # bytes that each thread needs for itself
 
     @property
     def tables(self) -> Tables:
         """Whether the run is long enough to wake helpers."""
 
-    def parts(self, threads: int) -> list[int]:
-        """The frames of all threads but the first, ready to begin."""
+    def parts(self, scratch: Sequence[int]) -> list[int]:
+        """The frames of all threads but the first, each with room of its own, ready to begin."""
 
     def alone(self) -> bool:
         """The first thread's parts; whether all was done."""
@@ -122,6 +124,7 @@ class Gang:
         self._crowded_until, self._pause = 0.0, SHORTEST_PAUSE
         self._code: Any = None
         self._latest = 0.0
+        self._scratch: list[Bytes] = []
         self._beds: list[threading.Lock] = []  # of helpers: who sleeps waits for his to be released
         self._boxes = aligned(8 * BOX * MOST_THREADS).view(np.int64)
         self._boxes[:] = 0
@@ -141,7 +144,7 @@ class Gang:
             self._late = None
             if not frame.tables.long and self._asleep(self._at, helpers) and not self._busy():
                 return False
-            for i, at in enumerate(frame.parts(count)):
+            for i, at in enumerate(frame.parts(self._scratch_for(helpers, frame.scratch))):
                 self._box[BOX * i + FRAME], self._box[BOX * i + DRIVE] = at, frame.driver
             self._together(frame, helpers)
         finally:
@@ -164,6 +167,15 @@ class Gang:
         self._pause = min(2 * self._pause, LONGEST_PAUSE) if frame.crowded else max(0.9 * self._pause, SHORTEST_PAUSE)
         if frame.crowded:
             self._crowded_until = time.perf_counter() + self._pause
+
+    def _scratch_for(self, helpers: int, size: int) -> list[int]:
+        """The addresses of so many bytes for each helper, who has one run at a time."""
+        for i in range(helpers):
+            if i == len(self._scratch):
+                self._scratch.append(aligned(size))
+            if self._scratch[i].nbytes < size:
+                self._scratch[i] = aligned(size)
+        return [address(room) for room in self._scratch[:helpers]]
 
     def ended(self) -> None:
         """A run that was not shared has ended."""

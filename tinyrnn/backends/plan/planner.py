@@ -41,12 +41,12 @@ JOINS = (CONCAT, STACK)
 def plan_of(graph: Graph, products: Panels | Blas | None = None) -> Plan:
     """The kernel plan of a graph whose elementwise ops are fused; `products` says how matrices are multiplied."""
     plan = Planner(graph, products or Panels()).plan
-    return plan if plan.open else replayed(graph, plan)
+    return plan if plan.open or not are_checked() else checked(graph, plan)
 
 
-def replayed(graph: Graph, plan: Plan) -> Plan:
-    """The plan itself; where graphs are checked, so is it."""
-    return checked(graph, plan) if ENABLED else plan
+def are_checked() -> bool:
+    """Whether plans are replayed when they are made, as graphs are checked."""
+    return ENABLED
 
 
 class Planner:
