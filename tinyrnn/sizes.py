@@ -384,7 +384,7 @@ class ReadShape(Sequence[int]):
             return int(n)
         return self._assumed.pin(n)
 
-    @property  # type: ignore[misc]
+    @property  # type: ignore[misc]  # the one attribute that isinstance asks beside the type, which mypy holds for fixed
     def __class__(self) -> Any:
         """As `isinstance` sees it: a tuple.  It is none, since those hand out what they hold without a word."""
         return tuple

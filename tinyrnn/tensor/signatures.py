@@ -155,7 +155,7 @@ def with_open_sizes(arrays: Sequence[npt.NDArray[Any]], make: Callable[[OpenShap
         with noting_errors() as refused, assuming(opened.values, generic=True) as assumed:
             try:
                 made = make(opened)
-            except Exception as error:
+            except Exception as error:  # whatever a shape rule makes of a symbol; the function's own errors end the call
                 if not refused and not _is_ours(error):
                     raise
                 refused.append(type(error))

@@ -101,22 +101,6 @@ class Emit:
         with self.b.if_then(condition):
             body()
 
-    def until(self, holds: Callable[[], Any]) -> None:
-        """Wait; after a while the processor is offered to others."""
-        b = self.b
-        head, spin, leave = (b.append_basic_block(n) for n in ("wait", "spin", "go"))
-        before = b.block
-        b.branch(head)
-        b.position_at_end(head)
-        waited = b.phi(I64)
-        waited.add_incoming(self.whole(0), before)
-        b.cbranch(holds(), leave, spin)
-        b.position_at_end(spin)
-        self.when(self.is_(waited, ">", PATIENCE), self.give_way)
-        waited.add_incoming(self.add(waited, 1), b.block)
-        b.branch(head)
-        b.position_at_end(leave)
-
     def give_way(self) -> None:
         """The processor offered to others."""
         found = self.b.module.globals.get(YIELD)
