@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import prod
@@ -22,6 +23,29 @@ def checked_count(name: str, value: object, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ArgumentError(f"{name}={value!r}: expected a whole number from {least}")
     return int(value)
+
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def checked_bytes(name: str, value: object) -> int | None:
+    """A number of bytes, given as one or as a text with a unit ("200MB", "1.5 GiB"); None as it is."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(value))
+    unit = None if found is None or isinstance(value, bool) else UNITS.get(found[2].upper())
+    if found is None or unit is None or float(found[1]) * unit < 1:
+        raise ArgumentError(f"{name}={value!r}: expected bytes as a whole number or a text like '200MB' or '1.5GiB'")
+    return int(float(found[1]) * unit)
+
+
+def show_bytes(size: int) -> str:
+    """`200 MB`."""
+    for unit in ("TB", "GB", "MB", "KB"):
+        if size >= UNITS[unit]:
+            return f"{size / UNITS[unit]:.3g} {unit}"
+    return f"{size} bytes"
 
 
 def show(shape: Iterable[int]) -> str:

@@ -95,6 +95,16 @@ def bound(executable: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any
     return import_module("tinyrnn.backends.cpu.bound").Bound(executable, inputs, outputs)
 
 
+def temporaries(graph: Graph) -> int:
+    """Bytes that the temporaries of a fused graph take, as it is planned; 0 for what no kernel computes."""
+    try:
+        plan = import_module("tinyrnn.backends.plan.planner").planned(graph)
+    except UnsupportedError:
+        return 0
+    size: int = import_module("tinyrnn.backends.plan.memory").arrange(plan)[1]
+    return size
+
+
 def default_threads() -> int:
     """How many threads compiled kernels use."""
     threads: int = import_module("tinyrnn.backends.cpu.threads").default_threads()
@@ -157,4 +167,5 @@ def run_graph(graph: Graph, values: Mapping[str, Any], domain: Any, text: str) -
 
 __all__ = ["Backend", "ForAnySizes", "UnsupportedError", "available", "bound", "check_backend", "checked_threads",
            "copy_on_gpu", "default_threads", "evaluate", "fetched", "foreseen", "is_device", "made_on_gpu", "mirror",
-           "on_device", "on_gpu", "on_host", "run", "run_graph", "speaks_dlpack", "taken"]
+           "on_device", "on_gpu", "on_host", "run", "run_graph", "speaks_dlpack", "taken",
+           "temporaries"]

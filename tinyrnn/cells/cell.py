@@ -22,7 +22,7 @@ from ..ir.ops.structure import stack, take
 from ..ir.scan import ScanNames, scan
 from ..passes.ad.derivatives import grad
 from ..passes.unroll import unroll
-from ..shapes import show
+from ..shapes import checked_bytes, show
 from ..types import Seed
 from . import latex
 from .equations import parse
@@ -246,10 +246,10 @@ class Cell:
 
     def scan(self, remembered: Sequence[Node], inputs: Sequence[Node], parameters: Mapping[str, Node], *,
              mask: Node | None = None, reverse: bool = False, steps: int | None = None,
-             path: str | None = None, mark: Mark = tag) -> tuple[list[Node], dict[str, Node]]:
+             path: str | None = None, mark: Mark = tag, memory: int | str | None = None) -> tuple[list[Node], dict[str, Node]]:
         """All steps, time first: the remembered values at the end, and each output as [T, B, ...].
 
-        `mark` names every quantity of a step; another one may name more.
+        `mark` names every quantity of a step; another one may name more.  `memory` is a budget in bytes for training.
         """
         where = path or self.name
 
@@ -260,7 +260,7 @@ class Cell:
         names = ScanNames([f"{n}[t-{k}]" for n, k in self.slots], [f"{n}[t]" for n in self.inputs],
                           {n: p for p, n in parameters.items()})
         finals, traces = scan(body, remembered, inputs, constants=list(parameters.values()), mask=mask, reverse=reverse,
-                              steps=steps, names=names)
+                              steps=steps, names=names, memory=checked_bytes("memory", memory))
         return finals, dict(zip(self.outputs, traces, strict=True))
 
     def graph(self, /, sizes: Mapping[str, int] | None = None, *, batch: int = 1, dtype: npt.DTypeLike = np.float64,

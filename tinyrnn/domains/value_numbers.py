@@ -76,6 +76,9 @@ class ValueNumbers(Domain):
     def sum(self, x: Numbers, axes: tuple[int, ...], keepdims: bool) -> Numbers:
         return self.reduced("sum", x, axes, keepdims)
 
+    def accumulate(self, total: Numbers, x: Numbers, forward: bool) -> Numbers:
+        return np.where(np.equal(total, 0), x, applied("accumulate", total, x))
+
     def amax(self, x: Numbers, axes: tuple[int, ...], keepdims: bool) -> Numbers:
         return self.reduced("amax", x, axes, keepdims)
 

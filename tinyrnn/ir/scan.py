@@ -23,7 +23,7 @@ import numpy as np
 
 from ..errors import GraphError, ShapeError
 from ..shapes import Shape, show
-from ..sizes import agree
+from ..sizes import agree, is_symbolic
 from .node import LOCK, DType, Node, apply, attribute, rebuild, walk
 from .op import Op, register
 from .ops.elementwise import where
@@ -125,6 +125,7 @@ class ScanView:
     n_slices: int
     reverse: bool
     steps: int
+    memory: int | None = None  # bytes that its training may take, beside what comes in and goes out
 
     @classmethod
     def of(cls, node: Node) -> ScanView:
@@ -142,9 +143,10 @@ class ScanView:
 
 
 def make_scan(body: Body, init: Sequence[Node], xs: Sequence[Node], consts: Sequence[Node], reverse: bool,
-              steps: int) -> Node:
+              steps: int, memory: int | None = None) -> Node:
     """A scan node over a body that is already closed."""
-    return apply(SCAN, (*init, *xs, *consts), (body, len(init), len(xs), bool(reverse), steps))
+    budget = () if memory is None else (memory,)
+    return apply(SCAN, (*init, *xs, *consts), (body, len(init), len(xs), bool(reverse), steps, *budget))
 
 
 def final(s: Node, i: int) -> Node:
@@ -185,15 +187,18 @@ def argument_names(scan: Node) -> tuple[str, ...]:
 
 
 def scan(step: Step, init: Sequence[Node], xs: Sequence[Node], *, constants: Sequence[Node] = (), mask: Node | None = None,
-         reverse: bool = False, steps: int | None = None, names: ScanNames | None = None) -> tuple[list[Node], list[Node]]:
+         reverse: bool = False, steps: int | None = None, names: ScanNames | None = None,
+         memory: int | None = None) -> tuple[list[Node], list[Node]]:
     """Run `step(states, slices) -> (new states, outputs)` over the first axis of `xs`.
 
     `mask` is bool [T, B]: where it is False the inputs are zero before use, states are held and outputs are zero, so
     nothing in the padding (not even NaN) reaches a result.  What `step` reads from outside becomes a constant; what it
     computes from the given `constants` (a transposed weight) stays in the body, so that their gradients are summed in
-    their own shape.
+    their own shape.  `memory` is a budget in bytes, which the pass `checkpoint` keeps.
     """
     n = _steps(xs, mask, steps)
+    if memory is not None and is_symbolic((n, *(s.shape for s in [*init, *xs]))):
+        raise GraphError("a scan with a budget of memory is cut into parts of so many steps: its sizes must be numbers")
     states = [hole(s.shape, s.dtype) for s in init]
     slices = [hole(x.shape[1:], x.dtype) for x in xs]
     valid = hole(mask.shape[1:], mask.dtype) if mask is not None else None
@@ -210,7 +215,7 @@ def scan(step: Step, init: Sequence[Node], xs: Sequence[Node], *, constants: Seq
     env: dict[Node, Node] = {**{h: h for h in local}, **stand_ins}
     rebuild(walk([*new, *outs], known=env.keys()), env)
     body, traced = close([*local, *stand_ins.values()], [env[o] for o in new], [env[o] for o in outs])
-    node = make_scan(body, init, given, outside, reverse, n)
+    node = make_scan(body, init, given, outside, reverse, n, memory)
     if names is not None:
         mask_name = () if mask is None else (VALID,)
         _names[node] = (*names.states, *names.slices, *mask_name, *(names.constants.get(c, "") for c in outside))

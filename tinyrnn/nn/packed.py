@@ -20,7 +20,7 @@ from ..ir.ops.linear import broadcast_to
 from ..ir.ops.structure import concat as join
 from ..ir.ops.structure import take
 from ..serve.step import by_program
-from ..shapes import checked_count, show
+from ..shapes import checked_bytes, checked_count, show
 from ..tensor.functional import parameter
 from ..tensor.masks import refuse_single
 from ..tensor.rearrange import concat, stack
@@ -49,6 +49,7 @@ class Packed(Module):
         recurrent_dropout  units of h blanked inside products, the same at every step (Gal & Ghahramani, 2016)
         zoneout            units of the states stay as they were: a rate, or one by name (Krueger et al., 2017)
         learn_state        the state before the first step is trained: `h0_l0`, ...; zero at the start
+        memory             a budget (bytes, or "200MB") of each layer and direction for training on long sequences: see `scan`
     """
 
     cell: Cell
@@ -59,7 +60,7 @@ class Packed(Module):
     def __init__(self, cell: Cell, gates: str, input_size: int, hidden_size: int, *, num_layers: int = 1, bias: bool = True,
                  batch_first: bool = True, dropout: float = 0.0, bidirectional: bool = False, reverse: bool = False,
                  recurrent_dropout: float = 0.0, zoneout: Rates = 0.0, learn_state: bool = False,
-                 dtype: npt.DTypeLike = "float32", rng: Seed = None) -> None:
+                 memory: int | str | None = None, dtype: npt.DTypeLike = "float32", rng: Seed = None) -> None:
         if not 0 <= dropout < 1:
             raise ArgumentError(f"dropout={dropout!r}: expected 0 <= dropout < 1")
         if dropout and num_layers == 1:
@@ -72,6 +73,7 @@ class Packed(Module):
         self.input_size, self.hidden_size = checked_count("input_size", input_size), checked_count("hidden_size", hidden_size)
         self.num_layers, self.bias, self.batch_first = checked_count("num_layers", num_layers), bias, batch_first
         self.dropout, self.bidirectional, self.reverse = dropout, bidirectional, reverse
+        self.memory = checked_bytes("memory", memory)
         self.learn_state, self.dtype, self.rng = learn_state, np.dtype(dtype), np.random.default_rng(rng)
         self.layout = self._layout(gates)
         self.widths = {s: self.cell.signal_shape(s, self._sizes(input_size))[0] for s in self.cell.states}
@@ -106,7 +108,8 @@ class Packed(Module):
         return {"input_size": self.input_size, "hidden_size": self.hidden_size, "num_layers": self.num_layers,
                 "bias": self.bias, "batch_first": self.batch_first, "dropout": self.dropout,
                 "bidirectional": self.bidirectional, "reverse": self.reverse, "recurrent_dropout": self.noise.dropout,
-                "zoneout": self.noise.rates, "learn_state": self.learn_state, "dtype": self.dtype.name}
+                "zoneout": self.noise.rates, "learn_state": self.learn_state, "memory": self.memory,
+                "dtype": self.dtype.name}
 
     @property
     def time_first(self) -> bool:
@@ -173,7 +176,8 @@ class Packed(Module):
                 where = f"l{k}{suffix}"
                 final, trace = self.noise.scan(  # without noise, the cell's own scan
                     self.training, self._begun(given[len(finals)], where, batch), [y], self.cell_weights(where), self.rng,
-                    mask=valid, reverse=self.reverse or d == 1, steps=steps, path=where)
+                    mask=valid, reverse=self.reverse or d == 1, steps=steps, path=where,
+                    memory=self.memory)
                 finals.append(final)
                 sides.append(trace["h"])
             y = sides[0] if len(sides) == 1 else join(sides, -1)

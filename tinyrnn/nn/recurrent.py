@@ -17,7 +17,7 @@ from ..ir.ops.leaves import full
 from ..ir.ops.linear import broadcast_to, transpose
 from ..ir.ops.structure import take
 from ..serve.step import by_program
-from ..shapes import show
+from ..shapes import checked_bytes, show
 from ..tensor.functional import max as largest
 from ..tensor.functional import parameter, where
 from ..tensor.masks import refuse_single, valid_steps
@@ -41,7 +41,7 @@ class Recurrent(Module):
     `state` is a tuple in the order of `cell.states` (then delayed inputs), or a dict by name; a state read k steps
     back is [B, k, ...], newest first.  Beyond a row's length y is zero and the state is that of its last valid step.
     A cell with several inputs takes a dict by name or a tuple in the order of `cell.inputs`, one with several outputs
-    returns a dict.
+    returns a dict.  `memory` (bytes, or "200MB") is a budget for training on long sequences: see `scan`.
 
     Raises `ArgumentError` for what is no cell and for options that do not fit it, `ShapeError` for sizes, inputs and states
     that do not.
@@ -59,13 +59,14 @@ class Recurrent(Module):
     def __init__(self, cell: Cell | str, sizes: Mapping[str, int] | None = None, *, reverse: bool = False,
                  batch_first: bool = True, zoneout: Rates = 0.0, recurrent_dropout: float = 0.0,
                  dtype: npt.DTypeLike = "float32", rng: Seed = None, fixed: Mapping[str, npt.ArrayLike] | None = None,
-                 **named: int) -> None:
+                 memory: int | str | None = None, **named: int) -> None:
         if "time_major" in named:
             raise ArgumentError("time_major=True is written batch_first=False, as in RNN, LSTM and GRU")
         cell = get(cell) if isinstance(cell, str) else cell
         if not isinstance(cell, Cell):
             raise ArgumentError(f"Recurrent takes a Cell or the name of one, got {type(cell).__name__}")
         self.cell, self.reverse, self.batch_first = cell, reverse, batch_first
+        self.memory = checked_bytes("memory", memory)
         self.noise = Noise(cell, zoneout, recurrent_dropout)
         self.rng = np.random.default_rng(rng)
         self.sizes = {k: int(n) for k, n in cell.checked_sizes(sizes, named).items()}
@@ -80,7 +81,7 @@ class Recurrent(Module):
     def config(self) -> dict[str, Any]:
         return {"text": self.cell.text, "name": self.cell.name, "sizes": self.sizes, "reverse": self.reverse,
                 "batch_first": self.batch_first, "zoneout": self.noise.rates, "recurrent_dropout": self.noise.dropout,
-                "dtype": self.dtype.name}
+                "dtype": self.dtype.name, "memory": self.memory}
 
     @classmethod
     def built(cls, config: dict[str, Any]) -> Module:
@@ -108,7 +109,7 @@ class Recurrent(Module):
         """A layer of the same cell, with parameters of its own, that reads from the other end."""
         return Recurrent(self.cell, self.sizes, reverse=not self.reverse, batch_first=self.batch_first,
                          zoneout=self.noise.rates, recurrent_dropout=self.noise.dropout, dtype=self.dtype, rng=rng,
-                         fixed={p: self.weights[p].numpy() for p in self.cell.fixed})
+                         memory=self.memory, fixed={p: self.weights[p].numpy() for p in self.cell.fixed})
 
     def state_dict(self) -> dict[str, Any]:
         """The cell's own parameter names."""
@@ -126,7 +127,8 @@ class Recurrent(Module):
         steps, batch = sequences[0].shape[:2] if sequences else self._extent(x)
         finals, traces = self.noise.scan(
             self.training, self.remembered(state, batch), sequences, {p: t.source() for p, t in self.weights.items()}, self.rng,
-            mask=time_mask(steps, batch, lengths, mask, self.time_first), reverse=self.reverse, steps=steps)
+            mask=time_mask(steps, batch, lengths, mask, self.time_first), reverse=self.reverse, steps=steps,
+            memory=self.memory)
         outputs = {n: Tensor(swap(y) if self.batch_first else y) for n, y in traces.items()}
         return self._one(outputs), self._state(finals)
 

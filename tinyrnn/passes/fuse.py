@@ -14,8 +14,9 @@ from collections.abc import Iterable, Sequence
 
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, rebuild, walk
-from ..ir.ops.leaves import FULL, hole
-from ..ir.ops.linear import BROADCAST, RESHAPE, SUM, axes_of
+from ..ir.ops.elementwise import CAST
+from ..ir.ops.leaves import FULL, hole, is_number
+from ..ir.ops.linear import ACCUMULATE, BROADCAST, RESHAPE, SUM, axes_of
 from ..ir.ops.reduce import AMAX, AMIN
 from ..ir.scan import ITEM, REGION, body_of, close
 from ..shapes import Shape
@@ -33,7 +34,7 @@ def fuse(graph: Graph) -> Graph:
 def is_kernel(node: Node) -> bool:
     """Whether a region is one that `fuse` made; others (of `tr.remat`) hold ops of any kind."""
     return all(n.op.entrywise or n.op.kind == "leaf" or n.op in (BROADCAST, RESHAPE) or reduces(n)
-               for n in walk(body_of(node).outs)) and any(
+               or column_total(n) is not None for n in walk(body_of(node).outs)) and any(
                    n.op.entrywise or reduces(n) for n in walk(body_of(node).outs))
 
 
@@ -49,6 +50,14 @@ def row_sum(n: Node) -> bool:
 def column_sum(n: Node) -> bool:
     axes = axes_of(n)
     return n.op is SUM and n.src[0].dtype.kind == "f" and axes == tuple(range(n.src[0].ndim - 1)) != ()
+
+
+def column_total(n: Node) -> Node | None:
+    """The column sum that a node is, or that it adds up from a total on, which may be of a wider dtype."""
+    total = n.src[1] if n.op is ACCUMULATE else n
+    if n.op is ACCUMULATE and total.op is CAST:
+        total = total.src[0]
+    return total if total.op is SUM and not row_sum(total) and column_sum(total) else None
 
 
 def space(n: Node) -> Shape:
@@ -80,7 +89,9 @@ def _fused(outputs: Sequence[Node]) -> list[Node]:
         if n in cluster:
             continue
         if n.op in ROW_REDUCTIONS and not row_sum(n) and column_sum(n):
-            _take(_column(n, used, cluster), n, cluster)
+            c = _column(n, used, cluster)
+            for m in _up_to_total(n, used):
+                _take(c, m, cluster)
         elif _fusable(n):
             _take(_home(n, paths), n, cluster)
     return _rebuilt(outputs, order, used, cluster)
@@ -236,6 +247,19 @@ def _column(n: Node, used: dict[Node, list[Node]], cluster: dict[Node, _Cluster]
         _take(c, s, cluster)
         stack.extend(s.src)
     return c
+
+
+def _up_to_total(n: Node, used: dict[Node, list[Node]]) -> list[Node]:
+    """A column sum; and what adds it up from a total on, where nothing else reads it."""
+    found = [n]
+    while len(used[found[-1]]) == 1 and found[-1].op is not ACCUMULATE:
+        (m,) = used[found[-1]]
+        if m is found[-1] or m.op not in (CAST, ACCUMULATE):
+            break
+        found.append(m)
+    last = found[-1]
+    plain = last.op is ACCUMULATE and (last.src[0].op is not FULL or is_number(last.src[0], 0))
+    return found if plain and column_total(last) is n else [n]
 
 
 def _rebuilt(outputs: Sequence[Node], order: Iterable[Node], used: dict[Node, list[Node]],

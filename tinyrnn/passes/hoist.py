@@ -15,14 +15,18 @@ from ..ir.ops.leaves import ARG, hole
 from ..ir.ops.linear import MATMUL
 from ..ir.scan import LITERALS, SCAN, ScanView, invariant
 from .over_time import Lift, Lifted
-from .rewrite import map_scans, replaced, restated, users
+from .rewrite import map_scans, replaced, restated, users, with_inner
 
 
 def hoist(graph: Graph) -> Graph:
     """The same graph, in which scans compute only what needs the state."""
     with without_collector():
-        new = map_scans(list(graph.outputs.values()), _hoisted)
+        new = _scope(list(graph.outputs.values()))
     return Graph(dict(zip(graph.outputs, new, strict=True)))
+
+
+def _scope(outputs: Sequence[Node]) -> list[Node]:
+    return map_scans(outputs, _hoisted, lambda region: with_inner(region, _scope))
 
 
 def _hoisted(scan: ScanView, wanted: Sequence[Node]) -> tuple[Node, dict[Node, Node]]:

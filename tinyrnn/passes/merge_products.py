@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -15,11 +15,11 @@ from typing import Any
 from ..ir.graph import Graph
 from ..ir.node import DType, Node, apply, rebuild, walk, without_collector
 from ..ir.ops.elementwise import SUMS, TAG, add_n
-from ..ir.ops.leaves import ARG, INPUT, LEAF
-from ..ir.ops.linear import MATMUL, RESHAPE, TRANSPOSE, matmul, reshape, transpose
+from ..ir.ops.leaves import ARG, INPUT, LEAF, is_number
+from ..ir.ops.linear import ACCUMULATE, MATMUL, RESHAPE, TRANSPOSE, add_onto, matmul, reshape, runs_forward, transpose
 from ..ir.ops.structure import CONCAT, SLICE, concat, parts_of, split_at
-from ..ir.scan import LITERALS, REGION, TRACE, ScanView, body_of, expression_of, make_body
-from .rewrite import made_in_order, map_scans, rewritten, with_body
+from ..ir.scan import LITERALS, TRACE, ScanView, body_of, expression_of
+from .rewrite import made_in_order, map_scans, rewritten, with_body, with_inner
 
 SHALLOW = (TRANSPOSE, RESHAPE, SLICE, CONCAT, TAG)
 
@@ -44,7 +44,7 @@ def _scope(outputs: Sequence[Node], order: Order) -> list[Node]:
 
     def region(n: Node) -> Node:
         inside = {a: _place(s, order) for a, s in zip(body_of(n).args, n.src, strict=True)}
-        return apply(REGION, n.src, (make_body(body_of(n).args, tuple(_scope(body_of(n).outs, inside))), *n.at[1:]))
+        return with_inner(n, lambda outs: _scope(outs, inside))
 
     changed = map_scans(outputs, scan, region)
     joins = _joins_inside(walk(changed))
@@ -81,27 +81,35 @@ def _shared_left(outputs: Sequence[Node], order: Order) -> list[Node]:
 
 
 def _shared_right(outputs: Sequence[Node]) -> list[Node]:
-    """`A_iᵀ b` for one b."""
+    """`A_iᵀ b` for one b, and `total_i + A_iᵀ b` likewise."""
     order = walk(outputs)
     position = {n: i for i, n in enumerate(order)}
     joins = _joins_inside(order)
-    groups: dict[tuple[Node, DType], dict[Node, None]] = defaultdict(dict)
+    used = Counter([*(s for n in order for s in n.src), *outputs])
+    onto = {n.src[1]: n for n in order if n.op is ACCUMULATE and used[n.src[1]] == 1 and not is_number(n.src[0], 0)}
+    groups: dict[tuple[object, ...], dict[Node, None]] = defaultdict(dict)
     for n in order:
         if n.op is MATMUL and n.ndim == 2 and n.src[0].op is TRANSPOSE:
-            groups[n.src[1], n.src[0].dtype][n] = None
+            m = onto.get(n, n)
+            groups[n.src[1], n.src[0].dtype, m.op, m.at, m.dtype][m] = None
     table: dict[Node, Node] = {}
-    for (b, _), products in groups.items():
+    for products in groups.values():
         if len(products) > 1 and not _chained(products, position):
-            for group in _along_joins(list(products), lambda n: _traced(n.src[0].src[0]), joins):
+            for group in _along_joins(list(products), lambda m: _traced(_left(m)), joins):
                 if len(group) > 1:
-                    table.update(_stacked(group, b))
+                    table.update(_stacked(group))
     return _substituted(outputs, table)
+
+
+def _left(m: Node) -> Node:
+    """`A` of `Aᵀ b`, or of `total + Aᵀ b`."""
+    return (m.src[1] if m.op is ACCUMULATE else m).src[0].src[0]
 
 
 def _chained(products: Mapping[Node, None], position: Mapping[Node, int]) -> bool:
     """Whether one of the products is computed from another."""
     first = min(position[n] for n in products)
-    stack, seen = [n.src[0] for n in products], set[Node]()
+    stack, seen = [s for n in products for s in (_left(n), n.src[0])], set[Node]()
     while stack:
         m = stack.pop()
         if m in products:
@@ -112,9 +120,12 @@ def _chained(products: Mapping[Node, None], position: Mapping[Node, int]) -> boo
     return False
 
 
-def _stacked(group: Sequence[Node], b: Node) -> dict[Node, Node]:
+def _stacked(group: Sequence[Node]) -> dict[Node, Node]:
     """Each of the products as rows of a larger one."""
-    whole = matmul(transpose(concat([n.src[0].src[0] for n in group], 1)), b)
+    first = group[0]
+    whole = matmul(transpose(concat([_left(n) for n in group], 1)), (first.src[1] if first.op is ACCUMULATE else first).src[1])
+    if first.op is ACCUMULATE:
+        whole = add_onto(concat([n.src[0] for n in group], 0), whole, runs_forward(first))
     ends = accumulate(n.shape[0] for n in group)
     return {n: apply(SLICE, (whole,), (((end - n.shape[0], n.shape[0], 1), (0, n.shape[1], 1)),))
             for n, end in zip(group, ends, strict=True)}

@@ -6,6 +6,7 @@ A value is `timed` (it has the axis of time in front) or the same in every step.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import NamedTuple
 
 from ..ir.node import Node, apply, walk
@@ -17,6 +18,7 @@ from ..ir.ops.linear import (
     RESHAPE,
     SUM,
     TRANSPOSE,
+    add_onto,
     axes_of,
     broadcast_to,
     keeps_axes,
@@ -42,9 +44,9 @@ Rule = Callable[[Node, Sequence[Lifted], int], Node | None]
 class Lift:
     """Lifts expressions, given what some nodes of the body are outside."""
 
-    def __init__(self, given: Mapping[Node, Lifted], steps: int) -> None:
-        self.known: dict[Node, Lifted | None] = dict(given)
-        self.steps = steps
+    def __init__(self, given: Mapping[Node, Lifted], steps: int, forward: bool = False) -> None:
+        self.given, self.known = given, dict[Node, Lifted | None](given)
+        self.steps, self.forward = steps, forward  # whether sums over time begin with the first step
 
     def __call__(self, n: Node) -> Lifted | None:
         """The value outside; None where some op on the way cannot be lifted."""
@@ -85,7 +87,7 @@ class Lift:
             return None if any(p is None for p in parts) else apply(n.op, tuple(p for p in parts if p is not None), n.at)
         if n.op is MATMUL and n.ndim == 2:
             return self._product(n)
-        if n.op in LINEAR or (n.op is SUM and _has_product(n)):
+        if n.op in LINEAR or (n.op is SUM and self._has_product(n)):
             linear = self._linear(n)
             if linear is not None:
                 return linear
@@ -97,10 +99,34 @@ class Lift:
                 return full(0, n.shape, n.dtype)
             whole = x.node if n.op is not SUM else sum_(x.node, axes_of(n), keeps_axes(n))
             return whole * number_of(self.steps, n.dtype)
-        if n.op is SUM:
-            y = sum_(x.node, (0, *(i + 1 for i in axes_of(n))))
-            return reshape(y, n.shape)
-        return sum_(x.node, 0)
+        return reshape(self._columns(n.src[0], axes_of(n)) if n.op is SUM else self._columns(n, ()), n.shape)
+
+    def _has_product(self, n: Node) -> bool:
+        """Whether a product stands between a value and what is given."""
+        return any(m.op is MATMUL for m in walk([n], known=self.given))
+
+    def _columns(self, n: Node, axes: tuple[int, ...]) -> Node:
+        """`Σ_t Σ_axes n[t]`: first down columns, over time and the axes behind it, then over what is left, which is little."""
+        down = next((i for i in range(n.ndim) if i not in axes or i == n.ndim - 1), 0)
+        row = n.shape[down:]
+        flat = n if len(row) == 1 else reshape(n, (*n.shape[:down], prod(row)))
+        return sum_(reshape(self.summed(flat, tuple(range(down))), row), [i - down for i in axes if i >= down])
+
+    def summed(self, n: Node, axes: tuple[int, ...]) -> Node:
+        """`Σ_t Σ_axes n[t]` over leading axes of a value that depends on time."""
+        return self.totalled(sum_(_node(self(n)), (0, *(i + 1 for i in axes))))
+
+    def multiplied(self, a: Node, b: Node) -> Node:
+        """`Σ_t a[t] b[t]` of matrices that depend on time, as one product over all steps and rows."""
+        left, right = _node(self(a.src[0] if a.op is TRANSPOSE else a)), _node(self(b))
+        rows, columns = a.shape[0], b.shape[1]
+        k = self.steps * b.shape[0]
+        left = left if a.op is TRANSPOSE else transpose(left, (0, 2, 1))
+        return self.totalled(matmul(transpose(reshape(left, (k, rows))), reshape(right, (k, columns))))
+
+    def totalled(self, y: Node) -> Node:
+        """A sum over time, added up in the order in which the loop comes by."""
+        return add_onto(full(0, y.shape, y.dtype), y, self.forward)
 
     def _linear(self, n: Node) -> Node | None:
         """`Σ_t c x[t] = c Σ_t x[t]`: the gradient of a function of weights, linear in what comes in, is applied once to the sum
@@ -125,18 +151,17 @@ class Lift:
             if x is None or y is None or not (left.timed or right.timed):
                 return None
             return matmul(x.node if isinstance(x, Lifted) else x, y.node if isinstance(y, Lifted) else y)
-        k = self.steps * b.shape[0]
-        rows = reshape(left.node, (k, n.shape[0])) if a.op is TRANSPOSE else reshape(
-            transpose(left.node, (0, 2, 1)), (k, n.shape[0]))
-        return matmul(transpose(rows), reshape(right.node, (k, n.shape[1])))
+        return self.multiplied(a, b)
 
 
 LINEAR: dict[object, tuple[int, ...]] = {MUL: (0, 1), SCALE: (0, 1), DIV: (0,), WHERE: (1, 2), BROADCAST: (0,), CAST: (0,)}
 """In which of its operands an op is linear, the others being the same in every step."""
 
 
-def _has_product(n: Node) -> bool:
-    return any(m.op is MATMUL for m in walk([n]))
+def _node(x: Lifted | None) -> Node:
+    if x is None:
+        raise AssertionError("what is summed over time was lifted before")
+    return x.node
 
 
 def _bare(n: Node) -> Node:

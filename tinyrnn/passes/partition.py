@@ -33,7 +33,7 @@ def partition(graph: Graph) -> Graph:
     new: dict[Node, Node] = {}
     moved: dict[Node, dict[Node, Node]] = {}
     for n in order:
-        ahead = _forward_of(n, moved) if n.op is SCAN else None
+        ahead = forward_of(n, moved) if n.op is SCAN else None
         if ahead is not None:
             new[n], moved[n] = _slimmer(n, ahead, uses, new)
         elif n.op in (FINAL, TRACE) and n.src[0] in moved:
@@ -46,7 +46,7 @@ def partition(graph: Graph) -> Graph:
                  {new.get(n, n): t for n, t in graph.steps.items()})
 
 
-def _forward_of(node: Node, moved: Collection[Node]) -> Node | None:
+def forward_of(node: Node, moved: Collection[Node]) -> Node | None:
     """The scan whose step this one differentiates: same steps, opposite direction, its constants at the end.
 
     A scan that was slimmed itself (the backward of a backward reads one) has another body by now and is left alone.
@@ -92,7 +92,7 @@ def _slimmer(node: Node, ahead: Node, uses: dict[Node, set[Node]], new: dict[Nod
     sequences = [*(new[x] for a, x in zip(slices, xs, strict=True) if a not in residual),
                  *(trace(moved_ahead, e) for e in kept_slots),
                  *(new[f_xs[f_slices.index(x)]] for x in used_inputs)]
-    slim = make_scan(body, [new[n] for n in init], sequences, [new[n] for n in consts], scan.reverse, scan.steps)
+    slim = make_scan(body, [new[n] for n in init], sequences, [new[n] for n in consts], scan.reverse, scan.steps, scan.memory)
     return slim, dict(zip(traced, expressions, strict=True))
 
 

@@ -41,7 +41,7 @@ def _scope(outputs: Sequence[Node], local: Local) -> list[Node]:
     def inside(outs: Sequence[Node]) -> list[Node]:
         return _scope(outs, local)
 
-    return local(map_scans(outputs, lambda scan, wanted: with_body(scan, wanted, inside), lambda n: _region(n, local)))
+    return local(map_scans(outputs, lambda scan, wanted: with_body(scan, wanted, inside), lambda n: with_inner(n, inside)))
 
 
 def with_body(scan: ScanView, wanted: Sequence[Node], change: Local) -> tuple[Node, dict[Node, Node]]:
@@ -49,13 +49,14 @@ def with_body(scan: ScanView, wanted: Sequence[Node], change: Local) -> tuple[No
     outs = change([*scan.body.outs, *wanted])
     body = make_body(scan.body.args, tuple(outs[: scan.n_states]))
     init, xs, consts = scan.split(scan.node.src)
-    node = make_scan(body, init, xs, consts, scan.reverse, scan.steps)
+    node = make_scan(body, init, xs, consts, scan.reverse, scan.steps, scan.memory)
     return node, {e: trace(node, t) for e, t in zip(wanted, outs[scan.n_states :], strict=True)}
 
 
-def _region(node: Node, local: Local) -> Node:
-    body = body_of(node)
-    return apply(REGION, node.src, (make_body(body.args, tuple(_scope(body.outs, local))), *node.at[1:]))
+def with_inner(region: Node, change: Local) -> Node:
+    """A region whose body was rewritten."""
+    body = body_of(region)
+    return apply(REGION, region.src, (make_body(body.args, tuple(change(body.outs))), *region.at[1:]))
 
 
 def map_scans(outputs: Sequence[Node], change: Callable[[ScanView, Sequence[Node]], tuple[Node, dict[Node, Node]]],
@@ -179,5 +180,5 @@ def restated(scan: ScanView, slices: Pairs, constants: Pairs, wanted: Sequence[N
     holes = [*(args[i] for i in kept), *(h for group in pairs for h, _ in group)]
     body, expressions = close(holes, inner[: len(kept)], inner[len(kept) :])
     node = make_scan(body, [init[i] for i in kept], [x for _, x in pairs[0]], [c for _, c in pairs[1]], scan.reverse,
-                     scan.steps)
+                     scan.steps, scan.memory)
     return node, {e: trace(node, t) for e, t in zip(wanted, expressions, strict=True)}

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import reduce
 from importlib import import_module
 from itertools import islice, pairwise
 from types import MethodType
@@ -16,14 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import check_backend, checked_threads, foreseen
+from ..backends import check_backend, checked_threads, foreseen, temporaries
 from ..errors import ArgumentError, BackendError, FallbackWarning, GraphError
 from ..ir import Graph, check
 from ..ir.check import ENABLED
 from ..ir.node import without_collector
 from ..ir.ops.leaves import input_node
 from ..locks import ForkSafeLock
-from ..passes import defer, fuse, hoist, merge_products, partition, simplify, split_products
+from ..passes import checkpoint, defer, fuse, hoist, merge_products, partition, simplify, split_products
 from ..shapes import show
 from ..trees import flatten, names_of
 from .long_loops import suggest_scan
@@ -47,9 +48,20 @@ from .tracing import Trace, tracing
 if TYPE_CHECKING:
     from ..symbolic.proof.prove import Proof
 
-PIPELINE: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
-    ("partition", partition), ("split_products", split_products), ("defer", defer), ("merge_products", merge_products),
-    ("hoist", hoist), ("simplify", simplify), ("fuse", fuse))
+FINISHING: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
+    ("defer", defer), ("merge_products", merge_products), ("hoist", hoist), ("simplify", simplify), ("fuse", fuse))
+
+
+def _planned_bytes(graph: Graph) -> int:
+    """What the temporaries of a graph take that is to go through the passes from `defer` on."""
+    return temporaries(reduce(lambda found, transform: transform[1](found), FINISHING, graph))
+
+
+def _checkpoint(graph: Graph) -> Graph:
+    return checkpoint(graph, _planned_bytes)
+
+
+PIPELINE = (("partition", partition), ("split_products", split_products), ("checkpoint", _checkpoint), *FINISHING)
 
 Arrays = dict[str, npt.NDArray[Any]]
 NOTHING: Mapping[str, Any] = {}

@@ -13,6 +13,7 @@ from ..ir import scan as scans
 from ..ir.node import Node, walk
 from ..ir.ops.elementwise import tag
 from ..passes.ad import derivatives
+from ..shapes import checked_bytes
 from ..trees import flatten, leaves_like, map_tree, names_of
 from .functional import tensor
 from .masks import step_mask
@@ -168,15 +169,21 @@ def remat(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def scan(fn: Callable[[Any, Any], tuple[Any, Any]], init: object, xs: object = None, *, lengths: Any = None, mask: Any = None,
-         reverse: bool = False, steps: int | None = None) -> tuple[Any, Any]:
+         reverse: bool = False, steps: int | None = None, memory: int | str | None = None) -> tuple[Any, Any]:
     """Run `fn(state, x) -> (state, y)` over the first axis of xs; returns the last state and all y, stacked.
 
     State, x and y are tensors or lists, tuples and dicts of them; a new state has the keys and the nesting of the one
     before.  `lengths` (one whole number per row of the batch)
     or `mask` (bool [T, B]) hold the state and zero the output beyond each row's end; `reverse` visits T..1.
 
+    `memory` (bytes, or a text: "200MB") is a budget for long sequences: compiled, the scan keeps every k-th state, with the
+    smallest number of parts whose temporaries keep the budget, and computes the steps of a part again when gradients come
+    back to it.  Beside it stand the sequences that come in and go out.  Results have the same bits; other sizes are traced
+    again.
+
     xs are [T, ...], y comes back as [T, ...]. Raises `ArgumentError` where fn returns no pair or another form of state,
-    `GraphError` where a state changes its shape, `ShapeError` where the sequences differ in length.
+    `GraphError` where a state changes its shape, `ShapeError` where the sequences differ in length, and `ArgumentError` when it
+    is compiled for a budget that no number of parts keeps.
 
     >>> import tinyrnn as tr
     >>> total, partial = tr.scan(lambda s, x: (s + x, s + x), tr.tensor(0.0), tr.tensor([1.0, 2.0, 3.0]))
@@ -202,5 +209,5 @@ def scan(fn: Callable[[Any, Any], tuple[Any, Any]], init: object, xs: object = N
     names = None if own is None or read is None else scans.ScanNames(
         [f"{k}[t-1]" for k in own], [f"{k}[t]" for k in read], {})
     finals, traces = scans.scan(step, [as_tensor(t).source() for t in state], nodes, mask=valid, reverse=reverse, steps=steps,
-                                names=names)
+                                names=names, memory=checked_bytes("memory", memory))
     return state_form([Tensor(n) for n in finals]), output_form[0]([Tensor(n) for n in traces])

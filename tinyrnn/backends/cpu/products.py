@@ -332,20 +332,24 @@ def _blocks(e: Emit, shape: Shape, panels: Value, kind: ir.Type, columns: Value,
 
 
 def emit_tall(module: ir.Module, name: str, target: Target, dtype: DType) -> None:
-    """`C[n, columns] = Aᵀ[n, inner] @ B[inner, columns]` where inner is long: blocks of both are packed into scratch.
+    """`C[n, columns] (+)= Aᵀ[n, inner] @ B[inner, columns]` where inner is long: blocks of both are packed into scratch, the
+    last block first unless `forward`.
 
     The rows of C are shared out over threads; each packs the blocks of B for itself.
     """
     e = Emit(module, name)
     pointers, sizes, n, scratch = e.function.args
     a, b, c = (e.entry(pointers, i, POINTER) for i in range(3))
-    columns, inner, step_a, row_b, row_c = (e.entry(sizes, i) for i in range(5))
+    columns, inner, step_a, row_b, row_c, forward, begun = (e.entry(sizes, i) for i in range(7))
     tiles = Tiles(module, target, dtype)
     kind, shape = tiles.kind, tiles.shape
     padded = e.up(columns, shape.lanes)
     packed_a = e.at(scratch, e.mul(padded, TALL_ROWS), kind)
+    last = e.sub(e.div(e.add(inner, TALL_ROWS - 1), TALL_ROWS), 1)
 
-    def block(k0: Value) -> None:
+    def block(turn: Value) -> None:
+        k0 = e.mul(e.b.select(e.is_(forward, "!=", 0), turn, e.sub(last, turn)), TALL_ROWS)
+        adds = e.add(turn, begun)
         depth = e.least(e.sub(inner, k0), TALL_ROWS)
         _emit_pack_body(e, target, dtype, e.at(b, e.mul(k0, row_b), kind), scratch, depth, columns, row_b, e.whole(1))
 
@@ -362,7 +366,7 @@ def emit_tall(module: ir.Module, name: str, target: Target, dtype: DType) -> Non
                     to = e.at(at_c, e.mul(first, shape.rows, row_c), kind)
                     e.when(e.b.and_(e.is_(each, ">", 0), e.is_(number, ">", 0)), lambda: tiles.call(e, each, vectors, [
                         e.at(packed_a, e.mul(first, slot), kind), panel, to, slot, e.whole(1), e.whole(shape.rows), row_c,
-                        depth, width, number, k0]))
+                        depth, width, number, adds]))
 
                 run(e.whole(shape.rows), full, e.whole(0))
                 run(rest, e.whole(1), full)
@@ -371,7 +375,7 @@ def emit_tall(module: ir.Module, name: str, target: Target, dtype: DType) -> Non
 
         e.loop(0, n, TALL_COLUMNS, part)
 
-    e.loop(0, inner, TALL_ROWS, block)
+    e.loop(0, e.add(last, 1), 1, block)
     e.b.ret_void()
 
 

@@ -45,11 +45,10 @@ class _Kernel(Staging):
         return self.e.entry(self._sizes, self._at - 1)
 
     def read_strides(self) -> None:
-        rank, loads = self.program.rank, self.loads
+        rank = self.program.rank
         self.outer_strides, self.inner_stride = [], []
         for i, access in enumerate(self.accesses):
-            column = self.program.columns and i >= loads
-            self.outer_strides.append([] if column else [self.size() for _ in range(rank)])
+            self.outer_strides.append([] if self.program.of_column(i) else [self.size() for _ in range(rank)])
             self.inner_stride.append(self.size() if access == "s" else None)
 
     def kind(self, i: int) -> Any:
@@ -151,7 +150,8 @@ class _Rows(_Kernel):
 
 
 class _Columns(_Kernel):
-    """Column sums: tile after tile of columns, blocks of rows are added in registers, then to the totals of the tile."""
+    """Column sums: tile after tile of columns, blocks of rows are added in registers, then to the totals of the tile, the last
+    rows first unless the program goes `forward`."""
 
     def emit(self) -> None:
         e, p = self.e, self.program
@@ -170,15 +170,18 @@ class _Columns(_Kernel):
             e.loop(0, whole, self.m.lanes, lambda j: body(j, None))
             e.loop(whole, count, self.m.lanes, lambda j: body(j, e.mask(self.m, e.sub(count, j))))
 
-        def clear(j: Value, mask: Value) -> None:
+        def begin(j: Value, mask: Value) -> None:
             for i, s in enumerate(p.stores):
-                e.store(self.m, self.m.constant(0, summed_in(np.dtype(s.dtype))), self._total(i, j), mask)
+                kind = summed_in(np.dtype(s.dtype))
+                start = self.m.constant(0, kind) if s.start is None else self.m.cast(
+                    self.load(s.start, self.base[s.start], e.add(first, j), mask), kind)
+                e.store(self.m, start, self._total(i, j), mask)
 
         def written(j: Value, mask: Value) -> None:
             for i in range(len(p.stores)):
                 self.store(i, self._read_total(i, j, mask), self.base[loads + i], e.add(first, j), mask)
 
-        each(clear)
+        each(begin)
         self._blocks(outer, self.base[:loads], 0, lambda r, n, base: each(
             lambda j, mask: self._block(r, n, base, first, j, mask)))
         each(written)
@@ -191,22 +194,28 @@ class _Columns(_Kernel):
 
     def _blocks(self, outer: Sequence[Any], base: list[Any], depth: int, rows: Callable[[Any, Any, list[Any]], None]) -> None:
         e = self.e
-        if depth == len(outer) - 1:
-            e.loop(0, outer[depth], BLOCK, lambda r: rows(r, e.least(e.sub(outer[depth], r), BLOCK), base))
-            return
+        size = BLOCK if depth == len(outer) - 1 else 1
+        last = e.sub(e.div(e.add(outer[depth], size - 1), size), 1)
 
-        def turn(i: Value) -> None:
-            moved = [e.at(p, e.mul(i, self.outer_strides[k][depth]), self.kind(k)) for k, p in enumerate(base)]
+        def turn(t: Value) -> None:
+            i = t if self.program.forward or depth else e.sub(last, t)
+            if size > 1:
+                r = e.mul(i, size)
+                rows(r, e.least(e.sub(outer[depth], r), size), base)
+                return
+            moved = [e.at(p, e.mul(i, s[depth]), self.kind(k)) if s else p
+                     for k, (p, s) in enumerate(zip(base, self.outer_strides, strict=False))]
             self._blocks(outer, moved, depth + 1, rows)
 
-        e.loop(0, outer[depth], 1, turn)
+        e.loop(0, e.add(last, 1), 1, turn)
 
     def _block(self, first: Value, count: Value, base: list[Any], tile: Value, j: Value, mask: Value) -> None:
         e, p = self.e, self.program
         column, kinds = e.add(tile, j), [summed_in(np.dtype(s.dtype)) for s in p.stores]
 
         def advance(r: Value, state: list[Any]) -> list[Any]:
-            at = [e.at(q, e.mul(e.add(first, r), self.outer_strides[k][-1]), self.kind(k)) for k, q in enumerate(base)]
+            at = [e.at(q, e.mul(e.add(first, r), s[-1]), self.kind(k)) if s else q
+                  for k, (q, s) in enumerate(zip(base, self.outer_strides, strict=False))]
             memo: dict[int, Number] = {}
             values = [self.value(s.value, memo, lambda i: self.load(i, at[i], column, mask)) for s in p.stores]
             return [(Lanes(self.m, old, kind) + self.m.cast(self.m.cast(x, np.dtype(s.dtype)), kind)).value

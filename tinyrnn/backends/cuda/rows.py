@@ -52,8 +52,8 @@ def emit_rows(name: str, program: FusedKernel) -> str:
 
 def words_of(program: FusedKernel) -> int:
     """Addresses, sizes, the extent, the number of parts and scratch memory: how many words a call of this program has."""
-    operands, loads = len(program.accesses), len(program.loads)
-    outer = program.rank * (loads if program.columns else operands)
+    operands = len(program.accesses)
+    outer = program.rank * sum(not program.of_column(k) for k in range(operands))
     sizes = program.rank if program.columns or program.rank else 0
     return operands + sizes + outer + sum(a == "s" for a in program.accesses) + 3
 
@@ -159,7 +159,7 @@ class _Kernel(Staging):
         if not p.columns and p.rank:
             names.append("inner")
         for i, access in enumerate(self.accesses):
-            names += [] if p.columns and i >= self.loads else [f"s{i}_{k}" for k in range(p.rank)]
+            names += [] if p.of_column(i) else [f"s{i}_{k}" for k in range(p.rank)]
             names += [f"s{i}"] if access == "s" else []
         names += ["inner" if p.columns or not p.rank else "n0", "parts"]
         for k, name in enumerate(names):
@@ -177,7 +177,7 @@ class _Kernel(Staging):
         if self.program.rank:
             self.w(f"const tr_i64 i0 = {rest};")
         for i, dtype in enumerate(self.dtypes):
-            if not (self.program.columns and i >= self.loads):
+            if not self.program.of_column(i):
                 offset = "".join(f" + i{k} * s{i}_{k}" for k in range(self.program.rank))
                 self.w(f"{c_memory(dtype)}* const q{i} = p{i}{offset};")
 
@@ -371,7 +371,10 @@ class _Columns(_Kernel):
         return Number(self.m, name, self._kind(i))
 
     def _rounded(self, i: int, name: str) -> str:
-        return str(self.m.cast(self._number(i, name), self.dtypes[self.loads + i]).value)
+        x, start = self._number(i, name), self.program.stores[i].start
+        if start is not None:
+            x = self.m.cast(self.m.named(f"p{start}[j]", self.dtypes[start]), self._kind(i)) + x
+        return str(self.m.cast(x, self.dtypes[self.loads + i]).value)
 
     def _sums(self, place: bool = True) -> list[str]:
         """A variable for every sum."""

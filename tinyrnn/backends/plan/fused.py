@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 
 from ...ir.node import Bits, Node, walk
-from ...ir.ops.elementwise import TAG, name_of
-from ...ir.ops.leaves import ARG, FULL, SIZE
-from ...ir.ops.linear import BROADCAST, RESHAPE
+from ...ir.ops.elementwise import CAST, TAG, name_of
+from ...ir.ops.leaves import ARG, FULL, SIZE, is_number
+from ...ir.ops.linear import ACCUMULATE, BROADCAST, RESHAPE, runs_forward
 from ...ir.ops.reduce import AMAX, AMIN
-from ...passes.fuse import ROW_REDUCTIONS, row_sum, space
+from ...passes.fuse import ROW_REDUCTIONS, column_total, space
 from ...shapes import Shape, broadcast
 from .views import Call, Storage, UnsupportedError, View, row_major
 
@@ -52,6 +52,7 @@ class Store:
     value: int
     dtype: str
     access: Access
+    start: int | None = None  # of a column sum: the load, one number a column, from which it is added up
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,11 @@ class FusedKernel:
     steps: tuple[Instruction, ...]
     stores: tuple[Store, ...]
     columns: bool = False  # the stored values are summed over all rows
+    forward: bool = False  # the first rows come first in such sums
+
+    def of_column(self, k: int) -> bool:
+        """Whether operand k has one number for each column, and none of its own for the rows."""
+        return self.columns and (k >= len(self.loads) or k in [s.start for s in self.stores])
 
     @property
     def reduces(self) -> bool:
@@ -118,7 +124,8 @@ class RegionReader:
         self.loads: list[tuple[Load, View]] = []
         self.steps: list[Instruction] = []
         self.index: dict[Any, int] = {}
-        self.columns = any(n.op in ROW_REDUCTIONS and not row_sum(n) for n in outs)
+        self.columns = any(column_total(n) is not None for n in outs)
+        self.forward = any(n.op is ACCUMULATE and runs_forward(n) for n in outs)
         self.values: dict[Node, Any] = {}
         self.names: dict[int, str] = {}  # of the values that the equations name
         for n in walk(outs):
@@ -134,9 +141,10 @@ class RegionReader:
             if n.op is TAG:
                 self.names[value] = name_of(n)
             return value
+        total = column_total(n.src[0] if n.op is CAST else n)
+        if total is not None:
+            return self._source(total.src[0], total.src[0])
         if n.op in ROW_REDUCTIONS:
-            if not row_sum(n):
-                return self._source(n.src[0], n.src[0])
             return self._step(Instruction(_reduction(n), (), (self._source(n.src[0], n.src[0]),), n.dtype.str, "row", True))
         sources = tuple(self._source(s, n) for s in n.src)
         if n.op.name in ("power", "powk") and n.dtype.kind != "f":
@@ -192,9 +200,10 @@ class RegionReader:
         written = []
         for n, view in stores:
             value = self.values[n] if n in self.values else self._source(n, n)
+            start = self._start(n)
             count = len(self.loads)
-            written.append((value, self._written(n, view)))
-        views = [v for _, v in self.loads] + [v for _, (_, v) in written]
+            written.append((value, self._written(n, view), start))
+        views = [v for _, v in self.loads] + [v for _, (_, v), _ in written]
         flat = not batched and not self.columns and _flat(self, [v for _, v in self.loads], written)
         shape: Shape = self.shape or (1,)
         if flat:
@@ -204,8 +213,17 @@ class RegionReader:
         program = FusedKernel(
             max(len(shape) - 1, 0), loads,
             tuple(Instruction(s.op, s.at, tuple(map(final, s.sources)), s.dtype, s.level, s.reduces) for s in self.steps),
-            tuple(Store(final(value), v.dtype.str, access) for value, (access, v) in written), self.columns)
+            tuple(Store(final(value), v.dtype.str, access, start) for value, (access, v), start in written), self.columns,
+            self.forward)
         return row_call(program, shape, views, flat=flat, names={final(i): name for i, name in self.names.items()})
+
+    def _start(self, n: Node) -> int | None:
+        """The load from which a column sum is added up; it has no gaps."""
+        if n.op is not ACCUMULATE or is_number(n.src[0], 0):
+            return None
+        view = self.args[n.src[0]]
+        self.loads.append((Load(view.dtype.str, "1"), view))
+        return len(self.loads) - 1
 
     def _written(self, n: Node, view: View) -> tuple[Access, View]:
         if self.columns:
@@ -254,7 +272,7 @@ def _flat(reader: RegionReader, loads: Sequence[View], written: Sequence[Any]) -
     whole = row_major(reader.shape)
     return (len(reader.shape) > 1 and not any(s.reduces for s in reader.steps)
             and all(v.strides == whole or not any(v.strides) for v in loads)
-            and all(access != "r" and v.strides == whole for _, (access, v) in written))
+            and all(access != "r" and v.strides == whole for _, (access, v), _ in written))
 
 
 def row_call(program: FusedKernel, shape: Shape, views: Sequence[View], *, flat: bool = False, text: str = "",
@@ -268,8 +286,7 @@ def row_call(program: FusedKernel, shape: Shape, views: Sequence[View], *, flat:
     if program.columns:
         sizes = list(outer)
     for access, s, i in zip(accesses, strides, range(len(views)), strict=True):
-        column = program.columns and i >= loads
-        rows = [] if flat or column else list(s[: len(outer)]) if s else [0] * len(outer)
+        rows = [] if flat or program.of_column(i) else list(s[: len(outer)]) if s else [0] * len(outer)
         sizes += [*rows, *([s[-1]] if access == "s" else [])]
     split, extent, grain = _split(program, outer, inner, strides, accesses, loads)
     flops = prod(shape) * (len(program.steps) + program.columns)

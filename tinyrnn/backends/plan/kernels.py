@@ -47,6 +47,15 @@ def sum_columns(x: View, y: View) -> Call:
     return row_call(program, x.shape, (x, y), text="{1} = sum({0}, axis=0)")
 
 
+def added(a: View, b: View, c: View) -> Call:
+    """`c = a + b`, entry by entry."""
+    views = [v.broadcast(c.shape) for v in (a, b)]
+    stored: Access = "1" if not c.shape or c.strides[-1] == 1 else "s"
+    program = FusedKernel(max(len(c.shape) - 1, 0), tuple(Load(v.dtype.str, access(v, "full")) for v in views),
+                          (Instruction("add", (), (0, 1), c.dtype.str, "full"),), (Store(2, c.dtype.str, stored),))
+    return row_call(program, c.shape or (1,), (*views, c), text="{2} = {0} + {1}")
+
+
 # ---- products
 
 def pack(b: View, panels: View) -> Call:
@@ -70,14 +79,17 @@ def matvec(a: View, panels: View, columns: int, c: View) -> Call:
                 columns, (0, 0, 1, 0), 64, 2 * rows * inner * columns, "{2} = {0} @ {1}")
 
 
-def tall(a: View, b: View, c: View) -> Call:
-    """`c = a @ b` for a transposed a, summed over many rows: the gradient of a weight."""
+def tall(a: View, b: View, c: View, *, forward: bool = False, begun: bool = False) -> Call:
+    """`c = a @ b` for a transposed a, summed over many rows: the gradient of a weight.  The last block of rows comes first
+    unless `forward`; where it is `begun`, it is added to what stands in c."""
     rows, inner = a.shape
     columns = b.shape[1]
     room = (TALL_ROWS * panel_columns(columns, a.dtype) + (TALL_COLUMNS // TILE_ROWS + 1) * (TALL_ROWS * TILE_ROWS + 64))
-    return Call("tall", (a.dtype.str,), (a, b, c), frozenset([2]),
-                (columns, inner, a.strides[1], b.strides[0], c.strides[0]), rows, (1, 0, c.strides[0]), TILE_ROWS,
-                2 * rows * inner * columns, "{2} = {0} @ {1}", room * a.dtype.itemsize)
+    split, before = (1, 0, c.strides[0]), (c,) if begun else ()
+    return Call("tall", (a.dtype.str,), (a, b, c, *before), frozenset([2]),
+                (columns, inner, a.strides[1], b.strides[0], c.strides[0], int(forward), int(begun)), rows,
+                split + split[2:] * len(before), TILE_ROWS, 2 * rows * inner * columns,
+                "{2} += {0} @ {1}" if begun else "{2} = {0} @ {1}", room * a.dtype.itemsize)
 
 
 def batch_product(a: View, b: View, c: View) -> Call:

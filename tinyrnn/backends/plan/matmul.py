@@ -19,16 +19,26 @@ from .views import Scope, View
 class Panels:
     """The right operand is packed once into panels; few rows, and transposed left operands, have kernels of their own."""
 
-    def product(self, scope: Scope, n: Node, a: View, b: View) -> None:
+    def product(self, scope: Scope, n: Node, a: View, b: View, *, forward: bool = False) -> None:
         c, others = scope.place(n, lambda v: len(v.shape) == 2 and v.dtype == n.dtype and v.strides[1] == 1)
         if not a.shape[1]:
             scope.copy(scope.planner.number(0, n.dtype).broadcast(n.shape), c)
-        elif _is_transposed(n.src[0]) and a.strides[0] == 1:
-            scope.add(tall(a, b if b.strides[1] == 1 else scope.contiguous(b), c))
+        elif _is_tall(n, a):
+            scope.add(tall(a, b if b.strides[1] == 1 else scope.contiguous(b), c, forward=forward))
         else:
             make = matvec if scope.outer is not None and 0 < a.shape[0] <= FEW_ROWS else product
             scope.add(make(a, self._packed(scope, b), b.shape[1], c))
         scope.finish(n, c, others)
+
+    def onto(self, scope: Scope, n: Node, start: View, a: View, b: View, *, forward: bool) -> bool:
+        """`n = start + a @ b` where a product can go on from a total; whether it can."""
+        if not _is_tall(n.src[1], a) or not a.shape[1]:
+            return False
+        c, others = scope.place(n, lambda v: len(v.shape) == 2 and v.dtype == n.dtype and v.strides[1] == 1)
+        scope.copy(start, c)
+        scope.add(tall(a, b if b.strides[1] == 1 else scope.contiguous(b), c, forward=forward, begun=True))
+        scope.finish(n, c, others)
+        return True
 
     def _packed(self, scope: Scope, b: View) -> View:
         """The right operand in panels, made where it is known: before the loop, if it does not change there."""
@@ -49,13 +59,17 @@ class Panels:
 class Blas:
     """BLAS on a device: any strides of which one is 1, nothing packed; a matrix, or a batch of them at equal distances."""
 
-    def product(self, scope: Scope, n: Node, a: View, b: View) -> None:
+    def product(self, scope: Scope, n: Node, a: View, b: View, *, forward: bool = False) -> None:
         c, others = scope.place(n, lambda v: len(v.shape) == 2 and v.dtype == n.dtype and _rows_apart(v))
         if not a.shape[1]:
             scope.copy(scope.planner.number(0, n.dtype).broadcast(n.shape), c)
         else:
             scope.add(gemm(_as_batch(_ordered(scope, a)), _as_batch(_ordered(scope, b)), _as_batch(c)))
         scope.finish(n, c, others)
+
+    def onto(self, scope: Scope, n: Node, start: View, a: View, b: View, *, forward: bool) -> bool:
+        """A library has an order of its own: what it gives is added to the total."""
+        return False
 
     def batch(self, scope: Scope, n: Node, a: View, b: View) -> None:
         c, others = scope.place(n, lambda v: v.contiguous and v.dtype == n.dtype)
@@ -88,6 +102,11 @@ def _ordered(scope: Scope, v: View) -> View:
     """A matrix, or a batch of them, of which rows or columns are without gaps."""
     order = (*range(len(v.shape) - 2), len(v.shape) - 1, len(v.shape) - 2)
     return v if _rows_apart(v) or _rows_apart(v.transposed(order)) else scope.contiguous(v)
+
+
+def _is_tall(n: Node, a: View) -> bool:
+    """Whether a product of matrices has its left operand in columns."""
+    return _is_transposed(n.src[0]) and a.strides[0] == 1
 
 
 def _is_transposed(n: Node) -> bool:

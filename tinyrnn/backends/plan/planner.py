@@ -6,7 +6,7 @@ larger (an operand of concat, a state, the trace of a scan) is written straight 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any
@@ -18,8 +18,8 @@ from ...ir.graph import Graph
 from ...ir.node import DType, Node, walk
 from ...ir.op import Trait
 from ...ir.ops.elementwise import TAG
-from ...ir.ops.leaves import ARG, FULL, INPUT, IOTA, LEAF, LITERAL, SIZE, filled, index_of
-from ...ir.ops.linear import BROADCAST, MATMUL, RESHAPE, SUM, TRANSPOSE, axes_of, order_of
+from ...ir.ops.leaves import ARG, FULL, INPUT, IOTA, LEAF, LITERAL, SIZE, filled, index_of, is_number
+from ...ir.ops.linear import ACCUMULATE, BROADCAST, MATMUL, RESHAPE, SUM, TRANSPOSE, axes_of, order_of, runs_forward
 from ...ir.ops.reduce import AMAX, AMIN
 from ...ir.ops.structure import CONCAT, PLACE, PUT, SLICE, STACK, TAKE, axis_of, parts_of
 from ...ir.scan import FINAL, ITEM, PROJECTIONS, REGION, SCAN, TRACE, body_of, position_of
@@ -27,7 +27,7 @@ from ...passes.fuse import is_kernel
 from ...shapes import Shape
 from ...sizes import AnySize
 from .fused import RegionReader
-from .kernels import LOOKUPS, copy, reduce_rows, sum_columns
+from .kernels import LOOKUPS, added, copy, reduce_rows, sum_columns
 from .matmul import Blas, Panels
 from .prologue import prepared_first
 from .replay import checked
@@ -40,8 +40,13 @@ JOINS = (CONCAT, STACK)
 
 def plan_of(graph: Graph, products: Panels | Blas | None = None) -> Plan:
     """The kernel plan of a graph whose elementwise ops are fused; `products` says how matrices are multiplied."""
-    plan = Planner(graph, products or Panels()).plan
+    plan = planned(graph, products)
     return plan if plan.open or not are_checked() else checked(graph, plan)
+
+
+def planned(graph: Graph, products: Panels | Blas | None = None) -> Plan:
+    """The same, never replayed."""
+    return Planner(graph, products or Panels()).plan
 
 
 def are_checked() -> bool:
@@ -126,6 +131,8 @@ class PlannedScope:
         self.filled: dict[Node, list[View]] = defaultdict(list)   # every place in which a value stands
         self.readers: dict[Node, list[Node]] = defaultdict(list)  # the projections of scans and regions
         self.written: set[Buffer] = set()
+        self.totals: dict[Node, Node] = {}  # of a product: what adds it up from a total on
+        self.forward: set[Node] = set()     # products whose first rows come first
 
     def inside(self) -> PlannedScope:
         """The body of a loop in this scope."""
@@ -151,6 +158,8 @@ class PlannedScope:
             inner = view.reshaped(n.src[0].shape)
             if inner is not None:
                 self.request(n.src[0], inner)
+        elif n.op is ACCUMULATE and is_number(n.src[0], 0):
+            self.request(n.src[1], view)
 
     def deliver(self, n: Node, view: View) -> None:
         """See to it that a request is met: a copy where the value was not written there in the first place."""
@@ -192,10 +201,34 @@ class PlannedScope:
             if n.op in (ITEM, FINAL, TRACE):
                 self.readers[n.src[0]].append(n)
         self.order = order
+        self.find_totals(order)
         self.plan_joins([n for n in order if n not in self.env])
         for n in order:
             if n not in self.env:
                 self.visit(n)
+
+    def find_totals(self, order: Sequence[Node]) -> None:
+        """How products are added up: from which total on, and whether the first rows come first."""
+        found = [n for n in order if n.op is ACCUMULATE]
+        uses = Counter([*(s for n in order for s in n.src), *self.results]) if found else Counter[Node]()
+        for n in found:
+            total, x = n.src
+            if not is_number(total, 0) and uses[x] == 1 and n.dtype == x.dtype and x.op is MATMUL and x.ndim == 2:
+                self.totals[x] = n
+            while runs_forward(n) and x.op in (SLICE, RESHAPE, TRANSPOSE):
+                x = x.src[0]
+            if runs_forward(n):
+                self.forward.add(x)
+
+    def accumulate(self, n: Node) -> None:
+        """A total and a product or sum, which could not be added up from it on, or began at zero."""
+        total, x = n.src
+        if is_number(total, 0) and n.dtype == x.dtype:
+            self.env[n], self.filled[n] = self.env[x], self.filled[x]
+            return
+        c, others = self.place(n)
+        self.add(added(self.env[total], self.env[x], c))
+        self.finish(n, c, others)
 
     def visit(self, n: Node) -> None:
         if n.op is FULL:
@@ -219,6 +252,8 @@ class PlannedScope:
             raise AssertionError("projections are bound when their scan or region is planned")
         elif n.op is MATMUL:
             self.matmul(n)
+        elif n.op is ACCUMULATE:
+            self.accumulate(n)
         elif n.op in (SUM, AMAX, AMIN):
             self.reduction(n)
         else:
@@ -337,6 +372,8 @@ class PlannedScope:
                 self.env[item] = inner.env[body.outs[i]]
                 self.filled[item] = [self.env[item], *self.homes[item]]
             return
+        for out in (out for out in body.outs if out.op is ACCUMULATE and out.src[0] in args):
+            args[out.src[0]] = self.contiguous(args[out.src[0]])
         reader = RegionReader([body.outs[i] for i in items], args, self.planner)
         stores = []
         for i, item in items.items():
@@ -399,7 +436,9 @@ class PlannedScope:
             a, b = (v.broadcast((*lead, *v.shape[-2:])) for v in (a, b))
             self.planner.products.batch(self, n, a, b)
             return
-        self.planner.products.product(self, n, a, b)
+        products, forward, total = self.planner.products, n in self.forward, self.totals.get(n)
+        if total is None or not products.onto(self, total, self.env[total.src[0]], a, b, forward=forward):
+            products.product(self, n, a, b, forward=forward)
 
     def converted(self, x: View, dtype: DType) -> View:
         if x.dtype == dtype:
@@ -425,6 +464,7 @@ class PlannedScope:
 
 
 # ---- what the planner asks of views
+
 
 def _same(a: View, b: View) -> bool:
     return (a.buffer is b.buffer and a.offset == b.offset and a.step == b.step and a.shape == b.shape

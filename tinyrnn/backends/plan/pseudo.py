@@ -21,7 +21,8 @@ def lines(program: FusedKernel, views: Sequence[View], names: Mapping[int, str])
     text = {i: str(views[i]) for i in range(loads)}
     stores: dict[int, list[str]] = {}
     for k, s in enumerate(program.stores):
-        stores.setdefault(s.value, []).append(str(views[loads + k]))
+        start = "" if s.start is None else f" {text[s.start]} +"
+        stores.setdefault(s.value, []).append(f"{views[loads + k]} ={start}")
     out: list[str] = []
     taken: set[str] = set()
     for k, step in enumerate(program.steps):
@@ -37,7 +38,7 @@ def lines(program: FusedKernel, views: Sequence[View], names: Mapping[int, str])
             text[i] = expression if step.op not in _LOOSE else f"({expression})"
     total = "sum over rows of " if program.columns else ""
     for value, targets in stores.items():
-        out += [f"{target} = {total}{text[value]}" for target in targets]
+        out += [f"{target} {total}{text[value]}" for target in targets]
     return out
 
 

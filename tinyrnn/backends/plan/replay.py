@@ -191,7 +191,7 @@ class _Rows:
             if not np.can_cast(computed[store.value], store.dtype, "safe"):
                 raise PlanError(f"{frame.where}: {computed[store.value]} numbers are stored as {store.dtype}")
         rest = iter(frame.sizes[p.rank:])
-        self.lie = [self._lies(access, p.columns and k >= len(p.loads), rest) for k, access in enumerate(p.accesses)]
+        self.lie = [self._lies(access, p.of_column(k), rest) for k, access in enumerate(p.accesses)]
 
     def _lies(self, access: Access, is_column: bool, strides: Any) -> tuple[Shape, tuple[int, ...]]:
         """The shape and the strides of an operand, with one entry along j where it has one number a row."""
@@ -209,6 +209,7 @@ class _Rows:
             value = values[store.value]
             if p.columns:
                 value = VALUE_NUMBERS.reduced("sum", self._whole(value), tuple(range(p.rank)), False)
+                value = value if store.start is None else VALUE_NUMBERS.accumulate(values[store.start], value, p.forward)
             frame.write(k, value, *self.lie[k])
 
     def _computed(self, step: Instruction, sources: Sequence[Numbers]) -> Numbers:
@@ -269,8 +270,12 @@ def _matvec(frame: _Frame, n: int) -> None:
 
 
 def _tall(frame: _Frame, n: int) -> None:
-    columns, inner, of_a, of_b, of_c = frame.sizes
-    _multiplied(frame, (0, (n, inner), (1, of_a)), (1, (inner, columns), (of_b, 1)), (2, (n, columns), (of_c, 1)))
+    columns, inner, of_a, of_b, of_c, forward, begun = frame.sizes
+    c = (2, (n, columns), (of_c, 1))
+    before = frame.read(*c) if begun else None
+    _multiplied(frame, (0, (n, inner), (1, of_a)), (1, (inner, columns), (of_b, 1)), c)
+    if before is not None:
+        frame.write(2, VALUE_NUMBERS.accumulate(before, frame.read(*c), bool(forward)), *c[1:])
 
 
 def _batch(frame: _Frame, n: int) -> None:

@@ -52,7 +52,16 @@ class ScanPlan:
         outer.written.update(body.written)
         for p in self.projections:
             if p.op is FINAL:
-                outer.env[p] = self.slots[position_of(p)][2]
+                self.final(p, *self.slots[position_of(p)][1:])
+
+    def final(self, p: Node, written: View, last: View) -> None:
+        """The last value of a state; a copy where its history need not outlive the loop for its sake."""
+        if not written.step:
+            self.outer.env[p] = last
+            return
+        main, others = self.outer.place(p)
+        self.outer.copy(last, main)
+        self.outer.finish(p, main, others)
 
     def remember(self, i: int, a: Node, start: View) -> None:
         """Room for one state."""

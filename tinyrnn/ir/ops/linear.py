@@ -15,8 +15,8 @@ from ...errors import DTypeError, ShapeError
 from ...shapes import Shape
 from ..node import OPERATORS, DType, Node, apply, attribute, promote
 from ..op import PRIMITIVE, Op, Trait, register
-from .elementwise import VIEW, WHOLE, astype, equal, where
-from .leaves import FULL, filled, full, iota, pair
+from .elementwise import CAST, VIEW, WHOLE, astype, equal, where
+from .leaves import FULL, filled, full, iota, is_number, pair
 
 
 def _like(shape: Any) -> Any:
@@ -77,6 +77,23 @@ SUM = register(Op(
     lambda g, y, x, axes, keepdims: spread(g, x.shape, axes), "linear", "Σ", lambda node: prod(node.src[0].shape),
     lambda src, at: src[0] if not at[0] and src[0].dtype.kind in "fc" else None,
     traits=Trait.ADDS, names=("axes", "keepdims")))
+
+
+ACCUMULATE = register(Op(
+    "accumulate", lambda total, x, forward: (total.shape, total.dtype), lambda m, total, x, forward: total + x,
+    lambda g, y, total, x, forward: (g, astype(g, x.dtype)), "linear", "+", lambda node: prod(node.shape),
+    traits=Trait.ADDS, written="+", names=("forward",)))
+
+
+def add_onto(total: Node, x: Node, forward: bool = False) -> Node:
+    """`total + x`, where x, a sum or a product over many rows, is added up from `total` on.
+
+    Rows are added up in blocks, the last block first unless `forward`: so that a sum over part of the rows, and from there
+    on one over the rest, gives the bits of one sum over all.
+    """
+    if is_number(total, 0) and not forward and x.shape == total.shape and x.op is not CAST:
+        return x
+    return apply(ACCUMULATE, (total, x), (bool(forward),))
 
 
 def reshape(x: Node, to: Iterable[int]) -> Node:
@@ -257,6 +274,7 @@ def outer(a: Node, b: Node) -> Node:
 
 # ---- attributes by name
 axes_of: Callable[[Node], tuple[int, ...]] = attribute(0)    # of a sum, amax, amin
+runs_forward: Callable[[Node], bool] = attribute(0)          # of accumulate: whether the first rows come first
 keeps_axes: Callable[[Node], bool] = attribute(1)            # of the same: whether the axes stay, with size 1
 order_of: Callable[[Node], tuple[int, ...]] = attribute(0)   # of a transpose
 spec_of: Callable[[Node], str] = attribute(0)                # of an einsum

@@ -66,7 +66,7 @@ def scan_vjp(node: Node, cotangents: Cotangents, needed: list[bool]) -> Sequence
     start = [*(cotangents.get((FINAL, i), zeros_like(states[i])) for i in carry), *(zeros_like(constants[i]) for i in sums)]
     sequences = [*(cotangents[TRACE, e] for e in incoming),
                  *(xs[slices.index(n)] if n in slices else trace(node, named.get(n, n)) for n in residuals)]
-    back = make_scan(body, start, sequences, consts, not scan.reverse, scan.steps)
+    back = make_scan(body, start, sequences, consts, not scan.reverse, scan.steps, scan.memory)
 
     out: list[Node | None] = [None] * len(node.src)
     for j, i in enumerate(carry):

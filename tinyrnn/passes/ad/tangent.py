@@ -95,7 +95,7 @@ def scan_jvp(node: Node, d: Mapping[Node, Node]) -> Callable[[Node], Node]:
     body, _ = close(holes, new)
     sources = [[*group, *(tangent_of(a) for a in hot)]
                for group, (_, hot) in zip((init, xs, consts), groups, strict=True)]
-    ahead = make_scan(body, sources[0], sources[1], sources[2], scan.reverse, scan.steps)
+    ahead = make_scan(body, sources[0], sources[1], sources[2], scan.reverse, scan.steps, scan.memory)
 
     def read(projection: Node) -> Node:
         if projection.op is FINAL:

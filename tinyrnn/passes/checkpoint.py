@@ -1,0 +1,314 @@
+"""`checkpoint`: a scan with a budget of memory runs in parts, whose inner values are computed again to go back.
+
+    h[0] -> h[k] -> h[2k] -> ... -> h[T]       forwards the states between parts are kept, and nothing inside them
+    dh[T] -> ... -> dh[2k] -> dh[k] -> dh[0]   backwards a part runs forwards again, this time with its traces, then back
+
+(Chen et al., "Training deep nets with sublinear memory cost", 2016.)  Sums over time are handed on from part to part.
+Parts end where the kernels' blocks of rows end, and each sum goes on from the total of the parts before it, so that
+every result has the bits that it has without a budget.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import gcd, prod
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..ir.graph import Graph
+from ..ir.node import Node, apply, rebuild, without_collector
+from ..ir.ops.elementwise import add, astype
+from ..ir.ops.leaves import FULL, full, hole, input_node, is_number
+from ..ir.ops.linear import matmul, sum_
+from ..ir.ops.structure import concat
+from ..ir.scan import (
+    FINAL,
+    SCAN,
+    TRACE,
+    Body,
+    ScanView,
+    close,
+    expression_of,
+    final,
+    make_scan,
+    position_of,
+    region,
+    trace,
+)
+from ..shapes import show_bytes
+from .defer import found_later
+from .over_time import Lift, Lifted
+from .partition import forward_of
+from .rewrite import replaced
+
+BLOCK = 256  # rows that kernels add up before they join a total
+BytesOf = Callable[[Graph], int]
+"""What the temporaries of a graph take, once it is planned."""
+
+
+def checkpoint(graph: Graph, bytes_of: BytesOf) -> Graph:
+    """The same graph, in which every scan with a budget is cut into as few parts as keep it.
+
+    Raises `ArgumentError` where no number of parts does.
+    """
+    if not any(n.op is SCAN and ScanView.of(n).memory is not None for n in graph.nodes):
+        return graph
+    with without_collector():
+        return _Cutter(graph, lambda cutter, root: _fitting(cutter, root, bytes_of)).graph()
+
+
+@dataclass(frozen=True)
+class Split:
+    """A scan in which every product and every column sum over time has an accumulator of its own."""
+
+    body: Body
+    kept: Sequence[int]          # the states that stay
+    starts: Sequence[Node]       # of the accumulators behind them
+    traced: Mapping[Node, Node]  # of an expression over the old body: the one over the new
+    results: Mapping[int, Node]  # of a state that was a sum, over what stands for the accumulators' final values
+    totals: Sequence[Node]       # that
+    grain: int                   # how many steps a part has a multiple of
+
+    def finals(self, found: Sequence[Node]) -> dict[int, Node]:
+        """The final values of the old states, from those of the new ones."""
+        table = dict(zip(self.totals, found[len(self.kept) :], strict=True))
+        sums = replaced(list(self.results.values()), table)
+        return {**dict(zip(self.kept, found, strict=False)), **dict(zip(self.results, sums, strict=True))}
+
+
+class _Parts(Lift):
+    """Totals over time, made of accumulators."""
+
+    def __init__(self, given: Mapping[Node, Lifted], steps: int, forward: bool = False) -> None:
+        super().__init__(given, steps, forward)
+        self.terms: dict[Node, Node] = {}  # what is added at every step -> what stands for the total
+        self.rows: list[int] = []          # that a step adds
+
+    def summed(self, n: Node, axes: tuple[int, ...]) -> Node:
+        wide = np.dtype(np.float64) if n.dtype.kind == "f" else n.dtype  # in which kernels add up
+        return astype(self._total(astype(sum_(n, axes), wide), prod(n.shape[i] for i in axes)), n.dtype)
+
+    def multiplied(self, a: Node, b: Node) -> Node:
+        return self._total(matmul(a, b), b.shape[0])
+
+    def _total(self, term: Node, rows: int) -> Node:
+        self.rows.append(rows)
+        return self.terms.setdefault(term, hole(term.shape, term.dtype))
+
+
+def split(scan: ScanView, wanted: Sequence[Node]) -> Split:
+    """A scan with its sums over time taken apart, where they will leave its loop; else as it is."""
+    parts: list[_Parts] = []
+
+    def lift(given: Mapping[Node, Lifted], steps: int, forward: bool) -> Lift:
+        parts.append(_Parts(given, steps, forward))
+        return parts[0]
+
+    later = found_later(scan, wanted, lift)
+    init, _, _ = scan.split(scan.node.src)
+    if later is None or not later.totals:
+        return Split(scan.body, range(scan.n_states), (), {e: e for e in wanted}, {}, (), 1)
+    (found,) = parts
+    args, outs = scan.body.args, scan.body.outs
+    starts = {h: full(0, h.shape, h.dtype) for h in found.terms.values()}
+    results = {}
+    for i, total in later.totals.items():
+        alone = next((h for h in starts if total is astype(h, total.dtype)), None)
+        if alone is not None and (is_number(starts[alone], 0) or starts[alone] is astype(init[i], alone.dtype)):
+            starts[alone] = astype(init[i], alone.dtype)
+            results[i] = total
+        else:
+            results[i] = add(init[i], total)
+    sums = {h: hole(h.shape, h.dtype) for h in starts}
+    kept_args = [args[i] for i in later.kept]
+    body, traced = close([*kept_args, *sums.values(), *args[scan.n_states :]],
+                         [*(outs[i] for i in later.kept), *(add(sums[h], term) for term, h in found.terms.items())], wanted)
+    grain = max(BLOCK // gcd(BLOCK, rows) for rows in found.rows)
+    return Split(body, later.kept, list(starts.values()), dict(zip(wanted, traced, strict=True)), results, list(starts), grain)
+
+
+def bounds(steps: int, parts: int, grain: int) -> list[tuple[int, int]]:
+    """The first and the last step of so many parts, or of fewer, all of one length but for the last."""
+    each = -(-steps // (parts * grain)) * grain or 1
+    return [(t, min(t + each, steps)) for t in range(0, steps, each)]
+
+
+Bounds = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A scan in parts: how it was split, and the states before each part."""
+
+    scan: ScanView
+    split: Split
+    before: Mapping[tuple[int, int], Sequence[Node]]
+
+
+class _Cutter:
+    """The rebuilding of a graph in which every scan with a budget runs in parts.
+
+    A scan that goes back over another one, and reads its traces, is cut where that one is.
+    """
+
+    def __init__(self, graph: Graph, bounds_of: Callable[[_Cutter, Node], Bounds]) -> None:
+        self.source, self.bounds_of = graph, bounds_of
+        self.wanted: dict[Node, list[Node]] = defaultdict(list)  # the projections of each scan
+        for n in graph.nodes:
+            if n.op in (FINAL, TRACE):
+                self.wanted[n.src[0]].append(n)
+        self.ahead: dict[Node, Node] = {}
+        self.roots: dict[Node, list[Node]] = {}  # of a scan with a budget: those that go back over it
+        for n in graph.nodes:
+            if n.op is SCAN and ScanView.of(n).memory is not None:
+                first = forward_of(n, ())
+                if first in self.roots:
+                    self.ahead[n] = first
+                    self.roots[first].append(n)
+                else:
+                    self.roots[n] = []
+        self.new: dict[Node, Node] = {}
+        self.bounds: dict[Node, Bounds] = {}
+        self.runs: dict[Node, _Run] = {}
+
+    def graph(self) -> Graph:
+        for n in self.source.nodes:
+            root = self.ahead.get(n, n)
+            if n in self.roots:
+                self.bounds[n] = self.bounds_of(self, n)
+            if root not in self.bounds:
+                if n not in self.new:
+                    rebuild([n], self.new)
+            elif len(self.bounds[root]) < 2:
+                self.new[n] = apply(SCAN, tuple(self.new[s] for s in n.src), without_budget(n))
+            else:
+                self.cut(n, self.bounds[root])
+        return Graph({k: self.new[n] for k, n in self.source.outputs.items()})
+
+    def cut(self, n: Node, parts: Bounds) -> None:
+        """The projections of one scan."""
+        scan = ScanView.of(apply(SCAN, tuple(self.new[s] for s in n.src), n.at))
+        traced = list(dict.fromkeys(expression_of(p) for p in self.wanted[n] if p.op is TRACE))
+        taken = split(scan, traced)
+        init, _, _ = scan.split(scan.node.src)
+        states: Sequence[Node] = [*(init[i] for i in taken.kept), *taken.starts]
+        before, pieces = {}, defaultdict[Node, dict[int, Node]](dict)
+        for part in reversed(parts) if scan.reverse else parts:
+            before[part] = states
+            states, traces = self.part(n, scan, taken, states, part)
+            for e, piece in traces.items():
+                pieces[e][part[0]] = piece
+        self.runs[n] = _Run(scan, taken, before)
+        finals = taken.finals(states)
+        for p in self.wanted[n]:
+            self.new[p] = finals[position_of(p)] if p.op is FINAL else concat(
+                [pieces[expression_of(p)][low] for low, _ in parts], 0)
+
+    def part(self, n: Node, scan: ScanView, taken: Split, states: Sequence[Node],
+             part: tuple[int, int]) -> tuple[list[Node], dict[Node, Node]]:
+        """The states after a part, and its traces."""
+        _, xs, consts = scan.split(scan.node.src)
+        ahead = self.ahead.get(n)
+        if ahead is None:
+            return _run(taken, states, [_steps(x, part) for x in xs], consts, scan, part)
+        run = self.runs[ahead]
+        _, their_xs, their_consts = run.scan.split(run.scan.node.src)
+        theirs = [*run.before[part], *(_steps(x, part) for x in their_xs), *their_consts]
+        read = {x: expression_of(x) for x in scan.split(n.src)[1] if x.op is TRACE and x.src[0] is ahead}
+        slices = [x if x in read else _steps(x, part) for x in _old(scan.split(n.src)[1], xs, read)]
+        sources = list(dict.fromkeys(s for s in (*theirs, *states, *slices, *consts) if s.op is not FULL and s not in read))
+
+        def again(holes: list[Node]) -> list[Node]:
+            inside = dict(zip(sources, holes, strict=True))
+            held = [inside.get(s, s) for s in theirs]
+            k = len(run.before[part])
+            known = _run(run.split, held[:k], held[k : k + len(their_xs)], held[k + len(their_xs) :], run.scan, part)[1]
+            given = [known[read[x]] if x in read else inside.get(x, x) for x in slices]
+            after, traces = _run(taken, [inside.get(s, s) for s in states], given, [inside.get(c, c) for c in consts], scan,
+                                 part)
+            return [*after, *traces.values()]
+
+        found = region(again, sources)
+        return found[: len(states)], dict(zip(taken.traced, found[len(states) :], strict=True))
+
+
+def _old(old: Sequence[Node], new: Sequence[Node], read: Mapping[Node, Node]) -> list[Node]:
+    """The sequences of a scan; those that the part runs again to know, as they were."""
+    return [x if x in read else y for x, y in zip(old, new, strict=True)]
+
+
+def _run(taken: Split, states: Sequence[Node], xs: Sequence[Node], consts: Sequence[Node], scan: ScanView,
+         part: tuple[int, int]) -> tuple[list[Node], dict[Node, Node]]:
+    node = make_scan(taken.body, states, xs, consts, scan.reverse, part[1] - part[0])
+    return [final(node, i) for i in range(len(states))], {e: trace(node, t) for e, t in taken.traced.items()}
+
+
+def _steps(x: Node, part: tuple[int, int]) -> Node:
+    return x[part[0] : part[1]]
+
+
+def without_budget(n: Node) -> tuple[object, ...]:
+    """What a scan is, beside its sources, without a budget."""
+    return n.at[:-1]
+
+
+# ---- how many parts
+
+def _candidates(most: int) -> Iterator[int]:
+    """1, 2, 3, 4, 6, 8, 12, ... up to a number, and that."""
+    found = sorted({1, most, *(k << i for k in (2, 3) for i in range(most.bit_length()))})
+    return (n for n in found if n <= most)
+
+
+def _fitting(cutter: _Cutter, n: Node, bytes_of: BytesOf) -> Bounds:
+    """The fewest parts of a scan in which its training, as it is planned, keeps the budget."""
+    scan = ScanView.of(n)
+    alone = _alone(cutter, n)
+    grain = max(split(ScanView.of(s), [expression_of(p) for p in found if p.op is TRACE]).grain
+                for s in (n, *cutter.roots[n]) for found in (cutter.wanted[s],))
+    parts: Bounds
+    tried: dict[int, tuple[int, Bounds]] = {}
+    assert scan.memory is not None
+    for count in _candidates(-(-scan.steps // grain) or 1):
+        parts = bounds(scan.steps, count, grain)
+        if len(parts) in tried:
+            continue
+        tried[len(parts)] = bytes_of(_Cutter(alone, partial(_given, parts)).graph()), parts
+        if tried[len(parts)][0] <= scan.memory:
+            return parts
+        if min(size for size, _ in tried.values()) * 2 < tried[len(parts)][0]:
+            break  # the states between so many parts take more than what they save
+    least, parts = min(tried.values(), key=lambda found: found[0])
+    whole, _ = next(iter(tried.values()))
+    raise ArgumentError(
+        f"memory={show_bytes(scan.memory)} is too little for a scan of {scan.steps:,} steps: its temporaries take "
+        f"{show_bytes(whole)} in one part, and at least {show_bytes(least)}, in {len(parts)} parts of {parts[0][1]:,} steps; "
+        "give as much, or a smaller batch")
+
+
+def _given(parts: Bounds, cutter: _Cutter, n: Node) -> Bounds:
+    return parts
+
+
+def _alone(cutter: _Cutter, n: Node) -> Graph:
+    """A scan and those that go back over it, between inputs and outputs of their own."""
+    inputs: dict[Node, Node] = {}
+    moved: dict[Node, Node] = {}
+
+    def given(s: Node) -> Node:
+        if s.op is TRACE and s.src[0] in moved:
+            return trace(moved[s.src[0]], expression_of(s))
+        return s if s.op is FULL else inputs.setdefault(s, input_node(f"source {len(inputs)}", s.shape, s.dtype))
+
+    group = [n, *cutter.roots[n]]
+    for s in group:
+        moved[s] = apply(SCAN, tuple(map(given, s.src)), s.at)
+    own = {x for b in cutter.roots[n] for x in b.src}
+    results = set(cutter.source.outputs.values())
+    used = {s for m in cutter.source.nodes if m not in cutter.roots[n] for s in m.src} | results
+    return Graph({f"result {i}": apply(p.op, (moved[p.src[0]],), p.at)
+                  for i, p in enumerate(p for s in group for p in cutter.wanted[s] if p in used or p not in own)})
