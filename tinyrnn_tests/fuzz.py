@@ -26,7 +26,7 @@ import numpy as np
 import tinyrnn as tr
 from tinyrnn.backends import UnsupportedError, cache
 from tinyrnn.backends.cpu import engine, runtime
-from tinyrnn.errors import LoadError, TinyRNNError
+from tinyrnn.errors import ArgumentError, FallbackWarning, LoadError, TinyRNNError
 from tinyrnn.io.weights import checksum, read_weights
 from tinyrnn.nn.module import Module
 from tinyrnn.train import run as training
@@ -163,6 +163,44 @@ def cells(seed):
         assert tr.Cell(cell.canonical_text()) == cell
     except Exception as error:
         raise AssertionError(f"{lines}: {type(error).__name__}: {error}") from error
+
+
+def budgets(seed):
+    """A random cell gives the same bits within a budget of memory, in as many parts as that takes, and without one."""
+    r, rng = random.Random(seed), np.random.default_rng(seed)
+    try:
+        cell = tr.Cell("\n".join([f"h[t] = {expression(r, 3)}", *[f"c[t] = {expression(r, 2)}"] * (r.random() < 0.5)]))
+        sizes = {n: 3 if n == "x" else 5 for n in cell.sizes}
+        layer = tr.nn.Recurrent(cell, sizes, rng=seed, reverse=r.random() < 0.5, dtype=r.choice(["float32", "float64"]))
+    except TinyRNNError:
+        return
+    batch, steps = r.choice([(4, 300), (3, 600), (8, 150), (1, 700), (64, 30), (256, 9)])
+    given = ([rng.normal(size=(batch, steps, *cell.signal_shape(n, sizes))) for n in cell.inputs] or [np.ones((batch, steps))],
+             rng.integers(1, steps + 1, batch) if r.random() < 0.3 else None)
+    weights = [w for p, w in layer.weights.items() if p not in cell.fixed]
+
+    def step(xs, lengths):
+        y, after = layer(xs[0] if len(xs) == 1 else tuple(xs), lengths=lengths)
+        values = [*(y.values() if isinstance(y, dict) else [y]), *after]
+        loss = sum((v * v).sum() for v in values)
+        return [*values, loss, *tr.grad(loss, weights)]
+
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.simplefilter("error", FallbackWarning)
+        try:
+            program = tr.compile(step)
+            want = program(*given)
+        except (TinyRNNError, FallbackWarning):
+            return
+        for share in (0.8, 0.5, 0.3):
+            layer.memory = int(share * program.cost.memory) or 1
+            got, error = tried(lambda: tr.compile(step)(*given))
+            if isinstance(error, ArgumentError) and "too little" in str(error):
+                return
+            assert error is None, repr(error)
+            for i, (y, z) in enumerate(zip(got, want, strict=True)):
+                np.testing.assert_array_equal(y, z, err_msg=f"result {i} of {cell.text!r} within {share}")
 
 
 # ---- files
@@ -386,7 +424,7 @@ def spoil(files, r):
         f.chmod(0o622)
 
 
-KINDS = {f.__name__: f for f in (programs, scans, lengths, cells, models, checkpoints, caches)}
+KINDS = {f.__name__: f for f in (programs, scans, lengths, cells, budgets, models, checkpoints, caches)}
 
 
 def main():

@@ -4,7 +4,7 @@ import pytest
 
 from . import fuzz
 
-SEEDS = {"programs": 400, "scans": 120, "lengths": 60, "cells": 1200, "models": 600, "checkpoints": 100, "caches": 24}
+SEEDS = {"programs": 400, "scans": 120, "lengths": 60, "cells": 1200, "budgets": 30, "models": 600, "checkpoints": 100, "caches": 24}
 PARTS = 4  # so that processes share the work
 
 

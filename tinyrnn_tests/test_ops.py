@@ -59,6 +59,8 @@ CASES = {
     "transpose": (lambda x: e.sin(linear.transpose(x, [2, 0, 1])), {"x": (2, 3, 4)}, {}),
     "broadcast_to": (lambda x: e.sin(linear.broadcast_to(x, (2, 3, 4))), {"x": (3, 1)}, {}),
     "sum": (lambda x: e.sin(linear.sum_(x, (0, 2)))[0] * linear.sum_(x, 1, keepdims=True), {"x": (2, 3, 4)}, {}),
+    "accumulate": (lambda a, b, c: linear.add_onto(e.sin(c), linear.transpose(a) @ b) + linear.add_onto(
+        linear.sum_(c, 0), linear.sum_(e.sin(b), 0), True), {"a": (4, 2), "b": (4, 3), "c": (2, 3)}, {}),
     "matmul": (lambda a, b: e.sin(a @ b), {"a": (2, 3), "b": (3, 4)}, {}),
     "einsum": (lambda a, b, c: e.sin(linear.einsum("bij,bjk,k->bi", a, b, c)),
                {"a": (2, 3, 4), "b": (2, 4, 5), "c": (5,)}, {}),

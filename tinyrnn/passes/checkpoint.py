@@ -21,9 +21,10 @@ import numpy as np
 from ..errors import ArgumentError
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, rebuild, without_collector
-from ..ir.ops.elementwise import add, astype
+from ..ir.op import Trait
+from ..ir.ops.elementwise import CAST, add, astype, tag
 from ..ir.ops.leaves import FULL, full, hole, input_node, is_number
-from ..ir.ops.linear import matmul, sum_
+from ..ir.ops.linear import MATMUL, SUM, add_onto, matmul, sum_
 from ..ir.ops.structure import concat
 from ..ir.scan import (
     FINAL,
@@ -90,7 +91,8 @@ class _Parts(Lift):
 
     def summed(self, n: Node, axes: tuple[int, ...]) -> Node:
         wide = np.dtype(np.float64) if n.dtype.kind == "f" else n.dtype  # in which kernels add up
-        return astype(self._total(astype(sum_(n, axes), wide), prod(n.shape[i] for i in axes)), n.dtype)
+        term = sum_(tag(n, "term") if n.op in (CAST, MATMUL, SUM) else n, axes)
+        return astype(self._total(astype(term, wide), prod(n.shape[i] for i in axes)), n.dtype)
 
     def multiplied(self, a: Node, b: Node) -> Node:
         return self._total(matmul(a, b), b.shape[0])
@@ -126,7 +128,8 @@ def split(scan: ScanView, wanted: Sequence[Node]) -> Split:
     sums = {h: hole(h.shape, h.dtype) for h in starts}
     kept_args = [args[i] for i in later.kept]
     body, traced = close([*kept_args, *sums.values(), *args[scan.n_states :]],
-                         [*(outs[i] for i in later.kept), *(add(sums[h], term) for term, h in found.terms.items())], wanted)
+                         [*(outs[i] for i in later.kept), *(add_onto(sums[h], term) for term, h in found.terms.items())],
+                         wanted)
     grain = max(BLOCK // gcd(BLOCK, rows) for rows in found.rows)
     return Split(body, later.kept, list(starts.values()), dict(zip(wanted, traced, strict=True)), results, list(starts), grain)
 
@@ -302,6 +305,8 @@ def _alone(cutter: _Cutter, n: Node) -> Graph:
     def given(s: Node) -> Node:
         if s.op is TRACE and s.src[0] in moved:
             return trace(moved[s.src[0]], expression_of(s))
+        if Trait.VIEW in s.op.traits:  # how a sequence lies in memory decides on copies
+            return apply(s.op, tuple(map(given, s.src)), s.at)
         return s if s.op is FULL else inputs.setdefault(s, input_node(f"source {len(inputs)}", s.shape, s.dtype))
 
     group = [n, *cutter.roots[n]]

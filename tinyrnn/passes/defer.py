@@ -77,7 +77,8 @@ def found_later(scan: ScanView, wanted: Sequence[Node],
     stops = _stops([*sums.values(), *later], inside, [*slices, *constants])
     stand_in = {e: hole((scan.steps, *e.shape), e.dtype) for e in stops}
     lift = lift_from({**places, **{e: Lifted(h, True) for e, h in stand_in.items()}}, scan.steps, not scan.reverse)
-    totals = {i: total for i, g in sums.items() if (total := lift.total(g)) is not None}
+    totals = {i: total for i, g in sums.items()
+              if (total := (lift.single if scan.body.outs[i].op is ACCUMULATE else lift.total)(g)) is not None}
     lifted = {e: whole for e in later if (whole := lift.timed(e)) is not None}
     if len(totals) < len(sums) or len(lifted) < len(later) or not (totals or lifted):
         return None

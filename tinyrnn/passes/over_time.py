@@ -10,7 +10,7 @@ from math import prod
 from typing import NamedTuple
 
 from ..ir.node import Node, apply, walk
-from ..ir.ops.elementwise import CAST, DIV, MUL, NEG, SCALE, SUMS, TAG, WHERE, add_n
+from ..ir.ops.elementwise import CAST, DIV, MUL, NEG, SCALE, SUMS, TAG, WHERE, add_n, astype
 from ..ir.ops.leaves import full, is_number, number_of
 from ..ir.ops.linear import (
     BROADCAST,
@@ -111,6 +111,16 @@ class Lift:
         row = n.shape[down:]
         flat = n if len(row) == 1 else reshape(n, (*n.shape[:down], prod(row)))
         return sum_(reshape(self.summed(flat, tuple(range(down))), row), [i - down for i in axes if i >= down])
+
+    def single(self, term: Node) -> Node | None:
+        """`Σ_t term[t]` of what is one product, or one sum down columns, of its own."""
+        n = term.src[0] if term.op is CAST else term
+        if n.op is MATMUL:
+            a, b = n.src
+            lifted = self(a.src[0] if a.op is TRANSPOSE else a) is not None and self(b) is not None
+            return self.multiplied(a, b) if lifted else None
+        x, axes = (n.src[0], axes_of(n)) if n.op is SUM else (n, ())
+        return None if self(x) is None else astype(self.summed(x, axes), term.dtype)
 
     def summed(self, n: Node, axes: tuple[int, ...]) -> Node:
         """`Σ_t Σ_axes n[t]` over leading axes of a value that depends on time."""

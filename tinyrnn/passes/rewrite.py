@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, rebuild, walk, without_collector
 from ..ir.ops.elementwise import ADD
+from ..ir.ops.linear import ACCUMULATE
 from ..ir.scan import (
     FINAL,
     ITEM,
@@ -88,12 +89,12 @@ def map_scans(outputs: Sequence[Node], change: Callable[[ScanView, Sequence[Node
 
 
 def accumulators(scan: ScanView, wanted: Sequence[Node]) -> dict[int, Node]:
-    """State i -> g for every state that does nothing but `a + g`."""
+    """State i -> g for every state that does nothing but `a + g`; both ops that add do."""
     results = [*scan.body.outs, *wanted]
     uses = Counter([*(s for n in walk(results) for s in n.src), *results])
     found = {}
     for i, (a, out) in enumerate(zip(scan.body.args, scan.body.outs, strict=False)):
-        if out.op is ADD and uses[a] == 1 == uses[out] and a in out.src:
+        if out.op in (ADD, ACCUMULATE) and uses[a] == 1 == uses[out] and a in out.src:
             term = out.src[1] if out.src[0] is a else out.src[0]
             if (term.shape, term.dtype) == (a.shape, a.dtype):
                 found[i] = term

@@ -186,10 +186,10 @@ class _Rows:
         frame.takes(*(x.dtype for x in p.loads), *(x.dtype for x in p.stores))
         extents = [*frame.sizes[: p.rank], n] if p.columns or not p.rank else [n, *frame.sizes[: p.rank]]
         self.outer, self.inner = tuple(extents[:-1]), extents[-1]
-        computed = [x.dtype for x in p.loads] + [x.dtype for x in p.steps]
+        self.computed = [x.dtype for x in p.loads] + [x.dtype for x in p.steps]
         for store in p.stores:
-            if not np.can_cast(computed[store.value], store.dtype, "safe"):
-                raise PlanError(f"{frame.where}: {computed[store.value]} numbers are stored as {store.dtype}")
+            if not np.can_cast(self.computed[store.value], store.dtype, "safe"):
+                raise PlanError(f"{frame.where}: {self.computed[store.value]} numbers are stored as {store.dtype}")
         rest = iter(frame.sizes[p.rank:])
         self.lie = [self._lies(access, p.of_column(k), rest) for k, access in enumerate(p.accesses)]
 
@@ -209,6 +209,8 @@ class _Rows:
             value = values[store.value]
             if p.columns:
                 value = VALUE_NUMBERS.reduced("sum", self._whole(value), tuple(range(p.rank)), False)
+                if self.computed[store.value] != store.dtype:  # a total of a wider dtype
+                    value = VALUE_NUMBERS.entry("astype", value, store.dtype)
                 value = value if store.start is None else VALUE_NUMBERS.accumulate(values[store.start], value, p.forward)
             frame.write(k, value, *self.lie[k])
 

@@ -50,6 +50,7 @@ EXAMPLES: dict[str, Example] = {
     "add_n": (lambda a, b: e.add_n([a, b, a * b]), _AB), "tag": (lambda x: e.tag(x, "name"), _X),
     "reshape": (lambda x: linear.reshape(x, (3, 2)), _M), "transpose": (linear.transpose, _M),
     "broadcast_to": (lambda x: linear.broadcast_to(x, (2, 3)), _X), "sum": (lambda x: sum_(x, 1, True), _M),
+    "accumulate": (lambda a, b: linear.add_onto(a, b, True), _AB),
     "matmul": (linear.matmul, {"a": (2, 3), "b": (3, 2)}),
     "einsum": (lambda a, b: linear.einsum("ij,jk->ki", a, b), {"a": (2, 3), "b": (3, 2)}),
     "slice": (lambda x: x[1:, ::-2], _M), "place": (lambda x: structure.pad(x, [(1, 0)]), _X),
