@@ -40,6 +40,13 @@ def _kept() -> tr.Graph:
     return tr.Graph({"dh": tr.grad(ys.sum(), h)})
 
 
+def _budgeted() -> tr.Graph:
+    """The gradient of the first state, within 400 bytes."""
+    x, h = tr.input("x", (STEPS, ROWS, 4)), tr.input("h", (ROWS, 4))
+    _, ys = tr.scan(lambda s, v: (tr.tanh(v + s),) * 2, h, x, memory=400)
+    return tr.Graph({"dh": tr.grad((ys * ys).sum(), h)})
+
+
 def _joined() -> tr.Graph:
     h, x, W = tr.input("h", (ROWS, 4)), tr.input("x", (ROWS, 3)), tr.input("W", (5, 7))
     return tr.Graph({"y": tr.concat([h, x]) @ W.T})
@@ -60,7 +67,7 @@ def _elementwise() -> tr.Graph:
     return tr.Graph({"y": tr.tanh(a * b + c) * c})
 
 
-EXAMPLES = {"partition": _kept, "split_products": _joined,
+EXAMPLES = {"partition": _kept, "split_products": _joined, "checkpoint": _budgeted,
             "defer": _learned, "merge_products": _gated, "hoist": _scanned, "simplify": _moved,
             "fuse": _elementwise}
 
@@ -76,7 +83,7 @@ def passes() -> dict[Path, bytes]:
         after = transform(before)
         assert str(before) != str(after), f"the example of {name} shows nothing"
         files[FOLDER / "images" / f"{name}.svg"] = tr.draw(before, after=after).svg.encode()
-        text = inspect.cleandoc(sys.modules[transform.__module__].__doc__ or "")
+        text = inspect.cleandoc(sys.modules[f"tinyrnn.passes.{name}"].__doc__ or "")
         head, _, rest = text.partition("\n")
         out += [f"## {name}", f"{head[0].upper()}{head[1:]}" if head[0] != "`" else head, _blocks(rest),
                 f"![{name}: before and after](images/{name}.svg)"]

@@ -238,7 +238,8 @@ def test_the_budget_holds_in_as_few_parts_as_keep_it():
         assert program.cost.memory <= checked_bytes("memory", budget)
         assert_same_bits(found, wanted)
         parts.append(sum(n.op is SCAN for n in dict(program.stages)["checkpoint"].nodes))
-    assert parts == sorted(parts) and parts[0] < parts[-1]
+    assert parts == sorted(parts)
+    assert parts[0] < parts[-1]
 
 
 @pytest.mark.slow
@@ -277,7 +278,7 @@ def test_every_length_has_parts_of_its_own():
 
 @pytest.mark.parametrize("bad", [0, -5, True, "200 MX", "MB", "-1MB", "0.5", 1.5e-3, [1]])
 def test_budgets_that_are_none(bad):
-    with pytest.raises(ArgumentError, match="memory=.*expected bytes as a whole number or a text like '200MB'"):
+    with pytest.raises(ArgumentError, match=r"memory=.*expected bytes as a whole number or a text like '200MB'"):
         tr.nn.LSTM(3, 4, memory=bad)
     with pytest.raises(ArgumentError, match="memory="):
         tr.scan(lambda h, x: (h, x), tr.tensor(0.0), tr.tensor([1.0]), memory=bad)
