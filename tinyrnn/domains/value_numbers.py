@@ -77,7 +77,7 @@ class ValueNumbers(Domain):
         return self.reduced("sum", x, axes, keepdims)
 
     def accumulate(self, total: Numbers, x: Numbers, forward: bool) -> Numbers:
-        return np.where(np.equal(total, 0), x, applied("accumulate", total, x))
+        return np.where(np.equal(total, 0), x, self.entry("add", total, x))
 
     def amax(self, x: Numbers, axes: tuple[int, ...], keepdims: bool) -> Numbers:
         return self.reduced("amax", x, axes, keepdims)

@@ -11,7 +11,7 @@ every result has the bits that it has without a budget.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import gcd, prod
@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..ir.graph import Graph
-from ..ir.node import Node, apply, rebuild, without_collector
+from ..ir.node import Node, apply, rebuild, walk, without_collector
 from ..ir.op import Trait
 from ..ir.ops.elementwise import CAST, add, astype, tag
 from ..ir.ops.leaves import FULL, full, hole, input_node, is_number
@@ -28,10 +28,12 @@ from ..ir.ops.linear import MATMUL, SUM, add_onto, matmul, sum_
 from ..ir.ops.structure import concat
 from ..ir.scan import (
     FINAL,
+    REGION,
     SCAN,
     TRACE,
     Body,
     ScanView,
+    body_of,
     close,
     expression_of,
     final,
@@ -44,7 +46,7 @@ from ..shapes import show_bytes
 from .defer import found_later
 from .over_time import Lift, Lifted
 from .partition import forward_of
-from .rewrite import replaced
+from .rewrite import replaced, with_inner
 
 BLOCK = 256  # rows that kernels add up before they join a total
 BytesOf = Callable[[Graph], int]
@@ -56,10 +58,15 @@ def checkpoint(graph: Graph, bytes_of: BytesOf) -> Graph:
 
     Raises `ArgumentError` where no number of parts does.
     """
-    if not any(n.op is SCAN and ScanView.of(n).memory is not None for n in graph.nodes):
+    if not _has_budget(graph.nodes):
         return graph
     with without_collector():
         return _Cutter(graph, lambda cutter, root: _fitting(cutter, root, bytes_of)).graph()
+
+
+def _has_budget(nodes: Iterable[Node]) -> bool:
+    return any((n.op is SCAN and ScanView.of(n).memory is not None)
+               or (n.op is REGION and _has_budget(walk(body_of(n).outs))) for n in nodes)
 
 
 @dataclass(frozen=True)
@@ -183,7 +190,9 @@ class _Cutter:
             root = self.ahead.get(n, n)
             if n in self.roots:
                 self.bounds[n] = self.bounds_of(self, n)
-            if root not in self.bounds:
+            if n.op is REGION:
+                self.new[n] = with_inner(apply(REGION, tuple(self.new[s] for s in n.src), n.at), self.inside)
+            elif root not in self.bounds:
                 if n not in self.new:
                     rebuild([n], self.new)
             elif len(self.bounds[root]) < 2:
@@ -191,6 +200,11 @@ class _Cutter:
             else:
                 self.cut(n, self.bounds[root])
         return Graph({k: self.new[n] for k, n in self.source.outputs.items()})
+
+    def inside(self, outputs: Sequence[Node]) -> list[Node]:
+        """The outputs of a region whose scans run in parts."""
+        named = Graph({str(i): n for i, n in enumerate(outputs)})
+        return list(_Cutter(named, self.bounds_of).graph().outputs.values())
 
     def cut(self, n: Node, parts: Bounds) -> None:
         """The projections of one scan."""
