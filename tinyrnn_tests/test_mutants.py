@@ -131,7 +131,7 @@ MUTANTS = {
     "off by one in time: the state read too late":
         (lambda: layer_of(with_text(LSTM, "h[t] = o[t] * tanh(c[t])", "h[t] = o[t] * tanh(c[t-1])\noutputs: h")), lstm_check),
     "backward scan in the wrong direction":
-        (lambda: patched(control, "make_scan", lambda b, i, x, c, r, s, make=control.make_scan: make(b, i, x, c, not r, s)),
+        (lambda: patched(control, "make_scan", lambda b, i, x, c, r, *rest, make=control.make_scan: make(b, i, x, c, not r, *rest)),
          scan_check),
     "accumulation over uses missing": (lambda: patched(adjoint, "add_n", lambda parts: parts[-1]), sharing_check),
     "accumulation over steps missing in the unrolled graph":
