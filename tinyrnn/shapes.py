@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -34,10 +35,11 @@ def checked_bytes(name: str, value: object) -> int | None:
     if value is None:
         return None
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(value))
-    unit = None if found is None or isinstance(value, bool) else UNITS.get(found[2].upper())
-    if found is None or unit is None or float(found[1]) * unit < 1:
+    unit = UNITS.get(found[2].upper()) if found and isinstance(value, (str, int, np.integer)) else None
+    size = 0 if found is None or unit is None or isinstance(value, bool) else int(Fraction(found[1]) * unit)
+    if size < 1:
         raise ArgumentError(f"{name}={value!r}: expected bytes as a whole number or a text like '200MB' or '1.5GiB'")
-    return int(float(found[1]) * unit)
+    return size
 
 
 def show_bytes(size: int) -> str:

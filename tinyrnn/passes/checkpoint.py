@@ -11,7 +11,7 @@ every result has the bits that it has without a budget.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import gcd, prod
@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..ir.graph import Graph
-from ..ir.node import Node, apply, rebuild, walk, without_collector
+from ..ir.node import DType, Node, apply, rebuild, walk, without_collector
 from ..ir.op import Trait
 from ..ir.ops.elementwise import CAST, add, astype, tag
 from ..ir.ops.leaves import FULL, full, hole, input_node, is_number
@@ -46,9 +46,10 @@ from ..shapes import show_bytes
 from .defer import found_later
 from .over_time import Lift, Lifted
 from .partition import forward_of
-from .rewrite import replaced, with_inner
+from .rewrite import replaced, users, with_inner
 
 BLOCK = 256  # rows that kernels add up before they join a total
+MOST, REPORTED = 512, 64  # parts of a scan; and those that are tried at least, for a refusal to say what they take
 BytesOf = Callable[[Graph], int]
 """What the temporaries of a graph take, once it is planned."""
 
@@ -56,7 +57,7 @@ BytesOf = Callable[[Graph], int]
 def checkpoint(graph: Graph, bytes_of: BytesOf) -> Graph:
     """The same graph, in which every scan with a budget is cut into as few parts as keep it.
 
-    Raises `ArgumentError` where no number of parts does.
+    Raises `ArgumentError` where no number of parts up to 512 does.
     """
     if not _has_budget(graph.nodes):
         return graph
@@ -93,20 +94,24 @@ class _Parts(Lift):
 
     def __init__(self, given: Mapping[Node, Lifted], steps: int, forward: bool = False) -> None:
         super().__init__(given, steps, forward)
-        self.terms: dict[Node, Node] = {}  # what is added at every step -> what stands for the total
-        self.rows: list[int] = []          # that a step adds
+        self.terms: dict[Node, Node] = {}    # what is added at every step -> what stands for the total
+        self.dtypes: dict[Node, DType] = {}  # of the totals, which are added up in a wider one
+        self.rows: list[int] = []            # that a step adds
 
     def summed(self, n: Node, axes: tuple[int, ...]) -> Node:
         wide = np.dtype(np.float64) if n.dtype.kind == "f" else n.dtype  # in which kernels add up
         term = sum_(tag(n, "term") if n.op in (CAST, MATMUL, SUM) else n, axes)
-        return astype(self._total(astype(term, wide), prod(n.shape[i] for i in axes)), n.dtype)
+        return self._total(astype(term, wide), prod(n.shape[i] for i in axes), n.dtype)
 
     def multiplied(self, a: Node, b: Node) -> Node:
-        return self._total(matmul(a, b), b.shape[0])
+        term = matmul(a, b)
+        return self._total(term, b.shape[0], term.dtype)
 
-    def _total(self, term: Node, rows: int) -> Node:
+    def _total(self, term: Node, rows: int, dtype: DType) -> Node:
         self.rows.append(rows)
-        return self.terms.setdefault(term, hole(term.shape, term.dtype))
+        stand_in = self.terms.setdefault(term, hole(term.shape, term.dtype))
+        self.dtypes[stand_in] = dtype
+        return astype(stand_in, dtype)
 
 
 def split(scan: ScanView, wanted: Sequence[Node]) -> Split:
@@ -126,7 +131,7 @@ def split(scan: ScanView, wanted: Sequence[Node]) -> Split:
     starts = {h: full(0, h.shape, h.dtype) for h in found.terms.values()}
     results = {}
     for i, total in later.totals.items():
-        alone = next((h for h in starts if total is astype(h, total.dtype)), None)
+        alone = next((h for h in starts if total is astype(h, found.dtypes[h])), None)
         if alone is not None and (is_number(starts[alone], 0) or starts[alone] is astype(init[i], alone.dtype)):
             starts[alone] = astype(init[i], alone.dtype)
             results[i] = total
@@ -147,7 +152,8 @@ def bounds(steps: int, parts: int, grain: int) -> list[tuple[int, int]]:
     return [(t, min(t + each, steps)) for t in range(0, steps, each)]
 
 
-Bounds = Sequence[tuple[int, int]]
+Part = tuple[int, int]
+Bounds = Sequence[Part]
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,18 @@ class _Run:
 
     scan: ScanView
     split: Split
-    before: Mapping[tuple[int, int], Sequence[Node]]
+    before: dict[Part, Sequence[Node]]
+
+    def sources(self, part: Part) -> list[Node]:
+        """What a part reads."""
+        _, xs, consts = self.scan.split(self.scan.node.src)
+        return [*self.before[part], *(_steps(x, part) for x in xs), *consts]
+
+    def node(self, sources: Sequence[Node], part: Part) -> Node:
+        """The scan of a part."""
+        k = len(self.before[part])
+        end = k + self.scan.n_slices
+        return make_scan(self.split.body, sources[:k], sources[k:end], sources[end:], self.scan.reverse, part[1] - part[0])
 
 
 class _Cutter:
@@ -176,11 +193,12 @@ class _Cutter:
         for n in graph.nodes:
             if n.op is SCAN and ScanView.of(n).memory is not None:
                 first = forward_of(n, ())
-                if first in self.roots:
+                if first in self.roots and ScanView.of(first).memory == ScanView.of(n).memory:
                     self.ahead[n] = first
                     self.roots[first].append(n)
                 else:
                     self.roots[n] = []
+        self.outputs, self.users = set(graph.outputs.values()), users(graph.nodes)
         self.new: dict[Node, Node] = {}
         self.bounds: dict[Node, Bounds] = {}
         self.runs: dict[Node, _Run] = {}
@@ -209,62 +227,47 @@ class _Cutter:
     def cut(self, n: Node, parts: Bounds) -> None:
         """The projections of one scan."""
         scan = ScanView.of(apply(SCAN, tuple(self.new[s] for s in n.src), n.at))
-        traced = list(dict.fromkeys(expression_of(p) for p in self.wanted[n] if p.op is TRACE))
-        taken = split(scan, traced)
+        taken = split(scan, list(dict.fromkeys(expression_of(p) for p in self.wanted[n] if p.op is TRACE)))
         init, _, _ = scan.split(scan.node.src)
         states: Sequence[Node] = [*(init[i] for i in taken.kept), *taken.starts]
-        before, pieces = {}, defaultdict[Node, dict[int, Node]](dict)
+        run = self.runs[n] = _Run(scan, taken, {})
+        traced = [p for p in self.wanted[n] if p.op is TRACE and self.is_read(p, self.roots.get(n, ()))]
+        pieces: dict[Part, list[Node]] = {}
         for part in reversed(parts) if scan.reverse else parts:
-            before[part] = states
-            states, traces = self.part(n, scan, taken, states, part)
-            for e, piece in traces.items():
-                pieces[e][part[0]] = piece
-        self.runs[n] = _Run(scan, taken, before)
+            run.before[part] = states
+            states, pieces[part] = self.part(n, run, part, [expression_of(p) for p in traced])
         finals = taken.finals(states)
-        for p in self.wanted[n]:
-            self.new[p] = finals[position_of(p)] if p.op is FINAL else concat(
-                [pieces[expression_of(p)][low] for low, _ in parts], 0)
+        self.new.update((p, finals[position_of(p)]) for p in self.wanted[n] if p.op is FINAL)
+        self.new.update((p, concat([pieces[part][i] for part in parts], 0)) for i, p in enumerate(traced))
 
-    def part(self, n: Node, scan: ScanView, taken: Split, states: Sequence[Node],
-             part: tuple[int, int]) -> tuple[list[Node], dict[Node, Node]]:
-        """The states after a part, and its traces."""
-        _, xs, consts = scan.split(scan.node.src)
-        ahead = self.ahead.get(n)
-        if ahead is None:
-            return _run(taken, states, [_steps(x, part) for x in xs], consts, scan, part)
-        run = self.runs[ahead]
-        _, their_xs, their_consts = run.scan.split(run.scan.node.src)
-        theirs = [*run.before[part], *(_steps(x, part) for x in their_xs), *their_consts]
-        read = {x: expression_of(x) for x in scan.split(n.src)[1] if x.op is TRACE and x.src[0] is ahead}
-        slices = [x if x in read else _steps(x, part) for x in _old(scan.split(n.src)[1], xs, read)]
-        sources = list(dict.fromkeys(s for s in (*theirs, *states, *slices, *consts) if s.op is not FULL and s not in read))
+    def is_read(self, p: Node, beside: Collection[Node]) -> bool:
+        """Whether anything but some scans reads a projection."""
+        return p in self.outputs or any(u not in beside for u in self.users[p])
 
-        def again(holes: list[Node]) -> list[Node]:
-            inside = dict(zip(sources, holes, strict=True))
-            held = [inside.get(s, s) for s in theirs]
-            k = len(run.before[part])
-            known = _run(run.split, held[:k], held[k : k + len(their_xs)], held[k + len(their_xs) :], run.scan, part)[1]
-            given = [known[read[x]] if x in read else inside.get(x, x) for x in slices]
-            after, traces = _run(taken, [inside.get(s, s) for s in states], given, [inside.get(c, c) for c in consts], scan,
-                                 part)
-            return [*after, *traces.values()]
+    def part(self, n: Node, run: _Run, part: Part, traced: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+        """The states after a part, and its traces: a region, so that its kernels stand together, and what it computes again
+        is not what was computed before."""
+        ahead, first = self.ahead.get(n), len(run.before[part])
+        again = None if ahead is None else self.runs[ahead]
+        theirs, own = [] if again is None else again.sources(part), run.sources(part)
+        known = {x: expression_of(x) for x in n.src if x.op is TRACE and x.src[0] is ahead}
+        for i, x in enumerate(run.scan.split(n.src)[1], first):
+            own[i] = x if x in known else own[i]
+        sources = list(dict.fromkeys(s for s in (*theirs, *own) if s.op is not FULL and s not in known))
 
-        found = region(again, sources)
-        return found[: len(states)], dict(zip(taken.traced, found[len(states) :], strict=True))
+        def inside(holes: list[Node]) -> list[Node]:
+            env = dict(zip(sources, holes, strict=True))
+            if again is not None:
+                node = again.node([env.get(s, s) for s in theirs], part)
+                env.update((x, trace(node, again.split.traced[e])) for x, e in known.items())
+            node = run.node([env.get(s, s) for s in own], part)
+            return [*(final(node, i) for i in range(first)), *(trace(node, run.split.traced[e]) for e in traced)]
+
+        found = region(inside, sources) if sources else inside([])
+        return found[:first], found[first:]
 
 
-def _old(old: Sequence[Node], new: Sequence[Node], read: Mapping[Node, Node]) -> list[Node]:
-    """The sequences of a scan; those that the part runs again to know, as they were."""
-    return [x if x in read else y for x, y in zip(old, new, strict=True)]
-
-
-def _run(taken: Split, states: Sequence[Node], xs: Sequence[Node], consts: Sequence[Node], scan: ScanView,
-         part: tuple[int, int]) -> tuple[list[Node], dict[Node, Node]]:
-    node = make_scan(taken.body, states, xs, consts, scan.reverse, part[1] - part[0])
-    return [final(node, i) for i in range(len(states))], {e: trace(node, t) for e, t in taken.traced.items()}
-
-
-def _steps(x: Node, part: tuple[int, int]) -> Node:
+def _steps(x: Node, part: Part) -> Node:
     return x[part[0] : part[1]]
 
 
@@ -275,36 +278,37 @@ def without_budget(n: Node) -> tuple[object, ...]:
 
 # ---- how many parts
 
-def _candidates(most: int) -> Iterator[int]:
+def _candidates(most: int) -> list[int]:
     """1, 2, 3, 4, 6, 8, 12, ... up to a number, and that."""
     found = sorted({1, most, *(k << i for k in (2, 3) for i in range(most.bit_length()))})
-    return (n for n in found if n <= most)
+    return [n for n in found if n <= most]
 
 
 def _fitting(cutter: _Cutter, n: Node, bytes_of: BytesOf) -> Bounds:
     """The fewest parts of a scan in which its training, as it is planned, keeps the budget."""
-    scan = ScanView.of(n)
-    alone = _alone(cutter, n)
+    scan, alone = ScanView.of(n), _alone(cutter, n)
     grain = max(split(ScanView.of(s), [expression_of(p) for p in found if p.op is TRACE]).grain
                 for s in (n, *cutter.roots[n]) for found in (cutter.wanted[s],))
-    parts: Bounds
-    tried: dict[int, tuple[int, Bounds]] = {}
+    counts = _candidates(min(-(-scan.steps // grain), MOST)) if scan.steps else []
+    tried: list[tuple[int, Bounds]] = []
     assert scan.memory is not None
-    for count in _candidates(-(-scan.steps // grain) or 1):
-        parts = bounds(scan.steps, count, grain)
-        if len(parts) in tried:
-            continue
-        tried[len(parts)] = bytes_of(_Cutter(alone, partial(_given, parts)).graph()), parts
-        if tried[len(parts)][0] <= scan.memory:
+    for count in counts:
+        parts: Bounds = bounds(scan.steps, count, grain)
+        if tried:
+            size, before = tried[-1]
+            hopeless = size * parts[0][1] > scan.memory * before[0][1]  # a part takes no less than its share of the steps
+            if len(parts) == len(before) or (hopeless and count != max(c for c in counts if c <= REPORTED)):
+                continue
+        tried.append((bytes_of(_Cutter(alone, partial(_given, parts)).graph()), parts))
+        if tried[-1][0] <= scan.memory:
             return parts
-        if min(size for size, _ in tried.values()) * 2 < tried[len(parts)][0]:
-            break  # the states between so many parts take more than what they save
-    least, parts = min(tried.values(), key=lambda found: found[0])
-    whole, _ = next(iter(tried.values()))
+    if not tried:
+        return ()
+    least, parts = min(tried, key=lambda found: found[0])
     raise ArgumentError(
         f"memory={show_bytes(scan.memory)} is too little for a scan of {scan.steps:,} steps: its temporaries take "
-        f"{show_bytes(whole)} in one part, and at least {show_bytes(least)}, in {len(parts)} parts of {parts[0][1]:,} steps; "
-        "give as much, or a smaller batch")
+        f"{show_bytes(tried[0][0])} in one part, and {show_bytes(least)} in {len(parts)} parts of {parts[0][1]:,} steps, which "
+        "is the least that was tried; give as much, or a smaller batch")
 
 
 def _given(parts: Bounds, cutter: _Cutter, n: Node) -> Bounds:
@@ -326,8 +330,5 @@ def _alone(cutter: _Cutter, n: Node) -> Graph:
     group = [n, *cutter.roots[n]]
     for s in group:
         moved[s] = apply(SCAN, tuple(map(given, s.src)), s.at)
-    own = {x for b in cutter.roots[n] for x in b.src}
-    results = set(cutter.source.outputs.values())
-    used = {s for m in cutter.source.nodes if m not in cutter.roots[n] for s in m.src} | results
-    return Graph({f"result {i}": apply(p.op, (moved[p.src[0]],), p.at)
-                  for i, p in enumerate(p for s in group for p in cutter.wanted[s] if p in used or p not in own)})
+    read = [p for s in group for p in cutter.wanted[s] if cutter.is_read(p, cutter.roots.get(s, ()))]
+    return Graph({f"result {i}": apply(p.op, (moved[p.src[0]],), p.at) for i, p in enumerate(read)})

@@ -104,15 +104,16 @@ def _one(scan: ScanView, projections: Sequence[Node]) -> dict[Node, Node]:
             found[p] = traces[expression_of(p)] if value is None else replaced([value], table)[0]
         elif position_of(p) in later.totals:
             total = replaced([later.totals[position_of(p)]], table)[0]
-            found[p] = _from(init[position_of(p)], total, not scan.reverse)
+            single = scan.body.outs[position_of(p)].op is ACCUMULATE
+            found[p] = _from(init[position_of(p)], total, not scan.reverse, single)
         else:
             found[p] = final(node, later.kept.index(position_of(p)))
     return found
 
 
-def _from(start: Node, total: Node, forward: bool) -> Node:
-    """A state that begins at `start`, to which the loop adds a total."""
-    x = total.src[0] if total.op is CAST else total
+def _from(start: Node, total: Node, forward: bool, single: bool) -> Node:
+    """A state that begins at `start`, to which the loop adds a total; a `single` one is cast to the dtype it is added up in."""
+    x = total.src[0] if single and total.op is CAST else total
     x = x.src[1] if x.op is ACCUMULATE and is_number(x.src[0], 0) else x
     return add_onto(start, astype(x, total.dtype), forward) if x.op in (MATMUL, SUM) else add(start, total)
 

@@ -21,10 +21,11 @@ class Panels:
 
     def product(self, scope: Scope, n: Node, a: View, b: View, *, forward: bool = False) -> None:
         c, others = scope.place(n, lambda v: len(v.shape) == 2 and v.dtype == n.dtype and v.strides[1] == 1)
+        columns = _in_columns(scope, n.src[0], a) if a.shape[1] else None
         if not a.shape[1]:
             scope.copy(scope.planner.number(0, n.dtype).broadcast(n.shape), c)
-        elif _is_tall(n, a):
-            scope.add(tall(a, b if b.strides[1] == 1 else scope.contiguous(b), c, forward=forward))
+        elif columns is not None:
+            scope.add(tall(columns, b if b.strides[1] == 1 else scope.contiguous(b), c, forward=forward))
         else:
             make = matvec if scope.outer is not None and 0 < a.shape[0] <= FEW_ROWS else product
             scope.add(make(a, self._packed(scope, b), b.shape[1], c))
@@ -32,11 +33,12 @@ class Panels:
 
     def onto(self, scope: Scope, n: Node, start: View, a: View, b: View, *, forward: bool) -> bool:
         """`n = start + a @ b` where a product can go on from a total; whether it can."""
-        if not _is_tall(n.src[1], a) or not a.shape[1]:
+        columns = _in_columns(scope, n.src[1].src[0], a) if a.shape[1] else None
+        if columns is None:
             return False
         c, others = scope.place(n, lambda v: len(v.shape) == 2 and v.dtype == n.dtype and v.strides[1] == 1)
         scope.copy(start, c)
-        scope.add(tall(a, b if b.strides[1] == 1 else scope.contiguous(b), c, forward=forward, begun=True))
+        scope.add(tall(columns, b if b.strides[1] == 1 else scope.contiguous(b), c, forward=forward, begun=True))
         scope.finish(n, c, others)
         return True
 
@@ -104,9 +106,13 @@ def _ordered(scope: Scope, v: View) -> View:
     return v if _rows_apart(v) or _rows_apart(v.transposed(order)) else scope.contiguous(v)
 
 
-def _is_tall(n: Node, a: View) -> bool:
-    """Whether a product of matrices has its left operand in columns."""
-    return _is_transposed(n.src[0]) and a.strides[0] == 1
+def _in_columns(scope: Scope, n: Node, a: View) -> View | None:
+    """A transposed left operand, whose columns lie in memory like rows; None for one that is not."""
+    if not _is_transposed(n):
+        return None
+    if a.strides[0] == 1:
+        return a
+    return None if scope.outer is not None else scope.contiguous(a.transposed([1, 0])).transposed([1, 0])
 
 
 def _is_transposed(n: Node) -> bool:

@@ -365,7 +365,10 @@ class PlannedScope:
             for i, item in items.items():
                 for view in self.homes[item]:
                     inner.request(body.outs[i], view)
+            known = set(self.packs)
             inner.run(walk([body.outs[i] for i in items]))
+            for key in [k for k in self.packs if k[0] != "pack" and k not in known]:
+                del self.packs[key]  # a copy would live on until another region reads it
             for i, item in items.items():
                 for view in self.homes[item]:
                     inner.deliver(body.outs[i], view)
@@ -443,6 +446,8 @@ class PlannedScope:
     def converted(self, x: View, dtype: DType) -> View:
         if x.dtype == dtype:
             return x
+        if len(x.shape) == 2 and x.strides[0] == 1 != x.strides[1]:  # columns stay columns
+            return self.converted(x.transposed([1, 0]), dtype).transposed([1, 0])
         home = self.home_of(x)
         key = ("cast", id(x.buffer), x.offset, x.shape, x.strides, x.step, dtype.str)
         if key not in home.packs:
