@@ -14,7 +14,22 @@ from math import prod
 from ..ir.graph import Graph
 from ..ir.node import Node, apply, walk
 from ..ir.ops.elementwise import astype
-from ..ir.ops.linear import EINSUM, RESHAPE, SUM, TRANSPOSE, axes_of, matmul, reshape, spec_of, sum_, transpose
+from ..ir.ops.leaves import full, is_number
+from ..ir.ops.linear import (
+    ACCUMULATE,
+    EINSUM,
+    RESHAPE,
+    SUM,
+    TRANSPOSE,
+    add_onto,
+    axes_of,
+    matmul,
+    reshape,
+    runs_forward,
+    spec_of,
+    sum_,
+    transpose,
+)
 from ..ir.ops.reduce import AMAX, AMIN
 from ..ir.ops.structure import CONCAT, SLICE, axis_of, concat, parts_of
 from ..ir.scan import TRACE, expression_of, trace
@@ -28,7 +43,7 @@ def simplify(graph: Graph) -> Graph:
 
 def _rule(n: Node) -> Node | None:
     if n.op is CONCAT:
-        return next((m for rule in (_adjacent, _transposed, _traced, _summed) if (m := rule(n)) is not None), None)
+        return next((m for rule in (_added_up, _adjacent, _transposed, _traced, _summed) if (m := rule(n)) is not None), None)
     if n.op is EINSUM:
         return _product(n)
     if n.op in (SUM, AMAX, AMIN) and len(axes_of(n)) > 1 and n.src[0].ndim - 1 in axes_of(n) and _stays(n):
@@ -42,6 +57,14 @@ def _rule(n: Node) -> Node | None:
 def _stays(n: Node) -> bool:
     """A sum over booleans or small whole numbers changes the dtype; only its first part may."""
     return n.src[0].dtype == n.dtype
+
+
+def _added_up(n: Node) -> Node | None:
+    """Sums that run forward from zero are parts of one."""
+    if any(p.op is not ACCUMULATE or not is_number(p.src[0], 0) or p.src[1].dtype != n.dtype for p in n.src):
+        return None
+    (joined,) = rewritten([concat([p.src[1] for p in n.src], axis_of(n))], _rule)
+    return add_onto(full(0, n.shape, n.dtype), joined, runs_forward(n.src[0]))
 
 
 def _adjacent(n: Node) -> Node | None:

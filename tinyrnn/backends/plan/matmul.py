@@ -108,11 +108,11 @@ def _ordered(scope: Scope, v: View) -> View:
 
 def _in_columns(scope: Scope, n: Node, a: View) -> View | None:
     """A transposed left operand, whose columns lie in memory like rows; None for one that is not."""
-    if not _is_transposed(n):
-        return None
-    if a.strides[0] == 1:
+    if _is_transposed(n) and a.strides[0] == 1:
         return a
-    return None if scope.outer is not None else scope.contiguous(a.transposed([1, 0])).transposed([1, 0])
+    if scope.outer is not None or n.op is not TRANSPOSE:  # a sequence with its axes swapped is no matrix of columns
+        return None
+    return scope.contiguous(a.transposed([1, 0])).transposed([1, 0])
 
 
 def _is_transposed(n: Node) -> bool:

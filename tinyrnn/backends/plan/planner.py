@@ -24,6 +24,7 @@ from ...ir.ops.reduce import AMAX, AMIN
 from ...ir.ops.structure import CONCAT, PLACE, PUT, SLICE, STACK, TAKE, axis_of, parts_of
 from ...ir.scan import FINAL, ITEM, PROJECTIONS, REGION, SCAN, TRACE, body_of, position_of
 from ...passes.fuse import is_kernel
+from ...passes.rewrite import first_met
 from ...shapes import Shape
 from ...sizes import AnySize
 from .fused import RegionReader
@@ -215,10 +216,8 @@ class PlannedScope:
             total, x = n.src
             if not is_number(total, 0) and uses[x] == 1 and n.dtype == x.dtype and x.op is MATMUL and x.ndim == 2:
                 self.totals[x] = n
-            while runs_forward(n) and x.op in (SLICE, RESHAPE, TRANSPOSE):
-                x = x.src[0]
             if runs_forward(n):
-                self.forward.add(x)
+                self.forward.update(first_met([x], lambda m: m.op not in (SLICE, RESHAPE, TRANSPOSE, CONCAT), ()))
 
     def accumulate(self, n: Node) -> None:
         """A total and a product or sum, which could not be added up from it on, or began at zero."""
