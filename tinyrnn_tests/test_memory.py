@@ -137,6 +137,26 @@ def test_sums_of_a_users_own_scan():
             assert_same_bits(made(int(share * plain.cost.memory), reverse)(xs, start), wanted)
 
 
+@pytest.mark.parametrize("budgets", [(1, 1), (1, 2), (None, 1), (1, None)])
+def test_a_second_scan_over_the_first_is_no_backward_scan(budgets, cut):
+    """It may read the first one's outputs step by step, against its direction, and as a whole."""
+    rng = np.random.default_rng(0)
+    xs, start = rng.normal(size=(9, 2, 3)), rng.normal(size=(2, 3))
+
+    def made(first, second):
+        def function(xs, start):
+            h, y = tr.scan(lambda h, x: (tr.tanh(x + h),) * 2, start, xs, memory=first)
+            g, z = tr.scan(lambda g, x: (tr.tanh(x * g) + x + y.sum(0),) * 2, h, y, reverse=True, memory=second)
+            loss = (g * h).sum() + (z ** 2).sum()
+            return [h, g, z, *tr.grad(loss, [xs, start])]
+
+        return tr.compile(function)
+
+    cut(3)
+    for found, want in zip(made(*budgets)(xs, start), made(None, None)(xs, start), strict=True):
+        np.testing.assert_allclose(found, want, rtol=1e-13)
+
+
 def test_second_derivatives_and_regions():
     """A budget is no obstacle to derivatives of derivatives, nor inside of `tr.remat`."""
     rng = np.random.default_rng(0)

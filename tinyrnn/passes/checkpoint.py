@@ -193,7 +193,7 @@ class _Cutter:
         for n in graph.nodes:
             if n.op is SCAN and ScanView.of(n).memory is not None:
                 first = forward_of(n, ())
-                if first in self.roots and ScanView.of(first).memory == ScanView.of(n).memory:
+                if first in self.roots and _goes_back(n, first):
                     self.ahead[n] = first
                     self.roots[first].append(n)
                 else:
@@ -265,6 +265,15 @@ class _Cutter:
 
         found = region(inside, sources) if sources else inside([])
         return found[:first], found[first:]
+
+
+def _goes_back(n: Node, first: Node) -> bool:
+    """Whether a scan, which runs against another one and reads its traces, may run part by part with it: within the same
+    budget, and reading them step by step alone."""
+    scan = ScanView.of(n)
+    init, _, consts = scan.split(n.src)
+    whole = any(s.op is TRACE and s.src[0] is first for s in (*init, *consts))
+    return scan.memory == ScanView.of(first).memory and not whole
 
 
 def _steps(x: Node, part: Part) -> Node:
