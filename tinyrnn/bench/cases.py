@@ -31,7 +31,8 @@ class Point:
 
 GRID = (Point(50, 1, 16, 64), Point(50, 1, 128, 256), Point(50, 16, 32, 64), Point(50, 20, 27, 100), Point(60, 24, 48, 96),
         Point(100, 32, 64, 128), Point(100, 64, 128, 256), Point(100, 64, 512, 512))
-WIDE = GRID[-3:]  # bound by products
+WIDE = GRID[-3:]    # bound by products
+MIDDLE = GRID[3:6]  # where two threads have just enough to do
 SHARED = (Point(50, 20, 27, 100), Point(60, 24, 48, 96), Point(80, 48, 96, 192))
 BESIDE = (("training step", Point(50, 20, 27, 100)), ("inference", Point(50, 1, 256, 512)))
 UNUSUAL_GRID = (Point(50, 1, 16, 64), Point(50, 16, 32, 64), Point(50, 20, 27, 100), Point(100, 32, 64, 128))
