@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,28 @@ def weights(say: Say, units: int = 512, steps: int = 2000, batch: int = 4) -> di
         found[text] = _training(layer).trace(x).cost.memory / 2**20
         say(f"temporaries of {text} @ h[t-1], {units} units, {steps} steps: {found[text]:.0f} MiB")
     return {"units": units, "steps": steps, "batch": batch, "mib": found}
+
+
+def budgets(short: bool, say: Say, units: int = 64, batch: int = 4) -> dict[str, Any]:
+    """A long sequence within budgets of memory: MiB of temporaries and the time of a training step, against none."""
+    steps = 4_000 if short else 20_000
+    x = np.random.default_rng(0).normal(size=(batch, steps, 8)).astype(np.float32)
+
+    def run(memory: str | None) -> tuple[Callable[[], Any], float]:
+        layer = LSTM(8, units, memory=memory, rng=0)
+        parameters = dict(layer.named_parameters())
+        program = compile(lambda x: grad((layer(x)[1][0] ** 2).sum(), parameters)).trace(x)
+        return lambda: program(x), program.cost.memory / 2**20
+
+    whole, most = run(None)
+    found = []
+    for budget in ("40MB", "8MB")[: 1 if short else None]:
+        parts, mib = run(budget)
+        ratio = compare(partial(burst, parts), {"no budget": partial(burst, whole)}, 10, 20.0)
+        say(f"LSTM, {units} units, {steps} steps within {budget}: {mib:.0f} MiB against {most:.0f} MiB, "
+            f"in {ratio.ratio:.2f} of the time [{ratio.low:.2f}, {ratio.high:.2f}]")
+        found.append({"budget": budget, "mib": mib, **ratio._asdict()})
+    return {"units": units, "steps": steps, "batch": batch, "mib": most, "budgets": found}
 
 
 def _training(layer: Recurrent) -> Program:

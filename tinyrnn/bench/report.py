@@ -223,6 +223,12 @@ def _load(found: Found) -> list[str]:
         lines += [f"Temporaries of a training step of `h[t] = tanh(F @ h[t-1] + U @ x[t])`, {w['units']} units, "
                   f"{w['steps']:,} steps, {w['batch']} rows: "
                   + "; ".join(f"F = `{f}` {mib:.0f} MiB" for f, mib in w["mib"].items()) + ".", ""]
+    if "budgets" in found:
+        b = found["budgets"]
+        lines += [f"A training step of an LSTM, {b['units']} units, {b['batch']} rows, {b['steps']:,} steps: {b['mib']:.0f} MiB "
+                  "of temporaries; " + "; ".join(
+                      f"`memory=\"{r['budget']}\"` {r['mib']:.0f} MiB, {r['ratio']:.2f} of the time "
+                      f"[{r['low']:.2f}, {r['high']:.2f}]" for r in b["budgets"]) + ".", ""]
     if "loops" in found:
         lines += ["A training step that is a loop in Python, traced and compiled: "
                   + "; ".join(f"{int(n):,} steps {s:.1f} s" for n, s in found["loops"].items()) + ".", ""]

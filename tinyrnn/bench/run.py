@@ -45,6 +45,7 @@ def measure(against: Sequence[str] = PEERS, *, short: bool = False, say: Say = p
     found["threads"] = load.threads(short, limit / 2, say)
     found["weights"] = load.weights(say, *((32, 50) if short else ()))
     found["loops"] = load.loops((50,) if short else (250, 500, 1000, 2000), say)
+    found["budgets"] = load.budgets(short, say)
     found["unusual"] = _unusual(UNUSUAL_GRID[:2] if short else UNUSUAL_GRID, peers, limit / 2, say)
     if "torch" in peers and not short:
         found["torch.compile"] = _torch_compile(say)
