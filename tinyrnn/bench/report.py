@@ -225,8 +225,8 @@ def _load(found: Found) -> list[str]:
                   + "; ".join(f"F = `{f}` {mib:.0f} MiB" for f, mib in w["mib"].items()) + ".", ""]
     if "budgets" in found:
         b = found["budgets"]
-        lines += [f"A training step of an LSTM, {b['units']} units, {b['batch']} rows, {b['steps']:,} steps: {b['mib']:.0f} MiB "
-                  "of temporaries; " + "; ".join(
+        lines += [f"A training step of an LSTM, {b['units']} units, {b['batch']} rows, {b['steps']:,} steps: "
+                  f"{b['mib']:.0f} MiB of temporaries; " + "; ".join(
                       f"`memory=\"{r['budget']}\"` {r['mib']:.0f} MiB, {r['ratio']:.2f} of the time "
                       f"[{r['low']:.2f}, {r['high']:.2f}]" for r in b["budgets"]) + ".", ""]
     if "loops" in found:
