@@ -27,9 +27,10 @@ FORMS: dict[str, tuple[int | None, str]] = {
     "slice": (1, "p"), "take": (1, "n"), "concat": (_MANY, "n"), "stack": (_MANY, ""), "gather": (2, ""), "pick": (2, ""),
     "astype": (1, "d"), "einsum": (_MANY, "t"), "place": (1, "ps"), "put": (1, "nn"), "scatter_add": (2, "n"),
     "one_hot": (1, "nd"), "full": (0, "xsd"), "literal": (0, "vsd"), "iota": (0, "sd"), "tag": (1, "*"), "scan": (_MANY, "B"),
-    "region": (_MANY, "B"), "read": (1, "n")}
+    "region": (_MANY, "B"), "read": (1, "n"), "accumulate": (2, "b")}
 
-_NUMBERS = {*_ONE, *_TWO, "powk", "clip", "sum", "amax", "amin", "cumsum", "matmul", "einsum", "add_n", "argmax"}
+_NUMBERS = {*_ONE, *_TWO, "powk", "clip", "sum", "amax", "amin", "cumsum", "matmul", "einsum", "add_n", "argmax",
+            "accumulate"}
 _BOOLS = {"both": (0, 1), "either": (0, 1), "negate": (0,), "where": (0,)}
 _WHOLE = {"gather": 1, "pick": 1, "scatter_add": 1, "one_hot": 0}
 
@@ -108,6 +109,8 @@ def _shapes_fit(name: str, x: Sequence[Any], at: Sequence[Any]) -> bool:
         return bool(x[0].shape[:x[1].ndim] == x[1].shape)
     if name == "pick":
         return bool(x[0].shape[:-1] == x[1].shape)
+    if name == "accumulate":
+        return bool(x[0].shape == x[1].shape)
     if name == "matmul":
         return bool(x[0].ndim >= 2 and x[1].ndim >= 2)
     if name in ("take", "put"):

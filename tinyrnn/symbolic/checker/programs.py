@@ -44,6 +44,7 @@ def arithmetic(m: FieldPoint) -> dict[str, Rule]:
         "power": lambda a, b: each(lambda u, v: m.general_power(m.number(u), m.number(v)), a, b),
         "powk": lambda x, k: each(lambda a: m.power(a, k), x), "add_n": lambda *x: reduce(np.add, x),
         "sum": lambda x, axes, keep: summed(x, tuple(axes), keep, m), "matmul": np.matmul,
+        "accumulate": lambda total, x, forward: np.add(total, x),
         "cumsum": lambda x, axis: np.asarray(np.cumsum(x, axis=axis), x.dtype),
         "stop_gradient": lambda x: each(lambda a: a.steady() if isinstance(a, Residue) else a, x)}
 
