@@ -214,7 +214,7 @@ class _Cutter:
                 if n not in self.new:
                     rebuild([n], self.new)
             elif len(self.bounds[root]) < 2:
-                self.new[n] = apply(SCAN, tuple(self.new[s] for s in n.src), without_budget(n))
+                self.new[n] = apply(SCAN, tuple(self.new[s] for s in n.src), n.at[:-1])  # without its budget
             else:
                 self.cut(n, self.bounds[root])
         return Graph({k: self.new[n] for k, n in self.source.outputs.items()})
@@ -280,11 +280,6 @@ def _steps(x: Node, part: Part) -> Node:
     return x[part[0] : part[1]]
 
 
-def without_budget(n: Node) -> tuple[object, ...]:
-    """What a scan is, beside its sources, without a budget."""
-    return n.at[:-1]
-
-
 # ---- how many parts
 
 def _candidates(most: int) -> list[int]:
@@ -299,6 +294,7 @@ def _fitting(cutter: _Cutter, n: Node, bytes_of: BytesOf) -> Bounds:
     grain = max(split(ScanView.of(s), [expression_of(p) for p in found if p.op is TRACE]).grain
                 for s in (n, *cutter.roots[n]) for found in (cutter.wanted[s],))
     counts = _candidates(min(-(-scan.steps // grain), MOST)) if scan.steps else []
+    reported = max((c for c in counts if c <= REPORTED), default=0)
     tried: list[tuple[int, Bounds]] = []
     assert scan.memory is not None
     for count in counts:
@@ -306,7 +302,7 @@ def _fitting(cutter: _Cutter, n: Node, bytes_of: BytesOf) -> Bounds:
         if tried:
             size, before = tried[-1]
             hopeless = size * parts[0][1] > scan.memory * before[0][1]  # a part takes no less than its share of the steps
-            if len(parts) == len(before) or (hopeless and count != max(c for c in counts if c <= REPORTED)):
+            if len(parts) == len(before) or (hopeless and count != reported):
                 continue
         tried.append((bytes_of(_Cutter(alone, partial(_given, parts)).graph()), parts))
         if tried[-1][0] <= scan.memory:

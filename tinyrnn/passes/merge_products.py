@@ -85,8 +85,9 @@ def _shared_right(outputs: Sequence[Node]) -> list[Node]:
     order = walk(outputs)
     position = {n: i for i, n in enumerate(order)}
     joins = _joins_inside(order)
-    used = Counter([*(s for n in order for s in n.src), *outputs])
-    onto = {n.src[1]: n for n in order if n.op is ACCUMULATE and used[n.src[1]] == 1 and not is_number(n.src[0], 0)}
+    sums = [n for n in order if n.op is ACCUMULATE and not is_number(n.src[0], 0)]
+    used = Counter([*(s for n in order for s in n.src), *outputs]) if sums else Counter[Node]()
+    onto = {n.src[1]: n for n in sums if used[n.src[1]] == 1}
     groups: dict[tuple[object, ...], dict[Node, None]] = defaultdict(dict)
     for n in order:
         if n.op is MATMUL and n.ndim == 2 and n.src[0].op is TRANSPOSE:

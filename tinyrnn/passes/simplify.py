@@ -1,7 +1,7 @@
 """`simplify`: moves that cancel, and sums in the order in which kernels add.
 
     [x[:, :k], x[:, k:]] = x       [aᵀ, bᵀ] = [a; b]ᵀ       [trace(a), trace(b)] = trace([a, b])
-    Σ over all axes = Σ over the others of Σ over the last
+    Σ over all axes = Σ over the others of Σ over the last       [0 + Σ a, 0 + Σ b] = 0 + [Σ a, Σ b]
     einsum = transposed operands in a batched product
 """
 
@@ -62,6 +62,8 @@ def _stays(n: Node) -> bool:
 def _added_up(n: Node) -> Node | None:
     """Sums that run forward from zero are parts of one."""
     if any(p.op is not ACCUMULATE or not is_number(p.src[0], 0) or p.src[1].dtype != n.dtype for p in n.src):
+        return None
+    if len({runs_forward(p) for p in n.src}) > 1:
         return None
     (joined,) = rewritten([concat([p.src[1] for p in n.src], axis_of(n))], _rule)
     return add_onto(full(0, n.shape, n.dtype), joined, runs_forward(n.src[0]))
