@@ -1,5 +1,6 @@
 """Threads claim work: whoever does it, and whether anybody comes at all, results are the same."""
 
+import platform
 import threading
 import time
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import tinyrnn as tr
+from tinyrnn.backends.cpu import driver, memory, runtime
 from tinyrnn.backends.cpu import threads as gang_module
 from tinyrnn.backends.cpu.threads import Gang
 
@@ -71,8 +73,6 @@ def test_a_run_needs_no_helper(shape, monkeypatch):
     alone._start = lambda: alone._beds.append(threading.Lock()) or alone._code or Gang._compiled(alone)
     monkeypatch.setattr(alone, "_wake", lambda count: None)
     monkeypatch.setattr(alone, "_asleep", lambda *_: 0, raising=False)
-    from tinyrnn.backends.cpu import runtime
-
     monkeypatch.setattr(runtime, "GANG", alone)
     program = tr.compile(step, threads=3)
     assert_equal_bits(program(x), want)
@@ -121,6 +121,34 @@ def test_a_crowded_machine_is_left_alone_for_a_while(monkeypatch):
     assert gang.run(crowded, 2)
     now[0] += 0.02
     assert gang.run(quiet, 2)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="a clock that any program may read")
+@pytest.mark.parametrize(("began", "crowded"), [(0, True), (1, False)])
+def test_a_wait_counts_as_a_share_of_the_run(began, crowded, monkeypatch):
+    """Somebody packed and holds half of a product for 20 ms: too much for a run that begins now (0), nothing for one that began
+    with the machine's clock (1)."""
+    found, scratch = [], memory.aligned(1 << 20)
+
+    def run(frame, count):
+        def release():
+            time.sleep(0.02)
+            frame.control[driver.READY] += 1
+
+        frame.parts([memory.address(scratch)])
+        first, frame.control[driver.CLAIMED], frame.control[driver.READY] = frame.threads[0], 2, 1
+        begin = first.begin
+        monkeypatch.setattr(first, "begin", lambda item: (begin(item), first.words.__setitem__(driver.BEGAN, began)))
+        other = threading.Thread(target=release)
+        other.start()
+        found.append((frame.alone(), frame.crowded))
+        other.join()
+        return True
+
+    monkeypatch.setattr(runtime, "GANG", SimpleNamespace(run=run))
+    x = np.random.default_rng(0).normal(size=(512, 512)).astype("float32")
+    tr.compile(lambda x: tr.tanh(x @ x), threads=2)(x)
+    assert found == [(True, crowded)]
 
 
 def test_many_threads_run_one_program_at_once():

@@ -7,7 +7,8 @@ All of it works on eight-byte words:
     operand   place of its buffer among the bases, bytes from there, bytes for each turn, bytes for each unit of the split
     room      the addresses of a call's operands, and behind them the turn
     bases     the address of each buffer, of all temporaries together
-    frame     items, count, bases, thread, threads, control, note, scratch, room, item, turn, parts before, part, mine, own
+    frame     items, count, bases, thread, threads, control, note, scratch, room, item, turn, parts before, part, mine, own,
+              began, waited
     control   parts claimed, stop, parts done, crowded (a line of the cache each)
 
 Items, calls and operands are the same for every run; a frame is one thread's of one run, and its last words say where the
@@ -16,8 +17,9 @@ the next part, and who comes late finds them taken.  Before work that reads what
 until all parts so far are done, not for anybody to come.  In a `wide` loop each call has parts of its own; elsewhere an item
 has.  What cannot be shared is one part; several of these in a row, up to where threads meet, are one.
 
-A thread that waits much longer than its own part took sits on a crowded machine, where another holds a part and has no
-processor.  It says so, and whoever helps leaves after the part that he has.
+A thread that waits much longer than its own part took waits for one that holds a part and has no processor.  Where such waits
+come to so much of the run that one thread would have been about as quick, the machine is crowded: the thread says so, and
+whoever helps leaves after the part that he has.
 
 `drive(frame)` returns 0 when all is done, 1 after `quantum` turns of a loop, so that Python may look for signals and call
 again, 2 when it was stopped.
@@ -33,13 +35,14 @@ from llvmlite import ir
 from .codegen import I64, POINTER
 from .emit import KERNEL, PATIENCE, Emit, Value
 
-ITEM, CALL, OPERAND, FRAME = 11, 9, 4, 15
+ITEM, CALL, OPERAND, FRAME = 11, 9, 4, 17
 (ITEMS_AT, COUNT, BASES_AT, THREAD, THREADS, CONTROL_AT, NOTE_AT, SCRATCH_AT, ROOM_AT, AT_ITEM, AT_TURN, BEFORE, PART, MINE,
- OWN) = range(FRAME)
+ OWN, BEGAN, WAITED) = range(FRAME)
 CLAIMED, STOP, READY, CROWDED, CONTROL = 0, 8, 16, 24, 32
 DONE, MORE, STOPPED = 0, 1, 2
 UNKNOWN = 1 << 40  # cycles of the own part where there was none to compare with
 OVERTIME = 300_000  # cycles, about a tenth of a millisecond, that others may take longer than twice the own part
+SHARE = 3  # a run is crowded where one part in so many of it, or more, went by in waiting for those who were late
 NAME = "drive"
 DRIVER = ir.FunctionType(I64, [POINTER])
 
@@ -48,6 +51,7 @@ def emit_driver(module: ir.Module, name: str) -> None:
     e = Emit(module, name, DRIVER)
     b = e.b
     task = _Task(e, e.function.args[0])
+    task.clock()
     head, body, out = (b.append_basic_block(n) for n in ("head", "body", "out"))
     first, _ = task.word(AT_ITEM), b.branch(head)
     before = b.block
@@ -140,6 +144,11 @@ class _Task:
         e.when(e.b.not_(self.alone), lambda: _store(e, 1, self.control, STOP))
         e.b.ret(e.whole(STOPPED))
 
+    def clock(self) -> None:
+        """The run begins, unless it goes on."""
+        e = self.e
+        self._with_others(lambda: e.when(e.is_(self.word(BEGAN), "==", 0), lambda: self.set(BEGAN, _cycles(e))))
+
     # ---- parts
 
     def shared(self, parts: Value, begins: Value, run: Callable[[Value], object]) -> None:
@@ -228,20 +237,29 @@ class _Task:
         before = b.block
         b.branch(head)
         b.position_at_end(head)
-        waited = b.phi(I64)
-        waited.add_incoming(e.whole(0), before)
+        turns = b.phi(I64)
+        turns.add_incoming(e.whole(0), before)
         ready = b.or_(e.is_(_atomic(e, self.control, READY), ">=", goal), e.is_(_atomic(e, self.control, STOP), "!=", 0))
         b.cbranch(ready, leave, spin)
         b.position_at_end(spin)
-        waited.add_incoming(e.add(waited, 1), spin)
-        b.cbranch(e.is_(waited, ">", PATIENCE), late, head)
+        turns.add_incoming(e.add(turns, 1), spin)
+        b.cbranch(e.is_(turns, ">", PATIENCE), late, head)
         b.position_at_end(late)
-        limit = e.add(e.mul(self.word(OWN), 2), OVERTIME)
-        e.when(e.is_(e.sub(_cycles(e), began), ">", limit), lambda: _store(e, 1, self.control, CROWDED))
+        self._complain(began)
         e.give_way()
-        waited.add_incoming(waited, b.block)
+        turns.add_incoming(turns, b.block)
         b.branch(head)
         b.position_at_end(leave)
+        self.set(WAITED, e.add(self.word(WAITED), e.sub(_cycles(e), began)))
+
+    def _complain(self, began: Value) -> None:
+        """Say that the machine is crowded, where this wait is much longer than the own part, and all waits are too much."""
+        e = self.e
+        now = _cycles(e)
+        wait = e.sub(now, began)
+        long = e.is_(wait, ">", e.add(e.mul(self.word(OWN), 2), OVERTIME))
+        much = e.is_(e.mul(e.add(self.word(WAITED), wait), SHARE), ">", e.sub(now, self.word(BEGAN)))
+        e.when(e.b.and_(long, much), lambda: _store(e, 1, self.control, CROWDED))
 
     def share(self, extent: Value, grain: Value, part: Value, parts: Value) -> tuple[Any, Any]:
         """One part of an extent, in multiples of the grain."""

@@ -363,6 +363,7 @@ class _Thread:
         words = self.words
         words[driver.AT_ITEM], words[driver.AT_TURN] = item, 0
         words[driver.BEFORE], words[driver.PART], words[driver.MINE], words[driver.OWN] = 0, 0, 0, 0
+        words[driver.BEGAN], words[driver.WAITED] = 0, 0
 
 
 _CONTROL = np.zeros(driver.CONTROL, np.int64)
