@@ -124,10 +124,10 @@ def test_a_crowded_machine_is_left_alone_for_a_while(monkeypatch):
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="a clock that any program may read")
-@pytest.mark.parametrize(("began", "crowded"), [(0, True), (1, False)])
-def test_a_wait_counts_as_a_share_of_the_run(began, crowded, monkeypatch):
+@pytest.mark.parametrize(("began", "expected", "crowded"), [(0, 0, True), (1, 0, False), (0, 1 << 40, False)])
+def test_a_wait_counts_as_a_share_of_the_run(began, expected, crowded, monkeypatch):
     """Somebody packed and holds half of a product for 20 ms: too much for a run that begins now (0), nothing for one that began
-    with the machine's clock (1)."""
+    with the machine's clock (1), or is expected to take minutes."""
     found, scratch = [], memory.aligned(1 << 20)
 
     def run(frame, count):
@@ -136,9 +136,15 @@ def test_a_wait_counts_as_a_share_of_the_run(began, crowded, monkeypatch):
             frame.control[driver.READY] += 1
 
         frame.parts([memory.address(scratch)])
-        first, frame.control[driver.CLAIMED], frame.control[driver.READY] = frame.threads[0], 2, 1
+        first, frame.control[driver.READY] = frame.threads[0], 1
+        frame.control[[driver.CLAIMED, driver.CLAIMED + driver.LINE]] = 1, 2
         begin = first.begin
-        monkeypatch.setattr(first, "begin", lambda item: (begin(item), first.words.__setitem__(driver.BEGAN, began)))
+
+        def begun(item):
+            begin(item)
+            first.words[driver.BEGAN], first.words[driver.EXPECTED] = began, expected
+
+        monkeypatch.setattr(first, "begin", begun)
         other = threading.Thread(target=release)
         other.start()
         found.append((frame.alone(), frame.crowded))

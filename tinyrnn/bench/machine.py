@@ -73,12 +73,12 @@ def _median(f: Any, repeat: int = 15) -> float:
     return statistics.median(times)
 
 
-def peak_flops() -> float:
+def peak_flops(repeat: int = 15) -> float:
     """Fused multiply-adds in registers, one thread: operations a second."""
     kernel, data = _kernel("peak", _emit_peak), np.array([0.999, 0.0], np.float32)
     pointers = np.array([data.ctypes.data, data.ctypes.data + 4], np.int64)
     rounds = 400_000
-    took = _median(lambda: kernel(pointers.ctypes.data, None, rounds, None))
+    took = _median(lambda: kernel(pointers.ctypes.data, None, rounds, None), repeat)
     return 2.0 * rounds * SUMS * (host().vector_bytes // 4) / took
 
 

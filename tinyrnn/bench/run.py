@@ -50,7 +50,7 @@ def measure(against: Sequence[str] = PEERS, *, short: bool = False, say: Say = p
     if "torch" in peers and not short:
         found["torch.compile"] = _torch_compile(say)
     found["first calls"] = _first_calls(short, say)
-    found["efficiency"] = _efficiency(WIDE[:1] if short else WIDE, found["peak_gflops"], say)
+    found["efficiency"] = _efficiency(WIDE[:1] if short else WIDE, limit / 4, say)
     found["roofline"] = _roofline(found["peak_gflops"], say)
     found["tracing"] = _tracing(say)
     if "torch" in peers:
@@ -178,21 +178,25 @@ def _first_calls(short: bool, say: Say) -> list[dict[str, Any]]:
     return rows
 
 
-def _efficiency(grid: Sequence[Point], peak: float, say: Say) -> list[dict[str, Any]]:
-    """The share of the register-only peak that a whole training step reaches, one thread."""
+def _efficiency(grid: Sequence[Point], limit: float, say: Say) -> list[dict[str, Any]]:
+    """The share of the register-only peak that a whole training step reaches, one thread: step and peak in turn."""
     rows = []
     for kind in STOCK:
         for point in grid:
-            task, layer = sides.Workload(point), sides.stock(kind, point)
-            run, _ = sides.ours(layer, task, threads=1)
-            run()
-            took = burst(run)
+            run, _ = sides.ours(sides.stock(kind, point), sides.Workload(point), threads=1)
             gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
             products = 6 * point.steps * point.batch * gates * point.h * (point.x + point.h)
-            rate = products / took / 1e6
-            say(f"{kind} {point}: {rate:.0f} GFLOP/s of products, {rate / peak:.2f} of the peak")
-            rows.append({"kind": kind, "point": str(point), "gflops": rate, "share": rate / peak})
+            found = compare(functools.partial(burst, run), {"registers": functools.partial(_at_peak, products)}, PAIRS, limit)
+            rate, share = products / found.ours / 1e6, 1 / found.ratio
+            say(f"{kind} {point}: {rate:.0f} GFLOP/s of products, {share:.2f} [{1 / found.high:.2f}, {1 / found.low:.2f}] "
+                "of the peak")
+            rows.append({"kind": kind, "point": str(point), "gflops": rate, "share": share})
     return rows
+
+
+def _at_peak(operations: int) -> float:
+    """Milliseconds for so many operations in registers."""
+    return 1e3 * operations / machine.peak_flops(3)
 
 
 def _roofline(peak: float, say: Say) -> dict[str, Any]:

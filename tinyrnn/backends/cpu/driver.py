@@ -8,14 +8,15 @@ All of it works on eight-byte words:
     room      the addresses of a call's operands, and behind them the turn
     bases     the address of each buffer, of all temporaries together
     frame     items, count, bases, thread, threads, control, note, scratch, room, item, turn, parts before, part, mine, own,
-              began, waited
-    control   parts claimed, stop, parts done, crowded (a line of the cache each)
+              began, waited, expected
+    control   stop, parts done, crowded, and for each part up to where it is claimed (a line of the cache each)
 
 Items, calls and operands are the same for every run; a frame is one thread's of one run, and its last words say where the
-thread is.  Work is cut into parts, as many as there are threads, and nobody's until somebody claims it: who comes first takes
-the next part, and who comes late finds them taken.  Before work that reads what others wrote, a thread meets them: it waits
-until all parts so far are done, not for anybody to come.  In a `wide` loop each call has parts of its own; elsewhere an item
-has.  What cannot be shared is one part; several of these in a row, up to where threads meet, are one.
+thread is.  Work is cut into parts, as many as there are threads, and nobody's until somebody claims it: a thread takes the
+part of its own number, whose data its caches hold, then what others have not begun, and who comes late finds them taken.
+Before work that reads what others wrote, a thread meets them: it waits until all parts so far are done, not for anybody to
+come.  In a `wide` loop each call has parts of its own; elsewhere an item has.  What cannot be shared is one part; several of
+these in a row, up to where threads meet, are one.
 
 A thread that waits much longer than its own part took waits for one that holds a part and has no processor.  Where such waits
 come to so much of the run that one thread would have been about as quick, the machine is crowded: the thread says so, and
@@ -35,10 +36,10 @@ from llvmlite import ir
 from .codegen import I64, POINTER
 from .emit import KERNEL, PATIENCE, Emit, Value
 
-ITEM, CALL, OPERAND, FRAME = 11, 9, 4, 17
+ITEM, CALL, OPERAND, FRAME = 11, 9, 4, 18
 (ITEMS_AT, COUNT, BASES_AT, THREAD, THREADS, CONTROL_AT, NOTE_AT, SCRATCH_AT, ROOM_AT, AT_ITEM, AT_TURN, BEFORE, PART, MINE,
- OWN, BEGAN, WAITED) = range(FRAME)
-CLAIMED, STOP, READY, CROWDED, CONTROL = 0, 8, 16, 24, 32
+ OWN, BEGAN, WAITED, EXPECTED) = range(FRAME)
+STOP, READY, CROWDED, CLAIMED, LINE = 0, 8, 16, 24, 8
 DONE, MORE, STOPPED = 0, 1, 2
 UNKNOWN = 1 << 40  # cycles of the own part where there was none to compare with
 OVERTIME = 300_000  # cycles, about a tenth of a millisecond, that others may take longer than twice the own part
@@ -194,24 +195,31 @@ class _Task:
         self.e.when(self.e.b.not_(self.alone), do)
 
     def _claim(self, parts: Value) -> Any:
-        """The next part, or -1 where all are claimed."""
+        """A part that nobody has claimed yet, or -1 where all are claimed: its number among all parts so far goes up."""
         e, b = self.e, self.e.b
-        before = self.word(BEFORE)
-        place = e.at(self.control, CLAIMED, I64)
-        again, attempt, over = (b.append_basic_block(n) for n in ("again", "attempt", "over"))
-        b.branch(again)
-        b.position_at_end(again)
-        seen = _atomic(e, self.control, CLAIMED)
-        b.cbranch(e.is_(seen, "<", e.add(before, parts)), attempt, over)
+        number = e.add(self.word(BEFORE), 1)
+        look, read, attempt, following, over = (b.append_basic_block(n) for n in ("look", "read", "attempt", "following", "over"))
+        before = b.block
+        b.branch(look)
+        b.position_at_end(look)
+        tried = b.phi(I64)
+        tried.add_incoming(e.whole(0), before)
+        b.cbranch(e.is_(tried, "<", parts), read, over)
+        b.position_at_end(read)
+        part = e.rem(e.add(self.thread, tried), parts)
+        place = e.at(self.control, e.add(e.mul(part, LINE), CLAIMED), I64)
+        seen = _atomic(e, place, 0)
+        b.cbranch(e.is_(seen, "<", number), attempt, following)
         b.position_at_end(attempt)
-        swapped = b.cmpxchg(place, seen, e.add(seen, 1), "acq_rel", "acquire")
-        mine = e.sub(seen, before)
-        won = b.block
-        b.cbranch(b.extract_value(swapped, 1), over, again)
+        swapped = b.cmpxchg(place, seen, number, "acq_rel", "acquire")
+        b.cbranch(b.extract_value(swapped, 1), over, following)
+        b.position_at_end(following)
+        tried.add_incoming(e.add(tried, 1), following)
+        b.branch(look)
         b.position_at_end(over)
         found = b.phi(I64)
-        found.add_incoming(e.whole(-1), again)
-        found.add_incoming(mine, won)
+        found.add_incoming(e.whole(-1), look)
+        found.add_incoming(part, attempt)
         return found
 
     def _done(self) -> None:
@@ -253,12 +261,15 @@ class _Task:
         self.set(WAITED, e.add(self.word(WAITED), e.sub(_cycles(e), began)))
 
     def _complain(self, began: Value) -> None:
-        """Say that the machine is crowded, where this wait is much longer than the own part, and all waits are too much."""
+        """Say that the machine is crowded, where this wait is much longer than the own part, and all waits are too much of the
+        run, as long as it took by now or was expected to take."""
         e = self.e
         now = _cycles(e)
         wait = e.sub(now, began)
         long = e.is_(wait, ">", e.add(e.mul(self.word(OWN), 2), OVERTIME))
-        much = e.is_(e.mul(e.add(self.word(WAITED), wait), SHARE), ">", e.sub(now, self.word(BEGAN)))
+        took, expected = e.sub(now, self.word(BEGAN)), self.word(EXPECTED)
+        run = e.choose(e.is_(took, "<", expected), expected, took)
+        much = e.is_(e.mul(e.add(self.word(WAITED), wait), SHARE), ">", run)
         e.when(e.b.and_(long, much), lambda: _store(e, 1, self.control, CROWDED))
 
     def share(self, extent: Value, grain: Value, part: Value, parts: Value) -> tuple[Any, Any]:

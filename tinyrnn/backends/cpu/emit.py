@@ -108,6 +108,13 @@ class Emit:
 
     # ---- memory
 
+    def prefetch(self, pointer: Value) -> None:
+        """The line of the cache at a place that is written soon."""
+        name = "llvm.prefetch.p0"
+        kind = ir.FunctionType(ir.VoidType(), [POINTER, I32, I32, I32])
+        found = self.b.module.globals.get(name) or ir.Function(self.b.module, kind, name)
+        self.b.call(found, [pointer, ir.Constant(I32, 1), ir.Constant(I32, 3), ir.Constant(I32, 1)])
+
     def at(self, pointer: Value, offset: Value, kind: ir.Type) -> Any:
         """The address of entry `offset` of an array of `kind`."""
         return self.b.gep(pointer, [self.whole(offset)], source_etype=kind)

@@ -22,6 +22,7 @@ from .engine import Target
 
 DEPTH = 256
 CHUNK = 96  # rows of the left operand that stay in the second-level cache
+LINE = 64  # bytes of a line of the cache
 SIDE = 2         # panels that one row is multiplied by side by side
 NEAR = 32768     # bytes that the first-level cache holds beside what else is needed
 PAIR = ir.FunctionType(ir.VoidType(), [POINTER] * 3 + [I64] * 3)
@@ -77,6 +78,9 @@ class Tiles:
         def tile(t: Value) -> None:
             first = e.mul(t, rows)
             a0, c0 = e.at(a, e.mul(t, next_a), self.kind), e.at(c, e.mul(first, row_c), self.kind)
+            for r in range(rows):
+                for v in range(vectors):
+                    e.prefetch(e.at(c0, e.add(e.mul(row_c, r), v * self.shape.lanes), self.kind))
             sums = self._accumulate(e, m, (a0, panel, row_a, step_a, depth), rows, vectors)
             self._write(e, m, sums, c0, row_c, vectors, masks, before)
 
@@ -355,8 +359,9 @@ def emit_tall(module: ir.Module, name: str, target: Target, dtype: DType) -> Non
 
         def part(m0: Value) -> None:
             count = e.least(e.sub(n, m0), TALL_COLUMNS)
-            slot = e.mul(depth, shape.rows)
-            _pack_left(e, kind, e.at(a, e.add(m0, e.mul(k0, step_a)), kind), packed_a, step_a, depth, count, shape.rows)
+            slot = e.add(e.mul(depth, shape.rows), LINE // dtype.itemsize)
+            _pack_left(e, kind, e.at(a, e.add(m0, e.mul(k0, step_a)), kind), packed_a, step_a, depth, count, shape.rows,
+                       slot)
 
             def rows(_: Value, n0: Value, panel: Value, depth: Value, width: Value, vectors: Value) -> None:
                 full, rest = e.div(count, shape.rows), e.rem(count, shape.rows)
@@ -379,26 +384,29 @@ def emit_tall(module: ir.Module, name: str, target: Target, dtype: DType) -> Non
     e.b.ret_void()
 
 
-def _pack_left(e: Emit, kind: ir.Type, a: Value, packed: Value, step_a: Value, depth: Value, count: Value, rows: int) -> None:
-    """Tiles of `rows` columns of A, k by k."""
-    def tile(t: Value) -> None:
-        there = e.least(e.sub(count, e.mul(t, rows)), rows)
-        to = e.at(packed, e.mul(t, rows, depth), kind)
-        source = e.at(a, e.mul(t, rows), kind)
+def _pack_left(e: Emit, kind: ir.Type, a: Value, packed: Value, step_a: Value, depth: Value, count: Value, rows: int,
+               slot: Value) -> None:
+    """Tiles of `rows` columns of A, each in a slot, k by k: all of a row of A while it is near.  Whole vectors where there are
+    columns enough; what is too much is overwritten by the next k, or lies between slots."""
+    wide = ir.VectorType(kind, 1 << (rows - 1).bit_length())
+    tiles = e.div(e.add(count, rows - 1), rows)
+    whole = e.div(e.add(count, rows - wide.count), rows)
 
-        def line(k: Value) -> None:
-            s, d = e.at(source, e.mul(k, step_a), kind), e.at(to, e.mul(k, rows), kind)
-            with e.b.if_else(e.is_(there, "==", rows)) as (whole, part):
-                with whole:
-                    values = [e.read(e.at(s, i, kind), kind) for i in range(rows)]
-                    for i, v in enumerate(values):
-                        e.write(v, e.at(d, i, kind))
-                with part:
-                    e.loop(0, there, 1, lambda i: e.write(e.read(e.at(s, i, kind), kind), e.at(d, i, kind)))
+    def line(k: Value) -> None:
+        source, to = e.at(a, e.mul(k, step_a), kind), e.at(packed, e.mul(k, rows), kind)
 
-        e.loop(0, depth, 1, line)
+        def vector(t: Value) -> None:
+            e.write(e.read(e.at(source, e.mul(t, rows), kind), wide), e.at(to, e.mul(t, slot), kind))
 
-    e.loop(0, e.div(e.add(count, rows - 1), rows), 1, tile)
+        def rest(t: Value) -> None:
+            first = e.mul(t, rows)
+            e.loop(0, e.least(e.sub(count, first), rows), 1, lambda i: e.write(
+                e.read(e.at(source, e.add(first, i), kind), kind), e.at(to, e.add(e.mul(t, slot), i), kind)))
+
+        e.loop(0, whole, 1, vector)
+        e.loop(whole, tiles, 1, rest)
+
+    e.loop(0, depth, 1, line)
 
 
 def emit_batch(module: ir.Module, name: str, target: Target, dtype: DType, kind: str) -> None:

@@ -275,11 +275,14 @@ class RunFrame:
         for slot, where in executable.fixed:
             self.at[slot] = where
         self.loaded: _Leaves | None = None
-        self.control = aligned(8 * driver.CONTROL).view(np.int64)  # what the threads of a run tell each other
-        self.control[:] = 0
-        self._control = address(self.control)
+        self._set_control(1)
         self.code = executable.assembled.code  # a helper may come late, when nobody else holds it any more
         self.threads = [_Thread(self, 0)]
+
+    def _set_control(self, threads: int) -> None:
+        """Room for what so many threads of a run tell each other."""
+        self.control = aligned(8 * (driver.CLAIMED + driver.LINE * threads)).view(np.int64)
+        self._control = address(self.control)
 
     def place_arena(self, arena: tuple[Bytes, int]) -> None:
         """Memory for temporaries and for the first thread's own use, and its address."""
@@ -313,10 +316,12 @@ class RunFrame:
         threads = len(scratch) + 1
         while len(self.threads) < threads:
             self.threads.append(_Thread(self, len(self.threads)))
+            self._set_control(len(self.threads))
         self.control[:] = 0
         for thread in self.threads[:threads]:
             words = thread.words
             words[driver.THREADS], words[driver.CONTROL_AT] = threads, self._control
+            words[driver.EXPECTED] = self.tables.cycles // threads
             thread.begin(self.first)
         for thread, place in zip(self.threads[1:], scratch, strict=False):
             thread.words[driver.SCRATCH_AT] = place
@@ -366,5 +371,5 @@ class _Thread:
         words[driver.BEGAN], words[driver.WAITED] = 0, 0
 
 
-_CONTROL = np.zeros(driver.CONTROL, np.int64)
+_CONTROL = np.zeros(driver.CLAIMED, np.int64)
 _NEVER_STOPPED = address(_CONTROL)  # for runs in a single thread, which meets nobody

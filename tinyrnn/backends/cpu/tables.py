@@ -19,6 +19,7 @@ ENOUGH = 5_000_000         # operations below which other threads cost more than
 LONG = 12_000_000          # operations from which they are woken for a single run
 WIDE = 100_000             # operations from which a single call within a turn is shared
 READING = 4                # operations of other kernels that take as long as one of a product that is bound by reading
+OPERATIONS = 32            # in a cycle of the processor, about
 PATIENCE = 400_000_000     # operations after which a loop comes up for air, so that Ctrl-C is seen
 ARENA = 0                  # the place among the bases of the memory in which temporaries lie
 
@@ -64,7 +65,8 @@ class TableLayout:
 
 class Tables:
     """Items, calls and operands as numbers: `shared` says whether a run is worth several threads, `long` whether it is worth
-    waking them; `offsets` are those of the temporaries, which take so many `bytes` together."""
+    waking them, `cycles` about how long it takes one; `offsets` are those of the temporaries, which take so many `bytes`
+    together."""
 
     def __init__(self, layout: TableLayout, parts: Sequence[npt.NDArray[np.int64]], gap: int) -> None:
         operands, self.sizes, calls, items, loads, sizes = parts
@@ -91,6 +93,7 @@ class Tables:
         self.items[:, 7] = ((work >= WORTHWHILE) & (split > 1)) | wide
         self.items[:, 9] = np.maximum(PATIENCE // np.maximum(turn, 1), 1)
         common = work[self.items[:, 7] != 0].sum()
+        self.cycles = int(work.sum()) // OPERATIONS
         self.shared, self.long = bool(common >= ENOUGH), bool(common >= LONG)
         alone = self.items[:, 7] == 0
         together = alone[:-1] & alone[1:]

@@ -40,12 +40,13 @@ def _sink(items: list[Call | Loop], c: Call, loop: Loop) -> None:
     once = replace(c, operands=(_turn(a, rows), panels, _turn(z, rows)), extent=rows, flops=c.flops // loop.steps)
     calls = [once, *loop.calls]
     overwritten = any(k in other.writes and v.buffer is z.buffer for other in loop.calls for k, v in enumerate(other.operands))
+    later = any(item is not loop and call is not c for item, call, _, _ in _uses(items, z.buffer))
     if made is not None:
         calls = [copy(*(v.turned() for v in made.operands)), *calls]
     if loop.rows is not None and rows_of(replace(loop, calls=calls)) is None:
         return
     loop.calls[:] = calls
-    if not overwritten:
+    if not overwritten and not later:
         _shrink(loop, z.buffer, turn)
     if made is not None:
         items.remove(made)
@@ -69,9 +70,10 @@ def _uses(items: Sequence[Call | Loop], buffer: Buffer) -> Iterator[tuple[Call |
 
 
 def _slices(items: Sequence[Call | Loop], buffer: Buffer, made: Call, loop: Loop, turn: int) -> bool:
-    """Whether everything but one call touches a buffer in the loop alone, at each turn within a slice of its own."""
+    """Whether nothing but one call touches a buffer before the loop, and the loop at each turn within a slice of its own."""
+    upto = items[: items.index(loop) + 1]
     return all(call is made or (item is loop and v.step == turn and _within(v, turn))
-               for item, call, _, v in _uses(items, buffer))
+               for item, call, _, v in _uses(upto, buffer))
 
 
 def _within(v: View, size: int) -> bool:
