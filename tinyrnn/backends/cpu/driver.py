@@ -198,7 +198,8 @@ class _Task:
         """A part that nobody has claimed yet, or -1 where all are claimed: its number among all parts so far goes up."""
         e, b = self.e, self.e.b
         number = e.add(self.word(BEFORE), 1)
-        look, read, attempt, following, over = (b.append_basic_block(n) for n in ("look", "read", "attempt", "following", "over"))
+        look, read, attempt, following, over = (
+            b.append_basic_block(n) for n in ("look", "read", "attempt", "following", "over"))
         before = b.block
         b.branch(look)
         b.position_at_end(look)
