@@ -190,7 +190,7 @@ def test_random_graphs_on_the_gpu(gpu, data):
 
 
 @pytest.mark.slow
-@settings(max_examples=500, **RANDOM)
+@settings(max_examples=300, **RANDOM)
 @given(st.data())
 def test_many_random_graphs(data):
     check_graph(random_graph(data.draw), "cpu")
