@@ -8,7 +8,7 @@ import re
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import ArgumentError
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from importlib.abc import Traversable
 
 PathLike = str | os.PathLike[str]
+File = PathLike | BinaryIO
+"""A name, or a file that is open in binary mode."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 SHOWN = 40  # characters of a file's name that its temporary file has as well
 _LEFT = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
@@ -51,6 +53,39 @@ def atomic_write(path: PathLike, data: bytes, mode: int = 0o666) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def write_bytes(file: File, data: bytes) -> None:
+    """All of the data: atomically under a name, from where it stands into an open file."""
+    if not hasattr(file, "write"):
+        atomic_write(file, data)
+        return
+    rest = memoryview(data)
+    while rest:
+        rest = rest[_binary(file.write, rest) or 0 :]  # a file without a buffer may take a part
+
+
+def read_bytes(file: File) -> bytes:
+    """What a file holds under its name, or from where it stands if it is open."""
+    if not hasattr(file, "read"):
+        return path_of(file).read_bytes()
+    data = _binary(file.read)
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise ArgumentError(f"a file that is open for reading gave {type(data).__name__} instead of bytes: open it with 'rb'")
+    return bytes(data)
+
+
+def _binary(do: Any, *data: Any) -> Any:
+    try:
+        return do(*data)
+    except (TypeError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"the open file is none of bytes ({error}): open it with 'wb' or 'rb'") from None
+
+
+def shown(file: File) -> str:
+    """A file in a message: its name, or what it is."""
+    named = getattr(file, "name", None) if hasattr(file, "read") or hasattr(file, "write") else file
+    return os.fspath(named) if isinstance(named, (str, os.PathLike)) else f"an open {type(file).__name__}"
 
 
 def clear_leftovers(folder: PathLike, name: str = "", seconds: float = 0) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..backends import on_host
 from ..errors import ArgumentError, LoadError
-from ..files import PathLike, atomic_write, path_of
+from ..files import File, read_bytes, shown, write_bytes
 
 MAX_TENSORS = 100_000
 MAX_HEADER = 100_000_000
@@ -20,8 +20,9 @@ _DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", 
 _KINDS = {np.dtype("?" if k == "BOOL" else k[0].lower() + str(int(k[1:]) // 8)) for k in _DTYPES}
 
 
-def write_weights(path: PathLike, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a file that is complete or not there: a kill at any moment leaves the old file or the new one.
+def write_weights(file: File, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a file that is complete or not there: a kill at any moment leaves the old file or the new one.  Into a file that
+    is open in binary mode everything is written from where it stands.
 
     What `read_weights` would refuse is refused here: names and dtypes.
 
@@ -47,7 +48,7 @@ def write_weights(path: PathLike, arrays: Mapping[str, Any], metadata: Mapping[s
             raise ArgumentError(f"{name[:40]!r} is no name for a tensor in a file: {NAMES}")
         if array.dtype.kind not in "fiubc" or array.dtype.newbyteorder("=") not in _KINDS:
             raise ArgumentError(f"tensor {name!r} is {array.dtype}, which a file cannot hold; convert it with astype")
-    atomic_write(path, save(kept, dict(metadata or {})))
+    write_bytes(file, save(kept, dict(metadata or {})))
 
 
 NAMES = "names are printable, not empty, at most 1,000 characters, without '/', '\\' and '..'"
@@ -86,8 +87,8 @@ def checksum(arrays: Mapping[str, Any], *texts: str) -> str:
     return f"{found:08x}"
 
 
-def read_weights(path: PathLike) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
-    """The arrays and the metadata of a file, or one `LoadError` that says what is wrong with it.
+def read_weights(file: File) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """The arrays and the metadata of a file, by its name or open in binary mode, or one `LoadError` that says what is wrong.
 
     Raises `LoadError` for an unsound file, and OSError for one that cannot be opened.
 
@@ -104,7 +105,7 @@ def read_weights(path: PathLike) -> tuple[dict[str, npt.NDArray[Any]], dict[str,
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    data = path_of(path).read_bytes()
+    data, path = read_bytes(file), shown(file)
     metadata = _check_header(data, path)
     try:
         arrays = load(data)
@@ -113,7 +114,7 @@ def read_weights(path: PathLike) -> tuple[dict[str, npt.NDArray[Any]], dict[str,
     return arrays, metadata
 
 
-def _check_header(data: bytes, path: PathLike) -> dict[str, str]:
+def _check_header(data: bytes, path: str) -> dict[str, str]:
     """What the format forbids and readers let pass: duplicate keys, odd names, bools that are neither 0 nor 1."""
     size = int.from_bytes(data[:8], "little") if len(data) >= 8 else -1
     if not 2 <= size <= min(len(data) - 8, MAX_HEADER) or data[8:9] != b"{":
@@ -140,7 +141,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_entry(name: str, entry: object, body: memoryview, path: PathLike) -> None:
+def _check_entry(name: str, entry: object, body: memoryview, path: str) -> None:
     if not sound_name(name):
         raise LoadError(f"{path}: {name[:40]!r} is not a name of a tensor")
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in _DTYPES:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..cells.initial import blank
 from ..errors import LoadError, TinyRNNError
-from ..files import PathLike
+from ..files import File, shown
 from ..io.weights import checksum, read_weights, sound_text, texts
 from .module import Module, build
 
@@ -47,8 +47,9 @@ def _key(holder: object, part: str) -> Any:
     return int(part) if isinstance(holder, list) else part
 
 
-def load(path: PathLike) -> Module:
-    """The model that `save` wrote, equations and all; ready for use (evaluation mode).
+def load(file: File) -> Module:
+    """The model that `save` wrote, equations and all, from a file's name or a file open in binary mode; ready for use
+    (evaluation mode).
 
     No more numbers are made than the file holds, and once more for each place of weights that are shared.
 
@@ -64,7 +65,7 @@ def load(path: PathLike) -> Module:
     >>> again.layers[0].weight_hh_l0.shape
     (12, 4)
     """
-    arrays, metadata = read_weights(path)
+    (arrays, metadata), path = read_weights(file), shown(file)
     if not metadata.get("model"):
         raise LoadError(f"{path} holds weights without a description of their model: build the model and use "
                         "model.load_state_dict(tr.io.read_weights(path)[0])")

@@ -14,7 +14,7 @@ from ..backends import on_host
 from ..cells import Cell
 from ..door import behind
 from ..errors import ArgumentError, LoadError, ShapeError
-from ..files import PathLike
+from ..files import File, PathLike
 from ..io.weights import checksum, write_weights
 from ..model import is_evaluating, note_attribute
 from ..serve import Stream
@@ -286,15 +286,16 @@ class Module:
         """The prompt and tokens sampled after it; see `tinyrnn.train.generate`."""
         return generate(self, prompt, steps, **options)
 
-    def save(self, path: PathLike) -> None:
-        """Write weights, structure and equations to one safetensors file, atomically."""
+    def save(self, file: File) -> None:
+        """Write weights, structure and equations to one safetensors file: atomically under a name, or into a file that is open
+        in binary mode."""
         notes, arrays = {"tinyrnn": "1"}, {k: t.numpy() for k, t in self.leaves()}
         if config_of(self) is not None:
             notes |= {"model": json.dumps(describe(self), default=np.generic.item), "shared": json.dumps(self._aliases())}
             fixed = [k for k, t in self.leaves() if not t.trainable]
             notes |= {"fixed": json.dumps(fixed)} if fixed else {}
             notes["sum"] = checksum(arrays, *(notes[k] for k in ("model", "shared", "fixed") if k in notes))
-        write_weights(path, arrays, notes)
+        write_weights(file, arrays, notes)
 
 
 def _given(name: str, value: object) -> Array:

@@ -57,6 +57,10 @@ class Optimizer:
         self.state: State = {}
         self._claimed: list[Any] = []
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy takes charge of the parameters that it is used with first, if they have the same names and shapes."""
+        return {**vars(self), "_claimed": []}
+
     def claim(self, parameters: Sequence[Tensor]) -> None:
         """Take charge of these parameters; what is remembered belongs to them alone."""
         nodes = [p.node for p in parameters]

@@ -161,9 +161,16 @@ class Stream:
     def __deepcopy__(self, memo: dict[int, Any]) -> Stream:
         """A stream of a copy of the model, which stands where this one does; made when it is first used, since a model that
         holds its stream is not copied yet."""
-        other = object.__new__(Stream)
-        vars(other)["_later"] = copy.deepcopy(self.model, memo), self.batch, self._options(), self.state
+        other = _unmade()
+        other.__setstate__((copy.deepcopy(self.model, memo), self.batch, self._options(), self.state))
         return other
+
+    def __reduce__(self) -> Any:
+        """The model, the options and the state: a stream on arrival stands where this one does."""
+        return _unmade, (), (self.model, self.batch, self._options(), self.state)
+
+    def __setstate__(self, later: tuple[Any, ...]) -> None:
+        vars(self)["_later"] = later
 
     def __getattr__(self, name: str) -> Any:
         if "_later" not in vars(self):
@@ -370,3 +377,8 @@ def _cut(y: Array, axis: int | None, alone: bool = False) -> Array:
     """An output of one step without its axis of time, the same memory; `alone`, without its axis of rows as well."""
     y = y if axis is None else y.reshape(y.shape[:axis] + y.shape[axis + 1 :])
     return y[0] if alone else y
+
+
+def _unmade() -> Stream:
+    """A stream that is told later what it reads."""
+    return object.__new__(Stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 import time
@@ -27,6 +28,7 @@ from ..locks import ForkSafeLock
 from ..passes import checkpoint, defer, fuse, hoist, merge_products, partition, simplify, split_products
 from ..shapes import show
 from ..trees import flatten, names_of
+from .by_name import importable, looked_up, meaning
 from .long_loops import suggest_scan
 from .signatures import (
     OpenShapes,
@@ -115,6 +117,18 @@ class Program:
             return entry.run(arrays, self.threads)
         with self.lock:
             return entry.run(arrays, self.threads)
+
+    def __reduce__(self) -> Any:
+        """The function and the options: a program on arrival is traced anew."""
+        if meaning(self.function) is self:  # a decorated function: its name means the program
+            return looked_up, (self.function.__module__, self.function.__qualname__)
+        return _again, (importable(self.function), str(self.backend), self.threads, self.strict)
+
+    def __copy__(self) -> Program:
+        return _again(self.function, str(self.backend), self.threads, self.strict)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        return _again(copy.deepcopy(self.function, memo), str(self.backend), self.threads, self.strict)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """A compiled method, bound to its object."""
@@ -387,3 +401,7 @@ def compile(function: Callable[..., Any] | None = None, /, *, backend: str = "cp
         return lambda f: Program(f, backend, threads=threads, strict=strict)
     return Program(function, backend, threads=threads, strict=strict)
 
+
+def _again(function: Callable[..., Any], backend: str, threads: int | None, strict: bool) -> Program:
+    """A program of a function with nothing traced yet."""
+    return Program(function, backend, threads=threads, strict=strict)

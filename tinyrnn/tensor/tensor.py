@@ -301,8 +301,12 @@ class Tensor(Operators):
             box_of(memo[id(box)]).still = box.still
         return Tensor(memo[id(box)], owner=True)
 
+    def __copy__(self) -> Tensor:
+        return Tensor(self.node, self._owner)
+
     def __reduce__(self) -> Any:
-        raise ArgumentError("tensors are not pickled: use t.numpy(), or model.save(file) and tr.load(file)")
+        """A leaf is pickled with its data, its name and whether it is trained; what is computed, as its value."""
+        return (Tensor, (self.node, self._owner)) if self.is_leaf else (as_tensor, (self.numpy(),))
 
     # ---- operators
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable
 from itertools import count
 from math import prod
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import DTypeError
+from ...errors import ArgumentError, DTypeError
 from ...shapes import Shape
 from ...sizes import AnySize, Number
 from ..node import Bits, DType, Node, Scalar, attribute, fresh, intern, weak
@@ -165,6 +166,19 @@ class Box:
         self._data, self.mirrored = None, True
         _changed[0] = next(_ticks)
 
+    def __reduce__(self) -> Any:
+        """Data arrive on the host, whatever device held them."""
+        return _arrived, (np.array(self.data), self.name, self.parameter, self.trainable, self.still, self.grad)
+
+
+def _arrived(data: npt.NDArray[Any], name: str | None, parameter: bool, trainable: bool, still: int | None,
+             grad: npt.NDArray[Any] | None) -> Box:
+    """A box as it was when it was pickled."""
+    data.flags.writeable = False
+    box = Box(data, name, parameter)
+    box.trainable, box.still, box.grad = trainable, still, grad
+    return box
+
 
 def leaf(data: npt.NDArray[Any], name: str | None = None, trainable: bool = False) -> Node:
     """A node that reads its box whenever it is evaluated; two leaves are never the same node."""
@@ -175,6 +189,17 @@ def boxed(box: Box, shape: Shape, dtype: npt.DTypeLike) -> Node:
     """The leaf of a box."""
     d = dtype_of(dtype)
     return fresh(LEAF, (), (box, shape, d), shape, d)
+
+
+def _pickled(node: Node) -> Any:
+    """Leaves are pickled with their data, other nodes not: they are made by tracing."""
+    if node.op is not LEAF:
+        raise ArgumentError(f"{node!r} is part of an expression, which is not pickled: pickle the function or the model that "
+                            "makes it, or its value, t.numpy()")
+    return boxed, (box_of(node), node.shape, node.dtype)
+
+
+copyreg.pickle(Node, _pickled)
 
 
 def arg(index: int, like: Node) -> Node:
