@@ -99,6 +99,7 @@ from .tensor.rearrange import (
 )
 from .tensor.tensor import Tensor
 from .tensor.transforms import grad, hessian, jacobian, jvp, remat, scan, value_and_grad
+from .version import VERSION as _VERSION
 
 if TYPE_CHECKING:
     from . import datasets
@@ -114,7 +115,7 @@ if TYPE_CHECKING:
     from .viz.drawing import Drawing, draw
     from .viz.page import Page, page
 
-__version__ = "0.1.0"
+__version__ = _VERSION
 __all__ = [
     "Cell", "Derivation", "Drawing", "EquationError", "Equivalence", "FallbackWarning", "Graph", "Judgement", "LeakReport",
     "Page", "Proof", "ProofError", "Report", "StaleError", "T", "Tensor", "TinyRNNError", "Worked", "XRay", "abs",

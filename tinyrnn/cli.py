@@ -16,8 +16,9 @@ from . import __version__, tour
 from .backends import available, check_backend
 from .cells import Cell, get, names
 from .door import behind
-from .errors import ArgumentError, DrawError, ProofError, TinyRNNError, printable
+from .errors import ArgumentError, DrawError, LoadError, ProofError, TinyRNNError, printable
 from .files import atomic_write, path_of
+from .nn.inspected import inspected
 from .symbolic import published
 from .symbolic.checker import check_file
 from .symbolic.derivation.derive import derive
@@ -165,6 +166,17 @@ def _published(args: argparse.Namespace) -> int:
     return 0
 
 
+def _inspect(args: argparse.Namespace) -> int:
+    text, model = inspected(path_of(args.file))
+    print(printable(text))
+    if args.output:
+        if model is None:
+            raise LoadError(f"{args.file} holds no model that can be drawn")
+        model.draw(args.output)
+        print(args.output)
+    return 0
+
+
 def _cells(args: argparse.Namespace) -> int:
     for name in names():
         print(f"{name:<26} {get(name).title}")
@@ -256,6 +268,9 @@ def parser() -> argparse.ArgumentParser:
     d.add_argument("--no-parameters", action="store_true", help="leave out the names of weights")
     _lens_commands(command)
     _symbolic_commands(command)
+    i = command("inspect", _inspect, "say what a safetensors file holds: layers and equations of a model, names of weights")
+    i.add_argument("file", metavar="FILE", help="a file of weights, whoever wrote it; nothing that it names is imported")
+    i.add_argument("-o", "--output", metavar="FILE", help="draw the model: .svg, .png, .pdf, .html, .dot or .txt")
     command("cells", _cells, "list the cells that come with tinyrnn")
     b = command("bench", _bench, "measure training and inference against PyTorch, JAX and onnxruntime")
     b.add_argument("--against", default="torch,jax,onnxruntime", metavar="PEERS",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ..cells.initial import blank
-from ..errors import LoadError, TinyRNNError
+from ..errors import ArgumentError, LoadError, TinyRNNError
 from ..files import File, shown
 from ..io.weights import checksum, read_weights, sound_text, texts
-from .module import Module, build
+from ..version import VERSION
+from .module import ALLOWED, FORMAT, Module, build
 
 MOST_SHARED = 2**26  # numbers of shared arrays that may stand in several places while a model is built, or this many times
 MOST_PLACES = 256    # the numbers of the file
@@ -47,13 +49,15 @@ def _key(holder: object, part: str) -> Any:
     return int(part) if isinstance(holder, list) else part
 
 
-def load(file: File) -> Module:
+def load(file: File, *, allow: Collection[str] = ()) -> Module:
     """The model that `save` wrote, equations and all, from a file's name or a file open in binary mode; ready for use
     (evaluation mode).
 
-    No more numbers are made than the file holds, and once more for each place of weights that are shared.
+    No more numbers are made than the file holds, and once more for each place of weights that are shared.  A file names
+    classes of your own by where they are imported from; Python imports the modules in `allow`, and no others.
 
-    Raises `LoadError` for a file that is damaged, or not one of these, and OSError for one that cannot be opened.
+    Raises `LoadError` for a file that is damaged, of a newer version, or not one of these, and OSError for one that cannot be
+    opened.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -65,7 +69,11 @@ def load(file: File) -> Module:
     >>> again.layers[0].weight_hh_l0.shape
     (12, 4)
     """
+    allowed = _checked_names(allow)
     (arrays, metadata), path = read_weights(file), shown(file)
+    if metadata.get("tinyrnn", FORMAT) != FORMAT:
+        raise LoadError(f"{path} has format {metadata['tinyrnn'][:20]!r}, of tinyrnn {metadata.get('version', '?')[:20]}; "
+                        f"tinyrnn {VERSION} reads format {FORMAT!r}: install a newer one")
     if not metadata.get("model"):
         raise LoadError(f"{path} holds weights without a description of their model: build the model and use "
                         "model.load_state_dict(tr.io.read_weights(path)[0])")
@@ -76,7 +84,7 @@ def load(file: File) -> Module:
         raise LoadError(f"{path}: the description of the model is not sound ({error})") from None
     try:
         _check_texts(metadata, arrays, form, shared)
-        with blank(_entries(arrays, shared)):
+        with blank(_entries(arrays, shared)), _importing(allowed):
             model = build(form)
         tie(model, shared)
         _freeze(model, fixed)
@@ -85,6 +93,22 @@ def load(file: File) -> Module:
     except TinyRNNError as error:
         raise LoadError(f"{path}: {error}") from None
     return model.eval()
+
+
+def _checked_names(allow: object) -> frozenset[str]:
+    if not isinstance(allow, (list, tuple, set, frozenset)) or not all(isinstance(a, str) for a in allow):
+        raise ArgumentError(f"allow={allow!r}: expected a list of names of Python modules, such as ['my_project.layers']")
+    return frozenset(allow)
+
+
+@contextmanager
+def _importing(modules: frozenset[str]) -> Iterator[None]:
+    """Inside, layers of these Python modules are built as well."""
+    token = ALLOWED.set(modules)
+    try:
+        yield
+    finally:
+        ALLOWED.reset(token)
 
 
 def _check_texts(metadata: Mapping[str, str], arrays: Mapping[str, Any], form: object, shared: object) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from contextvars import ContextVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +20,11 @@ from ..io.weights import checksum, write_weights
 from ..model import is_evaluating, note_attribute
 from ..serve import Stream
 from ..shapes import show
+from ..tensor.by_name import looked_up, meaning
 from ..tensor.tensor import Tensor, TensorLike
 from ..tensor.tracing import current
 from ..train import History, evaluate, fit, generate, predict
+from ..version import VERSION
 from ..viz.wiring import Wiring
 from .subject import subject_of_model
 
@@ -289,7 +292,7 @@ class Module:
     def save(self, file: File) -> None:
         """Write weights, structure and equations to one safetensors file: atomically under a name, or into a file that is open
         in binary mode."""
-        notes, arrays = {"tinyrnn": "1"}, {k: t.numpy() for k, t in self.leaves()}
+        notes, arrays = {"tinyrnn": FORMAT, "version": VERSION}, {k: t.numpy() for k, t in self.leaves()}
         if config_of(self) is not None:
             notes |= {"model": json.dumps(describe(self), default=np.generic.item), "shared": json.dumps(self._aliases())}
             fixed = [k for k, t in self.leaves() if not t.trainable]
@@ -315,8 +318,11 @@ def _check_range(name: str, array: Array, dtype: np.dtype[Any]) -> None:
                             "no place")
 
 
+FORMAT = "1"  # of files of models: whoever reads another one says so
 KINDS: dict[str, type[Module]] = {}
 """The layers that files may hold, by name: a closed vocabulary."""
+ALLOWED: ContextVar[frozenset[str]] = ContextVar("allowed", default=frozenset())
+"""The Python modules that a file may name beside it, whose import the reader allows."""
 
 Kind = TypeVar("Kind", bound=type[Module])
 
@@ -348,19 +354,49 @@ def loadable(kind: Kind) -> Kind:
 def build(form: object) -> Module:
     """A module from its description."""
     kind = form.get("kind") if isinstance(form, dict) else form
-    if not isinstance(form, dict) or not isinstance(kind, str) or kind not in KINDS:
+    if not isinstance(form, dict) or not isinstance(kind, str) or (kind not in KINDS and ":" not in kind):
         raise LoadError(f"unknown layer {str(kind)[:40]!r}; known are {', '.join(sorted(KINDS))}")
+    found = KINDS[kind] if kind in KINDS else _imported(kind)
     try:
-        return KINDS[kind].built({k: v for k, v in form.items() if k != "kind"})
+        return found.built({k: v for k, v in form.items() if k != "kind"})
     except LoadError:
         raise
     except Exception as error:  # a constructor may say anything of arguments that no program of ours wrote
         raise LoadError(f"the description of a {kind} layer is not sound: {error}") from None
 
 
+def _imported(kind: str) -> type[Module]:
+    """The class that a file calls `package.module:Class`, from a module whose import the reader allows."""
+    place, _, name = kind.partition(":")
+    if place not in ALLOWED.get():
+        raise LoadError(f"it holds a layer {kind[:80]!r}; to build it Python imports {place[:80]!r}: if you trust both, "
+                        f"tr.load(file, allow=[{place[:80]!r}])")
+    try:
+        found = looked_up(place, name)
+    except Exception as error:  # a module may raise anything while it is imported
+        raise LoadError(f"the layer {kind[:80]!r} was not found: {type(error).__name__}: {error}") from None
+    if not _own(found) or (found.__module__, found.__qualname__) != (place, name):  # not what it imports from elsewhere
+        raise LoadError(f"{kind[:80]!r} is no class of layers that says how to build one again, in a config() of its own")
+    return cast("type[Module]", found)
+
+
+def _own(kind: object) -> bool:
+    """Whether a class of layers says itself how to build one again: what it derives from cannot know."""
+    return isinstance(kind, type) and issubclass(kind, Module) and "config" in vars(kind)
+
+
+def _kind_of(module: Module) -> str | None:
+    """What a file calls a layer: by its name where the name is declared, else by where its class is imported from."""
+    kind = type(module)
+    if KINDS.get(kind.__name__) is kind:
+        return kind.__name__
+    found = _own(kind) and kind.__module__ != "__main__" and meaning(kind) is kind
+    return f"{kind.__module__}:{kind.__qualname__}" if found else None
+
+
 def config_of(module: Module) -> dict[str, Any] | None:
     """The arguments that build a layer again; None for classes that no file may hold, whatever they derive from."""
-    return module.config() if KINDS.get(type(module).__name__) is type(module) else None
+    return None if _kind_of(module) is None else module.config()
 
 
 def describe(module: Module) -> dict[str, Any]:
@@ -368,8 +404,8 @@ def describe(module: Module) -> dict[str, Any]:
     config = config_of(module)
     if config is None:
         raise ArgumentError(f"{type(module).__name__} cannot be described in a file: its class is not declared with "
-                            "tr.nn.loadable")
-    return {"kind": type(module).__name__, **config}
+                            "tr.nn.loadable, and has no config() of its own")
+    return {"kind": _kind_of(module), **config}
 
 
 def _members(module: Module, prefix: str) -> Iterator[tuple[str, Any]]:
