@@ -166,8 +166,21 @@ def cells(seed):
 
 
 def budgets(seed):
-    """A random cell gives the same bits within a budget of memory, in as many parts as that takes, and without one."""
+    """A random cell, or a stock layer with random options, gives the same bits within a budget of memory, in as many parts as
+    that takes, and without one."""
     r, rng = random.Random(seed), np.random.default_rng(seed)
+    if r.random() < 0.3:
+        layer, options = stock(r, seed)
+        batch, steps = r.choice([(4, 200), (3, 400), (32, 50), (64, 30)])
+        x, lengths = rng.normal(size=(batch, steps, 3)), rng.integers(1, steps + 1, batch) if r.random() < 0.3 else None
+
+        def train(x, lengths):
+            y, after = layer(x, lengths=lengths)
+            loss = sum((v * v).sum() for v in (y, *after))
+            return [y, loss, *tr.grad(loss, list(layer.parameters()))]
+
+        within_budgets(layer, train, (x, lengths), options)
+        return
     try:
         cell = tr.Cell("\n".join([f"h[t] = {expression(r, 3)}", *[f"c[t] = {expression(r, 2)}"] * (r.random() < 0.5)]))
         sizes = {n: 3 if n == "x" else 5 for n in cell.sizes}
@@ -185,6 +198,23 @@ def budgets(seed):
         loss = sum((v * v).sum() for v in values)
         return [*values, loss, *tr.grad(loss, weights)]
 
+    within_budgets(layer, step, given, cell.text)
+
+
+def stock(r, seed):
+    """A stock layer, and what it is."""
+    kind, options = r.choice(["RNN", "LSTM", "GRU"]), {
+        "num_layers": r.randint(1, 3), "bidirectional": r.random() < 0.6, "bias": r.random() < 0.8,
+        "dtype": r.choice(["float32", "float64"])}
+    if kind == "GRU":
+        options |= {"reset": r.choice(["before", "after"]), "update": r.choice(["old", "new"])}
+    if kind == "LSTM":
+        options |= {"proj_size": r.choice([0, 4]), "peephole": r.random() < 0.3, "layer_norm": r.random() < 0.3}
+    return getattr(tr.nn, kind)(3, r.choice([5, 16]), rng=seed, **options), f"{kind} {options}"
+
+
+def within_budgets(layer, step, given, what):
+    """The bits of a step, without a budget and with smaller and smaller ones, until one is refused."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         warnings.simplefilter("error", FallbackWarning)
@@ -193,14 +223,14 @@ def budgets(seed):
             want = program(*given)
         except (TinyRNNError, FallbackWarning):
             return
-        for share in (0.8, 0.5, 0.3):
+        for share in (0.8, 0.5, 0.3, 0.15):
             layer.memory = int(share * program.cost.memory) or 1
             got, error = tried(lambda: tr.compile(step)(*given))
             if isinstance(error, ArgumentError) and "too little" in str(error):
                 return
             assert error is None, repr(error)
             for i, (y, z) in enumerate(zip(got, want, strict=True)):
-                np.testing.assert_array_equal(y, z, err_msg=f"result {i} of {cell.text!r} within {share}")
+                np.testing.assert_array_equal(y, z, err_msg=f"result {i} of {what!r} within {share}")
 
 
 # ---- files

@@ -151,6 +151,23 @@ def test_where_a_product_stands_makes_no_difference(make, dtype, threads, monkey
         np.testing.assert_array_equal(found[2**60][k], y, err_msg=k)
 
 
+def test_products_go_back_into_loops_that_read_them_alone(monkeypatch):
+    """Between a product and the loop that reads it stands one of as many steps that does not."""
+    monkeypatch.setattr(sink, "LARGE", 0)
+    monkeypatch.setattr(sink, "ROWS", 1)
+    W1, W2, U1, U2 = (tr.Tensor(input_node(n, (6, 6))) for n in ("W1", "W2", "U1", "U2"))
+    x, h = tr.Tensor(input_node("x", (4, 16, 6))), tr.Tensor(input_node("h", (16, 6)))
+    late, early = ((v.reshape(64, 6) @ W).reshape(4, 16, 6) for v, W in ((tr.tanh(x), W2), (x, W1)))
+    _, first = tr.scan(lambda h, v: (tr.tanh(v + h @ U1),) * 2, h, early)
+    _, second = tr.scan(lambda h, v: (tr.tanh(v[0] * v[1] + h @ U2),) * 2, h, (late, first))
+    graph = through_passes(Graph({"y": second}))
+    values = values_for(graph)
+    found, e = run_compiled(graph, values)
+    np.testing.assert_allclose(found["y"], graph.run(values)["y"], rtol=1e-12)
+    loops = [item for item in e.plan.items if isinstance(item, Loop)]
+    assert [sum(c.family == "product" for c in loop.calls) for loop in loops] == [2, 2]
+
+
 @pytest.mark.parametrize("columns", [1, 15, 64, 65, 130, 256, 300])
 @pytest.mark.parametrize("inner", [1, 7, 64, 65, 300])
 @pytest.mark.parametrize("rows", [1, 2, 3])

@@ -77,6 +77,8 @@ LAYERS = {
     "LSTM": lambda **k: tr.nn.LSTM(3, 8, rng=0, **k), "GRU": lambda **k: tr.nn.GRU(3, 8, reset="before", rng=0, **k),
     "RNN": lambda **k: tr.nn.RNN(3, 8, rng=0, **k),
     "two layers, both ways": lambda **k: tr.nn.LSTM(3, 8, num_layers=2, bidirectional=True, rng=0, **k),
+    "GRU, two layers, both ways": lambda **k: tr.nn.GRU(3, 8, num_layers=2, bidirectional=True, rng=0, **k),
+    "RNN, two layers, both ways": lambda **k: tr.nn.RNN(3, 8, num_layers=2, bidirectional=True, rng=0, **k),
     "norms and projection": lambda **k: tr.nn.LSTM(3, 8, proj_size=5, layer_norm=True, rng=0, **k),
     "a cell": lambda **k: tr.nn.Recurrent(tr.cells["mgu"], x=3, h=8, rng=0, **k),
     "functions of weights": lambda **k: tr.nn.Recurrent(
@@ -95,6 +97,22 @@ def test_a_budget_changes_no_bit(make, ragged, dtype):
     assert_same_bits(found, wanted)
     assert scans_of(dict(program.stages)["checkpoint"]) >= 5 * scans / 2  # twice forwards, but the last part, and back
     assert program.cost.memory < 0.9 * plain.cost.memory
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_no_bit_where_one_direction_is_cut_and_where_all_are(kind, layers):
+    """Sums over time are added up forwards for the direction that is met first, and sums of what both directions made are not
+    joined to one product."""
+    x = np.random.default_rng(0).normal(size=(32, 100, 24)).astype("float32")
+
+    def gradients(memory):
+        layer = getattr(tr.nn, kind)(24, 48, num_layers=layers, bidirectional=True, memory=memory, rng=1)
+        return tr.compile(lambda x: tr.grad((layer(x)[0] ** 2).sum(), list(layer.parameters())))(x)
+
+    wanted = gradients(None)
+    for budget in ("3MB", "1300KB", "900KB"):
+        assert_same_bits(gradients(budget), wanted)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 300])

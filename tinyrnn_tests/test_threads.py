@@ -1,6 +1,9 @@
 """Threads claim work: whoever does it, and whether anybody comes at all, results are the same."""
 
+import json
 import platform
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -138,20 +141,14 @@ def test_a_wait_counts_as_a_share_of_the_run(began, expected, crowded, monkeypat
         frame.parts([memory.address(scratch)])
         first, frame.control[driver.READY] = frame.threads[0], 1
         frame.control[[driver.CLAIMED, driver.CLAIMED + driver.LINE]] = 1, 2
-        begin = first.begin
-
-        def begun(item):
-            begin(item)
-            first.words[driver.BEGAN], first.words[driver.EXPECTED] = began, expected
-
-        monkeypatch.setattr(first, "begin", begun)
+        first.words[driver.BEGAN], first.words[driver.EXPECTED] = began, expected
         other = threading.Thread(target=release)
         other.start()
         found.append((frame.alone(), frame.crowded))
         other.join()
         return True
 
-    monkeypatch.setattr(runtime, "GANG", SimpleNamespace(run=run))
+    monkeypatch.setattr(runtime, "GANG", SimpleNamespace(run=run, holds=lambda frame: False))
     x = np.random.default_rng(0).normal(size=(512, 512)).astype("float32")
     tr.compile(lambda x: tr.tanh(x @ x), threads=2)(x)
     assert found == [(True, crowded)]
@@ -188,3 +185,67 @@ def test_what_late_helpers_may_read_is_kept_and_let_go():
     time.sleep(0.05)
     late = gang_module.GANG._late
     assert late is None or late.tables is program.specialization(x)[0].executable.tables
+
+
+# ---- Ctrl-C
+
+def shared_program():
+    """A program whose next run is shared, its input and its results."""
+    step, x = training(100, 48, 32, 64)
+    program, want = tr.compile(step, threads=2), tr.compile(step, threads=1)(x)
+    program(x)
+    while gang_module.GANG._join(gang_module.GANG._at, 1):
+        time.sleep(0.001)
+    gang_module.GANG._crowded_until = 0.0
+    return program, x, want
+
+
+def test_ctrl_c_right_after_helpers_are_called(monkeypatch):
+    """What was shared when Ctrl-C came is computed by one thread the next time, and wholly."""
+    program, x, want = shared_program()
+    gang = gang_module.GANG
+    post, alone = gang._post, []
+
+    def interrupted(*args):
+        post(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gang, "_post", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        program(x)
+    monkeypatch.setattr(gang, "_post", post)
+    monkeypatch.setattr(Gang, "run", lambda self, frame, count: alone.append(frame))  # None: nobody helps
+    assert_equal_bits(program(x), want)
+    assert alone
+
+
+def test_ctrl_c_again_while_clearing_up(monkeypatch):
+    """A run that a helper may still work on is not used again, whatever interrupts whom."""
+    program, x, want = shared_program()
+    stop, drive, seen = runtime.RunFrame.stop, runtime.RunFrame._driven, []
+
+    def interrupted(self, *_):
+        seen.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runtime.RunFrame, "_driven", interrupted)
+    monkeypatch.setattr(runtime.RunFrame, "stop", interrupted)  # every time: nobody is told
+    with pytest.raises(KeyboardInterrupt):
+        program(x)
+    monkeypatch.setattr(runtime.RunFrame, "_driven", drive)
+    monkeypatch.setattr(runtime.RunFrame, "stop", stop)
+    executable = program.specialization(x)[0].executable
+    assert gang_module.GANG.holds(seen[0])
+    assert seen[0] not in executable._frames
+    for _ in range(20):
+        assert_equal_bits(program(x), want)
+    assert not gang_module.GANG.holds(seen[0])
+
+
+@pytest.mark.slow
+def test_bursts_of_ctrl_c():
+    """Signals at any moment, several in a row: calls that end give their results; in a process of its own."""
+    run = subprocess.run([sys.executable, "-m", "tinyrnn_tests.interrupted", "10"], capture_output=True, text=True, check=True)
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["wrong"] == 0
+    assert min(found["ended"], found["interrupted"]) > 20

@@ -82,7 +82,7 @@ def weights(say: Say, units: int = 512, steps: int = 2000, batch: int = 4) -> di
 
 def budgets(short: bool, say: Say, units: int = 64, batch: int = 4) -> dict[str, Any]:
     """A long sequence within budgets of memory: MiB of temporaries and the time of a training step, against none."""
-    steps = 4_000 if short else 20_000
+    steps, within = (500, ("2MB",)) if short else (20_000, ("40MB", "8MB"))
     x = np.random.default_rng(0).normal(size=(batch, steps, 8)).astype(np.float32)
 
     def run(memory: str | None) -> tuple[Callable[[], Any], float]:
@@ -93,7 +93,7 @@ def budgets(short: bool, say: Say, units: int = 64, batch: int = 4) -> dict[str,
 
     whole, most = run(None)
     found = []
-    for budget in ("40MB", "8MB")[: 1 if short else None]:
+    for budget in within:
         parts, mib = run(budget)
         ratio = compare(partial(burst, parts), {"no budget": partial(burst, whole)}, 10, 20.0)
         say(f"LSTM, {units} units, {steps} steps within {budget}: {mib:.0f} MiB against {most:.0f} MiB, "

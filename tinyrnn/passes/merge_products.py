@@ -15,7 +15,7 @@ from typing import Any
 from ..ir.graph import Graph
 from ..ir.node import DType, Node, apply, rebuild, walk, without_collector
 from ..ir.ops.elementwise import SUMS, TAG, add_n
-from ..ir.ops.leaves import ARG, INPUT, LEAF, is_number
+from ..ir.ops.leaves import ARG, INPUT, LEAF, is_number, zeros_like
 from ..ir.ops.linear import ACCUMULATE, MATMUL, RESHAPE, TRANSPOSE, add_onto, matmul, reshape, runs_forward, transpose
 from ..ir.ops.structure import CONCAT, SLICE, concat, parts_of, split_at
 from ..ir.scan import LITERALS, TRACE, ScanView, body_of, expression_of
@@ -85,7 +85,7 @@ def _shared_right(outputs: Sequence[Node]) -> list[Node]:
     order = walk(outputs)
     position = {n: i for i, n in enumerate(order)}
     joins = _joins_inside(order)
-    sums = [n for n in order if n.op is ACCUMULATE and not is_number(n.src[0], 0)]
+    sums = [n for n in order if n.op is ACCUMULATE and (runs_forward(n) or not is_number(n.src[0], 0))]
     used = Counter([*(s for n in order for s in n.src), *outputs]) if sums else Counter[Node]()
     onto = {n.src[1]: n for n in sums if used[n.src[1]] == 1}
     groups: dict[tuple[object, ...], dict[Node, None]] = defaultdict(dict)
@@ -126,7 +126,9 @@ def _stacked(group: Sequence[Node]) -> dict[Node, Node]:
     first = group[0]
     whole = matmul(transpose(concat([_left(n) for n in group], 1)), (first.src[1] if first.op is ACCUMULATE else first).src[1])
     if first.op is ACCUMULATE:
-        whole = add_onto(concat([n.src[0] for n in group], 0), whole, runs_forward(first))
+        begun = [n.src[0] for n in group]
+        total = zeros_like(whole) if all(is_number(n, 0) for n in begun) else concat(begun, 0)
+        whole = add_onto(total, whole, runs_forward(first))
     ends = accumulate(n.shape[0] for n in group)
     return {n: apply(SLICE, (whole,), (((end - n.shape[0], n.shape[0], 1), (0, n.shape[1], 1)),))
             for n, end in zip(group, ends, strict=True)}
@@ -157,7 +159,8 @@ def _place(weight: Node, order: Order) -> tuple[int, ...]:
 
 
 def _sum_of_products(n: Node, order: Order, joins: Joins) -> Node | None:
-    """`Σ a_i B_i` in a sum of any terms, for a_i that are computed here."""
+    """`Σ a_i B_i` in a sum of any terms, for a_i that are computed here; what two loops made stays two products, so that it
+    is added up as it is where one of them is cut into parts."""
     if n.op not in SUMS or not n.floating:
         return None
     terms = _terms(n)
@@ -166,7 +169,7 @@ def _sum_of_products(n: Node, order: Order, joins: Joins) -> Node | None:
     for i, t in enumerate(terms):
         m = _product(t, order) if first[t] == i else None  # a term that comes twice is merged once
         if m is not None:
-            groups[t.shape, m.shape, m.src[0].dtype, m.src[1].dtype].append((m, i))
+            groups[t.shape, m.shape, m.src[0].dtype, m.src[1].dtype, _loop_of(m.src[0])].append((m, i))
     best = max((part for group in groups.values()
                 for part in _along_joins(group, lambda pair: _traced(pair[0].src[0]), joins)), key=len, default=[])
     if len(best) < 2:
@@ -176,6 +179,12 @@ def _sum_of_products(n: Node, order: Order, joins: Joins) -> Node | None:
     left, right = [m.src[0] for m, _ in best], [m.src[1] for m, _ in best]
     whole = reshape(matmul(concat(left, 1), concat(right, 0)), terms[best[0][1]].shape)
     return add_n([whole, *(t for i, t in enumerate(terms) if i not in merged)])
+
+
+def _loop_of(n: Node) -> Node | None:
+    """The loop that made a trace."""
+    n = _unwrapped(n)
+    return n.src[0] if n.op is TRACE else None
 
 
 def _terms(n: Node) -> list[Node]:
@@ -196,9 +205,7 @@ def _product(t: Node, order: Order) -> Node | None:
     m = t.src[0] if t.op is RESHAPE else t
     if m.op is not MATMUL or m.ndim != 2 or not _weight(m.src[1], order):
         return None
-    a = m.src[0]
-    while a.op in (RESHAPE, TAG):
-        a = a.src[0]
+    a = _unwrapped(m.src[0])
     return None if a.op in (ARG, INPUT, LEAF, TRANSPOSE, CONCAT) or a.op.kind == "leaf" or (
         a.op is TRACE and expression_of(a).op is ARG) else m
 
@@ -227,7 +234,12 @@ def _along_joins(group: list[Any], of: Callable[[Any], Node], joins: Joins) -> l
 
 def _traced(n: Node) -> Node:
     """The expression whose trace a matrix is."""
+    n = _unwrapped(n)
+    return expression_of(n) if n.op is TRACE else n
+
+
+def _unwrapped(n: Node) -> Node:
     while n.op in (RESHAPE, TAG):
         n = n.src[0]
-    return expression_of(n) if n.op is TRACE else n
+    return n
 

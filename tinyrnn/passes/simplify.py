@@ -60,12 +60,14 @@ def _stays(n: Node) -> bool:
 
 
 def _added_up(n: Node) -> Node | None:
-    """Sums that run forward from zero are parts of one."""
+    """Sums that run forward from zero are parts of one, if they are one: kernels of several column sums each go their way."""
     if any(p.op is not ACCUMULATE or not is_number(p.src[0], 0) or p.src[1].dtype != n.dtype for p in n.src):
         return None
     if len({runs_forward(p) for p in n.src}) > 1:
         return None
     (joined,) = rewritten([concat([p.src[1] for p in n.src], axis_of(n))], _rule)
+    if joined.op is CONCAT and any(p.op is SUM for p in joined.src):
+        return None
     return add_onto(full(0, n.shape, n.dtype), joined, runs_forward(n.src[0]))
 
 

@@ -155,6 +155,7 @@ class CpuExecutable(Planned):
         frame = self.frame()
         try:
             self._place(frame, seen, given, outputs)
+            frame.touched = (given, outputs)
             frame.run(threads)
         finally:
             self.give_back(frame)
@@ -182,6 +183,7 @@ class CpuExecutable(Planned):
                 y = np.empty(shape, dtype)
                 at[slot] = y.__array_interface__["data"][0]
                 outputs.append(y)
+            frame.touched = (inputs, outputs)
             frame.run(threads)
         finally:
             self.give_back(frame)
@@ -230,6 +232,10 @@ class CpuExecutable(Planned):
         return frame
 
     def give_back(self, frame: RunFrame) -> None:
+        """For the next run, unless Ctrl-C came and came again, and a helper is still at work."""
+        if GANG.holds(frame):
+            return
+        frame.touched = None
         memory.ARENAS.give_back(frame.arena)
         if len(self._frames) < memory.KEPT:
             self._frames.append(frame)
@@ -275,6 +281,7 @@ class RunFrame:
         for slot, where in executable.fixed:
             self.at[slot] = where
         self.loaded: _Leaves | None = None
+        self.touched: object = None  # arrays that helpers read and write, held for as long as they may
         self._set_control(1)
         self.code = executable.assembled.code  # a helper may come late, when nobody else holds it any more
         self.threads = [_Thread(self, 0)]
@@ -329,11 +336,7 @@ class RunFrame:
 
     def alone(self) -> bool:
         """The first thread's parts of a run; whether all of it was done."""
-        try:
-            return self.walk(self.threads[0], self.first)
-        finally:
-            words = self.threads[0].words
-            words[driver.THREADS], words[driver.CONTROL_AT] = 1, _NEVER_STOPPED
+        return self._driven(self.threads[0])
 
     def stop(self) -> None:
         """Nobody waits for others any more."""
@@ -346,7 +349,11 @@ class RunFrame:
 
     def walk(self, thread: _Thread, first: int) -> bool:
         """Items from the first on, in one thread; whether all of them were done."""
+        thread.words[driver.THREADS], thread.words[driver.CONTROL_AT] = 1, _NEVER_STOPPED
         thread.begin(first)
+        return self._driven(thread)
+
+    def _driven(self, thread: _Thread) -> bool:
         while (end := self.drive(thread.at)) == MORE:
             pass
         return bool(end == driver.DONE)

@@ -120,7 +120,8 @@ class Gang:
     def forget(self) -> None:
         """Threads do not survive a fork: the child starts its own."""
         self._lock = threading.Lock()
-        self._late: SharedRun | None = None  # what a helper has not left yet
+        self._late: SharedRun | None = None        # what a helper has not left yet
+        self._unfinished: SharedRun | None = None  # where he may write still
         self._crowded_until, self._pause = 0.0, SHORTEST_PAUSE
         self._code: Any = None
         self._latest = 0.0
@@ -139,9 +140,11 @@ class Gang:
             helpers = count - 1
             while len(self._beds) < helpers:
                 self._start()
-            if self._late is not None and self._join(self._at, len(self._beds)):
-                return False
-            self._late = None
+            if self._late is not None:
+                self._late.stop()
+                if self._join(self._at, len(self._beds)):
+                    return False
+                self._late = self._unfinished = None
             if not frame.tables.long and self._asleep(self._at, helpers) and not self._busy():
                 return False
             for i, at in enumerate(frame.parts(self._scratch_for(helpers, frame.scratch))):
@@ -151,22 +154,38 @@ class Gang:
             self._lock.release()
         return True
 
+    def holds(self, frame: SharedRun) -> bool:
+        """Whether a helper may still work on a run: what it reads and writes is nobody else's then."""
+        return self._unfinished is frame
+
     def _together(self, frame: SharedRun, helpers: int) -> None:
         """The run itself: it is over when its parts are done, and helpers who come late find nothing to do."""
-        done = False
+        done, self._late, self._unfinished = False, frame, frame  # before anybody is called: Ctrl-C may come at any time
         try:
             if self._post(self._at, helpers):
                 self._wake(helpers)
             done = frame.alone()
         finally:
-            frame.stop()
-            self._wake(helpers)  # once more: Ctrl-C may have come between
-            while self._join(self._at, helpers) and not done:
-                time.sleep(0)  # whoever was stopped in the middle of a part must not write any more
-            self._late = frame if self._join(self._at, helpers) else None
+            try:
+                self._leave(frame, helpers, done)
+            except KeyboardInterrupt:  # and once more
+                self._leave(frame, helpers, done)
+                raise
         self._pause = min(2 * self._pause, LONGEST_PAUSE) if frame.crowded else max(0.9 * self._pause, SHORTEST_PAUSE)
         if frame.crowded:
             self._crowded_until = time.perf_counter() + self._pause
+
+    def _leave(self, frame: SharedRun, helpers: int, done: bool) -> None:
+        """See to it that nobody works on a run any more; late helpers of one that is done are not waited for."""
+        frame.stop()
+        self._wake(helpers)  # once more: Ctrl-C may have come between
+        while late := self._join(self._at, helpers):
+            if done:
+                break
+            time.sleep(0)  # whoever was stopped in the middle of a part must not write any more
+        self._unfinished = None
+        if not late:
+            self._late = None
 
     def _scratch_for(self, helpers: int, size: int) -> list[int]:
         """The addresses of so many bytes for each helper, who has one run at a time."""

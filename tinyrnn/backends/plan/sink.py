@@ -70,10 +70,9 @@ def _uses(items: Sequence[Call | Loop], buffer: Buffer) -> Iterator[tuple[Call |
 
 
 def _slices(items: Sequence[Call | Loop], buffer: Buffer, made: Call, loop: Loop, turn: int) -> bool:
-    """Whether nothing but one call touches a buffer before the loop, and the loop at each turn within a slice of its own."""
-    upto = items[: items.index(loop) + 1]
-    return all(call is made or (item is loop and v.step == turn and _within(v, turn))
-               for item, call, _, v in _uses(upto, buffer))
+    """Whether nothing but one call touches a buffer before the loop, which does so at each turn within a slice of its own."""
+    uses = [(item, v) for item, call, _, v in _uses(items[: items.index(loop) + 1], buffer) if call is not made]
+    return bool(uses) and all(item is loop and v.step == turn and _within(v, turn) for item, v in uses)
 
 
 def _within(v: View, size: int) -> bool:
