@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import secrets
@@ -62,7 +63,12 @@ def write_bytes(file: File, data: bytes) -> None:
         return
     rest = memoryview(data)
     while rest:
-        rest = rest[_binary(file.write, rest) or 0 :]  # a file without a buffer may take a part
+        count = _binary(file.write, rest)
+        if count is None and not isinstance(file, io.RawIOBase):  # it does not count, and took all
+            return
+        if not count:
+            raise OSError(f"{shown(file)} takes no more bytes: {len(rest):,} of {len(data):,} are not written")
+        rest = rest[count:]  # a file without a buffer may take a part
 
 
 def read_bytes(file: File) -> bytes:

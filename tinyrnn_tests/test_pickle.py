@@ -234,7 +234,26 @@ class Piecemeal(io.BytesIO):
         return super().write(bytes(data[:7]))
 
 
-@pytest.mark.parametrize("kind", [io.BytesIO, Piecemeal])
+class Silent(io.BytesIO):
+    """A file that does not say how much it took."""
+
+    def write(self, data):
+        super().write(data)
+
+
+class Full(io.RawIOBase):
+    """A file that takes nothing, and says so as files without a buffer do."""
+
+    def write(self, data):
+        return None
+
+
+def test_a_full_file_ends_the_writing():
+    with pytest.raises(OSError, match="an open Full takes no more bytes"):
+        tr.nn.GRU(3, 4, rng=0).save(Full())
+
+
+@pytest.mark.parametrize("kind", [io.BytesIO, Piecemeal, Silent])
 def test_open_files(kind):
     model, file = tr.nn.Sequential(tr.nn.GRU(3, 4, rng=0), tr.nn.Last()), kind()
     model.save(file)
@@ -259,7 +278,7 @@ def test_open_files_under_a_name(tmp_path):
 
 def test_files_of_text_are_refused(tmp_path):
     model = tr.nn.GRU(3, 4, rng=0)
-    for file in (io.StringIO(), open(tmp_path / "x", "w")):  # noqa: SIM115
+    for file in (io.StringIO(), open(tmp_path / "x", "w")):  # noqa: SIM115  (closed by the next line)
         with file, pytest.raises(ArgumentError, match="'wb' or 'rb'"):
             model.save(file)
     with open(tmp_path / "x") as file, pytest.raises(ArgumentError, match="'rb'"):

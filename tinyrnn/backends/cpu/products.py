@@ -16,13 +16,13 @@ from llvmlite import ir
 from ...ir.node import DType
 from ..codegen import BOOL
 from ..plan.kernels import TALL_COLUMNS, TALL_ROWS, TILE_ROWS
+from ..plan.memory import ALIGNMENT
 from .codegen import I32, I64, POINTER, Lanes, LlvmDomain, memory_type
 from .emit import Emit, Value
 from .engine import Target
 
 DEPTH = 256
 CHUNK = 96  # rows of the left operand that stay in the second-level cache
-LINE = 64  # bytes of a line of the cache
 SIDE = 2         # panels that one row is multiplied by side by side
 NEAR = 32768     # bytes that the first-level cache holds beside what else is needed
 PAIR = ir.FunctionType(ir.VoidType(), [POINTER] * 3 + [I64] * 3)
@@ -359,7 +359,7 @@ def emit_tall(module: ir.Module, name: str, target: Target, dtype: DType) -> Non
 
         def part(m0: Value) -> None:
             count = e.least(e.sub(n, m0), TALL_COLUMNS)
-            slot = e.add(e.mul(depth, shape.rows), LINE // dtype.itemsize)
+            slot = e.add(e.mul(depth, shape.rows), ALIGNMENT // dtype.itemsize)
             _pack_left(e, kind, e.at(a, e.add(m0, e.mul(k0, step_a)), kind), packed_a, step_a, depth, count, shape.rows,
                        slot)
 
