@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,10 @@ from ..analysis.subject import Loss, Subject
 from ..backends import on_host
 from ..cells import Cell
 from ..door import behind
-from ..errors import ArgumentError, LoadError, ShapeError
+from ..errors import ArgumentError, DTypeError, LoadError, ShapeError
 from ..files import File, PathLike
 from ..io.weights import checksum, write_weights
+from ..ir.ops.leaves import box_of, recast
 from ..model import is_evaluating, note_attribute
 from ..serve import Stream
 from ..shapes import show
@@ -232,6 +234,18 @@ class Module:
     def reads_time_first(self) -> bool:
         """Whether a layer inside takes its sequences time first."""
         return any(m.time_first for _, m in self.named_modules())
+
+    def astype(self, dtype: npt.DTypeLike) -> Self:
+        """A copy whose floating weights, and what its layers compute, have another floating dtype (None: a plain copy)."""
+        memo: dict[int, Any] = {}
+        for _, t in self.leaves() if dtype is not None else ():
+            if t.dtype.kind == "f":
+                memo[id(box_of(t.node))] = recast(t.node, np.dtype(dtype))
+        found = copy.deepcopy(self, memo)
+        for _, module in found.named_modules():
+            if dtype is not None and isinstance(vars(module).get("dtype"), np.dtype):
+                module.dtype = np.dtype(dtype)  # type: ignore[attr-defined]
+        return found
 
     # ---- modes
 

@@ -32,6 +32,7 @@ from .tracing import Trace, graphs, tracing
 from .transforms import refuse_arrays
 
 Array = npt.NDArray[Any]
+Wanted = tuple[bool, ...]  # for each array among the arguments whether its gradient is asked for
 
 
 def vjp(fn: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
@@ -137,7 +138,7 @@ class _Pair(NamedTuple):
     form: Callable[[list[Any]], Any]  # of the results
     outputs: list[_Output]
     read: list[int]              # the arguments that the backward program reads
-    floating: list[bool]         # which arguments have a gradient
+    moving: list[bool]           # which arguments have a gradient
 
 
 class _TracedPair(NamedTuple):
@@ -148,13 +149,13 @@ class _TracedPair(NamedTuple):
     form: Callable[[list[Any]], Any]
     outputs: list[Node]
     read: list[int]
-    floating: list[bool]
+    moving: list[bool]
 
     def at(self, shapes: Shapes, values: Mapping[str, int]) -> _Pair:
         """The programs for arguments of these shapes."""
         outputs = [_Output(evaluated(n.shape, values), n.dtype) for n in self.outputs]
         return _Pair(self.forward.at(shapes, values), self.backward.at(shapes, values), self.form, outputs, self.read,
-                     self.floating)
+                     self.moving)
 
 
 class Pullback:
@@ -176,7 +177,7 @@ class Pullback:
         given = leaves_like(_completed(g, like), like, "g")
         adjoints = [_adjoint(_as_array(a), y) for a, y in zip(given, pair.outputs, strict=True) if y.floating]
         found = iter(pair.backward.run_with(self._leaves, [*self._held, *adjoints], self._threads))
-        grads = iter([next(found) if floating else None for floating in pair.floating])
+        grads = iter([next(found) if moves else None for moves in pair.moving])
         return tuple(_in_place(a, grads) for a in self._args)[self._bound :]
 
 
@@ -210,17 +211,27 @@ def _specimen(tree: Any) -> Any:
 
 
 def _compiled(program: Program, args: tuple[Any, ...], before: tuple[Any, ...]) -> tuple[Any, Pullback]:
-    args = *before, *args
+    return _pulled(program, (*before, *args), None, len(before), lambda a: a if is_device(a) else np.array(a))
+
+
+def vjp_of_kept(program: Program, args: tuple[Any, ...], wanted: Wanted) -> tuple[Any, Pullback]:
+    """`vjp` of a compiled function whose arguments, all of them arrays, nobody changes until the pull-back is let go: none is
+    copied.  It gives gradients of the `wanted` arguments alone, and None for the others."""
+    return _pulled(program, args, wanted, 0, lambda a: a)
+
+
+def _pulled(program: Program, args: tuple[Any, ...], wanted: Wanted | None, bound: int,
+            kept: Callable[[Any], Any]) -> tuple[Any, Pullback]:
     key, arrays = program.signature(args)
     with program.lock:
-        pair = _pair(program, key, args, tuple([a.shape for a in arrays]))
+        pair = _pair(program, (key, wanted), args, tuple([a.shape for a in arrays]), wanted)
         found = pair.forward.run(arrays, program.threads)
         results, saved = found[: len(pair.outputs)], found[len(pair.outputs):]
-        own = [a if is_device(a) else np.array(a) for a in (arrays[i] for i in pair.read)]
-        return pair.form(results), Pullback(pair, args, [*saved, *own], program.threads, len(before))
+        held = [*saved, *(kept(arrays[i]) for i in pair.read)]
+        return pair.form(results), Pullback(pair, args, held, program.threads, bound)
 
 
-def _pair(program: Program, key: Hashable, args: tuple[Any, ...], shapes: Shapes) -> _Pair:
+def _pair(program: Program, key: Hashable, args: tuple[Any, ...], shapes: Shapes, wanted: Wanted | None) -> _Pair:
     """The programs of a trace that holds for these arguments; of a new one where none does."""
     for traced in program.pairs.get(key, ()):
         values = traced.forward.open.values_for(shapes) if traced.forward.trace.holds() else None
@@ -228,12 +239,13 @@ def _pair(program: Program, key: Hashable, args: tuple[Any, ...], shapes: Shapes
             found: _Pair = traced.at(shapes, values)
             return found
     given = program.named(args)
-    made = with_open_sizes(list(given.values()), lambda opened: _traced(program, args, given, opened))
+    made = with_open_sizes(list(given.values()), lambda opened: _traced(program, args, given, opened, wanted))
     remembered(program.pairs, key, made)
     return made.at(shapes, made.forward.open.values)
 
 
-def _traced(program: Program, args: tuple[Any, ...], values: Mapping[str, Array], opened: OpenShapes) -> _TracedPair:
+def _traced(program: Program, args: tuple[Any, ...], values: Mapping[str, Array], opened: OpenShapes,
+            wanted: Wanted | None) -> _TracedPair:
     """Both programs: the function with its gradients as one graph, cut where the fewest bytes are saved."""
     trace = Trace()
     inputs = [input_node(k, shape, values[k].dtype) for k, shape in zip(values, opened.shapes, strict=True)]
@@ -244,7 +256,8 @@ def _traced(program: Program, args: tuple[Any, ...], values: Mapping[str, Array]
         raise ArgumentError("a function that assigns parameters has no pull-back: return their new values instead")
     with without_collector():
         adjoints = [input_node(f"adjoint {i}", y.shape, y.dtype) for i, y in enumerate(nodes) if y.floating]
-        wrt = [n for n in inputs if n.floating]
+        moving = [n.floating and chosen for n, chosen in zip(inputs, wanted or [True] * len(inputs), strict=True)]
+        wrt = [n for n, moves in zip(inputs, moving, strict=True) if moves]
         grads = derivatives.vjp([y for y in nodes if y.floating], adjoints, wrt)
         joint = partition(Graph({**_numbered("result", nodes), **_numbered("gradient", grads)}))
         ahead, back = ([joint.outputs[f"{what} {i}"] for i in range(count)]
@@ -258,7 +271,7 @@ def _traced(program: Program, args: tuple[Any, ...], values: Mapping[str, Array]
     read = [i for i, k in enumerate(values) if k in backward.inputs]
     given = [*kept, *(inputs[i] for i in read), *adjoints]
     return _TracedPair(_program(program, forward, trace, inputs, opened), _program(program, backward, Trace(), given, opened),
-                       form, nodes, read, [n.floating for n in inputs])
+                       form, nodes, read, moving)
 
 
 def _numbered(what: str, nodes: Sequence[Node]) -> dict[str, Node]:

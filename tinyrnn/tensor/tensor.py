@@ -21,7 +21,7 @@ from ..errors import ArgumentError, DTypeError, ShapeError, StaleError, Symbolic
 from ..ir.node import OPERATORS, Node, walk
 from ..ir.ops import elementwise as e
 from ..ir.ops import reduce as r
-from ..ir.ops.leaves import ARG, HOLE, INPUT, LEAF, Box, box_of, boxed, dtype_of, input_name, leaf
+from ..ir.ops.leaves import ARG, HOLE, INPUT, LEAF, Box, box_of, boxed, dtype_of, input_name, leaf, recast
 from ..ir.ops.linear import reshape, sum_, transpose
 from ..ir.ops.structure import getitem
 from ..operators import Operators
@@ -296,9 +296,7 @@ class Tensor(Operators):
             return Tensor(self.node)
         box = self._box
         if id(box) not in memo:
-            memo[id(box)] = leaf(box.data.copy(), box.name, box.parameter)
-            box_of(memo[id(box)]).home, box_of(memo[id(box)]).trainable = box.home, box.trainable
-            box_of(memo[id(box)]).still = box.still
+            memo[id(box)] = recast(self.node, self.dtype)
         return Tensor(memo[id(box)], owner=True)
 
     def __copy__(self) -> Tensor:

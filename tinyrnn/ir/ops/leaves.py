@@ -191,6 +191,14 @@ def boxed(box: Box, shape: Shape, dtype: npt.DTypeLike) -> Node:
     return fresh(LEAF, (), (box, shape, d), shape, d)
 
 
+def recast(node: Node, dtype: npt.DTypeLike) -> Node:
+    """A leaf of its own that is like another one, in another dtype."""
+    old = box_of(node)
+    box = _arrived(old.data.astype(dtype), old.name, old.parameter, old.trainable, old.still, None)
+    box.home = old.home
+    return boxed(box, node.shape, dtype)
+
+
 def _pickled(node: Node) -> Any:
     """Leaves are pickled with their data, other nodes not: they are made by tracing."""
     if node.op is not LEAF:

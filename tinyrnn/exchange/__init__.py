@@ -1,0 +1,1 @@
+"""Other frameworks: their weights in and out, and our layers inside of them."""

@@ -1,0 +1,115 @@
+"""A compiled function as an operation of PyTorch's, differentiable in both modes and as often as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..backends import taken
+from ..errors import DTypeError
+from ..exchange.pure import Differentiable, PureModel
+from ..tensor.signatures import Spec
+
+KINDS = {getattr(torch, name): np.dtype(name) for name in (
+    "float32", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool")}
+
+
+def run(pure: PureModel, weights: Sequence[torch.Tensor], args: Sequence[Any], keywords: Mapping[str, Any],
+        backend: str) -> Any:
+    """The model's results for these weights and arguments."""
+    function, given = pure.function([specified(w) for w in weights], args, keywords, specified_or_none, backend)
+    key = [torch.randint(0, 2**32, (2,)).to(torch.uint32)] if function.draws else []
+    return function.result(list(_applied(function.differentiable, [*weights, *key, *given])))
+
+
+def specified(t: torch.Tensor) -> Spec:
+    """The shape and dtype of a tensor, in NumPy's words."""
+    if t.dtype not in KINDS:
+        raise DTypeError(f"a tensor of {t.dtype} is given; expected float32 or float64 (x.float()), or whole numbers")
+    return Spec(tuple(t.shape), KINDS[t.dtype])
+
+
+def specified_or_none(leaf: object) -> Spec | None:
+    return specified(leaf) if isinstance(leaf, torch.Tensor) else None
+
+
+def _applied(function: Differentiable, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    wanted = tuple([torch.is_grad_enabled() and t.requires_grad for t in tensors])
+    found: tuple[torch.Tensor, ...] = _Operation.apply(_Call(function, wanted), *tensors)
+    return found
+
+
+class _Call:
+    """One call of a function: the pull-back that it leaves for the gradients that are wanted."""
+
+    def __init__(self, function: Differentiable, wanted: tuple[bool, ...]) -> None:
+        self.function, self.wanted = function, wanted
+        self.pull: Callable[[list[Any]], tuple[Any, ...]] | None = None
+
+    def values(self, tensors: Sequence[torch.Tensor]) -> list[Any]:
+        arrays = [array_of(t) for t in tensors]
+        if not any(self.wanted):
+            return self.function.value(arrays, torch.get_num_threads())
+        found, self.pull = self.function.value_and_pull(arrays, self.wanted, torch.get_num_threads())
+        return found
+
+
+class _Operation(torch.autograd.Function):
+    """PyTorch's side of a call: the call, then its tensors."""
+
+    @staticmethod
+    def forward(call: _Call, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(tensor_of(a) for a in call.values(tensors))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+        call, *tensors = inputs
+        ctx.call, ctx.floating = call, [t.is_floating_point() for t in output]
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+        ctx.mark_non_differentiable(*(t for t in output if not t.is_floating_point()))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
+        tensors = ctx.saved_tensors  # PyTorch refuses here, where one of them was changed in place
+        call, adjoints = ctx.call, [g for g, floats in zip(gradients, ctx.floating, strict=True) if floats]
+        wanted = ctx.needs_input_grad[1:]
+        if call.pull is not None and not torch.is_grad_enabled() and all(map(_implied, wanted, call.wanted)):
+            found = call.pull([array_of(g) for g in adjoints])
+            return None, *(None if g is None else tensor_of(g) for g in found)
+        found = iter(_applied(call.function.pullback(len(adjoints)), [*tensors, *adjoints]))
+        return None, *(next(found) if t.is_floating_point() else None for t in tensors)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: torch.Tensor | None) -> tuple[Any, ...]:
+        tensors = ctx.saved_tensors
+        moved = [torch.zeros_like(t) if v is None else v for t, v in zip(tensors, tangents, strict=True)
+                 if t.is_floating_point()]
+        found = iter(_applied(ctx.call.function.pushforward(len(moved)), [*tensors, *moved]))
+        return tuple(next(found) if floats else None for floats in ctx.floating)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], call: _Call, *tensors: torch.Tensor) -> tuple[Any, Any]:
+        """Row by row."""
+        rows = [[t if d is None else t.select(d, i) for t, d in zip(tensors, in_dims[1:], strict=True)]
+                for i in range(info.batch_size)]
+        found = [_applied(call.function, row) for row in rows]
+        return tuple(torch.stack(parts) for parts in zip(*found, strict=True)), (0,) * len(found[0])
+
+
+def _implied(wanted: bool, there: bool) -> bool:
+    return there or not wanted
+
+
+def array_of(t: torch.Tensor) -> Any:
+    """The numbers of a tensor where they are, as an array of NumPy or of CuPy."""
+    plain = t.detach().resolve_conj().resolve_neg()
+    return plain.numpy() if plain.device.type == "cpu" else taken(plain)
+
+
+def tensor_of(array: Any) -> torch.Tensor:
+    """A tensor over the memory of an array."""
+    return torch.from_numpy(np.asarray(array)) if isinstance(array, (np.ndarray, np.generic)) else torch.from_dlpack(array)
