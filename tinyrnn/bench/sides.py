@@ -40,7 +40,10 @@ def missing() -> dict[str, str]:
 
 def settings(side: str, what: str, name: str, point: Point) -> dict[str, Run]:
     """What a side does at a point, for each number of threads that is tried: `train`, `infer`, `step`, `predict` or `single`
-    (an inference in one thread) with a stock layer or an unusual cell."""
+    (an inference in one thread) with a stock layer or an unusual cell; `head 2` is a step of `inside` in two threads."""
+    if what.startswith("head"):
+        found: dict[str, Run] = import_module("tinyrnn.bench.inside").settings(side, name, point, int(what.split()[1]))
+        return found
     task = Workload(point)
     layer = stock(name, point) if name in STOCK else layer_of(unusual()[name], point)
     if side == "ours":

@@ -24,9 +24,10 @@ from .timing import burst
 class Worker:
     """A side in its process, as the benchmark sees it."""
 
-    def __init__(self, side: str) -> None:
+    def __init__(self, side: str, **environment: str) -> None:
         code = f"from {__name__} import serve; serve({side!r})"
-        self._process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                         env={**os.environ, **environment})
 
     def make(self, what: str, name: str, point: Point) -> dict[str, Callable[[], float]]:
         """What is to be measured from now on: for each setting a function that gives milliseconds."""

@@ -9,7 +9,7 @@ from typing import Any
 from ..ir.ops.leaves import input_node
 from ..nn.module import Module
 from ..tensor.compile import Program
-from ..tensor.pullbacks import functional_call, vjp, vjp_of_kept
+from ..tensor.pullbacks import Held, functional_call, vjp, vjp_of_kept
 from ..tensor.randomness import randomness
 from ..tensor.signatures import Spec
 from ..tensor.tensor import Tensor, as_tensor
@@ -35,9 +35,9 @@ class Differentiable:
         found: list[Any] = self.program(*arrays)
         return found
 
-    def value_and_pull(self, arrays: Sequence[Any], wanted: tuple[bool, ...],
-                       threads: int | None) -> tuple[list[Any], Callable[[list[Any]], tuple[Any, ...]]]:
-        """The results, and their pull-back to the wanted arguments; nobody changes the arguments as long as it is held."""
+    def value_and_held(self, arrays: Sequence[Any], wanted: tuple[bool, ...], threads: int | None) -> tuple[list[Any], Held]:
+        """The results, and what gives the gradients of the wanted arguments; nobody changes the arguments as long as it is
+        held."""
         self.program.threads = threads
         return vjp_of_kept(self.program, tuple(arrays), wanted)
 
@@ -79,46 +79,55 @@ class PureModel:
         self.names = [name for name, _ in model.leaves()]
         self._functions: dict[Hashable, PureFunction] = {}
 
-    def function(self, weights: Sequence[Spec], args: Sequence[Any], keywords: Mapping[str, Any],
-                 spec: Callable[[Any], Spec | None], backend: str) -> tuple[PureFunction, list[Any]]:
-        """The function for such arguments, and the arrays among them in its order, which go behind the weights and, where it
-        `draws`, behind a key.  `spec` says of an argument what array it is, and None of what is none."""
-        leaves, form = flatten((tuple(args), dict(keywords)))
-        specs = [spec(leaf) for leaf in leaves]
-        fixed = tuple((i, leaf) for i, leaf in enumerate(leaves) if specs[i] is None)
-        given = [s for s in specs if s is not None]
-        key = (described((args, keywords)), fixed, tuple((len(s.shape), s.dtype) for s in given), backend, self.model.training)
+    def function(self, weights: Sequence[Any], arguments: Arguments, backend: str) -> PureFunction:
+        """The function for such arguments; it takes the weights, a key where it `draws`, and then the arrays."""
+        key = (arguments.shown, arguments.fixed, arguments.kinds, backend, self.model.training)
         found = self._functions.get(key)
         if found is None:
-            where = [i for i, s in enumerate(specs) if s is not None]
-            found = self._functions[key] = PureFunction(self, form, where, fixed, [*weights, *given], backend)
-        return found, [leaf for leaf, s in zip(leaves, specs, strict=True) if s is not None]
+            found = self._functions[key] = PureFunction(self, arguments, [*weights, *arguments.arrays], backend)
+        return found
+
+
+class Arguments:
+    """What a model is called with: the `arrays`, their `kinds` (rank and dtype), and all else, `fixed`."""
+
+    def __init__(self, leaves: Sequence[Any], form: Form, shown: str, spec: Callable[[Any], Spec], array: type) -> None:
+        self.form, self.shown, self.spec = form, shown, spec
+        self.where = [i for i, leaf in enumerate(leaves) if isinstance(leaf, array)]
+        self.arrays = [leaves[i] for i in self.where]
+        self.kinds = tuple([(a.ndim, a.dtype) for a in self.arrays])
+        self.fixed = tuple([(i, leaf) for i, leaf in enumerate(leaves) if not isinstance(leaf, array)])
+
+    def filled(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and named arguments with other arrays."""
+        leaves = dict(zip(self.where, arrays, strict=True)) | dict(self.fixed)
+        found: tuple[tuple[Any, ...], dict[str, Any]] = self.form([leaves[i] for i in range(len(leaves))])
+        return found
 
 
 class PureFunction:
     """A model's function of its weights, of a key for what its layers `draw` at random, and of the arrays among its arguments."""
 
-    def __init__(self, pure: PureModel, form: Form, where: Sequence[int], fixed: Sequence[tuple[int, Any]],
-                 examples: Sequence[Spec], backend: str) -> None:
-        self._pure, self._form, self._where, self._fixed = pure, form, where, fixed
+    def __init__(self, pure: PureModel, arguments: Arguments, arrays: Sequence[Any], backend: str) -> None:
+        self._pure, self._arguments = pure, arguments
         self.result: Form = tuple  # how the results belong together, known once it was traced
         self.draws = False
-        self.draws = pure.model.training and self._is_random(examples)
-        self.differentiable = Differentiable(self._called, len(examples) + self.draws, backend)
+        self.draws = pure.model.training and self._is_random([arguments.spec(a) for a in arrays])
+        self.differentiable = Differentiable(self._called, len(arrays) + self.draws, backend)
+        arguments.arrays = []  # the first call's
 
-    def _is_random(self, examples: Sequence[Spec]) -> bool:
+    def _is_random(self, given: Sequence[Spec]) -> bool:
         """Whether it draws numbers, seen by tracing it."""
         trace = Trace()
         with tracing(trace):
-            self._called(*(Tensor(input_node(f"argument {i}", *spec)) for i, spec in enumerate(examples)))
+            self._called(*(Tensor(input_node(f"argument {i}", *spec)) for i, spec in enumerate(given)))
         return bool(trace.draws)
 
     def _called(self, *tensors: Tensor) -> Results:
-        weights, rest = tensors[: len(self._pure.names)], list(tensors[len(self._pure.names):])
+        count = len(self._pure.names)
+        weights, rest = dict(zip(self._pure.names, tensors[:count], strict=True)), list(tensors[count:])
         drawing = randomness(rest.pop(0)) if self.draws else nullcontext()
-        leaves = dict(zip(self._where, rest, strict=True)) | dict(self._fixed)
-        args, keywords = self._form([leaves[i] for i in range(len(leaves))])
+        args, keywords = self._arguments.filled(rest)
         with drawing:
-            found = functional_call(self._pure.model, dict(zip(self._pure.names, weights, strict=True)), *args, **keywords)
-        outputs, self.result = flatten(found)
+            outputs, self.result = flatten(functional_call(self._pure.model, weights, *args, **keywords))
         return [as_tensor(t) for t in outputs]

@@ -105,6 +105,7 @@ class Program:
         self.lock = ForkSafeLock()
         self.threads = None if threads is None else checked_threads(threads)
         self.entries: dict[Hashable, list[Traced]] = {}
+        self.latest_pair: Any = None
         self.pairs: dict[Hashable, list[Any]] = {}  # of `tr.vjp`: for each signature a program forwards and one backwards
         self._parameters = _positional(function)
         self._latest: Specialization | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
+from math import prod
 from types import MethodType
 from typing import Any, NamedTuple
 
@@ -21,7 +23,6 @@ from ..passes import partition
 from ..passes.ad import derivatives
 from ..passes.partition import minimum_cut
 from ..shapes import show
-from ..sizes import evaluated
 from ..trees import flatten, leaves_like, map_tree
 from .compile import Program, optimised, remembered
 from .functional import tensor
@@ -32,6 +33,7 @@ from .tracing import Trace, graphs, tracing
 from .transforms import refuse_arrays
 
 Array = npt.NDArray[Any]
+LINE = 64  # bytes: where saved values may begin
 Wanted = tuple[bool, ...]  # for each array among the arguments whether its gradient is asked for
 
 
@@ -139,6 +141,34 @@ class _Pair(NamedTuple):
     outputs: list[_Output]
     read: list[int]              # the arguments that the backward program reads
     moving: list[bool]           # which arguments have a gradient
+    room: Room                   # for saved values
+
+
+class _Latest(NamedTuple):
+    """The programs that ran last, and for what: signature, shapes, wanted gradients."""
+
+    at: tuple[Hashable, Shapes, Wanted | None]
+    pair: _Pair
+
+
+class Room:
+    """Memory for saved values, which the next run takes over when they are let go: fresh pages are slow."""
+
+    def __init__(self) -> None:
+        self._free: list[npt.NDArray[np.uint8]] = []
+
+    def borrow(self, outputs: Sequence[tuple[str, tuple[int, ...], Any]]) -> tuple[npt.NDArray[np.uint8], list[Array]]:
+        """Memory, and arrays for these outputs in it."""
+        starts = [0, *accumulate(-(-prod(shape) * dtype.itemsize // LINE) * LINE for _, shape, dtype in outputs)]
+        memory = self._free.pop() if self._free else np.empty(0, np.uint8)
+        if memory.size < starts[-1]:
+            memory = np.empty(starts[-1], np.uint8)
+        return memory, [np.ndarray(shape, dtype, memory, start)
+                        for (_, shape, dtype), start in zip(outputs, starts, strict=False)]
+
+    def give_back(self, memory: npt.NDArray[np.uint8]) -> None:
+        if not self._free:
+            self._free.append(memory)
 
 
 class _TracedPair(NamedTuple):
@@ -150,34 +180,49 @@ class _TracedPair(NamedTuple):
     outputs: list[Node]
     read: list[int]
     moving: list[bool]
+    room: Room
 
     def at(self, shapes: Shapes, values: Mapping[str, int]) -> _Pair:
         """The programs for arguments of these shapes."""
-        outputs = [_Output(evaluated(n.shape, values), n.dtype) for n in self.outputs]
-        return _Pair(self.forward.at(shapes, values), self.backward.at(shapes, values), self.form, outputs, self.read,
-                     self.moving)
+        ahead, back = self.forward.at(shapes, values), self.backward.at(shapes, values)
+        outputs = [_Output(shape, n.dtype) for n, (_, shape, _) in zip(self.outputs, ahead.outputs, strict=False)]
+        return _Pair(ahead, back, self.form, outputs, self.read, self.moving, self.room)
+
+
+class Held:
+    """What a run of the forward program leaves for the backward one: saved values, and arguments."""
+
+    def __init__(self, pair: _Pair, held: list[Array], memory: npt.NDArray[np.uint8] | None, threads: int | None) -> None:
+        self.pair, self.held, self._memory, self._threads = pair, held, memory, threads
+        self._leaves = {n: box_of(n).data for n in pair.backward.graph.leaves.values()}
+
+    def __del__(self) -> None:
+        if self._memory is not None:
+            self.pair.room.give_back(self._memory)
+
+    def gradients(self, adjoints: Sequence[Any]) -> Iterator[Any]:
+        """A gradient for each argument, None for those that have none; `adjoints` are those of the floating results."""
+        found = iter(self.pair.backward.run_with(self._leaves, [*self.held, *adjoints], self._threads))
+        return iter([next(found) if moves else None for moves in self.pair.moving])
 
 
 class Pullback:
     """`pull(g)`: gradients of the arguments for the adjoints g of the results, by a compiled program."""
 
-    def __init__(self, pair: _Pair, args: tuple[Any, ...], held: list[Array], threads: int | None, bound: int) -> None:
-        self._pair, self._held, self._threads, self._bound = pair, held, threads, bound
+    def __init__(self, held: Held, args: tuple[Any, ...], bound: int) -> None:
+        self._held, self._bound = held, bound
         self._args = [_specimen(a) for a in args]
-        self._leaves = {n: box_of(n).data for n in pair.backward.graph.leaves.values()}
 
     @property
     def bytes(self) -> int:
         """What is held until the pull-back is let go: saved values and arguments."""
-        return sum(a.nbytes for a in self._held)
+        return sum(a.nbytes for a in self._held.held)
 
     def __call__(self, g: Any) -> tuple[Any, ...]:
-        pair = self._pair
+        pair = self._held.pair
         like = pair.form([np.zeros(0) if y.floating else _Whole() for y in pair.outputs])
         given = leaves_like(_completed(g, like), like, "g")
-        adjoints = [_adjoint(_as_array(a), y) for a, y in zip(given, pair.outputs, strict=True) if y.floating]
-        found = iter(pair.backward.run_with(self._leaves, [*self._held, *adjoints], self._threads))
-        grads = iter([next(found) if moves else None for moves in pair.moving])
+        grads = self._held.gradients([_adjoint(_as_array(a), y) for a, y in zip(given, pair.outputs, strict=True) if y.floating])
         return tuple(_in_place(a, grads) for a in self._args)[self._bound :]
 
 
@@ -211,24 +256,29 @@ def _specimen(tree: Any) -> Any:
 
 
 def _compiled(program: Program, args: tuple[Any, ...], before: tuple[Any, ...]) -> tuple[Any, Pullback]:
-    return _pulled(program, (*before, *args), None, len(before), lambda a: a if is_device(a) else np.array(a))
+    args = *before, *args
+    results, held = _run(program, args, None, lambda a: a if is_device(a) else np.array(a))
+    return held.pair.form(results), Pullback(held, args, len(before))
 
 
-def vjp_of_kept(program: Program, args: tuple[Any, ...], wanted: Wanted) -> tuple[Any, Pullback]:
-    """`vjp` of a compiled function whose arguments, all of them arrays, nobody changes until the pull-back is let go: none is
-    copied.  It gives gradients of the `wanted` arguments alone, and None for the others."""
-    return _pulled(program, args, wanted, 0, lambda a: a)
+def vjp_of_kept(program: Program, args: tuple[Any, ...], wanted: Wanted) -> tuple[list[Any], Held]:
+    """The results of a compiled function as a list, and what gives the gradients of the `wanted` arguments.  All arguments are
+    arrays; none is copied, so nobody changes them until that is let go."""
+    return _run(program, args, wanted, lambda a: a)
 
 
-def _pulled(program: Program, args: tuple[Any, ...], wanted: Wanted | None, bound: int,
-            kept: Callable[[Any], Any]) -> tuple[Any, Pullback]:
+def _run(program: Program, args: tuple[Any, ...], wanted: Wanted | None, kept: Callable[[Any], Any]) -> tuple[list[Any], Held]:
     key, arrays = program.signature(args)
+    shapes = tuple([a.shape for a in arrays])
     with program.lock:
-        pair = _pair(program, (key, wanted), args, tuple([a.shape for a in arrays]), wanted)
-        found = pair.forward.run(arrays, program.threads)
-        results, saved = found[: len(pair.outputs)], found[len(pair.outputs):]
-        held = [*saved, *(kept(arrays[i]) for i in pair.read)]
-        return pair.form(results), Pullback(pair, args, held, program.threads, bound)
+        latest = program.latest_pair
+        if latest is None or latest.at != (key, shapes, wanted) or not latest.pair.forward.trace.holds():
+            latest = program.latest_pair = _Latest((key, shapes, wanted), _pair(program, (key, wanted), args, shapes, wanted))
+        pair = latest.pair
+        count = len(pair.outputs)
+        memory, saved = pair.room.borrow(pair.forward.outputs[count:]) if pair.forward.backend.name == "cpu" else (None, [])
+        found = pair.forward.run(arrays, program.threads, saved)
+        return found[:count], Held(pair, [*found[count:], *(kept(arrays[i]) for i in pair.read)], memory, program.threads)
 
 
 def _pair(program: Program, key: Hashable, args: tuple[Any, ...], shapes: Shapes, wanted: Wanted | None) -> _Pair:
@@ -271,7 +321,7 @@ def _traced(program: Program, args: tuple[Any, ...], values: Mapping[str, Array]
     read = [i for i, k in enumerate(values) if k in backward.inputs]
     given = [*kept, *(inputs[i] for i in read), *adjoints]
     return _TracedPair(_program(program, forward, trace, inputs, opened), _program(program, backward, Trace(), given, opened),
-                       form, nodes, read, moving)
+                       form, nodes, read, moving, Room())
 
 
 def _numbered(what: str, nodes: Sequence[Node]) -> dict[str, Node]:

@@ -96,7 +96,7 @@ class Specialization:
         self.backend = traced.backend
         nodes = self.runs.inputs
         self._picks = [(k, nodes[k], i, plain) for k, i, plain in traced.picks]
-        self._outputs = [(k, evaluated(n.shape, values), n.dtype) for k, n in traced.graph.outputs.items()]
+        self.outputs = [(k, evaluated(n.shape, values), n.dtype) for k, n in traced.graph.outputs.items()]
         self._chosen = traced.chosen
 
     @property
@@ -119,8 +119,8 @@ class Specialization:
         """The arguments, with a `Spec` in the place of every array."""
         return reshaped(self._arguments, iter(self.shapes))
 
-    def run(self, arrays: Sequence[Array], threads: int | None) -> Any:
-        """The results for the arrays among the arguments."""
+    def run(self, arrays: Sequence[Array], threads: int | None, last: Sequence[Array] = ()) -> Any:
+        """The results for the arrays among the arguments; compiled kernels fill the arrays that are given for the last ones."""
         for node, draw in self.trace.draws:
             box_of(node).data = draw()
         if self.backend.name == "cuda":
@@ -129,7 +129,7 @@ class Specialization:
         if self.executable is None:
             outputs = list(self.runs.run(fetched({k: arrays[i] for k, _, i, _ in self._picks})).values())
         else:
-            outputs = self.executable.call(self.inputs(arrays), threads)
+            outputs = self.executable.call(self.inputs(arrays), threads, last)
         if self.updates:
             named = dict(zip(self.runs.outputs, outputs, strict=True))
             give({leaf: named[k] for k, leaf in self.updates.items()})
@@ -148,7 +148,7 @@ class Specialization:
             names = {n: k for k, n in self.runs.leaves.items()}
             return list(self.runs.run({**{k: arrays[i] for k, _, i, _ in self._picks},
                                         **{names[n]: data for n, data in leaves.items()}}).values())
-        outputs = {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs}
+        outputs = {k: np.empty(shape, dtype) for k, shape, dtype in self.outputs}
         inputs = dict(zip((n for _, n, _, _ in self._picks), self.inputs(arrays), strict=True))
         self.executable.run({**inputs, **leaves}, outputs, default_threads() if threads is None else threads)
         return list(outputs.values())
@@ -169,7 +169,7 @@ class Specialization:
         """The kernels with the seconds that each took."""
         given = dict(zip((n for _, n, _, _ in self._picks), self.inputs(arrays), strict=True))
         given.update((n, box_of(n).data) for n in self.runs.leaves.values())
-        return self.executable.profile(given, {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs})
+        return self.executable.profile(given, {k: np.empty(shape, dtype) for k, shape, dtype in self.outputs})
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -181,7 +181,7 @@ class Specialization:
         def run(values: Mapping[Any, Any]) -> dict[str, Any]:
             by_name = {**{n: values[g] for k, n in self.runs.inputs.items() for g in (self.graph.inputs[k],)},
                        **{n: values[n] for n in self.runs.leaves.values()}}
-            outputs = {k: np.empty(shape, dtype) for k, shape, dtype in self._outputs}
+            outputs = {k: np.empty(shape, dtype) for k, shape, dtype in self.outputs}
             self.executable.run({n: np.ascontiguousarray(v, n.dtype) for n, v in by_name.items()}, outputs, 1)
             return outputs
 

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..backends import taken
-from ..errors import DTypeError
-from ..exchange.pure import Differentiable, PureModel
+from ..exchange.pure import Arguments, Differentiable, PureModel
+from ..tensor.pullbacks import Held
 from ..tensor.signatures import Spec
 
 KINDS = {getattr(torch, name): np.dtype(name) for name in (
     "float32", "float64", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool")}
 
 
-def run(pure: PureModel, weights: Sequence[torch.Tensor], args: Sequence[Any], keywords: Mapping[str, Any],
-        backend: str) -> Any:
+def run(pure: PureModel, weights: Sequence[torch.Tensor], arguments: Arguments, backend: str) -> Any:
     """The model's results for these weights and arguments."""
-    function, given = pure.function([specified(w) for w in weights], args, keywords, specified_or_none, backend)
+    given = arguments.arrays
+    function = pure.function(weights, arguments, backend)
     key = [torch.randint(0, 2**32, (2,)).to(torch.uint32)] if function.draws else []
     return function.result(list(_applied(function.differentiable, [*weights, *key, *given])))
 
 
 def specified(t: torch.Tensor) -> Spec:
     """The shape and dtype of a tensor, in NumPy's words."""
-    if t.dtype not in KINDS:
-        raise DTypeError(f"a tensor of {t.dtype} is given; expected float32 or float64 (x.float()), or whole numbers")
     return Spec(tuple(t.shape), KINDS[t.dtype])
-
-
-def specified_or_none(leaf: object) -> Spec | None:
-    return specified(leaf) if isinstance(leaf, torch.Tensor) else None
 
 
 def _applied(function: Differentiable, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
@@ -43,17 +38,17 @@ def _applied(function: Differentiable, tensors: Sequence[torch.Tensor]) -> tuple
 
 
 class _Call:
-    """One call of a function: the pull-back that it leaves for the gradients that are wanted."""
+    """One call of a function, and what it leaves for the gradients that are wanted."""
 
     def __init__(self, function: Differentiable, wanted: tuple[bool, ...]) -> None:
         self.function, self.wanted = function, wanted
-        self.pull: Callable[[list[Any]], tuple[Any, ...]] | None = None
+        self.held: Held | None = None
 
     def values(self, tensors: Sequence[torch.Tensor]) -> list[Any]:
         arrays = [array_of(t) for t in tensors]
         if not any(self.wanted):
             return self.function.value(arrays, torch.get_num_threads())
-        found, self.pull = self.function.value_and_pull(arrays, self.wanted, torch.get_num_threads())
+        found, self.held = self.function.value_and_held(arrays, self.wanted, torch.get_num_threads())
         return found
 
 
@@ -77,9 +72,8 @@ class _Operation(torch.autograd.Function):
         tensors = ctx.saved_tensors  # PyTorch refuses here, where one of them was changed in place
         call, adjoints = ctx.call, [g for g, floats in zip(gradients, ctx.floating, strict=True) if floats]
         wanted = ctx.needs_input_grad[1:]
-        if call.pull is not None and not torch.is_grad_enabled() and all(map(_implied, wanted, call.wanted)):
-            found = call.pull([array_of(g) for g in adjoints])
-            return None, *(None if g is None else tensor_of(g) for g in found)
+        if call.held is not None and not torch.is_grad_enabled() and all(map(_implied, wanted, call.wanted)):
+            return None, *(None if g is None else tensor_of(g) for g in call.held.gradients(map(array_of, adjoints)))
         found = iter(_applied(call.function.pullback(len(adjoints)), [*tensors, *adjoints]))
         return None, *(next(found) if t.is_floating_point() else None for t in tensors)
 
@@ -100,14 +94,16 @@ class _Operation(torch.autograd.Function):
         return tuple(torch.stack(parts) for parts in zip(*found, strict=True)), (0,) * len(found[0])
 
 
+_Operation.forward.__signature__ = inspect.signature(_Operation.forward)  # PyTorch asks for it at every call, which takes long
+
+
 def _implied(wanted: bool, there: bool) -> bool:
     return there or not wanted
 
 
 def array_of(t: torch.Tensor) -> Any:
     """The numbers of a tensor where they are, as an array of NumPy or of CuPy."""
-    plain = t.detach().resolve_conj().resolve_neg()
-    return plain.numpy() if plain.device.type == "cpu" else taken(plain)
+    return taken(t.detach()) if t.is_cuda else t.numpy(force=True)  # which copies nothing where the numbers are there
 
 
 def tensor_of(array: Any) -> torch.Tensor:

@@ -11,14 +11,15 @@ import torch
 
 from ..cells import Cell
 from ..errors import ArgumentError, DTypeError
-from ..exchange.pure import PureModel
+from ..exchange.pure import Arguments, PureModel
 from ..nn.module import Module
 from ..nn.recurrent import Recurrent
 from ..tensor.tensor import Tensor
-from ..trees import flatten, is_array, map_tree
-from .function import KINDS, run
+from ..trees import described, flatten, is_array
+from .function import KINDS, run, specified
 
 Dtypes = tuple[Any, ...]
+HALF = torch.float16, torch.bfloat16
 
 
 class Layer(torch.nn.Module):
@@ -55,16 +56,23 @@ class Layer(torch.nn.Module):
         leaves = [t for _, t in layer.leaves()]
         for name, t in zip(self._names, leaves, strict=True):
             self._register(name, torch.from_numpy(np.array(t.numpy())), t.trainable)
-        self._models: dict[Dtypes, PureModel] = {tuple(t.dtype for t in leaves): PureModel(layer.astype(None))}
+        self._models: dict[Dtypes, PureModel] = {
+            tuple(w.dtype for w in self._weights()): PureModel(layer.astype(None))}
         self.train(layer.training)
 
-    @torch.compiler.disable
     def forward(self, *args: Any, **keywords: Any) -> Any:
+        return self._apart(*args, **keywords) if torch.compiler.is_compiling() else self._run(args, keywords)
+
+    @torch.compiler.disable
+    def _apart(self, *args: Any, **keywords: Any) -> Any:
+        return self._run(args, keywords)
+
+    def _run(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         weights = self._weights()
-        given = flatten((args, keywords))[0]
-        device = _device([*weights, *(a for a in given if isinstance(a, torch.Tensor) and a.is_floating_point())])
-        args, keywords = map_tree(lambda a: _prepared(a, device), (args, keywords))
-        return run(self._model(weights), weights, args, keywords, "cpu" if device.type == "cpu" else "cuda")
+        given, form = flatten((args, keywords))
+        device = _device([*weights, *[a for a in given if isinstance(a, torch.Tensor) and a.is_floating_point()]])
+        arguments = Arguments([_prepared(a, device) for a in given], form, described((args, keywords)), specified, torch.Tensor)
+        return run(self._model(weights), weights, arguments, "cpu" if device.type == "cpu" else "cuda")
 
     def to_tinyrnn(self) -> Module:
         """The layer or model of tinyrnn with the weights of now, on the host."""
@@ -100,22 +108,26 @@ class Layer(torch.nn.Module):
             holder.register_buffer(last, value)
 
     def _weights(self) -> list[torch.Tensor]:
-        return [reduce(getattr, name.split("."), self) for name in self._names]
+        own = self._parameters  # most weights are there; a model's are in its parts
+        return [own[name] if name in own else reduce(getattr, name.split("."), self) for name in self._names]
 
     def _model(self, weights: Sequence[torch.Tensor]) -> PureModel:
         """The model in the dtypes that the weights have now."""
-        wrong = [(name, w) for name, w in zip(self._names, weights, strict=True) if w.dtype not in KINDS]
-        if wrong:
-            name, w = wrong[0]
-            raise DTypeError(f"weight {name!r} is {w.dtype}; expected float32 or float64: layer.float() or layer.double()")
-        dtypes = tuple(KINDS[w.dtype] for w in weights)
+        dtypes = tuple([w.dtype for w in weights])
         if dtypes not in self._models:
-            floating = {d for d in dtypes if d.kind == "f"}
-            if len(floating) > 1:
-                raise DTypeError(f"the weights are of {' and '.join(sorted(map(str, floating)))}: expected one of them for all")
-            model = next(iter(self._models.values())).model
-            self._models[dtypes] = PureModel(model.astype(floating.pop()))
+            self._models[dtypes] = PureModel(next(iter(self._models.values())).model.astype(self._dtype(weights)))
         return self._models[dtypes]
+
+    def _dtype(self, weights: Sequence[torch.Tensor]) -> Any:
+        """The dtype that all weights have now."""
+        named = dict(zip(self._names, weights, strict=True))
+        for name, w in named.items():
+            if w.is_floating_point() and w.dtype not in (torch.float32, torch.float64):
+                raise DTypeError(f"weight {name!r} is {w.dtype}; expected float32 or float64: layer.float() or layer.double()")
+        found = {w.dtype for w in weights if w.is_floating_point()}
+        if len(found) > 1:
+            raise DTypeError(f"the weights are of {' and '.join(sorted(map(str, found)))}: expected one of them for all")
+        return KINDS[found.pop()]
 
 
 def _inner(holder: torch.nn.Module, name: str) -> torch.nn.Module:
@@ -127,20 +139,24 @@ def _inner(holder: torch.nn.Module, name: str) -> torch.nn.Module:
 
 def _device(tensors: Sequence[torch.Tensor]) -> torch.device:
     """Where all of them are."""
-    found = list(dict.fromkeys(t.device for t in tensors)) or [torch.device("cpu")]
+    found = {t.device for t in tensors} or {torch.device("cpu")}
     if len(found) > 1:
-        raise ArgumentError(f"tensors are on {' and on '.join(map(str, found))}: move all of them, and the layer, to one device "
-                            "with .to(device)")
-    if found[0].type not in ("cpu", "cuda"):
-        raise ArgumentError(f"tensors are on {found[0]}; tinyrnn computes on the CPU and on CUDA GPUs")
-    return found[0]
+        raise ArgumentError(f"tensors are on {' and on '.join(sorted(map(str, found)))}: move all of them, and the layer, to one "
+                            "device with .to(device)")
+    device = found.pop()
+    if device.type not in ("cpu", "cuda"):
+        raise ArgumentError(f"tensors are on {device}; tinyrnn computes on the CPU and on CUDA GPUs")
+    return device
 
 
 def _prepared(value: Any, device: torch.device) -> Any:
     """An argument as a tensor on the device, if it is an array."""
     if isinstance(value, torch.Tensor):
-        half = value.dtype in (torch.float16, torch.bfloat16)
-        return (value.float() if half else value).to(device)
+        if value.dtype in HALF:
+            value = value.float()
+        if value.dtype not in KINDS:
+            raise DTypeError(f"an argument is a tensor of {value.dtype}; expected floating or whole numbers")
+        return value if value.device == device else value.to(device)
     if isinstance(value, Tensor):
         value = value.numpy()
     listed = isinstance(value, list) and is_array(value)

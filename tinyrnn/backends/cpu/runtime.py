@@ -168,9 +168,9 @@ class CpuExecutable(Planned):
         for k, slot in self.outputs.items():
             frame.at[slot] = address(outputs[k])
 
-    def call(self, inputs: Sequence[Array], threads: int | None = None) -> list[Array]:
-        """New arrays for all outputs, in their order, from those of the inputs, C-ordered and of the plan's dtypes, and from
-        the data that the leaves have now."""
+    def call(self, inputs: Sequence[Array], threads: int | None = None, last: Sequence[Array] = ()) -> list[Array]:
+        """All outputs, in their order, from the inputs, C-ordered and of the plan's dtypes, and from the data that the leaves
+        have now; in new arrays, but for the last ones, where arrays are given for them."""
         seen = self.current()
         outputs = []
         frame = self.frame()
@@ -179,8 +179,12 @@ class CpuExecutable(Planned):
             at = frame.at
             for slot, x in zip(self._input_slots, inputs):  # noqa: B905  (checked costs more than the rest)
                 at[slot] = x.__array_interface__["data"][0]
-            for slot, shape, dtype in self._results:
+            new = len(self._results) - len(last)
+            for slot, shape, dtype in self._results[:new] if last else self._results:
                 y = np.empty(shape, dtype)
+                at[slot] = y.__array_interface__["data"][0]
+                outputs.append(y)
+            for (slot, _, _), y in zip(self._results[new:], last, strict=False):
                 at[slot] = y.__array_interface__["data"][0]
                 outputs.append(y)
             frame.touched = (inputs, outputs)
