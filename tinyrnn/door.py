@@ -17,7 +17,7 @@ PUBLIC = {
     "equivalent": "symbolic.equivalence.equivalent", "Equivalence": "symbolic.equivalence.equivalent",
     "prove": "symbolic.proof.prove", "Proof": "symbolic.proof.prove", "datasets": "datasets",
     "worked": "teaching.worked", "Worked": "teaching.worked", "check": "teaching.judge", "Judgement": "teaching.judge",
-    "slides": "teaching.slides"}
+    "slides": "teaching.slides", "torch": "torch", "jax": "jax"}
 """Names of `tinyrnn` itself."""
 
 INNER = {"draw_path": "viz.drawing", "Tensor": "tensor.tensor", "run_graph": "backends"}

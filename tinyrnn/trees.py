@@ -14,7 +14,7 @@ def flatten(tree: object) -> tuple[list[Any], Callable[[list[Any]], Any]]:
         return [], lambda leaves: None
     if isinstance(tree, Mapping):
         keys = list(tree)
-        leaves, form = flatten([tree[k] for k in keys])
+        leaves, form = flatten(tuple([tree[k] for k in keys]))
         return leaves, lambda new: dict(zip(keys, form(new), strict=True))
     if isinstance(tree, tuple) or (isinstance(tree, list) and not is_array(tree)):
         parts = [flatten(t) for t in tree]

@@ -15,7 +15,8 @@ ROOT = Path(tinyrnn.__file__).parent
 # Rooms (packages and modules of the top level) from the ground up: a room imports from floors below its own, and from itself.
 FLOORS = [{"errors", "door", "version"}, {"sizes"}, {"shapes", "files", "locks", "trees", "operators", "functions", "search", "types"}, {"ir"},
           {"domains", "passes"}, {"backends", "cells"}, {"symbolic"}, {"tensor"}, {"model", "losses", "optim", "io"},
-          {"analysis", "serve"}, {"train", "viz"}, {"nn"}, {"datasets", "testing", "teaching"}, {"tour", "bench"}, {"cli"}, {"__main__"}]
+          {"analysis", "serve"}, {"train", "viz"}, {"nn"}, {"datasets", "testing", "teaching", "exchange"}, {"torch", "jax"},
+          {"tour", "bench"}, {"cli"}, {"__main__"}]
 DOOR = "tinyrnn.door"  # imports upwards, by a table; the package itself imports what it hands out
 
 
@@ -124,7 +125,7 @@ def test_functions_and_files_stay_short():
 
 def test_heavy_libraries_are_imported_on_first_use():
     code = ("import sys, tinyrnn; heavy = {'sympy', 'networkx', 'graphviz', 'llvmlite', 'cupy', 'matplotlib', 'safetensors',"
-            " 'tqdm', 'torch'}; print(sorted(heavy & set(sys.modules)))")
+            " 'tqdm', 'torch', 'jax', 'h5py'}; print(sorted(heavy & set(sys.modules)))")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
 

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import sys
 import weakref
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_the_forward_pass_runs_once_and_is_not_computed_again():
     layer = lstm("float32", num_layers=2)
     program = tr.compile(steps(layer))
     y, pull = tr.vjp(program, normal(2, 50, 3, dtype="float32"), *(np.zeros((2, 2, 5), "float32"),) * 2)
-    pair = pull._pair
+    pair = pull._held.pair
     backward, forward = pair.backward.executable.plan, pair.forward.executable.plan
     assert sum(c.family in ("product", "matvec") for c in forward.calls()) == 4
     assert sum(c.family in ("product", "matvec", "tall") for c in backward.calls()) <= 10  # none of them is a product of the forward
@@ -177,10 +178,24 @@ def test_pull_backs_of_tensors_are_graphs():
 def test_what_is_saved_goes_with_the_pull_back():
     program = tr.compile(steps(lstm("float32")))
     _, pull = tr.vjp(program, normal(2, 50, 3, dtype="float32"), *(np.zeros((1, 2, 5), "float32"),) * 2)
-    held = weakref.ref(max(pull._held, key=lambda a: a.nbytes))
+    held = weakref.ref(max(pull._held.held, key=lambda a: a.nbytes))
+    room, size = pull._held.pair.room, pull._held._memory.size
+    assert room._free == []
     del pull
     gc.collect()
     assert held() is None
+    assert [m.size for m in room._free] == [size]  # the next run's
+
+
+def test_much_memory_is_not_kept(monkeypatch):
+    monkeypatch.setattr(sys.modules["tinyrnn.tensor.pullbacks"], "MOST_KEPT", 1000)
+    program = tr.compile(lambda x: tr.tanh(x) * tr.sin(x))
+    for n, kept in ((20, 1), (500, 0)):
+        _, pull = tr.vjp(program, np.ones(n))
+        room = pull._held.pair.room
+        del pull
+        gc.collect()
+        assert len(room._free) == kept
 
 
 def test_the_bridge_agrees_with_torch():

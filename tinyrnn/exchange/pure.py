@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..ir.ops.leaves import input_node
 from ..nn.module import Module
 from ..tensor.compile import Program
+from ..tensor.masks import check_lengths
 from ..tensor.pullbacks import Held, functional_call, vjp, vjp_of_kept
 from ..tensor.randomness import randomness
 from ..tensor.signatures import Spec
 from ..tensor.tensor import Tensor, as_tensor
 from ..tensor.tracing import Trace, tracing
 from ..tensor.transforms import jvp
-from ..trees import described, flatten
+from ..trees import flatten
 
 Results = list[Tensor]
 Form = Callable[[list[Any]], Any]
 
 
 class Differentiable:
-    """A function from `count` tensors to a list of tensors, compiled, and its derivatives, which are functions of this kind."""
+    """A function from `count` tensors to a list of tensors, compiled, and its derivatives, which are functions of this kind.
 
-    def __init__(self, function: Callable[..., Results], count: int, backend: str) -> None:
-        self.function, self.count, self.backend = function, count, backend
+    `check` refuses arrays whose numbers do not fit, which no trace can see.
+    """
+
+    def __init__(self, function: Callable[..., Results], count: int, backend: str,
+                 check: Callable[[Sequence[Any]], None] = lambda arrays: None) -> None:
+        self.function, self.count, self.backend, self.check = function, count, backend, check
         self.program = Program(function, backend)
         self._derived: dict[str, Differentiable] = {}
 
     def value(self, arrays: Sequence[Any], threads: int | None) -> list[Any]:
         """The results as arrays."""
+        self.check(arrays)
         self.program.threads = threads
         found: list[Any] = self.program(*arrays)
         return found
@@ -38,6 +47,7 @@ class Differentiable:
     def value_and_held(self, arrays: Sequence[Any], wanted: tuple[bool, ...], threads: int | None) -> tuple[list[Any], Held]:
         """The results, and what gives the gradients of the wanted arguments; nobody changes the arguments as long as it is
         held."""
+        self.check(arrays)
         self.program.threads = threads
         return vjp_of_kept(self.program, tuple(arrays), wanted)
 
@@ -77,6 +87,7 @@ class PureModel:
     def __init__(self, model: Module) -> None:
         self.model = model
         self.names = [name for name, _ in model.leaves()]
+        self.time_first = model.reads_time_first()
         self._functions: dict[Hashable, PureFunction] = {}
 
     def function(self, weights: Sequence[Any], arguments: Arguments, backend: str) -> PureFunction:
@@ -104,16 +115,29 @@ class Arguments:
         found: tuple[tuple[Any, ...], dict[str, Any]] = self.form([leaves[i] for i in range(len(leaves))])
         return found
 
+    def places(self, model: Module) -> dict[str, int]:
+        """Which of the arrays each argument of the model's call is."""
+        args, keywords = self.filled([_Place(k) for k in range(len(self.where))])
+        found = inspect.signature(model.__call__).bind(*args, **keywords).arguments
+        return {name: value.number for name, value in found.items() if isinstance(value, _Place)}
+
+
+class _Place(NamedTuple):
+    """What stands for an array."""
+
+    number: int
+
 
 class PureFunction:
-    """A model's function of its weights, of a key for what its layers `draw` at random, and of the arrays among its arguments."""
+    """A model's function of its weights, of a key for what its layers draw at random, and of the arrays among its arguments."""
 
     def __init__(self, pure: PureModel, arguments: Arguments, arrays: Sequence[Any], backend: str) -> None:
         self._pure, self._arguments = pure, arguments
         self.result: Form = tuple  # how the results belong together, known once it was traced
         self.draws = False
         self.draws = pure.model.training and self._is_random([arguments.spec(a) for a in arrays])
-        self.differentiable = Differentiable(self._called, len(arrays) + self.draws, backend)
+        self._places = arguments.places(pure.model)
+        self.differentiable = Differentiable(self._called, len(arrays) + self.draws, backend, self._check)
         arguments.arrays = []  # the first call's
 
     def _is_random(self, given: Sequence[Spec]) -> bool:
@@ -131,3 +155,11 @@ class PureFunction:
         with drawing:
             outputs, self.result = flatten(functional_call(self._pure.model, weights, *args, **keywords))
         return [as_tensor(t) for t in outputs]
+
+    def _check(self, arrays: Sequence[Any]) -> None:
+        """Lengths lie within the sequence."""
+        x, lengths = (self._places.get(name) for name in ("x", "lengths"))
+        if x is not None and lengths is not None:
+            start = len(self._pure.names) + self.draws
+            given, counts = arrays[start + x], arrays[start + lengths]
+            check_lengths(np.atleast_1d(counts), given.shape[int(np.ndim(counts) == 1 and not self._pure.time_first)])

@@ -236,15 +236,17 @@ class Module:
         return any(m.time_first for _, m in self.named_modules())
 
     def astype(self, dtype: npt.DTypeLike) -> Self:
-        """A copy whose floating weights, and what its layers compute, have another floating dtype (None: a plain copy)."""
-        memo: dict[int, Any] = {}
-        for _, t in self.leaves() if dtype is not None else ():
+        """A copy whose floating weights have another floating dtype, in which its layers then compute."""
+        wanted, memo = np.dtype(dtype), dict[int, Any]()
+        if wanted.kind != "f":
+            raise DTypeError(f"astype({str(wanted)!r}): weights are floating; expected 'float32' or 'float64'")
+        for _, t in self.leaves():
             if t.dtype.kind == "f":
-                memo[id(box_of(t.node))] = recast(t.node, np.dtype(dtype))
+                memo[id(box_of(t.node))] = recast(t.node, wanted)
         found = copy.deepcopy(self, memo)
         for _, module in found.named_modules():
-            if dtype is not None and isinstance(vars(module).get("dtype"), np.dtype):
-                module.dtype = np.dtype(dtype)  # type: ignore[attr-defined]
+            if isinstance(vars(module).get("dtype"), np.dtype):
+                module.dtype = wanted
         return found
 
     # ---- modes

@@ -33,7 +33,8 @@ from .tracing import Trace, graphs, tracing
 from .transforms import refuse_arrays
 
 Array = npt.NDArray[Any]
-LINE = 64  # bytes: where saved values may begin
+LINE = 64             # bytes: where saved values may begin
+MOST_KEPT = 64 * 2**20  # bytes of saved values that wait for the next run; larger ones lie on pages that are quick to get
 Wanted = tuple[bool, ...]  # for each array among the arguments whether its gradient is asked for
 
 
@@ -132,7 +133,7 @@ class _Output(NamedTuple):
         return bool(self.dtype.kind in FLOATING)
 
 
-class _Pair(NamedTuple):
+class Halves(NamedTuple):
     """The two programs for arguments of given shapes."""
 
     forward: Specialization      # from the arguments to the results and what is saved
@@ -148,7 +149,7 @@ class _Latest(NamedTuple):
     """The programs that ran last, and for what: signature, shapes, wanted gradients."""
 
     at: tuple[Hashable, Shapes, Wanted | None]
-    pair: _Pair
+    pair: Halves
 
 
 class Room:
@@ -167,7 +168,7 @@ class Room:
                         for (_, shape, dtype), start in zip(outputs, starts, strict=False)]
 
     def give_back(self, memory: npt.NDArray[np.uint8]) -> None:
-        if not self._free:
+        if not self._free and memory.size <= MOST_KEPT:
             self._free.append(memory)
 
 
@@ -182,17 +183,17 @@ class _TracedPair(NamedTuple):
     moving: list[bool]
     room: Room
 
-    def at(self, shapes: Shapes, values: Mapping[str, int]) -> _Pair:
+    def at(self, shapes: Shapes, values: Mapping[str, int]) -> Halves:
         """The programs for arguments of these shapes."""
         ahead, back = self.forward.at(shapes, values), self.backward.at(shapes, values)
         outputs = [_Output(shape, n.dtype) for n, (_, shape, _) in zip(self.outputs, ahead.outputs, strict=False)]
-        return _Pair(ahead, back, self.form, outputs, self.read, self.moving, self.room)
+        return Halves(ahead, back, self.form, outputs, self.read, self.moving, self.room)
 
 
 class Held:
     """What a run of the forward program leaves for the backward one: saved values, and arguments."""
 
-    def __init__(self, pair: _Pair, held: list[Array], memory: npt.NDArray[np.uint8] | None, threads: int | None) -> None:
+    def __init__(self, pair: Halves, held: list[Array], memory: npt.NDArray[np.uint8] | None, threads: int | None) -> None:
         self.pair, self.held, self._memory, self._threads = pair, held, memory, threads
         self._leaves = {n: box_of(n).data for n in pair.backward.graph.leaves.values()}
 
@@ -222,7 +223,8 @@ class Pullback:
         pair = self._held.pair
         like = pair.form([np.zeros(0) if y.floating else _Whole() for y in pair.outputs])
         given = leaves_like(_completed(g, like), like, "g")
-        grads = self._held.gradients([_adjoint(_as_array(a), y) for a, y in zip(given, pair.outputs, strict=True) if y.floating])
+        adjoints = [_adjoint(_as_array(a), y) for a, y in zip(given, pair.outputs, strict=True) if y.floating]
+        grads = self._held.gradients(adjoints)
         return tuple(_in_place(a, grads) for a in self._args)[self._bound :]
 
 
@@ -268,25 +270,30 @@ def vjp_of_kept(program: Program, args: tuple[Any, ...], wanted: Wanted) -> tupl
 
 
 def _run(program: Program, args: tuple[Any, ...], wanted: Wanted | None, kept: Callable[[Any], Any]) -> tuple[list[Any], Held]:
-    key, arrays = program.signature(args)
-    shapes = tuple([a.shape for a in arrays])
     with program.lock:
-        latest = program.latest_pair
-        if latest is None or latest.at != (key, shapes, wanted) or not latest.pair.forward.trace.holds():
-            latest = program.latest_pair = _Latest((key, shapes, wanted), _pair(program, (key, wanted), args, shapes, wanted))
-        pair = latest.pair
+        pair, arrays = pair_for(program, args, wanted)
         count = len(pair.outputs)
         memory, saved = pair.room.borrow(pair.forward.outputs[count:]) if pair.forward.backend.name == "cpu" else (None, [])
         found = pair.forward.run(arrays, program.threads, saved)
         return found[:count], Held(pair, [*found[count:], *(kept(arrays[i]) for i in pair.read)], memory, program.threads)
 
 
-def _pair(program: Program, key: Hashable, args: tuple[Any, ...], shapes: Shapes, wanted: Wanted | None) -> _Pair:
+def pair_for(program: Program, args: tuple[Any, ...], wanted: Wanted | None) -> tuple[Halves, list[Any]]:
+    """The two programs for arguments like these, and the arrays among them."""
+    key, arrays = program.signature(args)
+    shapes = tuple([a.shape for a in arrays])
+    latest: _Latest | None = program.latest_pair
+    if latest is None or latest.at != (key, shapes, wanted) or not latest.pair.forward.trace.holds():
+        latest = program.latest_pair = _Latest((key, shapes, wanted), _pair(program, (key, wanted), args, shapes, wanted))
+    return latest.pair, arrays
+
+
+def _pair(program: Program, key: Hashable, args: tuple[Any, ...], shapes: Shapes, wanted: Wanted | None) -> Halves:
     """The programs of a trace that holds for these arguments; of a new one where none does."""
     for traced in program.pairs.get(key, ()):
         values = traced.forward.open.values_for(shapes) if traced.forward.trace.holds() else None
         if values is not None:
-            found: _Pair = traced.at(shapes, values)
+            found: Halves = traced.at(shapes, values)
             return found
     given = program.named(args)
     made = with_open_sizes(list(given.values()), lambda opened: _traced(program, args, given, opened, wanted))

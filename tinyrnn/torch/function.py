@@ -23,7 +23,8 @@ def run(pure: PureModel, weights: Sequence[torch.Tensor], arguments: Arguments, 
     given = arguments.arrays
     function = pure.function(weights, arguments, backend)
     key = [torch.randint(0, 2**32, (2,)).to(torch.uint32)] if function.draws else []
-    return function.result(list(_applied(function.differentiable, [*weights, *key, *given])))
+    found = _applied(function.differentiable, [*weights, *key, *given])
+    return function.result(list(found))
 
 
 def specified(t: torch.Tensor) -> Spec:
@@ -94,7 +95,8 @@ class _Operation(torch.autograd.Function):
         return tuple(torch.stack(parts) for parts in zip(*found, strict=True)), (0,) * len(found[0])
 
 
-_Operation.forward.__signature__ = inspect.signature(_Operation.forward)  # PyTorch asks for it at every call, which takes long
+# PyTorch asks for it at every call, and to find it takes long.
+_Operation.forward.__signature__ = inspect.signature(_Operation.forward)  # type: ignore[attr-defined]
 
 
 def _implied(wanted: bool, there: bool) -> bool:

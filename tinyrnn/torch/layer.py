@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any
@@ -56,8 +57,7 @@ class Layer(torch.nn.Module):
         leaves = [t for _, t in layer.leaves()]
         for name, t in zip(self._names, leaves, strict=True):
             self._register(name, torch.from_numpy(np.array(t.numpy())), t.trainable)
-        self._models: dict[Dtypes, PureModel] = {
-            tuple(w.dtype for w in self._weights()): PureModel(layer.astype(None))}
+        self._models: dict[Dtypes, PureModel] = {tuple(w.dtype for w in self._weights()): PureModel(copy.deepcopy(layer))}
         self.train(layer.training)
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
@@ -77,7 +77,7 @@ class Layer(torch.nn.Module):
     def to_tinyrnn(self) -> Module:
         """The layer or model of tinyrnn with the weights of now, on the host."""
         weights = self._weights()
-        model = self._model(weights).model.astype(None)
+        model = copy.deepcopy(self._model(weights).model)
         for (_, t), w in zip(model.leaves(), weights, strict=True):
             t.assign(w.detach().cpu().numpy())
         return model
@@ -141,8 +141,8 @@ def _device(tensors: Sequence[torch.Tensor]) -> torch.device:
     """Where all of them are."""
     found = {t.device for t in tensors} or {torch.device("cpu")}
     if len(found) > 1:
-        raise ArgumentError(f"tensors are on {' and on '.join(sorted(map(str, found)))}: move all of them, and the layer, to one "
-                            "device with .to(device)")
+        raise ArgumentError(f"tensors are on {' and on '.join(sorted(map(str, found)))}: move all of them, and the layer, to "
+                            "one device with .to(device)")
     device = found.pop()
     if device.type not in ("cpu", "cuda"):
         raise ArgumentError(f"tensors are on {device}; tinyrnn computes on the CPU and on CUDA GPUs")

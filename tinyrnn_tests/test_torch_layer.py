@@ -1,0 +1,376 @@
+"""`tr.torch.Layer`: PyTorch's own checkers, its layers as oracles, and what PyTorch does with modules."""
+
+import copy
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tinyrnn as tr
+from tinyrnn.errors import ArgumentError, DTypeError, MissingPackageError, ShapeError
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # of the parts of PyTorch that the tests use
+from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
+
+from tinyrnn.torch import function  # noqa: E402
+
+OWN = "z[t] = sigmoid(W_z @ [h[t-1], x[t]] + b_z)\nh[t] = z[t] * h[t-1] + (1 - z[t]) * tanh(U @ x[t] + layer_norm(V @ h[t-1]))"
+LAYERS = {
+    "LSTM": lambda: tr.nn.LSTM(2, 3, rng=0, dtype="float64"),
+    "GRU, both directions": lambda: tr.nn.GRU(2, 2, bidirectional=True, rng=0, dtype="float64"),
+    "own cell": lambda: tr.nn.Recurrent(tr.Cell(OWN), x=2, h=3, rng=0, dtype="float64"),
+    "LSTM with layer norm": lambda: tr.nn.LSTM(2, 3, layer_norm=True, rng=0, dtype="float64")}
+
+
+def drawn(*shape, seed=0, dtype=torch.float64):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape)).to(dtype)
+
+
+def uneven(layer):
+    """Weights of which no two are alike, biases included."""
+    rng = np.random.default_rng(1)
+    for _, t in layer.leaves():
+        t.assign(t.numpy() + 0.3 * rng.normal(size=t.shape))
+    return layer
+
+
+def function_of(layer, **options):
+    """The outputs and states as a function of x and of the weights."""
+    names, weights = zip(*layer.named_parameters(), strict=True)
+
+    def f(x, *weights):
+        y, s = torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), (x,), options)
+        return y, *(s if isinstance(s, tuple) else (s,))
+
+    return f, tuple(w.detach().clone().requires_grad_() for w in weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lengths", [None, [3, 1]])
+@pytest.mark.parametrize("name", LAYERS)
+def test_pytorchs_checkers(name, lengths):
+    layer = tr.torch.Layer(uneven(LAYERS[name]()))
+    f, weights = function_of(layer, lengths=lengths)
+    given = (drawn(2, 3, 2).requires_grad_(), *weights)
+    assert gradcheck(f, given, check_forward_ad=True)
+    assert gradgradcheck(f, given, check_fwd_over_rev=True)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_pytorchs_layers_agree(kind):
+    """Values, states and gradients of two layers in both directions, whole and packed."""
+    ours = uneven(getattr(tr.nn, kind)(3, 4, num_layers=2, bidirectional=True, rng=0, dtype="float64"))
+    layer = tr.torch.Layer(ours)
+    peer = getattr(torch.nn, kind)(3, 4, num_layers=2, bidirectional=True, batch_first=True, dtype=torch.float64)
+    peer.load_state_dict(layer.state_dict())  # under the same names
+    x, g, lengths = drawn(5, 7, 3), drawn(5, 7, 8, seed=2), torch.tensor([7, 2, 5, 1, 7])
+    xs = [x.clone().requires_grad_() for _ in range(4)]
+
+    def packed(x):
+        rows = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        y, s = peer(rows)
+        return torch.nn.utils.rnn.pad_packed_sequence(y, batch_first=True)[0], s
+
+    for (y, s), (w, t), x1, x2 in ((layer(xs[0]), peer(xs[1]), *xs[:2]),
+                                   (layer(xs[2], lengths=lengths), packed(xs[3]), *xs[2:])):
+        torch.testing.assert_close((y, s), (w, t), rtol=0, atol=1e-12)
+        for module, out in ((layer, y), (peer, w)):
+            module.zero_grad()
+            (out * g).sum().backward()
+        torch.testing.assert_close(x1.grad, x2.grad, rtol=0, atol=1e-12)
+        for (k, p), (_, q) in zip(layer.named_parameters(), peer.named_parameters(), strict=True):
+            torch.testing.assert_close(p.grad, q.grad, rtol=0, atol=1e-12, msg=k)
+
+
+def test_a_state_comes_in_and_goes_out():
+    layer = tr.torch.Layer("mgu", x=3, h=4, rng=0, dtype="float64")
+    x, h = drawn(2, 6, 3), drawn(2, 4, seed=1).requires_grad_()
+    whole, _ = layer(x, state=(h,))
+    first, state = layer(x[:, :2], state=(h,))
+    second, _ = layer(x[:, 2:], state)
+    torch.testing.assert_close(torch.cat([first, second], 1), whole, rtol=0, atol=1e-12)
+    a, = torch.autograd.grad(whole.sum(), h)
+    b, = torch.autograd.grad(first.sum() + second.sum(), h)
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_masks_and_lists():
+    layer = tr.torch.Layer("gru", x=3, h=4, rng=0)
+    x = drawn(2, 5, 3, dtype=torch.float32)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], dtype=torch.bool)
+    expected = layer(x, mask=mask)[0]
+    for lengths in ([5, 2], np.array([5, 2]), torch.tensor([5, 2]), torch.tensor([5, 2], dtype=torch.int32)):
+        assert torch.equal(layer(x, lengths=lengths)[0], expected)
+    assert layer(x[0])[0].shape == (5, 4)
+
+
+def model():
+    return tr.nn.Sequential(tr.nn.Embedding(9, 3, padding_idx=0, rng=0), tr.nn.LSTM(3, 4, rng=1), tr.nn.Dropout(0.5),
+                            tr.nn.Last(), tr.nn.Linear(4, 2, rng=2))
+
+
+def test_a_whole_model():
+    ours = model().eval()
+    ours.layers[1].trainable = False
+    layer = tr.torch.Layer(ours)
+    assert not layer.training
+    assert list(layer.state_dict()) == list(ours.state_dict())
+    assert [k for k, _ in layer.named_buffers()] == [k for k in ours.state_dict() if k.startswith("layers.1")]
+    x = torch.from_numpy(np.random.default_rng(0).integers(0, 9, (3, 5)))
+    y = layer(x, lengths=[5, 1, 3])
+    np.testing.assert_allclose(y.detach().numpy(), ours(x.numpy(), lengths=[5, 1, 3]).numpy(), rtol=1e-6)
+    y.sum().backward()
+    table = layer.get_parameter("layers.0.weight").grad
+    assert table[1:].any()
+    assert not table[0].any()  # the row that stands for padding
+    back = layer.to_tinyrnn()
+    np.testing.assert_allclose(back(x.numpy(), lengths=[5, 1, 3]).numpy(), y.detach().numpy(), rtol=1e-6)
+
+
+def test_dropout_is_drawn_from_pytorchs_generator():
+    layer = tr.torch.Layer(tr.nn.Sequential(tr.nn.LSTM(3, 4, recurrent_dropout=0.3, rng=0), tr.nn.Dropout(0.5))).double()
+    x = drawn(2, 5, 3).requires_grad_()
+
+    def seeded(x):
+        torch.manual_seed(3)
+        return layer(x)
+
+    assert torch.equal(seeded(x), seeded(x))
+    assert not torch.equal(layer(x), layer(x))
+    assert gradcheck(seeded, (x,), check_forward_ad=True)  # all derivatives are those of one mask
+    assert gradgradcheck(seeded, (x,))
+    layer.eval()
+    before = torch.get_rng_state()
+    assert torch.equal(layer(x), layer(x))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_first_call_in_evaluation_mode():
+    layer = tr.torch.Layer(tr.nn.LSTM(3, 4, rng=0)).eval()
+    y, (h, c) = layer(drawn(2, 5, 3, dtype=torch.float32))
+    assert (y.shape, h.shape, c.shape) == ((2, 5, 4), (1, 2, 4), (1, 2, 4))
+
+
+def test_nothing_is_copied():
+    t = drawn(2, 5, 3)
+    assert np.shares_memory(function.array_of(t), t.numpy())
+    array = np.ones(3)
+    assert function.tensor_of(array).data_ptr() == array.__array_interface__["data"][0]
+
+
+def test_odd_memory():
+    layer = tr.torch.Layer("mgu", x=3, h=4, rng=0, dtype="float64")
+    x = drawn(2, 5, 3)
+    y = layer(x)[0]
+    for odd in (x.transpose(0, 1).contiguous().transpose(0, 1), drawn(2, 5, 6)[..., ::2].copy_(x), torch.stack([x, x], -1)[..., 0],
+                torch._neg_view(-x)):
+        torch.testing.assert_close(layer(odd)[0], y, rtol=0, atol=1e-15)
+    a, = torch.autograd.grad(layer(x)[0].sum(), layer.W_f)  # an adjoint with strides of 0
+    b, = torch.autograd.grad(layer(x)[0], layer.W_f, torch.ones(2, 5, 4, dtype=torch.float64))
+    assert torch.equal(a, b)
+    assert layer(x[:0])[0].shape == (0, 5, 4)
+    assert layer(x[:, :0])[0].shape == (2, 0, 4)
+
+
+def test_what_is_changed_in_place():
+    layer = tr.torch.Layer("mgu", x=3, h=4, rng=0)
+    x = drawn(2, 5, 3, dtype=torch.float32).requires_grad_()
+    y, _ = layer(x)
+    expected, = torch.autograd.grad(y.sum(), x, retain_graph=True)
+    y.detach().zero_()  # results are nobody's memory
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], expected)
+    y, _ = layer(x)
+    with torch.no_grad():
+        layer.W_f.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_several_runs_wait_for_their_gradients():
+    """Saved values of one run are not those of the next."""
+    layer = tr.torch.Layer("gru", x=3, h=4, rng=0, dtype="float64")
+    xs = [drawn(2, 5, 3, seed=k).requires_grad_() for k in range(4)]
+    alone = [torch.autograd.grad(layer(x)[0].square().sum(), x)[0] for x in xs]
+    outputs = [layer(x)[0].square().sum() for x in xs]
+    for k in (2, 0, 3, 1):
+        assert torch.equal(torch.autograd.grad(outputs[k], xs[k], retain_graph=True)[0], alone[k])
+        assert torch.equal(torch.autograd.grad(outputs[k], xs[k])[0], alone[k])
+    total, = torch.autograd.grad(layer(xs[0])[0].sum() + layer(xs[0][:, :3])[0].sum(), xs[0])
+    assert total.shape == (2, 5, 3)
+
+
+def test_what_pytorch_does_with_modules(tmp_path):
+    layer = tr.torch.Layer(model()).eval()
+    x = torch.arange(6).reshape(2, 3)
+    y = layer(x)
+    again = copy.deepcopy(layer)
+    assert torch.equal(again(x), y)
+    torch.save(layer, tmp_path / "layer.pt")
+    assert torch.equal(torch.load(tmp_path / "layer.pt", weights_only=False)(x), y)
+    file = io.BytesIO()
+    torch.save(layer.state_dict(), file)
+    file.seek(0)
+    other = tr.torch.Layer(tr.nn.Sequential(*model().layers)).eval()
+    with torch.no_grad():
+        for p in other.parameters():
+            p.mul_(2)
+    assert not torch.equal(other(x), y)
+    other.load_state_dict(torch.load(file))
+    assert torch.equal(other(x), y)
+    with torch.no_grad():
+        again.get_parameter("layers.4.bias").add_(1)
+    assert torch.allclose(again(x), y + 1)  # parameters of its own
+    assert torch.equal(layer(x), y)
+
+
+def test_dtypes():
+    layer = tr.torch.Layer("gru", x=3, h=4, rng=0)
+    x = drawn(2, 5, 3)
+    single = layer(x.float())[0]
+    assert single.dtype == torch.float32
+    assert layer.double()(x)[0].dtype == torch.float64
+    torch.testing.assert_close(layer(x)[0].float(), single)
+    assert torch.equal(layer.float()(x.float())[0], single)
+    assert layer(x.bfloat16())[0].dtype == torch.float32
+    with pytest.raises(DTypeError, match=r"weight 'W_ir' is torch.float16; expected float32 or float64: layer.float\(\)"):
+        layer.half()(x)
+    layer.float().W_ir.data = layer.W_ir.data.double()
+    with pytest.raises(DTypeError, match=r"the weights are of torch[.]float32 and torch[.]float64"):
+        layer(x)
+    with pytest.raises(DTypeError, match=r"an argument is a tensor of torch[.]complex64"):
+        layer.float()(x.to(torch.complex64))
+
+
+class Rows(torch.utils.data.Dataset):
+    """Rows that a layer looked at."""
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, i):
+        with torch.no_grad():
+            return self.layer(torch.full((4, 3), float(i)))[0]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_workers_of_a_data_loader():
+    layer = tr.torch.Layer("gru", x=3, h=4, rng=0)
+    alone = [Rows(layer)[i] for i in range(6)]
+    for context in ("fork", "spawn"):
+        found = list(torch.utils.data.DataLoader(Rows(layer), batch_size=2, num_workers=2, multiprocessing_context=context))
+        assert torch.equal(torch.cat(found), torch.stack(alone))
+
+
+def test_training_on_two_threads_is_training_on_one():
+    def trained(threads):
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        layer, head = tr.torch.Layer(tr.nn.LSTM(8, 64, rng=0)), torch.nn.Linear(64, 1)
+        optimiser = torch.optim.Adam([*layer.parameters(), *head.parameters()], lr=0.01)
+        x = drawn(32, 12, 8, dtype=torch.float32)
+        losses = []
+        for _ in range(15):
+            optimiser.zero_grad()
+            loss = (head(layer(x)[0][:, -1])[:, 0] - x[:, 0, 0]).square().mean()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        return losses, layer.weight_hh_l0.detach()
+
+    before = torch.get_num_threads()
+    try:
+        (one, w1), (_, w2) = trained(1), trained(2)
+    finally:
+        torch.set_num_threads(before)
+    assert one[-1] < 0.7 * one[0]
+    torch.testing.assert_close(w1, w2, rtol=1e-4, atol=1e-5)
+
+
+def test_function_transforms():
+    layer = tr.torch.Layer("mgu", x=3, h=4, rng=0, dtype="float64")
+    weights, x = dict(layer.named_parameters()), drawn(3, 5, 3)
+
+    def loss(weights, x):
+        return torch.func.functional_call(layer, weights, (x,))[0].square().sum()
+
+    rows = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, x)  # a gradient for every row
+    for k in range(3):
+        torch.testing.assert_close({n: g[k] for n, g in rows.items()}, torch.func.grad(loss)(weights, x[k]))
+
+    def of_bias(b):
+        return loss({**weights, "b_f": b}, x)
+
+    b = weights["b_f"].detach()
+    torch.testing.assert_close(torch.func.jacfwd(of_bias)(b), torch.func.jacrev(of_bias)(b))
+    torch.testing.assert_close(torch.func.hessian(of_bias)(b), torch.func.jacrev(torch.func.jacrev(of_bias))(b))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
+def test_torch_compile_breaks_its_graph_here():
+    layer, head = tr.torch.Layer("mgu", x=3, h=4, rng=0), torch.nn.Linear(4, 2)
+
+    def f(x):
+        return torch.tanh(head(torch.relu(layer(torch.sin(x))[0]))).sum()
+
+    x = drawn(2, 5, 3, dtype=torch.float32)
+    f(x).backward()
+    expected = [p.grad.clone() for p in layer.parameters()]
+    layer.zero_grad()
+    compiled = torch.compile(f, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), f(x))
+    compiled(x).backward()
+    torch.testing.assert_close([p.grad for p in layer.parameters()], expected)
+    assert torch._dynamo.explain(f)(x).graph_break_count == 1
+
+
+def test_checkpoints_of_pytorch():
+    layer = tr.torch.Layer(tr.nn.Sequential(tr.nn.LSTM(3, 4, rng=0), tr.nn.Dropout(0.5)))
+    x = drawn(2, 5, 3, dtype=torch.float32).requires_grad_()
+    torch.manual_seed(0)
+    expected, = torch.autograd.grad(layer(x).square().sum(), x)
+    torch.manual_seed(0)
+    found, = torch.autograd.grad(torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False).square().sum(), x)
+    assert torch.equal(found, expected)
+
+
+def test_what_is_refused():
+    with pytest.raises(ArgumentError, match="x, h: a LSTM has its sizes and options already"):
+        tr.torch.Layer(tr.nn.LSTM(3, 4), x=3, h=4)
+    with pytest.raises(ArgumentError, match="takes a Cell or the name of one, got int"):
+        tr.torch.Layer(3)
+    with pytest.raises(ArgumentError, match="a weight is called 'half', and so is something that every PyTorch module has"):
+        tr.torch.Layer(tr.Cell("h[t] = tanh(half @ x[t] + U @ h[t-1])"), x=2, h=2)
+    layer = tr.torch.Layer("mgu", x=3, h=4)
+    for lengths in ([6, 2], torch.tensor([5, -1])):
+        with pytest.raises(ArgumentError, match="lengths lie between 0 and the number of steps, 5; got"):
+            layer(torch.ones(2, 5, 3), lengths=lengths)
+    with pytest.raises(ArgumentError, match="got 4 to 4"):
+        layer(torch.ones(3, 3), lengths=torch.tensor(4))
+    with pytest.raises(ShapeError, match="one for each of 2 rows"):
+        layer(torch.ones(2, 5, 3), lengths=[1, 2, 3])
+    with pytest.raises(ShapeError, match=r"\[2,5,7\]"):
+        layer(torch.ones(2, 5, 7))
+    with pytest.raises(ArgumentError, match="tensors are on cpu and on meta: move all of them"):
+        layer(torch.ones(2, 5, 3, device="meta"))
+    with pytest.raises(ArgumentError, match="tensors are on meta; tinyrnn computes on the CPU and on CUDA GPUs"):
+        layer.to("meta")(torch.ones(2, 5, 3, device="meta"))
+
+
+def test_without_pytorch(tmp_path):
+    code = ("import sys; sys.modules['torch'] = None; sys.modules['jax'] = None; import importlib.util as u; find = u.find_spec\n"
+            "u.find_spec = lambda name, *a: None if name in ('torch', 'jax') else find(name, *a)\n"
+            "import tinyrnn as tr\n"
+            "for name in ('torch', 'jax'):\n"
+            "    try: getattr(tr, name)\n"
+            "    except tr.TinyRNNError as error: print(type(error).__name__, error)\n")
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines() == [
+        f'{MissingPackageError.__name__} tr.{name} needs {spoken}, which is not installed: pip install "tinyrnn[{name}]"'
+        for name, spoken in (("torch", "PyTorch"), ("jax", "JAX"))]
