@@ -20,12 +20,15 @@ PUBLIC = {
     "slides": "teaching.slides", "torch": "torch", "jax": "jax"}
 """Names of `tinyrnn` itself."""
 
+EXCHANGE = {"from_torch": "exchange.from_torch", "to_torch": "exchange.to_torch"}
+"""Names of `tinyrnn.io`."""
+
 INNER = {"draw_path": "viz.drawing", "Tensor": "tensor.tensor", "run_graph": "backends"}
 """Names that lower floors ask for."""
 
 
 def behind(name: str) -> Any:
     """What a name stands for; its module is loaded when it is first asked for."""
-    module = PUBLIC.get(name) or INNER[name]
+    module = PUBLIC.get(name) or EXCHANGE.get(name) or INNER[name]
     found = import_module(f"{__package__}.{module}")
     return found if module == name else getattr(found, name)

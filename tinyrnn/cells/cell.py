@@ -31,7 +31,7 @@ from .initial import constant, orthogonal, uniform, xavier
 from .lower import Step
 from .ranks import Ranks, likely_gains
 from .roles import Roles, find_roles
-from .sizes import Sizes, concrete
+from .sizes import Sizes, concrete, solved
 from .terms import System, Term, show_system
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -166,6 +166,16 @@ class Cell:
         """The shape of every parameter."""
         given = self.checked_sizes(sizes, named)
         return {p: concrete(shape, given) for p, shape in self.parameters.items()}
+
+    def sizes_of(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+        """Every size, from the shapes of parameters; raises `ShapeError` where they contradict each other."""
+        for p, shape in shapes.items():
+            if len(shape) != len(self.parameters[p]):
+                raise ShapeError(f"{p} of cell {self.name} has shape {list(shape)}, expected "
+                                 f"[{', '.join(self.parameters[p])}]")
+        found = solved((text, n, f"axis {i} of {p}") for p, shape in shapes.items()
+                       for i, (text, n) in enumerate(zip(self.parameters[p], shape, strict=True)))
+        return {s: found[s] for s in self.sizes if s in found}
 
     def signal_shape(self, name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The shape of one example's input, state or gate."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from ..errors import EquationError
+from ..errors import EquationError, ShapeError
 from .equations import REDUCTIONS, ROWS
 from .ranks import Key, Ranks, factors, reads_signals
 from .terms import Equation, System, Term, show
@@ -326,3 +326,23 @@ def concrete(shape: Iterable[str], sizes: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(sum(int(p) if p.isdigit() else sizes[p] for p in s.split("+")) for s in shape)
 
 
+def solved(axes: Iterable[tuple[str, int, str]]) -> dict[str, int]:
+    """Sizes from the lengths of axes: each a text such as `h`, `h+x` or `3`, its length, and what it is called in an error."""
+    left = [(Counter(s for s in text.split("+") if not s.isdigit()),
+             n - sum(int(s) for s in text.split("+") if s.isdigit()), f"{what} has {n}") for text, n, what in axes]
+    found: dict[str, int] = {}
+    while left:
+        ready = [(k, axis) for k, axis in enumerate(left) if len(set(axis[0]) - set(found)) <= 1]
+        if not ready:
+            unknown = sorted({s for names, *_ in left for s in names} - set(found))
+            raise ShapeError(f"the sizes {', '.join(unknown)} do not follow from the shapes")
+        k, (names, n, said) = ready[0]
+        del left[k]
+        rest = n - sum(found[s] * count for s, count in names.items() if s in found)
+        for s, count in ((s, c) for s, c in names.items() if s not in found):
+            found[s], rest = divmod(rest, count)
+        if rest or min((found[s] for s in names), default=1) < 1:
+            known = ", ".join(f"{s} = {found[s]}" for s in names)
+            raise ShapeError(f"{said} entries, which is not {' + '.join(f'{c} {s}' if c > 1 else s for s, c in names.items())}"
+                             + f" with {known}" * bool(known))
+    return found

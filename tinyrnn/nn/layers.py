@@ -12,15 +12,18 @@ import numpy.typing as npt
 from ..backends import on_host
 from ..cells.initial import constant, normal, uniform
 from ..errors import ArgumentError, DTypeError, ShapeError
+from ..functions import FUNCTIONS
 from ..ir.ops.leaves import box_of
 from ..shapes import checked_count, show
-from ..tensor.functional import layer_norm, parameter, stop_gradient, where
+from ..tensor.functional import entrywise, layer_norm, log_softmax, parameter, softmax, stop_gradient, where
 from ..tensor.randomness import keep_mask
 from ..tensor.rearrange import broadcast_to, gather
 from ..tensor.tensor import Tensor, TensorLike, as_tensor, extents
 from ..types import Seed
 from ..viz.wiring import BEGINS, Wiring, title_of
 from .module import Module, loadable
+
+ALONG_AXIS: dict[str, Callable[[Tensor], Tensor]] = {"softmax": softmax, "log_softmax": log_softmax}
 
 
 def cast(x: TensorLike, dtype: np.dtype[Any]) -> Tensor:
@@ -182,6 +185,41 @@ class Lambda(Module):
 
     def __call__(self, x: TensorLike) -> Tensor:
         return self.function(as_tensor(x))
+
+    def step(self, x: TensorLike, state: Any = None) -> tuple[Tensor, Any]:
+        return self(x), None
+
+
+@loadable
+class Activation(Module):
+    """A function as a layer: those of the equation language by their names, softmax and log_softmax along the last axis.
+
+    Of any shape, which stays. Raises `ArgumentError` for another name.
+
+    >>> import tinyrnn as tr
+    >>> tr.nn.Activation("relu")([-1.0, 2.0]).numpy()
+    array([0., 2.])
+    """
+
+    def __init__(self, name: str) -> None:
+        known = [*(k for k, f in FUNCTIONS.items() if f.operands == 1), *ALONG_AXIS]
+        if name not in known:
+            raise ArgumentError(f"Activation({name!r}): expected one of {', '.join(known)}")
+        self.name = name
+
+    def config(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+    def options(self) -> str:
+        return self.name
+
+    def wiring(self, name: str, reads: list[str], into: Wiring) -> list[str]:
+        return [into.box([f"{name}: {self.name}" if name else self.name], reads, "function")]
+
+    def __call__(self, x: TensorLike) -> Tensor:
+        function = ALONG_AXIS.get(self.name) or entrywise(self.name)
+        found: Tensor = function(as_tensor(x))
+        return found
 
     def step(self, x: TensorLike, state: Any = None) -> tuple[Tensor, Any]:
         return self(x), None

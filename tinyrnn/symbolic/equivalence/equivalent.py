@@ -21,8 +21,9 @@ from ...cells.cell import Cell
 from ...cells.equations import parse_line
 from ...cells.terms import Term
 from ...errors import ArgumentError, EquationError, TermLimitError
+from ...ir.graph import Graph
 from ...ir.node import Node
-from ...ir.ops.leaves import LEAF, box_of, full
+from ...ir.ops.leaves import LEAF, box_of, full, input_node
 from ...ir.ops.linear import swap_last
 from ...ir.ops.structure import SLICE, concat, parts_of
 from ...shapes import Shape
@@ -62,6 +63,7 @@ from .matching import (
     profile,
 )
 
+Inclusion = tuple[Map, Pair, Proved]
 SLACK = 2
 SHOWN = 12  # parameters in a notebook
 
@@ -91,10 +93,32 @@ class Equivalence:
     where: str = ""
     counterexample: Counterexample | None = None
     seconds: float = 0.0
+    pair: Pair | None = None  # what was proved
 
     @property
     def holds(self) -> bool:
         return self.verdict == "equal"
+
+    def translate(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of `a` with which it computes what `b` computes with these, as arrays of their dtype.
+
+        Raises `ArgumentError` where the cells were not proved equal, `ShapeError` for arrays of other shapes.
+
+        >>> import numpy as np
+        >>> import tinyrnn as tr
+        >>> a, b = tr.Cell("h[t] = tanh(W @ [h[t-1], x[t]])"), tr.Cell("h[t] = tanh(U @ h[t-1] + V @ x[t])")
+        >>> tr.equivalent(a, b).translate({"U": np.zeros((1, 1)), "V": np.ones((1, 2))})
+        {'W': array([[0., 1., 1.]])}
+        """
+        if self.pair is None:
+            raise ArgumentError(f"{self.a.name} and {self.b.name} were not proved equal ({self.verdict}: {self.reason}), so no "
+                                "weights follow from each other")
+        arrays = {p: np.asarray(weights[p]) for p in self.b.parameters if p not in self.b.learned}
+        sizes = self.b.sizes_of({p: a.shape for p, a in arrays.items()})
+        theirs: Nodes = {p: input_node(p, a.shape, a.dtype) for p, a in arrays.items()}
+        found = Graph(self.pair.mapped(theirs, self.pair.own_sizes(sizes), sizes))
+        dtype = np.result_type(*arrays.values()) if arrays else np.dtype(float)
+        return {p: np.asarray(v, dtype) for p, v in found.run({p: arrays[p] for p in found.inputs}).items()}
 
     def __str__(self) -> str:
         lines = [f"{self.a.name} and {self.b.name}: {self.verdict} ({self.reason}), {self.seconds:.2f} s"]
@@ -180,16 +204,16 @@ def _search(a: Cell, b: Cell, seed: int) -> dict[str, Any]:
     proved = Proved() if named is None else named.prove(seed)
     if named is not None and proved.method:
         free = {p: p for p in a.parameters if p not in a.learned}
-        return _equal(proved, free | _renamed(named.signals, named.names, a))
+        return _equal(named, proved, free | _renamed(named.signals, named.names, a))
     effort = Effort()
     forth, back = _included(a, b, seed, effort), _included(b, a, seed, effort)
     if forth and back:
-        names, proved = forth
+        names, pair, proved = forth
         shown = names.shown | _renamed(names.signals, names.match.names, a)
         if not _same_learned(a, b, names.signals):
             return {"verdict": "different", "mapping": shown, "reason": "their steps are equal, but they learn "
                     f"different initial states: {', '.join(a.learned) or 'none'} and {', '.join(b.learned) or 'none'}"}
-        return _equal(proved, shown) | {"error_bound": max(proved.error_bound, back[1].error_bound)}
+        return _equal(pair, proved, shown) | {"error_bound": max(proved.error_bound, back[2].error_bound)}
     if effort.beyond:
         return {"verdict": "unknown", "reason": f"they compare sizes with numbers beyond {LARGEST:,}, which are not tried"}
     if effort.exhausted:
@@ -216,8 +240,8 @@ def _renamed(signals: Mapping[str, str], names: Mapping[str, str], a: Cell) -> d
     return {f"{k}[t]": f"{v}[t]" for k, v in pairs.items() if k != v}
 
 
-def _equal(proved: Proved, shown: Mapping[str, str]) -> dict[str, Any]:
-    return {"verdict": "equal", "reason": _proved(proved), "mapping": dict(shown), "method": proved.method,
+def _equal(pair: Pair, proved: Proved, shown: Mapping[str, str]) -> dict[str, Any]:
+    return {"verdict": "equal", "pair": pair, "reason": _proved(proved), "mapping": dict(shown), "method": proved.method,
             "sizes": proved.sizes, "error_bound": proved.error_bound, "branches": proved.branches,
             "one_sided": proved.one_sided}
 
@@ -270,13 +294,13 @@ def _same_learned(a: Cell, b: Cell, signals: Mapping[str, str]) -> bool:
     return {(names[n], k) for n, k in a.system.learned} == set(b.system.learned)
 
 
-def _included(a: Cell, b: Cell, seed: int, effort: Effort) -> tuple[Map, Proved] | None:
+def _included(a: Cell, b: Cell, seed: int, effort: Effort) -> Inclusion | None:
     """A mapping under which `a` computes what `b` computes, proved."""
     for found in _maps(a, b, 0, effort):
         problem = Pair(a, b, found.signals, found.match.names, partial(apply, a, b, found.blocks))
         proved = problem.prove(seed)
         if proved.method:
-            return found, proved
+            return found, problem, proved
         effort.beyond |= proved.beyond
         if proved.refuted:
             effort.refuted.append((found, problem, proved.refuted, seed))
@@ -298,8 +322,7 @@ def _maps(a: Cell, b: Cell, slack: int, effort: Effort) -> Iterator[Map]:
             effort.exhausted = True
 
 
-def _one_sided(a: Cell, b: Cell, forth: tuple[Map, Proved] | None, back: tuple[Map, Proved] | None,
-               seed: int) -> dict[str, Any]:
+def _one_sided(a: Cell, b: Cell, forth: Inclusion | None, back: Inclusion | None, seed: int) -> dict[str, Any]:
     """One cell is the other under a constraint: equal there, different elsewhere."""
     big, small, found = (a, b, forth) if forth else (b, a, back)
     assert found is not None
@@ -410,7 +433,7 @@ def _with_mapping(a: Cell, b: Cell, mapping: Mapping[str, str], seed: int) -> di
         proved = pair.prove(seed)
         shown |= _renamed(pair.signals, pair.names, a)
         if proved.method:
-            found = _equal(proved, shown)
+            found = _equal(pair, proved, shown)
             return found | {"reason": found["reason"] + GIVEN}
         numbers = differing(pair, seed) or (differing(pair, seed, sizes=proved.refuted) if proved.refuted else None)
         if numbers is not None:

@@ -256,6 +256,7 @@ class Search:
         self.visited = 0
         slots = [s for call in a.calls for s in form(call.units[0][0], a.parameters).slots.values()]
         self.uses = Counter(entry for slot in slots for entry, _ in slot)
+        self._place_a, self._place_b = ({p: i for i, p in enumerate(s.cell.parameters)} for s in (a, b))
         zero = next(iter(b.ring.generators("zero", (1,))))
         self.zero = zero - zero
 
@@ -329,7 +330,16 @@ class Search:
         return len(state.mismatches) <= self.slack
 
     def _link(self, ours: Weighted, theirs: Weighted, state: _State) -> bool:
-        """One entry of `a` takes the whole value, the one that is used least elsewhere; the others are 0."""
+        """As many entries as there are on the other side take one each; else one of `a` takes the whole value, the one that is
+        used least elsewhere, and the others are 0."""
+        if len(ours) == len(theirs) > 1 and all(self.uses[e] <= 1 for e, _ in ours):
+            places = (ours, self._place_a), (theirs, self._place_b)
+            pairs = list(zip(*(_in_order(side, at) for side, at in places), strict=True))
+            values = {e: ((other, c / scale),) for (e, scale), (other, c) in pairs}
+            if all(state.links.get(e, frozenset(v)) == frozenset(v) for e, v in values.items()):
+                state.links.update({e: frozenset(v) for e, v in values.items()})
+                state.slots += [Link(e, v) for e, v in values.items()]
+                return True
         nothing: frozenset[tuple[Entry, Fraction]] = frozenset()
         for chosen, scale in sorted(ours, key=lambda e: self.uses[e[0]]):
             value = tuple((e, c / scale) for e, c in theirs)
@@ -356,6 +366,11 @@ class Search:
                 negated = {self.a.gates[k]: "tanh" if self.a.calls[k].odd else self.a.calls[k].name
                            for k, s in last.signs.items() if s < 0 and k in self.a.gates}
                 yield Match(last.slots, last.mismatches, {**gates, **pairs}, negated)
+
+
+def _in_order(entries: Weighted, places: Mapping[str, int]) -> list[tuple[Entry, Fraction]]:
+    """Entries in the order in which their parameters stand in the equations."""
+    return sorted(entries, key=lambda entry: (places[entry[0][0]], entry[0][1]))
 
 
 def output_pairings(a: Cell, b: Cell) -> Iterator[dict[str, str]]:

@@ -1,0 +1,54 @@
+"""Weights from one layer to another, by proof: what corresponds follows from the equations of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..cells import Cell
+from ..errors import ArgumentError
+from ..nn.packed import Packed
+from ..nn.recurrent import Recurrent
+from ..symbolic.equivalence.equivalent import Equivalence, equivalent
+from .frameworks import Foreign
+
+SEED = 0  # every import and export asks the same question in the same way
+
+
+@lru_cache(256)
+def compared(a: Cell, b: Cell) -> Equivalence:
+    """The verdict on two cells."""
+    return equivalent(a, b, rng=SEED)
+
+
+def proved(a: Cell, b: Cell, what: str) -> Equivalence:
+    """That two cells are one function; else the term in which they differ is the error's."""
+    found = compared(a, b)
+    if not found.holds:
+        where = f": in {found.where} they differ by {found.residual}" if found.residual else f": {found.reason}"
+        raise ArgumentError(f"{what}: {a.title} and {b.title} are not proved to be the same function{where}")
+    return found
+
+
+def into_layer(layer: Packed, where: str, theirs: Foreign, arrays: Mapping[str, Any]) -> None:
+    """The weights of one of the layer's cells (`l0`, `l0_reverse`, ...) from the arrays of another framework."""
+    found = proved(layer.cell, theirs.cell, f"these weights cannot become those of a {type(layer).__name__}")
+    parameters = found.translate(theirs.layout.apart(arrays))
+    for name, rows in layer.layout.items():
+        getattr(layer, f"{name}_{where}").assign(np.concatenate([parameters.pop(p) for p in rows]))
+    if any(np.any(v) for v in parameters.values()):  # biases of a layer that has none
+        raise ArgumentError(f"{next(p for p, v in parameters.items() if np.any(v))} has no place in a {type(layer).__name__} "
+                            "with these options")
+
+
+def from_layer(layer: Packed | Recurrent, where: str, theirs: Foreign, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """The arrays of another framework's layer, all or those with these names, that computes what this one does."""
+    cell, values = (layer.cell, layer.cell_values(where)) if isinstance(layer, Packed) else (layer.cell, layer.state_dict())
+    if cell.learned:
+        raise ArgumentError(f"a {type(layer).__name__} whose first state is trained ({', '.join(cell.learned)}) has no "
+                            f"counterpart: {theirs.cell.title} begins with zeros")
+    found = proved(theirs.cell, cell, f"this {type(layer).__name__} has no counterpart")
+    return theirs.layout.together(found.translate(values), names)
