@@ -20,7 +20,9 @@ PUBLIC = {
     "slides": "teaching.slides", "torch": "torch", "jax": "jax"}
 """Names of `tinyrnn` itself."""
 
-EXCHANGE = {"from_torch": "exchange.from_torch", "to_torch": "exchange.to_torch"}
+EXCHANGE = {"from_torch": "exchange.from_torch", "to_torch": "exchange.to_torch",
+            "from_keras": "exchange.from_keras", "to_keras": "exchange.to_keras",
+            "from_flax": "exchange.from_flax", "from_haste": "exchange.from_flax"}
 """Names of `tinyrnn.io`."""
 
 INNER = {"draw_path": "viz.drawing", "Tensor": "tensor.tensor", "run_graph": "backends"}

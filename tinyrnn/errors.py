@@ -109,6 +109,10 @@ class LongLoopWarning(UserWarning):
     """Many equal steps of a Python loop were traced one by one; a scan compiles one of them."""
 
 
+class ConversionWarning(UserWarning):
+    """Something that a model of another framework does, and the converted one does not do by itself."""
+
+
 class NonFiniteError(TinyRNNError, FloatingPointError):
     """Training met NaN or infinity."""
 

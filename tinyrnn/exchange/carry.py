@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -42,6 +42,19 @@ def into_layer(layer: Packed, where: str, theirs: Foreign, arrays: Mapping[str, 
     if any(np.any(v) for v in parameters.values()):  # biases of a layer that has none
         raise ArgumentError(f"{next(p for p, v in parameters.items() if np.any(v))} has no place in a {type(layer).__name__} "
                             "with these options")
+
+
+def imported(stock: Callable[[int, int], Packed | None], theirs: Foreign, arrays: Mapping[str, Any],
+             **options: Any) -> Packed | Recurrent:
+    """The stock layer of these sizes, if it is proved to be what the other framework's equations say; else these themselves."""
+    sizes = theirs.layout.sizes(arrays)
+    layer = stock(sizes["x"], sizes["h"])
+    if layer is not None and compared(layer.cell, theirs.cell).holds:
+        into_layer(layer, "l0", theirs, arrays)
+        return layer
+    own = Recurrent(theirs.cell, sizes, dtype=next(iter(arrays.values())).dtype, **options)
+    own.load_state_dict(theirs.layout.apart(arrays))
+    return own
 
 
 def from_layer(layer: Packed | Recurrent, where: str, theirs: Foreign, names: Iterable[str] | None = None) -> dict[str, Any]:
