@@ -33,10 +33,15 @@ def proved(a: Cell, b: Cell, what: str) -> Equivalence:
     return found
 
 
+def carried(a: Cell, b: Cell, weights: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """The parameters of `a` with which it does what `b` does with these."""
+    return dict(weights) if a == b else proved(a, b, what).translate(weights)
+
+
 def into_layer(layer: Packed, where: str, theirs: Foreign, arrays: Mapping[str, Any]) -> None:
     """The weights of one of the layer's cells (`l0`, `l0_reverse`, ...) from the arrays of another framework."""
-    found = proved(layer.cell, theirs.cell, f"these weights cannot become those of a {type(layer).__name__}")
-    parameters = found.translate(theirs.layout.apart(arrays))
+    parameters = carried(layer.cell, theirs.cell, theirs.layout.apart(arrays),
+                         f"these weights cannot become those of a {type(layer).__name__}")
     for name, rows in layer.layout.items():
         getattr(layer, f"{name}_{where}").assign(np.concatenate([parameters.pop(p) for p in rows]))
     if any(np.any(v) for v in parameters.values()):  # biases of a layer that has none
@@ -44,17 +49,19 @@ def into_layer(layer: Packed, where: str, theirs: Foreign, arrays: Mapping[str, 
                             "with these options")
 
 
-def imported(stock: Callable[[int, int], Packed | None], theirs: Foreign, arrays: Mapping[str, Any],
+def imported(stock: Callable[[int, int], Packed | None], theirs: Foreign, arrays: Mapping[str, Any], own: Foreign | None = None,
              **options: Any) -> Packed | Recurrent:
-    """The stock layer of these sizes, if it is proved to be what the other framework's equations say; else these themselves."""
+    """The stock layer of these sizes, if it is proved to be what the other framework's equations say; else these themselves
+    (`own`, where they are written without what is missing)."""
     sizes = theirs.layout.sizes(arrays)
     layer = stock(sizes["x"], sizes["h"])
     if layer is not None and compared(layer.cell, theirs.cell).holds:
         into_layer(layer, "l0", theirs, arrays)
         return layer
-    own = Recurrent(theirs.cell, sizes, dtype=next(iter(arrays.values())).dtype, **options)
-    own.load_state_dict(theirs.layout.apart(arrays))
-    return own
+    own = own or theirs
+    cell = Recurrent(own.cell, sizes, dtype=next(iter(arrays.values())).dtype, **options)
+    cell.load_state_dict(own.layout.apart(arrays))
+    return cell
 
 
 def from_layer(layer: Packed | Recurrent, where: str, theirs: Foreign, names: Iterable[str] | None = None) -> dict[str, Any]:
@@ -63,5 +70,5 @@ def from_layer(layer: Packed | Recurrent, where: str, theirs: Foreign, names: It
     if cell.learned:
         raise ArgumentError(f"a {type(layer).__name__} whose first state is trained ({', '.join(cell.learned)}) has no "
                             f"counterpart: {theirs.cell.title} begins with zeros")
-    found = proved(theirs.cell, cell, f"this {type(layer).__name__} has no counterpart")
-    return theirs.layout.together(found.translate(values), names)
+    parameters = carried(theirs.cell, cell, values, f"this {type(layer).__name__} has no counterpart")
+    return theirs.layout.together(parameters, names)

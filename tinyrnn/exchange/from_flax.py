@@ -29,8 +29,8 @@ def from_flax(source: Any, kind: str | None = None, *, gate_fn: str = "sigmoid",
     """A recurrent layer from Flax: from a module of nnx (a cell, an RNN, or a Bidirectional of them), or from weights.
 
     Weights are a dict of arrays, as linen's `variables["params"]` or nnx' `nnx.to_pure_dict(nnx.state(cell))`; `kind` is the
-    class of their cell: `"LSTMCell"`, `"OptimizedLSTMCell"`, `"GRUCell"`, `"SimpleCell"` or `"MGUCell"` (linen).  A cell that is
-    proved to be one of ours becomes an LSTM, a GRU or an RNN, any other a `Recurrent` of Flax' own equations.
+    class of their cell: `"LSTMCell"`, `"OptimizedLSTMCell"`, `"GRUCell"`, `"SimpleCell"` or `"MGUCell"` (linen).  A cell that
+    is proved to be one of ours becomes an LSTM, a GRU or an RNN, any other a `Recurrent` of Flax' own equations.
 
     Of the same shapes and dtypes, [B, T, X] to [B, T, H]. Raises `ArgumentError` for what has no counterpart and `LoadError`
     for weights that do not fit; warns (`ConversionWarning`) where a cell is not what its name says, as nnx' GRUCell.

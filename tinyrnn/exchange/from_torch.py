@@ -15,7 +15,7 @@ from ..errors import ArgumentError, LoadError
 from ..io.weights import read_weights
 from ..nn.module import Module
 from ..nn.packed import Packed
-from .carry import into_layer, proved
+from .carry import carried, into_layer
 from .torch_names import FUNCTIONS, OPTIONS, RECURRENT, counterpart, places, theirs_of
 
 Arrays = dict[str, Any]
@@ -249,5 +249,5 @@ def _recurrent_into(layer: Packed | nn.Recurrent, arrays: Arrays) -> None:
         _fill(layer, arrays)
         return
     theirs = counterpart(layer)
-    values = proved(layer.cell, theirs.cell, "these weights have no place").translate(theirs.layout.apart(_of(arrays, "l0")))
-    layer.load_state_dict(values)
+    given = theirs.layout.apart(_of(arrays, "l0"))
+    layer.load_state_dict(carried(layer.cell, theirs.cell, given, "these weights have no place in this layer"))

@@ -56,8 +56,8 @@ def layers_of(record: Record) -> list[Module]:
     return made
 
 
-def theirs_of(kind: str, config: Config) -> Foreign:
-    """The equations of a recurrent layer with its options."""
+def theirs_of(kind: str, config: Config, bias: bool = True) -> Foreign:
+    """The equations of a recurrent layer with its options; those without biases where there are none, if that is asked for."""
     named = {k: config.get(k, default) for k, default in RECURRENT[kind].items()}
     for k in ("activation", "recurrent_activation"):
         named[k] = "linear" if k in named and named[k] is None else named.get(k, "sigmoid")
@@ -66,7 +66,7 @@ def theirs_of(kind: str, config: Config) -> Foreign:
                                 f"{', '.join(ACTIVATIONS)}")
     file = {"SimpleRNN": "keras_simple_rnn", "LSTM": "keras_lstm", "GRU": "keras_gru"}[kind]
     file += "_reset_before" if named.get("reset_after") is False else ""
-    return foreign(file, named["activation"], named["recurrent_activation"])
+    return foreign(file, named["activation"], named["recurrent_activation"], bias)
 
 
 def named_arrays(theirs: Foreign, arrays: Sequence[Any], kind: str) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _one_direction(record: Record, reverse: bool = False) -> Packed | nn.Recurre
     def stock(x: int, h: int) -> Packed | None:
         return _stock(kind, config, (x, h), bias="bias" in arrays, dtype=arrays["kernel"].dtype, **options)
 
-    return imported(stock, theirs, arrays, **options)
+    return imported(stock, theirs, arrays, theirs_of(kind, config, bias="bias" in arrays), **options)
 
 
 def _stock(kind: str, config: Config, sizes: tuple[int, int], **options: Any) -> Packed | None:

@@ -37,19 +37,23 @@ class ArrayLayout:
 
     def apart(self, arrays: Arrays) -> dict[str, Any]:
         """The parameters that the arrays hold; raises `LoadError` for arrays that are missing, unknown, or do not fit."""
+        given = {n: np.asarray(a) for n, a in arrays.items()}
+        sizes, found, dtype = self.sizes(given), dict[str, Any](), next(iter(given.values())).dtype
+        for name, rows in self.arrays.items():
+            found |= self._split(name, rows, given.get(name), sizes, dtype)
+        return found
+
+    def _check(self, arrays: Arrays) -> None:
+        """The names and dtypes of arrays."""
         missing = [n for n in self.arrays if n not in arrays and n not in self.optional]
         unknown = [n for n in arrays if n not in self.arrays]
         if missing or unknown:
-            what = f"lacks {missing[0]!r}" if missing else f"has an unknown {unknown[0]!r}"
+            what = f"lack {missing[0]!r}" if missing else f"have an unknown {str(unknown[0])[:80]!r}"
             raise LoadError(f"the weights of {self.cell.title} {what}; its arrays are {self}")
-        given = {n: np.asarray(a) for n, a in arrays.items()}
-        kinds = {str(a.dtype) for a in given.values()}
-        if len(kinds) > 1 or next(iter(given.values())).dtype.kind != "f":
-            raise LoadError(f"the weights of {self.cell.title} are {' and '.join(sorted(kinds))}; expected one floating dtype")
-        sizes, found = self.sizes(given), dict[str, Any]()
-        for name, rows in self.arrays.items():
-            found |= self._split(name, rows, given.get(name), sizes, next(iter(given.values())).dtype)
-        return found
+        kinds = {np.asarray(a).dtype for a in arrays.values()}
+        if len(kinds) > 1 or any(k.kind != "f" for k in kinds):
+            raise LoadError(f"the weights of {self.cell.title} are {' and '.join(sorted(map(str, kinds)))}; expected one "
+                            "floating dtype")
 
     def together(self, parameters: Arrays, names: Iterable[str] | None = None) -> dict[str, Any]:
         """The arrays that hold these parameters: all, or those with these names; others are 0, as they were when they were
@@ -61,7 +65,8 @@ class ArrayLayout:
         return {n: _block([[parameters[p] for p in row] for row in rows]) for n, rows in self.arrays.items() if n in wanted}
 
     def sizes(self, arrays: Mapping[str, Any]) -> dict[str, int]:
-        """Every size of the cell, from the shapes of its arrays."""
+        """Every size of the cell, from the shapes of its arrays; raises as `apart` does."""
+        self._check(arrays)
         try:
             found = solved(axis for name, a in arrays.items() for axis in self._axes(name, np.shape(a)))
         except ShapeError as error:

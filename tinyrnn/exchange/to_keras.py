@@ -17,7 +17,7 @@ from ..cells import Cell
 from ..errors import ArgumentError, MissingPackageError
 from ..nn.module import Module
 from ..nn.packed import Packed
-from .carry import compared, from_layer, into_layer, proved
+from .carry import carried, compared, from_layer, into_layer
 from .frameworks import ACTIVATIONS
 from .keras_layers import FUNCTIONS, MERGES, RECURRENT, named_arrays, theirs_of
 
@@ -138,8 +138,8 @@ def _both(parts: Sequence[Outgoing], merge: str) -> Outgoing:
 def _one(layer: Any, where: str, ends: bool, turned: bool = False) -> Outgoing:
     """One cell over a sequence."""
     _refuse(layer, ends, turned)
-    kind, config = _found(layer)
-    theirs = theirs_of(kind, config)
+    kind, config, bias = _found(layer)
+    theirs = theirs_of(kind, config, bias)
     names = [n for n in theirs.layout.arrays if n != "bias" or not isinstance(layer, Packed) or layer.bias]
     arrays = from_layer(layer, where, theirs, names)
     config |= {"units": theirs.layout.sizes(arrays)["h"], "use_bias": "bias" in names, "return_sequences": not ends,
@@ -152,8 +152,8 @@ def _one(layer: Any, where: str, ends: bool, turned: bool = False) -> Outgoing:
         if isinstance(layer, Packed):
             into_layer(layer, where, theirs, named)
         else:
-            found = proved(layer.cell, theirs.cell, "these weights have no place in this layer")
-            layer.load_state_dict(found.translate(theirs.layout.apart(named)))
+            values = theirs.layout.apart(named)
+            layer.load_state_dict(carried(layer.cell, theirs.cell, values, "these weights have no place in this layer"))
 
     return Outgoing(kind, config, list(arrays.values()), fill)
 
@@ -168,11 +168,12 @@ def _refuse(layer: Any, ends: bool, turned: bool) -> None:
                             "follows: go_backwards=True gives the sequence turned round")
 
 
-def _found(layer: Packed | nn.Recurrent) -> tuple[str, dict[str, Any]]:
-    """The layer of Keras with these very equations, or that which is proved to be the same, or else one to compare with."""
-    for kind, config in _forms():
-        if theirs_of(kind, config).cell == layer.cell:
-            return kind, dict(config)
+def _found(layer: Packed | nn.Recurrent) -> tuple[str, dict[str, Any], bool]:
+    """The layer of Keras with these very equations, or that which is proved to be the same, or else one to compare with; and
+    whether it has biases."""
+    for (kind, config), bias in product(_forms() if isinstance(layer, nn.Recurrent) else (), (True, False)):
+        if theirs_of(kind, config, bias).cell == layer.cell:
+            return kind, dict(config), bias
     states = 2 if len(layer.cell.states) == 2 else 1
     plain: list[tuple[str, dict[str, Any]]] = [("LSTM", {})] if states == 2 else [
         ("GRU", {}), ("GRU", {"reset_after": False}),
@@ -181,7 +182,8 @@ def _found(layer: Packed | nn.Recurrent) -> tuple[str, dict[str, Any]]:
         plain = [f for f in plain if f[0].endswith(type(layer).__name__)]
         if isinstance(layer, nn.GRU):
             plain = [f for f in plain if f[1].get("reset_after", True) == (layer.reset == "after")]
-    return next((f for f in plain if compared(theirs_of(*f).cell, layer.cell).holds), plain[0])
+    kind, config = next((f for f in plain if compared(theirs_of(*f).cell, layer.cell).holds), plain[0])
+    return kind, config, True
 
 
 def _used(cell: Cell) -> set[str]:

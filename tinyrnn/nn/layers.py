@@ -137,7 +137,8 @@ class Embedding(Module):
 class LayerNorm(Module):
     """`y = weight * (x - mean) / sqrt(var + eps) + bias` along the last axis (Ba, Kiros & Hinton, 2016).
 
-    x and y [..., features], weight and bias [features]. Raises `ShapeError` for another last axis.
+    x and y [..., features], weight and bias [features]. Raises `ShapeError` for another last axis, `ArgumentError` for an
+    eps that is no number.
 
     >>> import tinyrnn as tr
     >>> tr.nn.LayerNorm(2, dtype="float64")([[1.0, 3.0]]).numpy().round(3)
@@ -145,6 +146,8 @@ class LayerNorm(Module):
     """
 
     def __init__(self, features: int, eps: float = 1e-5, bias: bool = True, *, dtype: npt.DTypeLike = "float32") -> None:
+        if not isinstance(eps, (int, float, np.number)) or not 0 <= eps < np.inf:
+            raise ArgumentError(f"LayerNorm eps={eps!r}: expected a small positive number")
         self.features, self.eps = checked_count("features", features), eps
         self.weight = parameter(constant((features,), 1.0), "weight", dtype)
         self.bias = parameter(constant((features,), 0.0), "bias", dtype) if bias else None

@@ -39,8 +39,9 @@ ACTIVATIONS: dict[str, Callable[[Term], Term]] = {
 
 
 @cache
-def foreign(name: str, tanh: str = "tanh", sigmoid: str = "sigmoid") -> Foreign:
-    """A layer by the name of its file, with other functions in the places of tanh and sigmoid.
+def foreign(name: str, tanh: str = "tanh", sigmoid: str = "sigmoid", bias: bool = True) -> Foreign:
+    """A layer by the name of its file, with other functions in the places of tanh and sigmoid, and without the arrays that may
+    be missing.
 
     Raises `ArgumentError` for functions that the equation language lacks.
 
@@ -53,13 +54,18 @@ def foreign(name: str, tanh: str = "tanh", sigmoid: str = "sigmoid") -> Foreign:
                                 f"{', '.join(ACTIVATIONS)}")
     plain = Cell(shipped(__name__).joinpath(f"{name}.cell").read_text(encoding="utf-8"), name)
     lines = [h[len(WORD):] for h in plain.system.header if h.startswith(WORD)]
-    if (tanh, sigmoid) == ("tanh", "sigmoid"):
-        return Foreign(plain, ArrayLayout(plain, lines))
+    whole = ArrayLayout(plain, lines)
+    if (tanh, sigmoid, bias) == ("tanh", "sigmoid", True):
+        return Foreign(plain, whole)
     rules = {"tanh": ACTIVATIONS[tanh], "sigmoid": ACTIVATIONS[sigmoid]}
+    gone = set() if bias else {p for n in whole.optional for row in whole.arrays[n] for p in row}
 
     def rule(t: Term) -> Term | None:
-        return rules[t.value](t.args[0].rewritten(rule)) if t.kind == "call" and t.value in rules else None
+        if t.kind == "call" and t.value in rules:
+            return rules[t.value](t.args[0].rewritten(rule))
+        left = [a for a in t.args if not (a.kind == "parameter" and a.value in gone)]
+        return left[0].rewritten(rule) if t.value == "+" and len(left) == 1 else None
 
     changed = replace(plain.system, equations=tuple(replace(e, term=e.term.rewritten(rule)) for e in plain.system.equations))
     cell = Cell(show_system(changed), name)
-    return Foreign(cell, ArrayLayout(cell, lines))
+    return Foreign(cell, ArrayLayout(cell, (line for line in lines if bias or "?" not in line)))
