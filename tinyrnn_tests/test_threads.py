@@ -196,12 +196,13 @@ def shared_program():
     program(x)
     while gang_module.GANG._join(gang_module.GANG._at, 1):
         time.sleep(0.001)
-    gang_module.GANG._crowded_until = 0.0
+    gang_module.GANG.pauses.end()
     return program, x, want
 
 
 def test_ctrl_c_right_after_helpers_are_called(monkeypatch):
     """What was shared when Ctrl-C came is computed by one thread the next time, and wholly."""
+    monkeypatch.setattr(gang_module.Pauses, "on", False)  # whatever else runs here
     program, x, want = shared_program()
     gang = gang_module.GANG
     post, alone = gang._post, []
@@ -221,6 +222,7 @@ def test_ctrl_c_right_after_helpers_are_called(monkeypatch):
 
 def test_ctrl_c_again_while_clearing_up(monkeypatch):
     """A run that a helper may still work on is not used again, whatever interrupts whom."""
+    monkeypatch.setattr(gang_module.Pauses, "on", False)  # whatever else runs here
     program, x, want = shared_program()
     stop, drive, seen = runtime.RunFrame.stop, runtime.RunFrame._driven, []
 

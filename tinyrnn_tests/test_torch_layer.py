@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # of the parts of PyTorch that the tests use
 from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
 
+from tinyrnn.backends.cpu import openmp  # noqa: E402
 from tinyrnn.torch import function  # noqa: E402
 
 OWN = "z[t] = sigmoid(W_z @ [h[t-1], x[t]] + b_z)\nh[t] = z[t] * h[t-1] + (1 - z[t]) * tanh(U @ x[t] + layer_norm(V @ h[t-1]))"
@@ -267,9 +268,17 @@ def test_workers_of_a_data_loader():
         assert torch.equal(torch.cat(found), torch.stack(alone))
 
 
-def test_training_on_two_threads_is_training_on_one():
-    def trained(threads):
-        torch.set_num_threads(threads)
+@pytest.fixture
+def threads():
+    """Sets PyTorch's threads, for a while."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_training_on_two_threads_is_training_on_one(threads):
+    def trained(count):
+        threads(count)
         torch.manual_seed(0)
         layer, head = tr.torch.Layer(tr.nn.LSTM(8, 64, rng=0)), torch.nn.Linear(64, 1)
         optimiser = torch.optim.Adam([*layer.parameters(), *head.parameters()], lr=0.01)
@@ -283,13 +292,52 @@ def test_training_on_two_threads_is_training_on_one():
             losses.append(loss.item())
         return losses, layer.weight_hh_l0.detach()
 
-    before = torch.get_num_threads()
-    try:
-        (one, w1), (_, w2) = trained(1), trained(2)
-    finally:
-        torch.set_num_threads(before)
+    (one, w1), (_, w2) = trained(1), trained(2)
     assert one[-1] < 0.7 * one[0]
     torch.testing.assert_close(w1, w2, rtol=1e-4, atol=1e-5)
+
+
+needs_openmp = pytest.mark.skipif(sys.platform != "linux", reason="PyTorch brings a GNU OpenMP on Linux")
+
+
+@needs_openmp
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_pytorchs_threads_work_on_our_runs(monkeypatch, threads, count):
+    """Also more of them than there are processors; with the bits of one thread."""
+    ran, run = [], openmp.OpenMP.run
+    monkeypatch.setattr(openmp.OpenMP, "run", lambda self, frame, n: ran.append((run(self, frame, n), n)) or ran[-1][0])
+    monkeypatch.setattr(openmp.Pauses, "on", False)
+    layer, x = tr.torch.Layer(tr.nn.LSTM(32, 96, rng=0)), drawn(40, 6, 32, dtype=torch.float32).requires_grad_()
+
+    def results():
+        y = layer(x)[0]
+        return y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
+
+    threads(1)
+    one = results()
+    assert not ran
+    threads(count)
+    for _ in range(3):
+        for a, b in zip(one, results(), strict=True):
+            assert torch.equal(a, b)
+    assert len(ran) == 6
+    assert set(ran) == {(True, count)}
+
+
+@needs_openmp
+def test_when_pytorchs_threads_do_not_help(monkeypatch, threads):
+    """Very long runs, on a crowded machine, while another run is at it, in a process that was forked: our own threads do."""
+    threads(2)
+    layer, x = tr.torch.Layer(tr.nn.LSTM(32, 96, rng=0)), drawn(40, 6, 32, dtype=torch.float32)
+    expected, ran, run = layer(x)[0], [], openmp.OpenMP.run
+    monkeypatch.setattr(openmp.OpenMP, "run", lambda self, frame, n: ran.append(run(self, frame, n)) or ran[-1])
+    for owner, name, value in ((openmp, "LONGEST", 0), (openmp.Pauses, "on", True), (function.TEAM, "_process", 0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, value)
+            assert torch.equal(layer(x)[0], expected)
+    with function.TEAM._lock:
+        assert torch.equal(layer(x)[0], expected)
+    assert ran == [False] * 4
 
 
 def test_function_transforms():

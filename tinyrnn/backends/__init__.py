@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ..errors import BackendError, FallbackWarning
@@ -111,6 +113,20 @@ def default_threads() -> int:
     return threads
 
 
+def openmp(file: Path) -> Any:
+    """The threads of a GNU OpenMP that another library has loaded; None where it is not one."""
+    try:
+        return import_module("tinyrnn.backends.cpu.openmp").OpenMP(file)
+    except (OSError, AttributeError):
+        return None
+
+
+def helped_by(team: Any) -> AbstractContextManager[None]:
+    """Inside, runs on the CPU are shared with the threads of that OpenMP, where there is one."""
+    found: AbstractContextManager[None] = import_module("tinyrnn.backends.cpu.openmp").helped_by(team)
+    return found
+
+
 def checked_threads(threads: object) -> int:
     """A number of threads, refused when it is none."""
     found: int = import_module("tinyrnn.backends.cpu.threads").checked_threads(threads)
@@ -166,6 +182,6 @@ def run_graph(graph: Graph, values: Mapping[str, Any], domain: Any, text: str) -
 
 
 __all__ = ["Backend", "ForAnySizes", "UnsupportedError", "available", "bound", "check_backend", "checked_threads",
-           "copy_on_gpu", "default_threads", "evaluate", "fetched", "foreseen", "is_device", "made_on_gpu", "mirror",
-           "on_device", "on_gpu", "on_host", "run", "run_graph", "speaks_dlpack", "taken",
+           "copy_on_gpu", "default_threads", "evaluate", "fetched", "foreseen", "helped_by", "is_device", "made_on_gpu",
+           "mirror", "on_device", "on_gpu", "on_host", "openmp", "run", "run_graph", "speaks_dlpack", "taken",
            "temporaries"]

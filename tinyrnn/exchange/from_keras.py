@@ -15,7 +15,7 @@ from ..errors import ArgumentError, LoadError
 from ..files import shown
 from ..nn.module import Module
 from .keras_files import Vars, read_archive, read_vars
-from .keras_layers import RECURRENT, Record, layers_of
+from .keras_layers import RECURRENT, KerasLayer, layers_of
 from .to_keras import Outgoing, records_of
 
 MOST_LAYERS = 1_000
@@ -78,7 +78,7 @@ def _of_object(source: Any) -> Module:
         kind = type(layer)
         if not kind.__module__.startswith("keras."):
             raise ArgumentError(f"{kind.__name__} is a class of its own, whose call may do anything: convert its parts")
-        records.append(Record(kind.__name__, _sequences(layer.get_config(), len(chain) == 1), layer.get_weights()))
+        records.append(KerasLayer(kind.__name__, _sequences(layer.get_config(), len(chain) == 1), layer.get_weights()))
     return _joined(records)
 
 
@@ -150,7 +150,7 @@ def _of_archive(file: Any) -> Module:
         raise LoadError(f"{shown(file)}: the description of a layer is not sound: {error}") from None
 
 
-def _records(form: Mapping[str, Any], weights: Vars) -> Iterator[Record]:
+def _records(form: Mapping[str, Any], weights: Vars) -> Iterator[KerasLayer]:
     """The layers of a described model with their weights."""
     config, kind = form.get("config"), form.get("class_name")
     if not isinstance(config, dict) or not isinstance(config.get("layers"), list) or len(config["layers"]) > MOST_LAYERS:
@@ -163,7 +163,7 @@ def _records(form: Mapping[str, Any], weights: Vars) -> Iterator[Record]:
     folders = dict(zip(layers, _folders(layer["class_name"] for layer in layers.values()), strict=True))
     for name in _order(config) if kind == "Functional" else list(layers):
         layer = layers[name]
-        yield Record(layer["class_name"], layer["config"], _arrays(layer["class_name"], folders[name], weights))
+        yield KerasLayer(layer["class_name"], layer["config"], _arrays(layer["class_name"], folders[name], weights))
 
 
 def _checked(layer: Any) -> str:
@@ -196,7 +196,7 @@ def _arrays(kind: str, folder: str, weights: Vars) -> list[Any]:
     return [array for part in parts for array in weights.get(part, [])]
 
 
-def _joined(records: Sequence[Record]) -> Module:
+def _joined(records: Sequence[KerasLayer]) -> Module:
     """One layer, or a Sequential of them."""
     layers = [layer for record in records for layer in layers_of(record)]
     if not layers:
@@ -220,7 +220,7 @@ def _one(kind: str, weights: Any, options: Mapping[str, Any]) -> Module:
     arrays = [np.asarray(a) for a in weights]
     if kind == "Dense":
         options = {**options, "use_bias": len(arrays) > 1}
-    found = layers_of(Record(kind, _sequences({"return_sequences": False, **options}, True), arrays))
+    found = layers_of(KerasLayer(kind, _sequences({"return_sequences": False, **options}, True), arrays))
     return (found[0] if len(found) == 1 else nn.Sequential(*found)).eval()
 
 

@@ -19,7 +19,7 @@ from .frameworks import ACTIVATIONS, Foreign, foreign
 Config = Mapping[str, Any]
 
 
-class Record(NamedTuple):
+class KerasLayer(NamedTuple):
     """A layer of Keras: its class, its options, and its weights in Keras' order."""
 
     kind: str
@@ -41,7 +41,7 @@ FUNCTIONS = {"tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "softplus": "
 MERGES = {"concat": "concat", "sum": "sum", "mul": "mul", "ave": "mean"}
 
 
-def layers_of(record: Record) -> list[Module]:
+def layers_of(record: KerasLayer) -> list[Module]:
     """Our layers that do together what a layer of Keras does.
 
     Raises `ArgumentError` for what has no counterpart, and `LoadError` for weights that do not fit.
@@ -77,7 +77,7 @@ def named_arrays(theirs: Foreign, arrays: Sequence[Any], kind: str) -> dict[str,
     return dict(zip(names, arrays, strict=False))
 
 
-def _recurrent(record: Record) -> list[Module]:
+def _recurrent(record: KerasLayer) -> list[Module]:
     kind, config = record.kind, record.config
     if config.get("return_state"):
         raise ArgumentError(f"keras.layers.{kind}(return_state=True) gives several outputs; ours gives its state anyway: save "
@@ -89,7 +89,7 @@ def _recurrent(record: Record) -> list[Module]:
     return [*_dropped_inputs(config), layer, *([] if config.get("return_sequences") else [nn.Last()])]
 
 
-def _one_direction(record: Record, reverse: bool = False) -> Packed | nn.Recurrent:
+def _one_direction(record: KerasLayer, reverse: bool = False) -> Packed | nn.Recurrent:
     """One of our stock layers, if it is proved to be the same; else the cell as Keras' equations have it."""
     kind, config = record.kind, record.config
     _warn_of(kind, config)
@@ -135,7 +135,7 @@ def _dropped_inputs(config: Config) -> list[Module]:
     return [nn.Dropout(rate, shared_axes=1)] if rate else []
 
 
-def _bidirectional(record: Record) -> list[Module]:
+def _bidirectional(record: KerasLayer) -> list[Module]:
     config = record.config
     inner, other = _inner(config.get("layer")), config.get("backward_layer")
     merge = config.get("merge_mode", "concat")
@@ -160,12 +160,12 @@ def _bidirectional(record: Record) -> list[Module]:
     return [*_dropped_inputs(inner.config), found, *([] if inner.config.get("return_sequences") else [nn.Last()])]
 
 
-def _inner(form: object) -> Record:
+def _inner(form: object) -> KerasLayer:
     """A layer that another one wraps, as its description has it."""
     if isinstance(form, Mapping):
         kind, config = form.get("class_name"), form.get("config")
         if isinstance(kind, str) and isinstance(config, Mapping):
-            return Record(kind, config, [])
+            return KerasLayer(kind, config, [])
     raise LoadError("the description of a layer inside another one is not sound")
 
 
@@ -176,7 +176,7 @@ def _shared(config: Config) -> dict[str, Any]:
     return {k: config.get(k) for k in names}
 
 
-def _expected(record: Record, names: Sequence[str], ranks: Sequence[int]) -> list[Any]:
+def _expected(record: KerasLayer, names: Sequence[str], ranks: Sequence[int]) -> list[Any]:
     """The weights of a layer, if they are as many and of such ranks."""
     shapes = [np.shape(a) for a in record.arrays]
     if [len(s) for s in shapes] != list(ranks):
@@ -185,7 +185,7 @@ def _expected(record: Record, names: Sequence[str], ranks: Sequence[int]) -> lis
     return record.arrays
 
 
-def _embedding(record: Record) -> list[Module]:
+def _embedding(record: KerasLayer) -> list[Module]:
     (table,) = _expected(record, ["embeddings"], [2])
     if record.config.get("mask_zero"):
         _warn("keras.layers.Embedding(mask_zero=True) marks steps where x is 0 as padding; here say so where the model is "
@@ -193,7 +193,7 @@ def _embedding(record: Record) -> list[Module]:
     return [_filled(nn.Embedding(*table.shape, dtype=table.dtype), weight=table)]
 
 
-def _dense(record: Record) -> list[Module]:
+def _dense(record: KerasLayer) -> list[Module]:
     bias = bool(record.config.get("use_bias", True))
     kernel, *rest = _expected(record, ["kernel", *["bias"] * bias], [2, *[1] * bias])
     layer = nn.Linear(kernel.shape[0], kernel.shape[1], bias, dtype=kernel.dtype)
@@ -217,7 +217,7 @@ def _activation(name: object) -> list[Module]:
     return [nn.Activation(FUNCTIONS[name])]
 
 
-def _layer_norm(record: Record) -> list[Module]:
+def _layer_norm(record: KerasLayer) -> list[Module]:
     config = record.config
     axis = config.get("axis", -1)
     if axis not in (-1, [-1], (-1,)) or config.get("rms_scaling"):
@@ -236,41 +236,41 @@ def _layer_norm(record: Record) -> list[Module]:
     return [_filled(layer, **named)]
 
 
-def _plain(make: Callable[[Config], Module]) -> Callable[[Record], list[Module]]:
-    def convert(record: Record) -> list[Module]:
+def _plain(make: Callable[[Config], Module]) -> Callable[[KerasLayer], list[Module]]:
+    def convert(record: KerasLayer) -> list[Module]:
         _expected(record, [], [])
         return [make(record.config)]
 
     return convert
 
 
-def _relu(record: Record) -> list[Module]:
+def _relu(record: KerasLayer) -> list[Module]:
     config = record.config
     if config.get("max_value") is not None or config.get("negative_slope") or config.get("threshold"):
         raise ArgumentError("keras.layers.ReLU with max_value, negative_slope or threshold has no counterpart")
     return [nn.Activation("relu")]
 
 
-def _softmax(record: Record) -> list[Module]:
+def _softmax(record: KerasLayer) -> list[Module]:
     if record.config.get("axis", -1) != -1:
         raise ArgumentError(f"keras.layers.Softmax(axis={record.config['axis']!r}) has no counterpart; known is axis=-1")
     return [nn.Activation("softmax")]
 
 
-def _masking(record: Record) -> list[Module]:
+def _masking(record: KerasLayer) -> list[Module]:
     _warn(f"keras.layers.Masking(mask_value={record.config.get('mask_value', 0.0)!r}) marks steps as padding; here say so "
           "where the model is called: model(x, lengths=...) or mask=")
     return []
 
 
-def _time_distributed(record: Record) -> list[Module]:
+def _time_distributed(record: KerasLayer) -> list[Module]:
     inner = _inner(record.config.get("layer"))
     if inner.kind not in ("Dense", "LayerNormalization", "Activation", "Dropout", "Embedding"):
         raise ArgumentError(f"keras.layers.TimeDistributed around {inner.kind} has no counterpart")
     return layers_of(inner._replace(arrays=record.arrays))
 
 
-_IN: dict[str, Callable[[Record], list[Module]]] = {
+_IN: dict[str, Callable[[KerasLayer], list[Module]]] = {
     **dict.fromkeys(RECURRENT, _recurrent), "Bidirectional": _bidirectional, "Embedding": _embedding, "Dense": _dense,
     "LayerNormalization": _layer_norm, "Dropout": _plain(lambda c: nn.Dropout(c.get("rate", 0.5))),
     "SpatialDropout1D": _plain(lambda c: nn.Dropout(c.get("rate", 0.5), shared_axes=1)),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..backends import taken
+from ..backends import helped_by, openmp, taken
 from ..exchange.pure import Arguments, Differentiable, PureModel
 from ..tensor.pullbacks import Held
 from ..tensor.signatures import Spec
@@ -47,10 +48,18 @@ class _Call:
 
     def values(self, tensors: Sequence[torch.Tensor]) -> list[Any]:
         arrays = [array_of(t) for t in tensors]
-        if not any(self.wanted):
-            return self.function.value(arrays, torch.get_num_threads())
-        found, self.held = self.function.value_and_held(arrays, self.wanted, torch.get_num_threads())
+        with helped_by(TEAM):
+            if not any(self.wanted):
+                return self.function.value(arrays, torch.get_num_threads())
+            found, self.held = self.function.value_and_held(arrays, self.wanted, torch.get_num_threads())
         return found
+
+    def gradients(self, adjoints: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
+        """A gradient for every tensor that one is wanted of."""
+        assert self.held is not None
+        with helped_by(TEAM):
+            found = list(self.held.gradients([array_of(g) for g in adjoints]))
+        return [None if g is None else tensor_of(g) for g in found]
 
 
 class _Operation(torch.autograd.Function):
@@ -74,7 +83,7 @@ class _Operation(torch.autograd.Function):
         call, adjoints = ctx.call, [g for g, floats in zip(gradients, ctx.floating, strict=True) if floats]
         wanted = ctx.needs_input_grad[1:]
         if call.held is not None and not torch.is_grad_enabled() and all(map(_implied, wanted, call.wanted)):
-            return None, *(None if g is None else tensor_of(g) for g in call.held.gradients(map(array_of, adjoints)))
+            return None, *call.gradients(adjoints)
         found = iter(_applied(call.function.pullback(len(adjoints)), [*tensors, *adjoints]))
         return None, *(next(found) if t.is_floating_point() else None for t in tensors)
 
@@ -97,6 +106,15 @@ class _Operation(torch.autograd.Function):
 
 # PyTorch asks for it at every call, and to find it takes long.
 _Operation.forward.__signature__ = inspect.signature(_Operation.forward)  # type: ignore[attr-defined]
+
+
+def _team() -> Any:
+    """PyTorch's own threads, which stay awake on our processors anyway; None where it brings no GNU OpenMP."""
+    files = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
+    return openmp(files[0]) if files else None
+
+
+TEAM = _team()
 
 
 def _implied(wanted: bool, there: bool) -> bool:

@@ -23,6 +23,7 @@ from .driver import MORE, emit_driver
 from .engine import Code, Target, host, library
 from .kept import kept_of
 from .memory import Bytes, address, aligned
+from .openmp import TEAM
 from .rows import emit_rows
 from .tables import ARENA, TableLayout
 from .threads import GANG, default_threads
@@ -313,7 +314,7 @@ class RunFrame:
         self.said[0] = 0
         if self.tables.shared:
             count = default_threads() if threads is None else threads
-            if not (count > 1 and GANG.run(self, count)):
+            if not (count > 1 and (TEAM.get() or GANG).run(self, count)):
                 self.walk(self.threads[0], self.first)
                 GANG.ended()
         else:
@@ -321,6 +322,11 @@ class RunFrame:
         if self.said[0]:
             seen, size = self.said[1], self.said[2]
             raise IndexRangeError(f"index {seen} is outside an axis of size {size}: expected 0 to {size - 1}")
+
+    @property
+    def first_frame(self) -> int:
+        """The frame of the first thread."""
+        return self.threads[0].at
 
     def parts(self, scratch: Sequence[int]) -> list[int]:
         """The frames of all threads but the first, each with room of its own, ready to begin."""

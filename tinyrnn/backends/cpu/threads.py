@@ -93,6 +93,10 @@ class SharedRun(Protocol):
     def tables(self) -> Tables:
         """Whether the run is long enough to wake helpers."""
 
+    @property
+    def first_frame(self) -> int:
+        """The frame of the first thread."""
+
     def parts(self, scratch: Sequence[int]) -> list[int]:
         """The frames of all threads but the first, each with room of its own, ready to begin."""
 
@@ -105,6 +109,26 @@ class SharedRun(Protocol):
     @property
     def crowded(self) -> bool:
         """Whether a thread waited for one that had no processor."""
+
+
+class Pauses:
+    """When runs keep to one thread, since threads waited for each other on a crowded machine: longer and longer."""
+
+    def __init__(self) -> None:
+        self._until, self._pause = 0.0, SHORTEST_PAUSE
+
+    @property
+    def on(self) -> bool:
+        return time.perf_counter() < self._until
+
+    def note(self, crowded: bool) -> None:
+        """How a run went."""
+        self._pause = min(2 * self._pause, LONGEST_PAUSE) if crowded else max(0.9 * self._pause, SHORTEST_PAUSE)
+        if crowded:
+            self._until = time.perf_counter() + self._pause
+
+    def end(self) -> None:
+        self._until = 0.0
 
 
 class Gang:
@@ -122,7 +146,7 @@ class Gang:
         self._lock = threading.Lock()
         self._late: SharedRun | None = None        # what a helper has not left yet
         self._unfinished: SharedRun | None = None  # where he may write still
-        self._crowded_until, self._pause = 0.0, SHORTEST_PAUSE
+        self.pauses = Pauses()
         self._code: Any = None
         self._latest = 0.0
         self._scratch: list[Bytes] = []
@@ -134,7 +158,7 @@ class Gang:
     def run(self, frame: SharedRun, count: int) -> bool:
         """A run by so many threads; False where others are using the helpers, where they sleep and the run is not worth waking
         them, or where the machine is crowded."""
-        if time.perf_counter() < self._crowded_until or not self._lock.acquire(blocking=False):
+        if self.pauses.on or not self._lock.acquire(blocking=False):
             return False
         try:
             helpers = count - 1
@@ -171,9 +195,7 @@ class Gang:
             except KeyboardInterrupt:  # and once more
                 self._leave(frame, helpers, done)
                 raise
-        self._pause = min(2 * self._pause, LONGEST_PAUSE) if frame.crowded else max(0.9 * self._pause, SHORTEST_PAUSE)
-        if frame.crowded:
-            self._crowded_until = time.perf_counter() + self._pause
+        self.pauses.note(frame.crowded)
 
     def _leave(self, frame: SharedRun, helpers: int, done: bool) -> None:
         """See to it that nobody works on a run any more; late helpers of one that is done are not waited for."""
