@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: tour test lesser fuzz prove-fuzz lint docs bench gpu gpu-probe gpu-kernels gpu-wheels goldens fingerprints pages measure examples examples-torch clean
+.PHONY: tour test frameworks lesser fuzz prove-fuzz lint docs bench gpu gpu-probe gpu-kernels gpu-wheels goldens fingerprints pages measure examples examples-torch clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +16,10 @@ $(VENV)/.ready: pyproject.toml
 $(VENV)/.ready-gpu: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --editable ".[test-gpu]"
 	touch $@
+
+# The other frameworks, against which weights and layers are tested; about a gigabyte, more where PyTorch comes with CUDA.
+frameworks: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable ".[test-frameworks]"
 
 tour: $(VENV)/.ready
 	$(BIN)/tinyrnn tour $(ARGS)

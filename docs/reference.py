@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ FOLDER = Path(__file__).parent / "reference"
 ROOMS = {"tinyrnn": (tr, "Cells, pictures, proofs, tensors"), "nn": (tr.nn, "Layers and models"),
          "optim": (tr.optim, "Optimisers and schedules"), "train": (tr.train, "Training"),
          "serve": (tr.serve, "Models in use"), "io": (tr.io, "Files"),
-         "datasets": (tr.datasets, "Data"), "cells": (tr.cells, "The zoo of cells")}
+         "datasets": (tr.datasets, "Data"), "cells": (tr.cells, "The zoo of cells"),
+         **{name: (getattr(tr, name), f"Inside {spoken}") for name, spoken in (("torch", "PyTorch"), ("jax", "JAX"))
+            if find_spec(name)}}
 
 
 def names(room: Any) -> list[str]:

@@ -213,6 +213,12 @@ def _bench(args: argparse.Namespace) -> int:
     bench = import_module("tinyrnn.bench")  # it loads llvmlite and, where they are installed, PyTorch and JAX
     if args.gpu:
         return _bench_gpu(args)
+    if args.torch_layer:
+        inside = import_module("tinyrnn.bench.inside")
+        found = inside.measure(args.short)
+        files = bench.write_page(found, inside.page(found), path_of(args.out), "torch_layer")
+        print(*files, sep="\n")
+        return 0
     for file in bench.write(bench.measure([p for p in args.against.split(",") if p], short=args.short), path_of(args.out)):
         print(file)
     return 0
@@ -276,6 +282,8 @@ def parser() -> argparse.ArgumentParser:
     b.add_argument("--against", default="torch,jax,onnxruntime", metavar="PEERS",
                    help="peers, separated by commas (default: torch,jax,onnxruntime)")
     b.add_argument("--out", default="bench", metavar="FOLDER", help="where to write cpu.json, cpu.md, cpu.svg (default: bench)")
+    b.add_argument("--torch-layer", action="store_true",
+                   help="measure tr.torch.Layer inside PyTorch instead: torch_layer.json, torch_layer.md (six minutes)")
     b.add_argument("--gpu", action="store_true", help="measure the GPU instead: gpu.json, gpu.md")
     b.add_argument("--probe", action="store_true", help="with --gpu: what the chip can do, in three minutes")
     b.add_argument("--budget", type=float, metavar="SECONDS", help="for all steps on the GPU (default: three or eight minutes)")

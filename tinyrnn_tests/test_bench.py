@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tinyrnn import cli
-from tinyrnn.bench import cases, machine, onnx_peer, report, run, sides, timing, worker
+from tinyrnn.bench import cases, inside, machine, onnx_peer, report, run, sides, timing, worker
 
 POINT = cases.Point(4, 3, 5, 6)
 NEEDS = {p: pytest.mark.skipif(not find_spec(p), reason=f"{p} is not installed") for p in ("torch", "jax", "onnxruntime", "onnx")}
@@ -65,6 +65,30 @@ def test_onnxruntime_computes_the_same_layer(kind):
     step, s = onnx_peer.steps(kind, layer, task.x[:, 0], 1), layer.stream(POINT.batch)
     for _ in range(3):
         close(step(), s(task.x[:, 0]))
+
+
+@NEEDS["torch"]
+@pytest.mark.parametrize("name", ["LSTM", *cases.unusual()])
+def test_all_sides_of_a_training_step_with_a_head_go_one_way(name):
+    """Losses over some steps: ours, our layer in PyTorch, and PyTorch's own layer or loop."""
+    def losses(side):
+        (run,) = inside.settings(side, name, POINT, 1).values()
+        return [float(run()) for _ in range(4)]
+
+    expected = losses("ours")
+    assert expected[3] < expected[0]
+    for side in ("inside", "eager", *(["torch"] if name == "LSTM" else [])):
+        np.testing.assert_allclose(losses(side), expected, rtol=1e-4, err_msg=side)
+
+
+@NEEDS["torch"]
+@pytest.mark.slow
+def test_the_layer_inside_pytorch_is_measured():
+    found = inside.measure(short=True, say=lambda line: None)
+    assert set(found["threads"]) == {"1", "2"}
+    page = inside.page(json.loads(json.dumps(found)))
+    assert page.count("| LSTM | T=50") == 2
+    assert "against the eager cell, every size" in page
 
 
 @pytest.mark.parametrize("what", ["train", "infer", "single", "predict", "step"])

@@ -289,3 +289,13 @@ def test_calls_that_assign_follow_one_another():
     for t in threads:
         t.join()
     assert W.numpy() == 200.0
+
+
+def test_dicts_of_lists_keep_their_lists_apart():
+    """Numbers written out as the values of a dict are one array each, also where they are of one length."""
+    y, dy = tr.value_and_grad(lambda p: (p["w"] * p["w"]).sum() + 3 * p["b"].sum())({"w": [1.0, 2.0], "b": [3.0]})
+    assert float(y) == 14
+    assert {k: v.numpy().tolist() for k, v in dy.items()} == {"w": [2.0, 4.0], "b": [3.0]}
+    leaves, form = flatten({"a": [1.0, 2.0], "b": [3.0, 4.0]})
+    assert leaves == [[1.0, 2.0], [3.0, 4.0]]
+    assert form(["x", "y"]) == {"a": "x", "b": "y"}
