@@ -388,6 +388,34 @@ def test_checkpoints_of_pytorch():
     assert torch.equal(found, expected)
 
 
+def test_on_the_stand_in_for_a_gpu(no_gpu, monkeypatch):
+    """Arrays that are on a device go into programs for it, and what comes out stays there: values, gradients of two orders."""
+    cupy = sys.modules["cupy"]
+    layer, x = tr.torch.Layer("mgu", x=3, h=4, rng=0), drawn(2, 5, 3, dtype=torch.float32).requires_grad_()
+
+    def results():
+        y = layer(x, lengths=[5, 2])[0]
+        (g,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return y, g, *torch.autograd.grad(g.sum(), [x, layer.W_f])
+
+    expected, outputs = results(), []
+    monkeypatch.setattr("tinyrnn.torch.layer._backend", lambda device: "cuda")
+    monkeypatch.setattr(function, "array_of", lambda t: cupy.asarray(t.numpy(force=True)))
+    monkeypatch.setattr(function, "tensor_of", lambda a: outputs.append(type(a)) or torch.from_numpy(cupy.asnumpy(a)))
+    for a, b in zip(results(), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert set(outputs) == {cupy.ndarray}
+
+
+def test_back_from_pytorch():
+    layer = tr.torch.Layer(model()).double()
+    back = tr.io.from_torch(layer)
+    assert type(back) is tr.nn.Sequential
+    assert {k: v.dtype for k, v in back.state_dict().items()} == dict.fromkeys(layer.state_dict(), np.dtype("float64"))
+    for k, v in back.state_dict().items():
+        np.testing.assert_array_equal(v, layer.state_dict()[k].numpy())
+
+
 def test_what_is_refused():
     with pytest.raises(ArgumentError, match="x, h: a LSTM has its sizes and options already"):
         tr.torch.Layer(tr.nn.LSTM(3, 4), x=3, h=4)

@@ -146,9 +146,9 @@ def page(found: Mapping[str, Any]) -> str:
     m = found["machine"]
     where = f"{m['processor']}, {m['cores']} cores, PyTorch {m['torch']}, {found['date']}"
     lines = ["# Layers of tinyrnn inside PyTorch", "",
-             f"A step of training by PyTorch (`Linear` head, squared errors, SGD, float32): {where}. Each side in a process of its "
-             "own, as many threads on both; medians of neighbouring pairs, with their quartiles. `tinyrnn bench --torch-layer` "
-             "measures it anew.", ""]
+             f"A step of training by PyTorch (`Linear` head, squared errors, SGD, float32): {where}. Each side in a process of "
+             "its own, as many threads on both; medians of neighbouring pairs, with their quartiles. `tinyrnn bench "
+             "--torch-layer` measures it anew.", ""]
     for threads, rows in found["threads"].items():
         lines += [f"## {threads} thread{'s' * (threads != '1')}", "", "| LSTM | `tr.torch.Layer` | wholly in tinyrnn, ratio | "
                   "`nn.LSTM`, ratio |", "| --- | --: | --: | --: |"]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..backends import on_host
 from ..ir.ops.leaves import input_node
 from ..nn.module import Module
 from ..tensor.compile import Program
@@ -161,5 +162,5 @@ class PureFunction:
         x, lengths = (self._places.get(name) for name in ("x", "lengths"))
         if x is not None and lengths is not None:
             start = len(self._pure.names) + self.draws
-            given, counts = arrays[start + x], arrays[start + lengths]
-            check_lengths(np.atleast_1d(counts), given.shape[int(np.ndim(counts) == 1 and not self._pure.time_first)])
+            counts = on_host(arrays[start + lengths])
+            check_lengths(np.atleast_1d(counts), arrays[start + x].shape[int(counts.ndim == 1 and not self._pure.time_first)])

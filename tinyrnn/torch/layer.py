@@ -72,7 +72,7 @@ class Layer(torch.nn.Module):
         given, form = flatten((args, keywords))
         device = _device([*weights, *[a for a in given if isinstance(a, torch.Tensor) and a.is_floating_point()]])
         arguments = Arguments([_prepared(a, device) for a in given], form, described((args, keywords)), specified, torch.Tensor)
-        return run(self._model(weights), weights, arguments, "cpu" if device.type == "cpu" else "cuda")
+        return run(self._model(weights), weights, arguments, _backend(device))
 
     def to_tinyrnn(self) -> Module:
         """The layer or model of tinyrnn with the weights of now, on the host."""
@@ -147,6 +147,10 @@ def _device(tensors: Sequence[torch.Tensor]) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ArgumentError(f"tensors are on {device}; tinyrnn computes on the CPU and on CUDA GPUs")
     return device
+
+
+def _backend(device: torch.device) -> str:
+    return "cuda" if device.type == "cuda" else "cpu"
 
 
 def _prepared(value: Any, device: torch.device) -> Any:
