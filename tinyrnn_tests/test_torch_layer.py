@@ -106,6 +106,11 @@ def test_masks_and_lists():
     for lengths in ([5, 2], np.array([5, 2]), torch.tensor([5, 2]), torch.tensor([5, 2], dtype=torch.int32)):
         assert torch.equal(layer(x, lengths=lengths)[0], expected)
     assert layer(x[0])[0].shape == (5, 4)
+    for n in (2, 4, 5):  # one sequence, whose length is a number: one function serves all
+        np.testing.assert_allclose(layer(x[0], lengths=n)[0].detach()[:n], layer(x[0, :n])[0].detach(), rtol=1e-6)
+    (pure,) = layer._models.values()
+    assert len(pure._functions) == 5
+    assert repr(layer).startswith("Layer(runs: Recurrent of gru)")
 
 
 def model():

@@ -24,6 +24,7 @@ from ..trees import flatten
 
 Results = list[Tensor]
 Form = Callable[[list[Any]], Any]
+MOST = 64  # forms of arguments that a model is remembered with
 
 
 class Differentiable:
@@ -37,6 +38,7 @@ class Differentiable:
         self.function, self.count, self.backend, self.check = function, count, backend, check
         self.program = Program(function, backend)
         self._derived: dict[str, Differentiable] = {}
+        self.made: dict[Hashable, Any] = {}  # what a framework makes of it
 
     def value(self, arrays: Sequence[Any], threads: int | None) -> list[Any]:
         """The results as arrays."""
@@ -96,6 +98,8 @@ class PureModel:
         key = (arguments.shown, arguments.fixed, arguments.kinds, backend, self.model.training)
         found = self._functions.get(key)
         if found is None:
+            if len(self._functions) >= MOST:
+                self._functions.pop(next(iter(self._functions)))
             found = self._functions[key] = PureFunction(self, arguments, [*weights, *arguments.arrays], backend)
         return found
 

@@ -59,6 +59,8 @@ class LayerFunction:
 
     def __call__(self, params: Mapping[str, Any], *args: Any, key: Any = None, **keywords: Any) -> Any:
         weights = self._weights(params)
+        if isinstance(keywords.get("lengths"), int):
+            keywords["lengths"] = np.asarray(keywords["lengths"])
         given, form = flatten((args, keywords))
         arguments = Arguments([_prepared(a) for a in given], form, described((args, keywords)), _spec, jax.Array)
         arrays = arguments.arrays

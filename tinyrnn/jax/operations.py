@@ -7,7 +7,6 @@ backward one passes through JAX as further results.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import jax
@@ -18,10 +17,21 @@ from ..tensor.pullbacks import Wanted, pair_for
 
 Arrays = tuple[Any, ...]
 Operation = Callable[..., Arrays]
-MOST = 1024  # operations that are kept: every form of arguments of a model makes a few
+Maker = Callable[..., Any]
 
 
-@lru_cache(MOST)
+def _once(make: Maker) -> Maker:
+    """What is made of a function is made once, and goes when the function goes."""
+    def found(function: Differentiable, *args: Any) -> Any:
+        key = make.__name__, args
+        if key not in function.made:
+            function.made[key] = make(function, *args)
+        return function.made[key]
+
+    return found
+
+
+@_once
 def operation(function: Differentiable) -> Operation:
     """The results of a function of arrays."""
     @jax.custom_vjp
@@ -62,7 +72,7 @@ class _Kept:
         return cls(parts, wanted)
 
 
-@lru_cache(MOST)
+@_once
 def _forward(function: Differentiable, wanted: Wanted) -> Callable[..., tuple[Arrays, Arrays]]:
     """Results and saved values.  What is saved is made of the arguments, and the backward run says for both how a gradient
     changes with them, so that nothing comes back for saved values."""
@@ -88,7 +98,7 @@ def _forward(function: Differentiable, wanted: Wanted) -> Callable[..., tuple[Ar
     return found
 
 
-@lru_cache(MOST)
+@_once
 def _backward(function: Differentiable, wanted: Wanted) -> Operation:
     """A gradient for every wanted argument, from saved values, arguments and adjoints."""
     @jax.custom_vjp

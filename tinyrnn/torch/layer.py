@@ -69,6 +69,8 @@ class Layer(torch.nn.Module):
 
     def _run(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         weights = self._weights()
+        if isinstance(keywords.get("lengths"), int):  # of one sequence: a number that is another one at every call
+            keywords = {**keywords, "lengths": np.asarray(keywords["lengths"])}
         given, form = flatten((args, keywords))
         device = _device([*weights, *[a for a in given if isinstance(a, torch.Tensor) and a.is_floating_point()]])
         arguments = Arguments([_prepared(a, device) for a in given], form, described((args, keywords)), specified, torch.Tensor)
@@ -89,7 +91,9 @@ class Layer(torch.nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        return str(next(iter(self._models.values())).model.one_line())
+        model = next(iter(self._models.values())).model
+        return ", ".join(f"{name or 'runs'}: {type(m).__name__}" + (f" of {m.cell.name}" if m.cell else "")
+                         for name, m in model.named_modules())
 
     def __getstate__(self) -> dict[str, Any]:
         """Programs are traced anew where a copy or a pickle arrives."""
