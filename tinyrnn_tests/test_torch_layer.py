@@ -208,6 +208,20 @@ def test_several_runs_wait_for_their_gradients():
     assert total.shape == (2, 5, 3)
 
 
+def test_what_is_saved_goes_with_the_backward_pass():
+    """As PyTorch's own: a loss that is kept for the records holds nothing, unless the graph is retained."""
+    layer = tr.torch.Layer("gru", x=3, h=4, rng=0)
+    for retain in (True, False):
+        loss = layer(drawn(2, 5, 3, dtype=torch.float32))[0].sum()
+        call = loss.grad_fn.next_functions[0][0].call
+        loss.backward(retain_graph=True)
+        assert call.held is not None
+        loss.backward(retain_graph=retain)
+        assert (call.held is not None) == retain
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        loss.backward()
+
+
 def test_what_pytorch_does_with_modules(tmp_path):
     layer = tr.torch.Layer(model()).eval()
     x = torch.arange(6).reshape(2, 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,13 @@ class _Call:
         return found
 
     def gradients(self, adjoints: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
-        """A gradient for every tensor that one is wanted of."""
+        """A gradient for every tensor that one is wanted of.  What was saved is let go as PyTorch lets its own go: at once,
+        unless the graph is retained."""
         assert self.held is not None
         with helped_by(TEAM):
             found = list(self.held.gradients([array_of(g) for g in adjoints]))
+        if not _retained():
+            self.held = None
         return [None if g is None else tensor_of(g) for g in found]
 
 
@@ -106,6 +109,9 @@ class _Operation(torch.autograd.Function):
 
 # PyTorch asks for it at every call, and to find it takes long.
 _Operation.forward.__signature__ = inspect.signature(_Operation.forward)  # type: ignore[attr-defined]
+
+
+_retained: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
 
 def _team() -> Any:
