@@ -136,6 +136,8 @@ def test_into_a_model_like_ours(tmp_path):
             np.testing.assert_array_equal(v.numpy(), w.numpy(), err_msg=k)
     for k, v in ours.leaves():
         np.testing.assert_array_equal(v.numpy(), before[k])  # a copy was filled
+    wrapped = tr.io.from_torch(torch.nn.DataParallel(module).state_dict(), like=ours)
+    np.testing.assert_array_equal(wrapped.layers[2].bias.numpy(), module[2].bias.detach().numpy())
     with pytest.raises(LoadError, match=r"unknown 3\.weight"):
         tr.io.from_torch({**module.state_dict(), "3.weight": torch.ones(2)}, like=ours)
     with pytest.raises(LoadError, match=r"missing layers\.2\.bias"):

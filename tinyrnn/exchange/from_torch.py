@@ -19,6 +19,7 @@ from .carry import carried, into_layer
 from .torch_names import FUNCTIONS, OPTIONS, RECURRENT, counterpart, places, theirs_of
 
 Arrays = dict[str, Any]
+WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
 GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
 
 def from_torch(source: Any, like: Module | None = None) -> Module:
@@ -56,7 +57,11 @@ def _arrays(source: Any) -> Arrays:
         except LoadError as error:
             raise LoadError(f"{error}. A .pt or .pth file is a pickle, which may run code: "
                             "from_torch(torch.load(file, weights_only=True))") from None
-    return {name: _array(name, value) for name, value in source.items()}
+    found = {str(name): value for name, value in source.items()}
+    for wrapper in WRAPPERS:
+        if found and all(name.startswith(wrapper) for name in found):
+            found = {name.removeprefix(wrapper): value for name, value in found.items()}
+    return {name: _array(name, value) for name, value in found.items()}
 
 
 def _array(name: str, value: Any) -> Any:
