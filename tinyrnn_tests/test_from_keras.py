@@ -179,6 +179,36 @@ def test_a_layer_by_itself(keras):
     close(tr.io.from_keras(dense.get_weights(), kind="dense", activation="tanh")(x).numpy(), keras.ops.convert_to_numpy(dense(x)))
 
 
+def test_models_as_they_are_called(keras, tmp_path):
+    """Functional and nested models, living and from files; a model of one layer is a model."""
+    layers, x = keras.layers, np.random.default_rng(0).normal(size=(2, 5, 3))
+    i = keras.Input((None, 3))
+    inner = keras.Sequential([keras.Input((None, 4)), layers.GRU(3, return_sequences=True), layers.LSTM(2, return_sequences=True)])
+    for k, module in enumerate((keras.Model(i, layers.Dense(2)(layers.Dropout(0.1)(layers.LSTM(4)(i)))),
+                                keras.Sequential([keras.Input((None, 3)), layers.LSTM(4)]),
+                                keras.Sequential([keras.Input((None, 3)), layers.LSTM(4, go_backwards=True)]),
+                                keras.Sequential([keras.Input((None, 3)), layers.LSTM(4, return_sequences=True), inner, layers.LSTM(2)]),
+                                keras.Model(i, inner(layers.SimpleRNN(4, activation="exponential", return_sequences=True)(i))))):
+        module.set_weights([0.4 * np.random.default_rng(7).normal(size=w.shape) for w in module.get_weights()])
+        module.save(tmp_path / f"{k}.keras")
+        y = keras.ops.convert_to_numpy(module(x))
+        for source in (module, tmp_path / f"{k}.keras"):
+            model = tr.io.from_keras(source)
+            found = model(x)
+            close((found[0] if isinstance(found, tuple) else found).numpy(), y)
+        leaves_equal(tr.io.to_keras(model).get_weights(), module.get_weights())
+    weights = io.BytesIO((FOLDER / "keras_unusual.weights.h5").read_bytes())
+    assert tr.io.from_keras(weights, like=tr.io.from_keras(FOLDER / "keras_unusual.keras"))
+
+
+def test_frozen_layers_go_both_ways(keras):
+    module = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4), keras.layers.Dense(2)])
+    module.layers[0].trainable = False
+    model = tr.io.from_keras(module)
+    assert not model.layers[0].trainable
+    assert [layer.trainable for layer in tr.io.to_keras(model).layers] == [False, True]
+
+
 def test_another_update_is_found_by_proof(keras):
     """A GRU of lecture notes, whose z weighs the other way round: its weights turn their signs."""
     ours = tr.nn.GRU(3, 4, reset="before", update="new", rng=0, dtype="float64")
@@ -202,6 +232,8 @@ def test_modules_of_nnx():
                        nnx.RNN(nnx.OptimizedLSTMCell(3, 4, gate_fn=jax.nn.hard_sigmoid, rngs=nnx.Rngs(0), param_dtype="float64", dtype="float64"))):
             close(tr.io.from_flax(module)(x)[0].numpy(), np.asarray(module(x)))
         for module, message in ((nnx.RNN(cells[0], time_major=True), "time_major"), (nnx.RNN(cells[0], reverse=True), "keep_order"),
+                                (nnx.Bidirectional(nnx.RNN(cells[0], reverse=True, keep_order=True), nnx.RNN(cells[1])), "around a layer with reverse"),
+                                (nnx.Bidirectional(nnx.RNN(cells[0]), nnx.RNN(nnx.LSTMCell(3, 5, rngs=nnx.Rngs(0)))), "sizes of cells"),
                                 (nnx.Linear(2, 2, rngs=nnx.Rngs(0)), "flax.nnx.Linear has no counterpart"),
                                 (nnx.SimpleCell(2, 2, residual=True, rngs=nnx.Rngs(0)), "residual"),
                                 (nnx.GRUCell(2, 2, gate_fn=jax.nn.relu6, rngs=nnx.Rngs(0)), "relu6"), (3, "got int")):
@@ -283,7 +315,7 @@ def test_every_stock_layer_is_proved_to_be_what_it_becomes():
         assert not compared(tr.cells[ours], described.foreign(name).cell).holds, name
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore:The object being serialized includes a `lambda`")
 def test_what_keras_has_and_we_have_not(keras):
     layers = keras.layers
     x = np.zeros((2, 5, 3))
@@ -309,10 +341,17 @@ def test_what_keras_has_and_we_have_not(keras):
             (shaped(layers.LayerNormalization(axis=1)), r"LayerNormalization\(axis=\[1\]"), (built(layers.LayerNormalization(scale=False, center=False)), "no weights"),
             (built(layers.ReLU(max_value=6)), "ReLU with max_value"), (built(layers.Softmax(axis=1)), "axis=1"),
             (built(layers.RNN(layers.LSTMCell(2))), "keras.layers.RNN has no counterpart"), (built(layers.Bidirectional(layers.RNN(layers.LSTMCell(2)))), "around RNN"),
+            (layers.GlobalMaxPooling1D(keepdims=True), "keepdims=True"), (layers.GlobalAveragePooling1D(data_format="channels_first"), "channels_first"),
+            (layers.Dropout(0.1, noise_shape=(2, 1)), "noise_shape"), (built(layers.LSTM(2, activation=lambda z: z)), "cannot be written"),
             (layers.Reshape((3, 5)), "Reshape has no counterpart"), (3.5, "got float")):
         with pytest.raises(ArgumentError, match=message):
             tr.io.from_keras(layer)
     a = keras.Input((None, 3))
+    h = layers.LSTM(2, return_sequences=True)(a)
+    for model, message in ((keras.Model(a, [h, layers.Dense(2)(h)]), "several results"), (keras.Model(a, layers.Dropout(0.1)(a, training=True)), "called with training="),
+                           (keras.Model(a, layers.LSTM(2)(a, mask=keras.ops.ones((1, 5), "bool"))), "called with mask=")):
+        with pytest.raises(ArgumentError, match=message):
+            tr.io.from_keras(model)
     for model in (keras.Model(a, layers.Add()([layers.LSTM(2)(a), layers.GRU(2)(a)])), keras.Model(a, [layers.LSTM(2)(a), layers.GRU(2)(a)])):
         with pytest.raises(ArgumentError, match="a model that branches has no counterpart"):
             tr.io.from_keras(model)
@@ -330,7 +369,8 @@ def test_what_keras_has_not():
                            (tr.nn.GRU(3, 4, update="new"), "they differ by"), (tr.nn.LSTM(3, 4, reverse=True), "unless Last follows"),
                            (tr.nn.LSTM(3, 4, batch_first=False), "batch_first=False"), (tr.nn.GRU(3, 4, zoneout=0.1), "zoneout"),
                            (tr.nn.Recurrent("mgu", x=3, h=4), "are not proved to be the same function"), (tr.nn.Lambda(abs), "Lambda has no counterpart"),
-                           (tr.nn.Pool("sum"), "sum"), (tr.nn.Sequential(tr.nn.Linear(2, 2), tr.nn.Last()), "Last of what no recurrent layer gives"),
+                           (tr.nn.Pool("sum"), "sum"), (tr.nn.Sequential(tr.nn.Linear(2, 2), tr.nn.Last()), "Last of what a Linear gives"),
+                           (tr.nn.Sequential(tr.nn.LSTM(3, 4), tr.nn.Linear(4, 4), tr.nn.Last()), "Last of what a Linear gives has no counterpart in Keras: put it right"),
                            (tr.nn.Activation("sin"), "sin"), (tr.nn.Dropout(0.1, shared_axes=0), "shared_axes"),
                            (tr.nn.Bidirectional(tr.nn.LSTM(3, 4, num_layers=2)), "of 2 layers")):
         with pytest.raises(ArgumentError, match=message):
@@ -474,7 +514,7 @@ for _ in range(400):
     for _ in range(draw.choice((1, 2, 8))):
         bad[draw.randrange(min(len(bad), 8000))] = draw.choice((0, 1, 127, 255, draw.randrange(256)))
     try:
-        read_vars(io.BytesIO(bytes(bad)))
+        read_vars(bytes(bad), "flipped")
         count["read"] += 1
     except LoadError:
         count["refused"] += 1

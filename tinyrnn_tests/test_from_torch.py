@@ -146,6 +146,33 @@ def test_into_a_model_like_ours(tmp_path):
         tr.io.from_torch({k: v for k, v in module.state_dict().items() if "bias_hh" not in k}, like=ours)
 
 
+def test_layers_and_weights_that_are_shared():
+    a = torch.nn.Linear(3, 3)
+    layer = tr.io.from_torch(torch.nn.Sequential(a, torch.nn.Tanh(), a))
+    assert layer.layers[0] is layer.layers[2]
+    assert len(list(tr.io.to_torch(layer).parameters())) == 2
+    module = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Linear(3, 5, bias=False))
+    module[1].weight = module[0].weight
+    ours = tr.nn.Sequential(tr.nn.Embedding(5, 3), tr.nn.Linear(3, 5, bias=False))
+    ours.layers[1].weight = ours.layers[0].weight
+    found = tr.io.from_torch(module.state_dict(), like=ours)
+    np.testing.assert_array_equal(found.layers[1].weight.numpy(), module[1].weight.detach().numpy())
+    with pytest.raises(LoadError, match="are one weight of this model, and the given ones differ"):
+        tr.io.from_torch({**module.state_dict(), "1.weight": torch.ones(5, 3)}, like=ours)
+
+
+def test_modes_of_parts_and_frozen_layers():
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(0.5))
+    module[1].eval()
+    layer = tr.io.from_torch(module)
+    assert [m.training for m in (layer, *layer.layers)] == [True, True, False]
+    back = tr.io.to_torch(layer)
+    assert [m.training for m in (back, *back)] == [True, True, False]
+    for ours in (tr.nn.Bidirectional(tr.nn.LSTM(2, 3)), tr.nn.Recurrent("gru", x=2, h=3), tr.nn.GRU(2, 3)):
+        ours.trainable = False
+        assert not any(p.requires_grad for p in tr.io.to_torch(ours).parameters())
+
+
 class Tagger(tr.nn.Module):
     """A model of one's own with the names of one in PyTorch."""
 
@@ -209,6 +236,7 @@ def test_what_has_no_counterpart_says_where_it_differs():
                            (tr.nn.GRU(3, 4, update="new"), r"they differ by"),
                            (tr.nn.LSTM(3, 4, zoneout=0.1), "a LSTM with zoneout has no counterpart in torch.nn"),
                            (tr.nn.LSTM(3, 4, reverse=True), "reverse=True has no counterpart"),
+                           (tr.nn.Bidirectional(tr.nn.GRU(3, 4, reverse=True)), "read forwards and backwards"),
                            (tr.nn.LSTM(3, 4, learn_state=True), "whose first state is trained"),
                            (tr.nn.Last(), r"Last has no counterpart in torch.nn; tr.torch.Layer\(layer\) runs it inside of PyTorch"),
                            (tr.nn.Dropout(0.1, shared_axes=1), "shared_axes"),

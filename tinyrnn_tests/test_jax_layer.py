@@ -1,5 +1,8 @@
 """`tr.jax.layer`: JAX's own checker, its transformations, and our interpreter as oracle."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -118,6 +121,26 @@ def test_large_arrays_pass():
     assert float((f(params, x)[0] ** 2).mean()) < before
 
 
+def test_calls_outside_of_jit_compile_once():
+    """JAX's own programs are as many after ten calls as after one."""
+    f, x = tr.jax.layer("mgu", x=3, h=4, rng=0), jnp.ones((2, 5, 3), "float32")
+    counts = []
+    for _ in range(4):
+        f(f.params, x)
+        jax.grad(lambda p: f(p, x)[0].sum())(f.params)
+        (pure,) = f._models.values()
+        (function,) = pure._functions.values()
+        counts.append(len(function.differentiable.made))
+    assert counts[0] == counts[-1]
+
+
+def test_copies_and_pickles():
+    f, x = tr.jax.layer("mgu", x=3, h=4, rng=0), jnp.ones((2, 5, 3), "float32")
+    y = f(f.params, x)[0]
+    for again in (copy.deepcopy(f), pickle.loads(pickle.dumps(f))):
+        np.testing.assert_array_equal(again(again.params, x)[0], y)
+
+
 def test_what_is_refused():
     with pytest.raises(ArgumentError, match="x: a LSTM has its sizes and options already"):
         tr.jax.layer(tr.nn.LSTM(3, 4), x=3)
@@ -126,6 +149,9 @@ def test_what_is_refused():
         f({"W": 1}, jnp.ones((2, 5, 3)))
     with pytest.raises(DTypeError, match="the weights are float16; expected float32 or float64"):
         f({k: v.astype("float16") for k, v in f.params.items()}, jnp.ones((2, 5, 3)))
+    d = tr.jax.layer(tr.nn.Sequential(tr.nn.LSTM(3, 4), tr.nn.Dropout(0.5)))
+    with pytest.raises(ArgumentError, match=r"key=0: expected a key of jax[.]random"):
+        d(d.params, jnp.ones((2, 5, 3)), key=0)
     with pytest.raises(ShapeError, match=r"\[2,5,7\]"):
         f(f.params, jnp.ones((2, 5, 7)))
     with pytest.raises(Exception, match="lengths lie between 0 and the number of steps, 5; got 2 to 6"):

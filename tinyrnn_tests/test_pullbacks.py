@@ -178,7 +178,7 @@ def test_pull_backs_of_tensors_are_graphs():
 def test_what_is_saved_goes_with_the_pull_back():
     program = tr.compile(steps(lstm("float32")))
     _, pull = tr.vjp(program, normal(2, 50, 3, dtype="float32"), *(np.zeros((1, 2, 5), "float32"),) * 2)
-    held = weakref.ref(max(pull._held.held, key=lambda a: a.nbytes))
+    held = weakref.ref(max(pull._held.saved, key=lambda a: a.nbytes))
     room, size = pull._held.pair.room, pull._held._memory.size
     assert room._free == []
     del pull

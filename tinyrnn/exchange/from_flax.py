@@ -158,9 +158,11 @@ def _cell(kind: str, module: Any, reverse: bool) -> Any:
 def _both(module: Any) -> nn.Bidirectional:
     ahead, back = _converted(module.forward_rnn, False), _converted(module.backward_rnn, True)
     merge = getattr(module.merge_fn, "__name__", "")
-    if merge != "_concatenate" or back.cell != ahead.cell or module.time_major:
-        raise ArgumentError("flax.nnx.Bidirectional with another merge_fn, of two kinds of cells, or with time_major has no "
-                            "counterpart")
+    shapes = [{k: v.shape for k, v in layer.state_dict().items()} for layer in (ahead, back)]
+    alike = type(back) is type(ahead) and back.cell == ahead.cell and shapes[0] == shapes[1]
+    if merge != "_concatenate" or not alike or module.time_major or ahead.reverse or not back.reverse:
+        raise ArgumentError("flax.nnx.Bidirectional with another merge_fn, of two kinds or sizes of cells, around a layer with "
+                            "reverse, or with time_major has no counterpart")
     found = nn.Bidirectional(ahead)
     found.backward.load_state_dict(back.state_dict())
     return found

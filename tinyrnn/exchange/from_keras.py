@@ -12,13 +12,15 @@ import numpy as np
 
 from .. import nn
 from ..errors import ArgumentError, LoadError
-from ..files import shown
+from ..files import read_bytes, shown
 from ..nn.module import Module
 from .keras_files import Vars, read_archive, read_vars
 from .keras_layers import RECURRENT, KerasLayer, layers_of
 from .to_keras import Outgoing, records_of
 
-MOST_LAYERS = 1_000
+MOST_LAYERS, DEEPEST = 1_000, 8
+MODELS = ("Sequential", "Functional")
+HDF5 = b"\x89HDF\r\n\x1a\n"
 KINDS = {"simple_rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU", "embedding": "Embedding", "dense": "Dense",
          "layer_normalization": "LayerNormalization"}
 OPTIONS: dict[str, set[str]] = {
@@ -52,11 +54,12 @@ def from_keras(source: Any, kind: str | None = None, like: Module | None = None,
     if options and kind is None:
         raise ArgumentError(f"{', '.join(options)}: options go with kind=, the layer that the weights belong to")
     file = isinstance(source, (str, Path)) or hasattr(source, "read")
-    if file and not shown(source).endswith(".h5"):
+    data, name = (read_bytes(source), shown(source)) if file else (b"", "")
+    if file and not (data.startswith(HDF5) or name.endswith(".h5")):
         if kind is not None or like is not None:
             raise ArgumentError("a .keras file says itself what it holds: leave kind= and like= out")
-        return _of_archive(source)
-    weights = read_vars(source) if file else source
+        return _of_archive(data, name)
+    weights = read_vars(data, name) if file else source
     if like is not None:
         return _into(like, weights)
     if kind is not None:
@@ -72,27 +75,32 @@ def _of_object(source: Any) -> Module:
     if not hasattr(source, "get_config") or not hasattr(source, "get_weights"):
         raise ArgumentError(f"from_keras takes a layer or a model of Keras, a file, or a list of arrays; got "
                             f"{type(source).__name__}")
-    chain = _chain(source) if hasattr(source, "layers") and hasattr(source, "get_layer") else [source]
+    model = _is_model(source)
     records = []
-    for layer in chain:
+    for layer in _chain(source) if model else [source]:
         kind = type(layer)
         if not kind.__module__.startswith("keras."):
             raise ArgumentError(f"{kind.__name__} is a class of its own, whose call may do anything: convert its parts")
-        records.append(KerasLayer(kind.__name__, _sequences(layer.get_config(), len(chain) == 1), layer.get_weights()))
-    return _joined(records)
+        records.append(KerasLayer(kind.__name__, layer.get_config(), layer.get_weights()))
+    return _joined(records) if model else _alone(records[0])
 
 
-def _sequences(config: Mapping[str, Any], alone: bool) -> Mapping[str, Any]:
-    """A layer by itself gives the sequence, and its state beside it, whatever Keras hands out of them."""
-    return {**config, "return_sequences": True} if alone and "return_sequences" in config else config
+def _alone(record: KerasLayer) -> Module:
+    """A layer by itself: a recurrent one gives the sequence, and its state beside it, whatever Keras hands out of them."""
+    layers = layers_of(record)
+    layers = layers[:-1] if isinstance(layers[-1], nn.Last) else layers
+    return (layers[0] if len(layers) == 1 else nn.Sequential(*layers)).eval()
+
+
+def _is_model(layer: Any) -> bool:
+    return hasattr(layer, "layers") and hasattr(layer, "get_layer")
 
 
 def _chain(model: Any) -> list[Any]:
-    """The layers of a model that does not branch."""
-    config = model.get_config()
-    if type(model).__name__ == "Sequential":
-        return [m for layer in model.layers for m in ([layer] if not hasattr(layer, "get_layer") else _chain(layer))]
-    return [model.get_layer(name) for name in _order(config)]
+    """The layers of a model that does not branch, those of models inside it too."""
+    plain = type(model).__name__ == "Sequential"
+    layers = model.layers if plain else [model.get_layer(name) for name in _order(model.get_config())]
+    return [m for layer in layers for m in (_chain(layer) if _is_model(layer) else [layer])]
 
 
 def _order(config: Mapping[str, Any]) -> list[str]:
@@ -106,6 +114,7 @@ def _order(config: Mapping[str, Any]) -> list[str]:
         if not isinstance(name, str) or name in before:
             raise LoadError("the description of a layer is not sound")
         found = list(_read(form.get("inbound_nodes")))
+        _check_call(name, form.get("inbound_nodes"))
         if len(found) > 1:
             raise ArgumentError(f"the layer {name[:80]!r} reads {len(found)} results: a model that branches has no "
                                 "counterpart; convert its parts")
@@ -120,7 +129,33 @@ def _order(config: Mapping[str, Any]) -> list[str]:
         order.append(after[order[-1] if order else None])
     if len(order) != len(before):
         raise LoadError("the description of the model is not sound: its layers are no chain")
+    ends = list(_names(config.get("output_layers")))
+    if ends and ends != order[-1:]:
+        raise ArgumentError(f"the model gives the results of {', '.join(map(repr, ends))}; one with several results, or whose "
+                            "last layer is not used, has no counterpart")
     return order
+
+
+def _names(tree: object) -> Iterator[str]:
+    """The layers that an entry such as `["dense", 0, 0]`, or a structure of them, names."""
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    if isinstance(tree, (list, tuple)):
+        if tree and isinstance(tree[0], str):
+            yield tree[0]
+        else:
+            for part in tree:
+                yield from _names(part)
+
+
+def _check_call(name: str, nodes: object) -> None:
+    """A layer is called with a tensor alone: what else was given (a mask, a state, training=True) would be lost."""
+    for node in nodes if isinstance(nodes, (list, tuple)) else ():
+        keywords = node.get("kwargs") if isinstance(node, dict) else None
+        for k, value in keywords.items() if isinstance(keywords, dict) else ():
+            if value is not None and value is not False:
+                raise ArgumentError(f"the layer {name[:80]!r} is called with {k[:40]}=, which has no counterpart in a chain of "
+                                    "layers")
 
 
 def _read(nodes: object) -> Iterator[str]:
@@ -128,11 +163,11 @@ def _read(nodes: object) -> Iterator[str]:
     stack: list[Any] = [nodes]
     while stack:
         part = stack.pop()
-        if isinstance(part, list):
+        if isinstance(part, (list, tuple)):
             stack += part
         elif isinstance(part, dict):
             history = part["config"].get("keras_history") if isinstance(part.get("config"), dict) else None
-            if isinstance(history, list) and history and isinstance(history[0], str):
+            if isinstance(history, (list, tuple)) and history and isinstance(history[0], str):
                 yield history[0]
             else:
                 stack += part.values()
@@ -140,30 +175,35 @@ def _read(nodes: object) -> Iterator[str]:
 
 # ---- files
 
-def _of_archive(file: Any) -> Module:
-    form, weights = read_archive(file)
+def _of_archive(data: bytes, file: str) -> Module:
+    form, weights = read_archive(data, file)
     try:
         return _joined(list(_records(form, weights)))
     except (ArgumentError, LoadError) as error:
-        raise type(error)(f"{shown(file)}: {error}") from None
+        raise type(error)(f"{file}: {error}") from None
     except Exception as error:  # a constructor may say anything of options that no program of Keras' wrote
-        raise LoadError(f"{shown(file)}: the description of a layer is not sound: {error}") from None
+        raise LoadError(f"{file}: the description of a layer is not sound: {error}") from None
 
 
-def _records(form: Mapping[str, Any], weights: Vars) -> Iterator[KerasLayer]:
-    """The layers of a described model with their weights."""
+def _records(form: Mapping[str, Any], weights: Vars, within: str = "", depth: int = 0) -> Iterator[KerasLayer]:
+    """The layers of a described model with their weights, those of models inside it too."""
+    if depth > DEEPEST:
+        raise LoadError(f"models lie in each other more than {DEEPEST} deep")
     config, kind = form.get("config"), form.get("class_name")
     if not isinstance(config, dict) or not isinstance(config.get("layers"), list) or len(config["layers"]) > MOST_LAYERS:
         raise LoadError("the description of the model is not sound")
-    if kind not in ("Sequential", "Functional"):
+    if kind not in MODELS:
         raise ArgumentError(f"a model of the class {str(kind)[:80]!r} has no counterpart; known are Sequential and Functional")
     layers = {_checked(layer): layer for layer in config["layers"]}
     if len(layers) < len(config["layers"]):
         raise LoadError("two layers have one name")
     folders = dict(zip(layers, _folders(layer["class_name"] for layer in layers.values()), strict=True))
     for name in _order(config) if kind == "Functional" else list(layers):
-        layer = layers[name]
-        yield KerasLayer(layer["class_name"], layer["config"], _arrays(layer["class_name"], folders[name], weights))
+        layer, folder = layers[name], within + folders[name]
+        if layer["class_name"] in MODELS:
+            yield from _records(layer, weights, f"{folder}/", depth + 1)
+        else:
+            yield KerasLayer(layer["class_name"], layer["config"], _arrays(layer["class_name"], folder, weights))
 
 
 def _checked(layer: Any) -> str:
@@ -171,7 +211,9 @@ def _checked(layer: Any) -> str:
     sound = isinstance(layer, dict) and isinstance(layer.get("class_name"), str) and isinstance(layer.get("config"), dict)
     if not sound or not isinstance(layer["config"].get("name"), str):
         raise LoadError("the description of a layer is not sound")
-    if layer.get("registered_name") is not None or layer.get("module") != "keras.layers":
+    own = "keras" if layer["class_name"] == "Sequential" else "keras.src.models.functional" if (
+        layer["class_name"] == "Functional") else "keras.layers"
+    if layer.get("registered_name") not in (None, layer["class_name"]) or layer.get("module") != own:
         raise ArgumentError(f"{layer['class_name'][:80]} of {str(layer.get('module'))[:80]!r} is no layer of Keras itself")
     return str(layer["config"]["name"])
 
@@ -220,8 +262,7 @@ def _one(kind: str, weights: Any, options: Mapping[str, Any]) -> Module:
     arrays = [np.asarray(a) for a in weights]
     if kind == "Dense":
         options = {**options, "use_bias": len(arrays) > 1}
-    found = layers_of(KerasLayer(kind, _sequences({"return_sequences": False, **options}, True), arrays))
-    return (found[0] if len(found) == 1 else nn.Sequential(*found)).eval()
+    return _alone(KerasLayer(kind, options, arrays))
 
 
 def _into(like: Module, weights: Any) -> Module:
@@ -233,8 +274,10 @@ def _into(like: Module, weights: Any) -> Module:
         given = [_arrays(r.kind, folder, weights) for r, folder in zip(records, folders, strict=True)]
         there = sum(map(len, weights.values()))
         if sum(map(len, given)) != there:
+            wanted = ", ".join(_folders(r.kind for r in records if r.arrays))
             raise LoadError(f"the weights do not belong to this model: the file has {there} arrays in "
-                            f"{', '.join(list(weights)[:6])}, the model takes {sum(len(r.arrays) for r in records)}")
+                            f"{', '.join(list(weights)[:6])}; the model takes {sum(len(r.arrays) for r in records)} in "
+                            f"{wanted}")
     else:
         given = list(_dealt(records, [np.asarray(a) for a in weights]))
     for record, arrays in zip(records, given, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,24 @@ def _array(name: str, value: Any) -> Any:
     return array
 
 
+_known: ContextVar[dict[int, Module] | None] = ContextVar("modules", default=None)
+
+
 def _module(module: Any) -> Module:
+    """A module; one that stands in several places becomes one layer."""
+    known = _known.get()
+    if known is None:
+        token = _known.set({})
+        try:
+            return _module(module)
+        finally:
+            _known.reset(token)
+    if id(module) not in known:
+        known[id(module)] = _converted(module)
+    return known[id(module)]
+
+
+def _converted(module: Any) -> Module:
     if hasattr(module, "to_tinyrnn"):
         found: Module = module.to_tinyrnn()
         return found
@@ -88,7 +106,8 @@ def _module(module: Any) -> Module:
         tensor: Any = getattr(module, _own_name(name, kind), None)
         if t.parameter and hasattr(tensor, "requires_grad"):
             t.trainable = bool(tensor.requires_grad)
-    return found.train(bool(module.training))
+    found.training = bool(module.training)
+    return found
 
 
 def _own_name(name: str, kind: str) -> str:
@@ -229,6 +248,10 @@ def _into(like: Module, arrays: Arrays) -> Module:
             key = prefix + name.rpartition(".")[2]
             if key in left:
                 given[name] = left.pop(key)
+    for alias, name in model._aliases().items():  # a weight that stands in several places is there as often
+        key = _their_prefix(model, alias.rpartition(".")[0]) + alias.rpartition(".")[2]
+        if key in left and not np.array_equal(left.pop(key), given[name]):
+            raise LoadError(f"{alias} and {name} are one weight of this model, and the given ones differ")
     if left:
         raise LoadError(f"the weights do not belong to this model: unknown {', '.join(list(left)[:5])}")
     Module.load_state_dict(model, given)

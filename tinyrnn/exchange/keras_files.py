@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import LoadError, MissingPackageError
-from ..files import File, read_bytes, shown
 
 MOST_CONFIG = 16 * 2**20  # bytes of a description
 MOST_GROWTH = 4           # times as much as the archive has: weights are stored as they are
@@ -24,9 +23,8 @@ DEPTH = 12                # of folders
 Vars = dict[str, list[Any]]  # the arrays of every folder `.../vars`, in their order
 
 
-def read_archive(file: File) -> tuple[Mapping[str, Any], Vars]:
-    """The description and the weights in a `.keras` file."""
-    data, name = read_bytes(file), shown(file)
+def read_archive(data: bytes, name: str) -> tuple[Mapping[str, Any], Vars]:
+    """The description and the weights in a `.keras` file of that name."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             config = json.loads(_member(archive, "config.json", MOST_CONFIG, name))
@@ -37,7 +35,7 @@ def read_archive(file: File) -> tuple[Mapping[str, Any], Vars]:
         raise LoadError(f"{name}: not a sound .keras file ({error})") from None
     if not isinstance(config, dict):
         raise LoadError(f"{name}: config.json does not describe a model")
-    return config, read_vars(io.BytesIO(weights), name)
+    return config, read_vars(weights, name)
 
 
 def _member(archive: zipfile.ZipFile, member: str, most: int, name: str) -> bytes:
@@ -51,11 +49,11 @@ def _member(archive: zipfile.ZipFile, member: str, most: int, name: str) -> byte
     return found
 
 
-def read_vars(file: File, name: str | None = None) -> Vars:
-    """All weights in a `.weights.h5` file, by the folder that they are in."""
+def read_vars(data: bytes, said: str) -> Vars:
+    """All weights in a `.weights.h5` file of that name, by the folder that they are in."""
     if find_spec("h5py") is None:
         raise MissingPackageError('Keras\' files are read with h5py, which is not installed: pip install "tinyrnn[keras]"')
-    h5py, data, said = import_module("h5py"), read_bytes(file), name or shown(file)
+    h5py = import_module("h5py")
     found: dict[str, dict[int, Any]] = {}
     try:
         with h5py.File(io.BytesIO(data), "r") as root:

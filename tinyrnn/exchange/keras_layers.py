@@ -38,6 +38,9 @@ FUNCTIONS = {"tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "softplus": "
              "log_softmax": "log_softmax"}
 """Activations of Keras that are layers here."""
 
+USUAL = {"keepdims": False, "data_format": "channels_last", "noise_shape": None}
+"""Options of layers without weights, as they must be."""
+
 MERGES = {"concat": "concat", "sum": "sum", "mul": "mul", "ave": "mean"}
 
 
@@ -61,7 +64,7 @@ def theirs_of(kind: str, config: Config, bias: bool = True) -> Foreign:
     named = {k: config.get(k, default) for k, default in RECURRENT[kind].items()}
     for k in ("activation", "recurrent_activation"):
         named[k] = "linear" if k in named and named[k] is None else named.get(k, "sigmoid")
-        if named[k] not in ACTIVATIONS:
+        if not isinstance(named[k], str) or named[k] not in ACTIVATIONS:
             raise ArgumentError(f"keras.layers.{kind}({k}={named[k]!r}) cannot be written in equations; known are "
                                 f"{', '.join(ACTIVATIONS)}")
     file = {"SimpleRNN": "keras_simple_rnn", "LSTM": "keras_lstm", "GRU": "keras_gru"}[kind]
@@ -109,7 +112,7 @@ def _one_direction(record: KerasLayer, reverse: bool = False) -> Packed | nn.Rec
 def _stock(kind: str, config: Config, sizes: tuple[int, int], **options: Any) -> Packed | None:
     """Our layer of that name, with functions and conventions like those of Keras'."""
     if kind == "SimpleRNN":
-        activation = FUNCTIONS.get(config.get("activation", "tanh"))
+        activation = FUNCTIONS.get(str(config.get("activation", "tanh")))
         plain = activation is not None and activation not in ("softmax", "log_softmax")
         return nn.RNN(*sizes, nonlinearity=activation, **options) if activation and plain else None
     if any(config.get(k, default) != default for k, default in RECURRENT[kind].items() if k != "reset_after"):
@@ -239,6 +242,9 @@ def _layer_norm(record: KerasLayer) -> list[Module]:
 def _plain(make: Callable[[Config], Module]) -> Callable[[KerasLayer], list[Module]]:
     def convert(record: KerasLayer) -> list[Module]:
         _expected(record, [], [])
+        for option, usual in USUAL.items():
+            if record.config.get(option, usual) not in (usual, None):
+                raise ArgumentError(f"keras.layers.{record.kind}({option}={record.config[option]!r}) has no counterpart")
         return [make(record.config)]
 
     return convert

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from ..ir.ops.leaves import input_node
 from ..nn.module import Module
 from ..tensor.compile import Program
 from ..tensor.masks import check_lengths
-from ..tensor.pullbacks import Held, functional_call, vjp, vjp_of_kept
+from ..tensor.pullbacks import Held, functional_call, vjp, vjp_of_arrays
 from ..tensor.randomness import randomness
 from ..tensor.signatures import Spec
 from ..tensor.tensor import Tensor, as_tensor
@@ -48,11 +49,10 @@ class Differentiable:
         return found
 
     def value_and_held(self, arrays: Sequence[Any], wanted: tuple[bool, ...], threads: int | None) -> tuple[list[Any], Held]:
-        """The results, and what gives the gradients of the wanted arguments; nobody changes the arguments as long as it is
-        held."""
+        """The results, and what gives the gradients of the wanted arguments."""
         self.check(arrays)
         self.program.threads = threads
-        return vjp_of_kept(self.program, tuple(arrays), wanted)
+        return vjp_of_arrays(self.program, tuple(arrays), wanted)
 
     @property
     def pullback(self) -> Callable[[int], Differentiable]:
@@ -124,10 +124,12 @@ class Arguments:
         """Which of the arrays each argument of the model's call is."""
         args, keywords = self.filled([_Place(k) for k in range(len(self.where))])
         found = inspect.signature(model.__call__).bind(*args, **keywords).arguments
-        return {name: value.number for name, value in found.items() if isinstance(value, _Place)}
+        places = {name: [p for p in flatten(value)[0] if isinstance(p, _Place)] for name, value in found.items()}
+        return {name: first[0].number for name, first in places.items() if first}
 
 
-class _Place(NamedTuple):
+@dataclass(frozen=True)
+class _Place:
     """What stands for an array."""
 
     number: int
@@ -162,9 +164,9 @@ class PureFunction:
         return [as_tensor(t) for t in outputs]
 
     def _check(self, arrays: Sequence[Any]) -> None:
-        """Lengths lie within the sequence."""
-        x, lengths = (self._places.get(name) for name in ("x", "lengths"))
-        if x is not None and lengths is not None:
+        """Lengths lie within the sequence, which is the first argument, or the first array in it."""
+        x, lengths = next(iter(self._places.values()), None), self._places.get("lengths")
+        if x is not None and lengths is not None and x != lengths:
             start = len(self._pure.names) + self.draws
             counts = on_host(arrays[start + lengths])
             check_lengths(np.atleast_1d(counts), arrays[start + x].shape[int(counts.ndim == 1 and not self._pure.time_first)])

@@ -33,6 +33,7 @@ class Outgoing:
     config: dict[str, Any]
     arrays: list[Any] = field(default_factory=list)
     fill: Fill = lambda arrays: None
+    trainable: bool = True
 
 
 def to_keras(model: Module) -> Any:
@@ -55,6 +56,7 @@ def to_keras(model: Module) -> Any:
     own = [layer for layer in found.layers if not isinstance(layer, keras.layers.InputLayer)]
     for layer, record in zip(own, records, strict=True):
         layer.set_weights(record.arrays)
+        layer.trainable = record.trainable
     return found
 
 
@@ -66,7 +68,7 @@ def _input(keras: Any, records: Sequence[Outgoing], dtype: str) -> Any:
     if first.kind == "Embedding":
         return keras.Input((None,), dtype="int32")
     width = first.arrays[0].shape[0]
-    timed = any(r.kind in (*RECURRENT, "Bidirectional") for r in records)
+    timed = any(r.kind in (*RECURRENT, "Bidirectional") or r.kind.startswith("Global") for r in records)
     return keras.Input((None, width) if timed else (width,), dtype=dtype)
 
 
@@ -90,13 +92,17 @@ def records_of(model: Module) -> Iterator[Outgoing]:
     for i, layer in enumerate(flat):
         last = _comes(flat[i + 1 :])
         if isinstance(layer, nn.Last):
-            if not any(isinstance(m, (Packed, nn.Recurrent, nn.Bidirectional)) for m in flat[:i]):
-                raise ArgumentError("Last of what no recurrent layer gives has no counterpart in Keras")
+            before = next((m for m in reversed(flat[:i]) if not isinstance(m, nn.Dropout)), None)
+            if not isinstance(before, (Packed, nn.Recurrent, nn.Bidirectional)):
+                raise ArgumentError(f"Last of what a {type(before).__name__} gives has no counterpart in Keras: put it right "
+                                    "behind the recurrent layer")
             continue
         convert = next((c for kind, c in _OUT.items() if type(layer) is kind), None)
         if convert is None:
             raise ArgumentError(f"{type(layer).__name__} has no counterpart in keras.layers")
-        yield from convert(layer, last)
+        for record in convert(layer, last):
+            record.trainable = layer.trainable
+            yield record
 
 
 def _single(layer: Module) -> Iterator[Module]:
@@ -177,7 +183,8 @@ def _found(layer: Packed | nn.Recurrent) -> tuple[str, dict[str, Any], bool]:
     states = 2 if len(layer.cell.states) == 2 else 1
     plain: list[tuple[str, dict[str, Any]]] = [("LSTM", {})] if states == 2 else [
         ("GRU", {}), ("GRU", {"reset_after": False}),
-        *(("SimpleRNN", {"activation": a}) for a in ("tanh", *sorted(_used(layer.cell) & set(ACTIVATIONS) - {"tanh"})))]
+        *(("SimpleRNN", {"activation": a}) for a in ("tanh", *sorted(
+            a for a in set(ACTIVATIONS) - {"tanh"} if FUNCTIONS.get(a, a) in _used(layer.cell))))]
     if isinstance(layer, Packed):  # by its name: what differs is then said of that one
         plain = [f for f in plain if f[0].endswith(type(layer).__name__)]
         if isinstance(layer, nn.GRU):

@@ -23,8 +23,9 @@ def to_torch(layer: Module) -> Any:
     """The PyTorch module that computes what a layer does: nn.RNN, LSTM or GRU, also for a cell of one's own that is proved
     equal to one of them; Embedding, Linear, LayerNorm, Dropout, an activation, or a Sequential of them.
 
-    `tr.torch.Layer(layer)` runs any layer inside of PyTorch instead.  Of the same shapes and dtypes. Raises `ArgumentError`,
-    with the term that differs, for what has no counterpart, and `MissingPackageError` without PyTorch.
+    A Sequential with a recurrent layer in it holds its weights; to run, it needs a forward of your own, since that layer
+    gives `(y, state)`.  `tr.torch.Layer(layer)` runs any layer inside of PyTorch instead.  Of the same shapes and dtypes.
+    Raises `ArgumentError`, with the term that differs, for what has no counterpart, and `MissingPackageError` without PyTorch.
 
     >>> import tinyrnn as tr
     >>> tr.io.to_torch(tr.nn.GRU(3, 4, num_layers=2))
@@ -42,10 +43,14 @@ def to_torch(layer: Module) -> Any:
 def _with_modes(module: Any, layer: Module) -> Any:
     """Training mode and frozen weights as they are in the layer."""
     named = dict(module.named_parameters())
+    if isinstance(layer, (nn.Recurrent, nn.Bidirectional)):  # their weights are called otherwise
+        for p in named.values():
+            p.requires_grad_(layer.trainable)
     for name, t in layer.leaves():
         if name in named:
             named[name].requires_grad_(t.trainable)
-    return module.train(layer.training)
+    module.training = layer.training
+    return module
 
 
 def _loaded(module: Any, arrays: Arrays) -> Any:
@@ -92,9 +97,10 @@ def _to_recurrent_of_cell(layer: nn.Recurrent) -> Any:
 def _to_bidirectional(layer: nn.Bidirectional) -> Any:
     """Two layers of one direction each as one of PyTorch."""
     inner = layer.forward
-    if not isinstance(inner, Packed) or layer.merge != "concat" or inner.num_layers > 1:
+    if not isinstance(inner, Packed) or layer.merge != "concat" or inner.num_layers > 1 or inner.reverse:
         raise ArgumentError(f"Bidirectional({type(inner).__name__}, merge={layer.merge!r}) has no counterpart in torch.nn, "
-                            "whose layers of two directions are RNN, LSTM and GRU that put their outputs side by side")
+                            "whose layers of two directions are RNN, LSTM and GRU that read forwards and backwards and put "
+                            "their outputs side by side")
     both = type(inner)(**{**inner.config(), "bidirectional": True, "reverse": False})
     for part, suffix in ((layer.forward, ""), (layer.backward, "_reverse")):
         for name, t in part.leaves():
@@ -132,10 +138,16 @@ def _to_activation(layer: nn.Activation) -> Any:
     return getattr(import_module("torch").nn, kind)(**OPTIONS.get(kind, {}))
 
 
+def _to_sequential(layer: nn.Sequential) -> Any:
+    """Parts one after the other; a layer that stands in several places becomes one module."""
+    made = {id(part): to_torch(part) for part in layer.layers}
+    return import_module("torch").nn.Sequential(*(made[id(part)] for part in layer.layers))
+
+
 _BACK: dict[type[Module], Callable[[Any], Any]] = {
     nn.RNN: _to_recurrent, nn.LSTM: _to_recurrent, nn.GRU: _to_recurrent, nn.Recurrent: _to_recurrent_of_cell,
     nn.Bidirectional: _to_bidirectional,
     nn.Linear: _to_plain("Linear", "in_features", "out_features", "bias"), nn.LayerNorm: _to_layer_norm,
     nn.Embedding: _to_plain("Embedding", "num_embeddings", "embedding_dim", "padding_idx"), nn.Dropout: _to_dropout,
     nn.Activation: _to_activation,
-    nn.Sequential: lambda layer: import_module("torch").nn.Sequential(*map(to_torch, layer.layers))}
+    nn.Sequential: _to_sequential}

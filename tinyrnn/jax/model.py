@@ -69,6 +69,10 @@ class LayerFunction:
         found = operation(function.differentiable)(*weights, *drawn, *arrays)
         return function.result(list(found))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Programs are traced anew where a copy or a pickle arrives."""
+        return {**self.__dict__, "_models": {}}
+
     def __repr__(self) -> str:
         return f"<{type(self._start).__name__} as a function of {', '.join(self._names)}>"
 
@@ -101,6 +105,8 @@ def _prepared(value: Any) -> Any:
     """An argument as an array of JAX, if it is an array."""
     listed = isinstance(value, list) and is_array(value)
     value = value.numpy() if isinstance(value, Tensor) else value
+    if isinstance(value, jax.Array) and value.dtype in (jnp.bfloat16, jnp.float16):
+        return value.astype("float32")
     return jnp.asarray(value) if listed or isinstance(value, (np.ndarray, np.generic)) else value
 
 
@@ -110,5 +116,7 @@ def _spec(array: Any) -> Spec:
 
 def _key(key: Any) -> Any:
     """Two numbers of 32 bits of a key of `jax.random`."""
+    if not isinstance(key, (jax.Array, np.ndarray)):
+        raise ArgumentError(f"key={key!r}: expected a key of jax.random, such as jax.random.key(0)")
     data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     return data.reshape(-1)[:2].astype(np.uint32)

@@ -18,6 +18,7 @@ from ..tensor.pullbacks import Wanted, pair_for
 Arrays = tuple[Any, ...]
 Operation = Callable[..., Arrays]
 Maker = Callable[..., Any]
+Callback = Callable[..., Arrays]
 
 
 def _once(make: Maker) -> Maker:
@@ -37,7 +38,7 @@ def operation(function: Differentiable) -> Operation:
     @jax.custom_vjp
     def plain(*arrays: Any) -> Arrays:
         outputs = function.program.specialization(*map(_specimen, arrays))[0].outputs
-        return _called(lambda given: function.value(given, None), outputs, arrays)
+        return _called(_value(function), outputs, arrays)
 
     def forward(*given: Any) -> tuple[Arrays, _Kept]:
         arrays, wanted = tuple(g.value for g in given), tuple(bool(g.perturbed) and _floats(g.value) for g in given)
@@ -79,11 +80,7 @@ def _forward(function: Differentiable, wanted: Wanted) -> Callable[..., tuple[Ar
     @jax.custom_vjp
     def run(*arrays: Any) -> tuple[Arrays, Arrays]:
         pair, _ = pair_for(function.program, tuple(map(_specimen, arrays)), wanted)
-        def checked(given: list[Any]) -> Any:
-            function.check(given)
-            return pair.forward.run(given, None)
-
-        found = _called(checked, pair.forward.outputs, arrays)
+        found = _called(_ahead(function, wanted), pair.forward.outputs, arrays)
         return found[: len(pair.outputs)], found[len(pair.outputs):]
 
     def forward(*arrays: Any) -> tuple[Any, Any]:
@@ -104,8 +101,9 @@ def _backward(function: Differentiable, wanted: Wanted) -> Operation:
     @jax.custom_vjp
     def run(saved: Arrays, arrays: Arrays, adjoints: Arrays) -> Arrays:
         pair, _ = pair_for(function.program, tuple(map(_specimen, arrays)), wanted)
+        kinds = tuple((a.shape, a.dtype) for a in arrays)
         given = (*saved, *(arrays[i] for i in pair.read), *adjoints)
-        return _called(lambda there: pair.backward.run(there, None), pair.backward.outputs, given)
+        return _called(_back(function, wanted, kinds), pair.backward.outputs, given)
 
     def forward(saved: Arrays, arrays: Arrays, adjoints: Arrays) -> tuple[Arrays, Any]:
         return run(saved, arrays, adjoints), (saved, arrays, adjoints)
@@ -124,16 +122,47 @@ def _backward(function: Differentiable, wanted: Wanted) -> Operation:
     return found
 
 
-def _called(run: Callable[[list[Any]], Sequence[Any]], outputs: Sequence[tuple[str, tuple[int, ...], Any]],
-            arrays: Arrays) -> Arrays:
+# What JAX calls.  It compiles anew for another function, so that each is made once.
+
+@_once
+def _value(function: Differentiable) -> Callback:
+    return _out(lambda given: function.value(given, None))
+
+
+@_once
+def _ahead(function: Differentiable, wanted: Wanted) -> Callback:
+    def run(given: list[Any]) -> Sequence[Any]:
+        function.check(given)
+        found: Sequence[Any] = pair_for(function.program, tuple(given), wanted)[0].forward.run(given, None)
+        return found
+
+    return _out(run)
+
+
+@_once
+def _back(function: Differentiable, wanted: Wanted, kinds: tuple[Any, ...]) -> Callback:
+    """For arguments of these shapes and dtypes."""
+    def run(given: list[Any]) -> Sequence[Any]:
+        specimens = tuple(np.broadcast_to(np.zeros((), dtype), shape) for shape, dtype in kinds)
+        found: Sequence[Any] = pair_for(function.program, specimens, wanted)[0].backward.run(given, None)
+        return found
+
+    return _out(run)
+
+
+def _out(run: Callable[[list[Any]], Sequence[Any]]) -> Callback:
+    """A function of NumPy's arrays as one that JAX calls."""
+    def called(*given: Any) -> Arrays:
+        found = [np.asarray(a) for a in run([np.asarray(a) for a in given])]
+        return tuple(a.astype(jax.dtypes.canonicalize_dtype(a.dtype), copy=False) for a in found)
+
+    return called
+
+
+def _called(callback: Callback, outputs: Sequence[tuple[str, tuple[int, ...], Any]], arrays: Arrays) -> Arrays:
     """What a compiled program makes of the arrays, as a call out of JAX; under `vmap` one call a row."""
     specs = tuple(jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for _, shape, dtype in outputs)
-
-    def called(*given: Any) -> Arrays:
-        found = run([np.asarray(a) for a in given])
-        return tuple(np.asarray(a, s.dtype) for a, s in zip(found, specs, strict=True))
-
-    return tuple(jax.pure_callback(called, specs, *arrays, vmap_method="sequential"))
+    return tuple(jax.pure_callback(callback, specs, *arrays, vmap_method="sequential"))
 
 
 def _specimen(array: Any) -> Any:

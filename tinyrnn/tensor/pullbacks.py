@@ -191,40 +191,41 @@ class _TracedPair(NamedTuple):
 
 
 class Held:
-    """What a run of the forward program leaves for the backward one: saved values, and arguments."""
+    """What a run of the forward program leaves for the backward one: the values that it saved."""
 
-    def __init__(self, pair: Halves, held: list[Array], memory: npt.NDArray[np.uint8] | None, threads: int | None) -> None:
-        self.pair, self.held, self._memory, self._threads = pair, held, memory, threads
+    def __init__(self, pair: Halves, saved: list[Array], memory: npt.NDArray[np.uint8] | None, threads: int | None) -> None:
+        self.pair, self.saved, self._memory, self._threads = pair, saved, memory, threads
         self._leaves = {n: box_of(n).data for n in pair.backward.graph.leaves.values()}
 
     def __del__(self) -> None:
         if self._memory is not None:
             self.pair.room.give_back(self._memory)
 
-    def gradients(self, adjoints: Sequence[Any]) -> Iterator[Any]:
-        """A gradient for each argument, None for those that have none; `adjoints` are those of the floating results."""
-        found = iter(self.pair.backward.run_with(self._leaves, [*self.held, *adjoints], self._threads))
+    def gradients(self, read: Sequence[Any], adjoints: Sequence[Any]) -> Iterator[Any]:
+        """A gradient for each argument, None for those that have none, from the arguments that are `read` (`pair.read` says
+        which) and the adjoints of the floating results."""
+        found = iter(self.pair.backward.run_with(self._leaves, [*self.saved, *read, *adjoints], self._threads))
         return iter([next(found) if moves else None for moves in self.pair.moving])
 
 
 class Pullback:
     """`pull(g)`: gradients of the arguments for the adjoints g of the results, by a compiled program."""
 
-    def __init__(self, held: Held, args: tuple[Any, ...], bound: int) -> None:
-        self._held, self._bound = held, bound
+    def __init__(self, held: Held, read: list[Array], args: tuple[Any, ...], bound: int) -> None:
+        self._held, self._read, self._bound = held, read, bound
         self._args = [_specimen(a) for a in args]
 
     @property
     def bytes(self) -> int:
         """What is held until the pull-back is let go: saved values and arguments."""
-        return sum(a.nbytes for a in self._held.held)
+        return sum(a.nbytes for a in (*self._held.saved, *self._read))
 
     def __call__(self, g: Any) -> tuple[Any, ...]:
         pair = self._held.pair
         like = pair.form([np.zeros(0) if y.floating else _Whole() for y in pair.outputs])
         given = leaves_like(_completed(g, like), like, "g")
         adjoints = [_adjoint(_as_array(a), y) for a, y in zip(given, pair.outputs, strict=True) if y.floating]
-        grads = self._held.gradients(adjoints)
+        grads = self._held.gradients(self._read, adjoints)
         return tuple(_in_place(a, grads) for a in self._args)[self._bound :]
 
 
@@ -259,23 +260,25 @@ def _specimen(tree: Any) -> Any:
 
 def _compiled(program: Program, args: tuple[Any, ...], before: tuple[Any, ...]) -> tuple[Any, Pullback]:
     args = *before, *args
-    results, held = _run(program, args, None, lambda a: a if is_device(a) else np.array(a))
-    return held.pair.form(results), Pullback(held, args, len(before))
+    results, held, arrays = _run(program, args, None)
+    read = [a if is_device(a) else np.array(a) for a in (arrays[i] for i in held.pair.read)]
+    return held.pair.form(results), Pullback(held, read, args, len(before))
 
 
-def vjp_of_kept(program: Program, args: tuple[Any, ...], wanted: Wanted) -> tuple[list[Any], Held]:
-    """The results of a compiled function as a list, and what gives the gradients of the `wanted` arguments.  All arguments are
-    arrays; none is copied, so nobody changes them until that is let go."""
-    return _run(program, args, wanted, lambda a: a)
+def vjp_of_arrays(program: Program, args: tuple[Any, ...], wanted: Wanted) -> tuple[list[Any], Held]:
+    """The results of a compiled function of arrays as a list, and what gives the gradients of the `wanted` arguments, from
+    those of them that it reads then."""
+    results, held, _ = _run(program, args, wanted)
+    return results, held
 
 
-def _run(program: Program, args: tuple[Any, ...], wanted: Wanted | None, kept: Callable[[Any], Any]) -> tuple[list[Any], Held]:
+def _run(program: Program, args: tuple[Any, ...], wanted: Wanted | None) -> tuple[list[Any], Held, list[Any]]:
     with program.lock:
         pair, arrays = pair_for(program, args, wanted)
         count = len(pair.outputs)
         memory, saved = pair.room.borrow(pair.forward.outputs[count:]) if pair.forward.backend.name == "cpu" else (None, [])
         found = pair.forward.run(arrays, program.threads, saved)
-        return found[:count], Held(pair, [*found[count:], *(kept(arrays[i]) for i in pair.read)], memory, program.threads)
+        return found[:count], Held(pair, found[count:], memory, program.threads), arrays
 
 
 def pair_for(program: Program, args: tuple[Any, ...], wanted: Wanted | None) -> tuple[Halves, list[Any]]:

@@ -54,12 +54,13 @@ class _Call:
             found, self.held = self.function.value_and_held(arrays, self.wanted, torch.get_num_threads())
         return found
 
-    def gradients(self, adjoints: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
+    def gradients(self, tensors: Sequence[torch.Tensor], adjoints: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
         """A gradient for every tensor that one is wanted of.  What was saved is let go as PyTorch lets its own go: at once,
         unless the graph is retained."""
         assert self.held is not None
+        read = [array_of(tensors[i]) for i in self.held.pair.read]  # where their numbers are now: storage may have moved
         with helped_by(TEAM):
-            found = list(self.held.gradients([array_of(g) for g in adjoints]))
+            found = list(self.held.gradients(read, [array_of(g) for g in adjoints]))
         if not _retained():
             self.held = None
         return [None if g is None else tensor_of(g) for g in found]
@@ -86,7 +87,7 @@ class _Operation(torch.autograd.Function):
         call, adjoints = ctx.call, [g for g, floats in zip(gradients, ctx.floating, strict=True) if floats]
         wanted = ctx.needs_input_grad[1:]
         if call.held is not None and not torch.is_grad_enabled() and all(map(_implied, wanted, call.wanted)):
-            return None, *call.gradients(adjoints)
+            return None, *call.gradients(tensors, adjoints)
         found = iter(_applied(call.function.pullback(len(adjoints)), [*tensors, *adjoints]))
         return None, *(next(found) if t.is_floating_point() else None for t in tensors)
 
@@ -101,10 +102,11 @@ class _Operation(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], call: _Call, *tensors: torch.Tensor) -> tuple[Any, Any]:
         """Row by row."""
-        rows = [[t if d is None else t.select(d, i) for t, d in zip(tensors, in_dims[1:], strict=True)]
-                for i in range(info.batch_size)]
-        found = [_applied(call.function, row) for row in rows]
-        return tuple(torch.stack(parts) for parts in zip(*found, strict=True)), (0,) * len(found[0])
+        count, given = info.batch_size, list(zip(tensors, in_dims[1:], strict=True))
+        if not count:  # one row of zeros says what a row gives
+            given = [(t if d is None else t.new_zeros([n or 1 for n in t.shape]), d) for t, d in given]
+        found = [_applied(call.function, [t if d is None else t.select(d, i) for t, d in given]) for i in range(count or 1)]
+        return tuple(torch.stack(parts)[:count] for parts in zip(*found, strict=True)), (0,) * len(found[0])
 
 
 # PyTorch asks for it at every call, and to find it takes long.

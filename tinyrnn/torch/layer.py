@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
 from ..cells import Cell
 from ..errors import ArgumentError, DTypeError
@@ -58,7 +59,7 @@ class Layer(torch.nn.Module):
         for name, t in zip(self._names, leaves, strict=True):
             self._register(name, torch.from_numpy(np.array(t.numpy())), t.trainable)
         self._models: dict[Dtypes, PureModel] = {tuple(w.dtype for w in self._weights()): PureModel(copy.deepcopy(layer))}
-        self.train(layer.training)
+        self.training = layer.training
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
         return self._apart(*args, **keywords) if torch.compiler.is_compiling() else self._run(args, keywords)
@@ -71,6 +72,9 @@ class Layer(torch.nn.Module):
         weights = self._weights()
         if isinstance(keywords.get("lengths"), int):  # of one sequence: a number that is another one at every call
             keywords = {**keywords, "lengths": np.asarray(keywords["lengths"])}
+        if any(isinstance(a, PackedSequence) for a in (*args, *keywords.values())):
+            raise ArgumentError("a PackedSequence is given; give the padded batch and its lengths: "
+                                "layer(x, lengths=lengths), x [B, T, ...]")
         given, form = flatten((args, keywords))
         device = _device([*weights, *[a for a in given if isinstance(a, torch.Tensor) and a.is_floating_point()]])
         arguments = Arguments([_prepared(a, device) for a in given], form, described((args, keywords)), specified, torch.Tensor)
@@ -82,6 +86,8 @@ class Layer(torch.nn.Module):
         model = copy.deepcopy(self._model(weights).model)
         for (_, t), w in zip(model.leaves(), weights, strict=True):
             t.assign(w.detach().cpu().numpy())
+            if t.parameter:
+                t.trainable = w.requires_grad
         return model
 
     def train(self, mode: bool = True) -> Layer:
@@ -167,5 +173,7 @@ def _prepared(value: Any, device: torch.device) -> Any:
         return value if value.device == device else value.to(device)
     if isinstance(value, Tensor):
         value = value.numpy()
-    listed = isinstance(value, list) and is_array(value)
-    return torch.as_tensor(value, device=device) if listed or isinstance(value, (np.ndarray, np.generic)) else value
+    if isinstance(value, (np.ndarray, np.generic)) or (isinstance(value, list) and is_array(value)):
+        array = np.array(value)  # of our own: PyTorch does not see who changes an array of NumPy
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="))).to(device)
+    return value
