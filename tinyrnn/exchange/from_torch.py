@@ -23,6 +23,7 @@ Arrays = dict[str, Any]
 WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
 GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
 
+
 def from_torch(source: Any, like: Module | None = None) -> Module:
     """A layer or model from PyTorch: from a module, a state dict, or a safetensors file with one.
 

@@ -17,7 +17,7 @@ from ..errors import LoadError, MissingPackageError
 
 MOST_CONFIG = 16 * 2**20  # bytes of a description
 MOST_GROWTH = 4           # times as much as the archive has: weights are stored as they are
-MOST_ARRAYS = 10_000
+MOST_ENTRIES = 40_000     # arrays and folders
 DEPTH = 12                # of folders
 
 Vars = dict[str, list[Any]]  # the arrays of every folder `.../vars`, in their order
@@ -84,8 +84,8 @@ def _datasets(h5py: Any, root: Any, size: int, name: str) -> Iterator[tuple[str,
         for key in group:
             count += 1
             inner = f"{path}/{key}" if path else key
-            if count > 4 * MOST_ARRAYS:
-                raise LoadError(f"{name}: it has more than {4 * MOST_ARRAYS:,} entries")
+            if count > MOST_ENTRIES:
+                raise LoadError(f"{name}: it has more than {MOST_ENTRIES:,} entries")
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                 raise LoadError(f"{name}: {inner[:80]!r} is a link to elsewhere")
             item = group[key]

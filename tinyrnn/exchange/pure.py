@@ -77,7 +77,9 @@ class Differentiable:
         return lambda tangents: self._derivative("pushforward", pushed, tangents)
 
     def _derivative(self, what: str, function: Callable[..., Results], further: int) -> Differentiable:
-        return self._derived.setdefault(what, Differentiable(function, self.count + further, self.backend))
+        if what not in self._derived:
+            self._derived[what] = Differentiable(function, self.count + further, self.backend)
+        return self._derived[what]
 
 
 def is_floating(t: Tensor) -> bool:

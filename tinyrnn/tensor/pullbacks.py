@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import is_device
+from ..backends.plan.memory import ALIGNMENT
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..ir import Graph
 from ..ir.node import FLOATING, Node, rebuild, walk, without_collector
@@ -33,7 +34,6 @@ from .tracing import Trace, graphs, tracing
 from .transforms import refuse_arrays
 
 Array = npt.NDArray[Any]
-LINE = 64             # bytes: where saved values may begin
 MOST_KEPT = 64 * 2**20  # bytes of saved values that wait for the next run; larger ones lie on pages that are quick to get
 Wanted = tuple[bool, ...]  # for each array among the arguments whether its gradient is asked for
 
@@ -160,7 +160,7 @@ class Room:
 
     def borrow(self, outputs: Sequence[tuple[str, tuple[int, ...], Any]]) -> tuple[npt.NDArray[np.uint8], list[Array]]:
         """Memory, and arrays for these outputs in it."""
-        starts = [0, *accumulate(-(-prod(shape) * dtype.itemsize // LINE) * LINE for _, shape, dtype in outputs)]
+        starts = [0, *accumulate(-(-prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT for _, shape, dtype in outputs)]
         memory = self._free.pop() if self._free else np.empty(0, np.uint8)
         if memory.size < starts[-1]:
             memory = np.empty(starts[-1], np.uint8)

@@ -33,7 +33,7 @@ class Layer(torch.nn.Module):
         y, state = layer(x, state=None, lengths=None, mask=None)          x [B, T, X], y [B, T, H]
 
     Its weights are PyTorch parameters under tinyrnn's names, float32 or float64; those that are not trained are buffers.
-    Gradients are exact, in both modes and of every order.  On the CPU nothing is copied; on a GPU arrays are handed over by
+    Gradients are exact, in both modes and of every order.  On the CPU no tensor is copied; on a GPU they are handed over by
     DLPack.  It uses as many threads as PyTorch does (`torch.set_num_threads`) and draws the masks of dropout from PyTorch's
     generator.  `torch.compile` leaves it as it is, between two of its graphs.
 
